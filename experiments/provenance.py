@@ -1,0 +1,66 @@
+"""What produced a result: device, versions, commit, command."""
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "tensorflow-datasets", "qagrel_jax")
+
+
+def commit() -> str | None:
+    """Return the checkout's commit, ``-dirty`` appended if tracked files differ; None outside git."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        return f"{head}-dirty" if _git("status", "--porcelain", "--untracked-files=no") else head
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Return the version of Python and of every package a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def device() -> str:
+    """Return the default JAX device in words, e.g. ``cpu (2 cores, x86_64)`` or ``NVIDIA H100``."""
+    import os
+
+    import jax
+
+    first = jax.devices()[0]
+    if first.platform == "cpu":
+        return f"cpu ({os.cpu_count()} cores, {platform.machine()})"
+    count = jax.device_count()
+    return first.device_kind if count == 1 else f"{count} x {first.device_kind}"
+
+
+def environment() -> dict[str, object]:
+    """Return device, versions, commit and command as one JSON-ready dictionary."""
+    return {
+        "device": device(),
+        "versions": versions(),
+        "commit": commit(),
+        "command": " ".join(["python", "-m", *_module_and_arguments()]),
+    }
+
+
+def _module_and_arguments() -> list[str]:
+    script = Path(sys.argv[0])
+    module = f"experiments.{script.stem}" if script.parent.name == "experiments" else script.name
+    return [module, *sys.argv[1:]]
+
+
+def _git(*arguments: str) -> str:
+    result = subprocess.run(
+        ["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return result.stdout.strip()

@@ -1,0 +1,14 @@
+"""Learning rules, one a file; ``base`` holds what the one-step rules share."""
+
+from qagrel_jax.rules.backprop import backprop
+from qagrel_jax.rules.base import Decision, Rule, one_step_rule
+from qagrel_jax.rules.q_agrel import q_agrel, reward_prediction_error
+
+__all__ = [
+    "Decision",
+    "Rule",
+    "backprop",
+    "one_step_rule",
+    "q_agrel",
+    "reward_prediction_error",
+]

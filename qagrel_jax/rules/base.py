@@ -1,0 +1,109 @@
+"""What every one-step learning rule shares: act, receive the outcome, learn through feedback.
+
+A rule is a pair of pure functions::
+
+    decision      = rule.act(key, forward, params, inputs)    # forward pass and choice
+    reward        = ...                                       # the world answers decision.action
+    grads, errors = rule.update(decision, reward)             # one global signal, gated by feedback
+
+Between the two stands the world: a reward-based rule receives activities, its own action and a
+reward, and nothing else. No label reaches it.
+
+What tells one rule from another is its *teaching signal*, the error placed on the output units of
+one example. Everything below the output is the same for all: the error runs down the layers' feedback
+pathways (``qagrel_jax.layers``), gated at each unit by the derivative of its activation function,
+and each synapse changes by presynaptic activity × the gated feedback it meets. For the whole batch
+that is one vector–Jacobian product.
+
+**The sign, said once.** ``grads`` is a pseudo-gradient: shaped like ``params``, pointing uphill in
+error, the mean over the batch. ``params - learning_rate * grads`` is the published weight change
+averaged over the batch, so ``grads`` goes into any ``optax.GradientTransformation`` unchanged.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from qagrel_jax.policies import Policy
+
+Forward = Callable[[chex.ArrayTree, chex.Array], Any]
+"""``(params, inputs [batch, ...]) -> outputs [batch, actions]``, or ``-> (outputs, aux)``."""
+
+TeachingSignal = Callable[[chex.Array, chex.Array, chex.Array], tuple[chex.Array, chex.Array]]
+"""``(outputs [actions], action [], outcome []) -> (output error [actions], scalar error [])``.
+
+For one example. The output error is the derivative of the error with respect to the outputs (uphill);
+the scalar is what one would plot: the reward-prediction error, or the loss.
+"""
+
+
+class Decision(NamedTuple):
+    """What a network did with a batch, and the pathway along which it can learn from it."""
+
+    action: chex.Array  # int32[batch]
+    outputs: chex.Array  # float[batch, actions]: Q values (or logits)
+    aux: Any  # what ``forward`` returned beside the outputs; None if nothing
+    pathway: Callable[[chex.Array], chex.ArrayTree]  # output errors [batch, actions] -> params-like
+
+
+class Rule(NamedTuple):
+    """A one-step learning rule; see the module's docstring for the contract."""
+
+    name: str
+    outcome: str  # what ``update`` must be told: "reward" or "label"
+    act: Callable[..., Decision]
+    update: Callable[[Decision, chex.Array], tuple[chex.ArrayTree, chex.Array]]
+
+
+def one_step_rule(
+    name: str, policy: Policy, teaching_signal: TeachingSignal, outcome: str = "reward"
+) -> Rule:
+    """Build a rule from how it chooses and what it makes of the outcome.
+
+    With e_b the output error of example b and J_b the Jacobian of the outputs through the feedback
+    pathways: grads = (1/B) Σ_b J_bᵀ e_b.
+
+    Args:
+      name: the rule's name.
+      policy: ``(key, outputs [actions]) -> action``, applied to each example with its own key.
+      teaching_signal: see ``TeachingSignal``; applied to each example.
+      outcome: "reward" if ``update`` takes float rewards [batch], "label" for int labels [batch].
+
+    Returns:
+      A ``Rule``. Its ``act(key, forward, params, inputs, has_aux=False)`` runs ``forward`` once; its
+      ``update(decision, outcome)`` returns ``(grads, errors [batch])``.
+
+    Raises:
+      ValueError: ``outcome`` is neither "reward" nor "label".
+      AssertionError: from ``act``, outputs that are not [batch, actions]; from ``update``, outcomes
+        that are not [batch].
+    """
+    if outcome not in ("reward", "label"):
+        raise ValueError(f"outcome must be 'reward' or 'label', got {outcome!r}")
+
+    def act(
+        key: chex.PRNGKey,
+        forward: Forward,
+        params: chex.ArrayTree,
+        inputs: chex.Array,
+        has_aux: bool = False,
+    ) -> Decision:
+        result = jax.vjp(lambda p: forward(p, inputs), params, has_aux=has_aux)
+        outputs, pathway, aux = result if has_aux else (*result, None)
+        chex.assert_rank(outputs, 2)
+        keys = jax.random.split(key, outputs.shape[0])
+        action = jax.vmap(policy)(keys, outputs)
+        return Decision(action, outputs, aux, lambda errors: pathway(errors)[0])
+
+    def update(decision: Decision, outcome: chex.Array) -> tuple[chex.ArrayTree, chex.Array]:
+        batch = decision.outputs.shape[0]
+        chex.assert_shape(outcome, (batch,))
+        output_errors, errors = jax.vmap(teaching_signal)(
+            decision.outputs, decision.action, jnp.asarray(outcome)
+        )
+        return decision.pathway(output_errors / batch), errors
+
+    return Rule(name, outcome, act, update)

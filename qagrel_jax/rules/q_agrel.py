@@ -1,0 +1,82 @@
+r"""Q-AGREL: deep networks that learn from a reward alone.
+
+For each example the network computes Q values q, one per action, and a policy chooses action s. The
+world answers with a reward r. The reward-prediction error
+
+    δ = r − q_s
+
+is one scalar, broadcast to every synapse. Attentional feedback starts at the chosen unit with value
+1 and runs down through the feedback weights W', gated by each unit's derivative g = f'(a):
+
+    FB_L = w'_L[s, :],        FB_{l−1} = W'_l (g_l ∘ FB_l).
+
+Each synapse changes by what it knows locally and δ:
+
+    ΔW_l = α · δ · (presynaptic activity) · (g_l ∘ FB_l),      output layer: ΔW[:, s] = α δ y_L.
+
+Synapses onto the other outputs do not change. With reciprocal feedback, W' = Wᵀ, this is
+−α ∇ ½(r − q_s)²: error-backpropagation of one output unit at a time.
+
+The chosen unit is known by its index, never by its activity, so q_s = 0 learns like any other value.
+
+References:
+  Pozzi, Bohté & Roelfsema (2018), arXiv:1811.01768.
+  Pozzi, Bohté & Roelfsema (2020), Attention-gated brain propagation (BrainProp), NeurIPS 33.
+"""
+
+from collections.abc import Callable
+
+import chex
+import jax
+
+from qagrel_jax.policies import Policy, max_boltzmann
+from qagrel_jax.rules.base import Rule, one_step_rule
+
+RewardPredictionError = Callable[[chex.Array, chex.Array], chex.Array]
+"""``(q_selected [], reward []) -> δ []``."""
+
+
+def reward_prediction_error(q_selected: chex.Array, reward: chex.Array) -> chex.Array:
+    """Return δ = r − q_s, the reward that came minus the reward that was expected.
+
+    Args:
+      q_selected: float[], Q value of the chosen action, in units of reward.
+      reward: float[].
+
+    Returns:
+      float[].
+    """
+    return reward - q_selected
+
+
+def q_agrel(
+    policy: Policy = max_boltzmann,
+    rpe: RewardPredictionError = reward_prediction_error,
+) -> Rule:
+    """Q-AGREL (Pozzi, Bohté & Roelfsema 2018), equations in the module's docstring.
+
+    Args:
+      policy: ``(key, q_values [actions]) -> action``; the papers' is ``max_boltzmann`` with ε = 0.02.
+      rpe: ``(q_selected, reward) -> δ``.
+
+    Returns:
+      A ``Rule`` whose ``update`` takes rewards float[batch] and returns ``(grads, δ [batch])``.
+
+    >>> import jax, jax.numpy as jnp
+    >>> rule = q_agrel()
+    >>> forward = lambda params, x: x @ params
+    >>> params, inputs = jnp.zeros((3, 2)), jnp.ones((1, 3))
+    >>> decision = rule.act(jax.random.key(0), forward, params, inputs)
+    >>> grads, rpe = rule.update(decision, jnp.ones(1))
+    >>> float(rpe[0]), float(grads[0, decision.action[0]])
+    (1.0, -1.0)
+    """
+
+    def teaching_signal(
+        q_values: chex.Array, action: chex.Array, reward: chex.Array
+    ) -> tuple[chex.Array, chex.Array]:
+        delta = rpe(q_values[action], reward)
+        chosen = jax.nn.one_hot(action, q_values.shape[0], dtype=q_values.dtype)
+        return -delta * chosen, delta
+
+    return one_step_rule("q_agrel", policy, teaching_signal)

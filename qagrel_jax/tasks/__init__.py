@@ -1,0 +1,1 @@
+"""What answers an action with a reward."""
