@@ -37,7 +37,9 @@ def one_of(kind: str, valid: Sequence[str]) -> Callable[[str], str]:
     return parse
 
 
-def number(kind: type, low: float, high: float, *, open_low: bool = False) -> Callable[[str], float]:
+def number(
+    kind: type, low: float, high: float, *, open_low: bool = False
+) -> Callable[[str], float]:
     """Argument type: an ``int`` or ``float`` in [low, high], or in (low, high] if ``open_low``."""
     interval = f"{'(' if open_low else '['}{low}, {high}]"
 
@@ -54,7 +56,7 @@ def number(kind: type, low: float, high: float, *, open_low: bool = False) -> Ca
 
 
 def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> None:
-    """Call ``main(argv)``; a ``UserError`` becomes one line and exit code 2, Ctrl-C exit code 130."""
+    """Call ``main(argv)``; a ``UserError`` becomes one line and exit code 2."""
     try:
         main(argv)
     except UserError as error:

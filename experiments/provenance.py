@@ -1,6 +1,7 @@
 """What produced a result: device, versions, commit, command."""
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -11,7 +12,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "tensorflow-datas
 
 
 def commit() -> str | None:
-    """Return the checkout's commit, ``-dirty`` appended if tracked files differ; None outside git."""
+    """Return the checkout's commit (``-dirty`` if tracked files differ); None outside git."""
     try:
         head = _git("rev-parse", "HEAD")
         return f"{head}-dirty" if _git("status", "--porcelain", "--untracked-files=no") else head
@@ -32,8 +33,6 @@ def versions() -> dict[str, str]:
 
 def device() -> str:
     """Return the default JAX device in words, e.g. ``cpu (2 cores, x86_64)`` or ``NVIDIA H100``."""
-    import os
-
     import jax
 
     first = jax.devices()[0]

@@ -113,9 +113,7 @@ def greedy(key: chex.PRNGKey, q_values: chex.Array) -> chex.Array:
     return _draw(key, greedy_probabilities(q_values))
 
 
-def epsilon_greedy(
-    key: chex.PRNGKey, q_values: chex.Array, epsilon: float = 0.02
-) -> chex.Array:
+def epsilon_greedy(key: chex.PRNGKey, q_values: chex.Array, epsilon: float = 0.02) -> chex.Array:
     """Pick the best action or, with probability ε, any action. See its ``_probabilities``."""
     return _draw(key, epsilon_greedy_probabilities(q_values, epsilon))
 

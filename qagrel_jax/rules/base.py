@@ -10,8 +10,7 @@ Between the two stands the world: a reward-based rule receives activities, its o
 reward, and nothing else. No label reaches it.
 
 What tells one rule from another is its *teaching signal*, the error placed on the output units of
-one example. Everything below the output is the same for all: the error runs down the layers' feedback
-pathways (``qagrel_jax.layers``), gated at each unit by the derivative of its activation function,
+one example. Below the output all are the same: the error runs down the layers' feedback pathways (``qagrel_jax.layers``), gated at each unit by the derivative of its activation function,
 and each synapse changes by presynaptic activity × the gated feedback it meets. For the whole batch
 that is one vector–Jacobian product.
 
@@ -35,8 +34,8 @@ Forward = Callable[[chex.ArrayTree, chex.Array], Any]
 TeachingSignal = Callable[[chex.Array, chex.Array, chex.Array], tuple[chex.Array, chex.Array]]
 """``(outputs [actions], action [], outcome []) -> (output error [actions], scalar error [])``.
 
-For one example. The output error is the derivative of the error with respect to the outputs (uphill);
-the scalar is what one would plot: the reward-prediction error, or the loss.
+For one example. The output error is the derivative of the error with respect to the outputs
+(uphill); the scalar is what one would plot: the reward-prediction error, or the loss.
 """
 
 
@@ -73,8 +72,8 @@ def one_step_rule(
       outcome: "reward" if ``update`` takes float rewards [batch], "label" for int labels [batch].
 
     Returns:
-      A ``Rule``. Its ``act(key, forward, params, inputs, has_aux=False)`` runs ``forward`` once; its
-      ``update(decision, outcome)`` returns ``(grads, errors [batch])``.
+      A ``Rule``. Its ``act(key, forward, params, inputs, has_aux=False)`` runs ``forward`` once;
+      its ``update(decision, outcome)`` returns ``(grads, errors [batch])``.
 
     Raises:
       ValueError: ``outcome`` is neither "reward" nor "label".

@@ -17,7 +17,7 @@ Each synapse changes by what it knows locally and δ:
 Synapses onto the other outputs do not change. With reciprocal feedback, W' = Wᵀ, this is
 −α ∇ ½(r − q_s)²: error-backpropagation of one output unit at a time.
 
-The chosen unit is known by its index, never by its activity, so q_s = 0 learns like any other value.
+The chosen unit is known by its index, never by its activity, so q_s = 0 learns like any other.
 
 References:
   Pozzi, Bohté & Roelfsema (2018), arXiv:1811.01768.
@@ -56,7 +56,7 @@ def q_agrel(
     """Q-AGREL (Pozzi, Bohté & Roelfsema 2018), equations in the module's docstring.
 
     Args:
-      policy: ``(key, q_values [actions]) -> action``; the papers' is ``max_boltzmann`` with ε = 0.02.
+      policy: ``(key, q_values [actions]) -> action``; the papers' is ``max_boltzmann``, ε = 0.02.
       rpe: ``(q_selected, reward) -> δ``.
 
     Returns:
