@@ -1,0 +1,191 @@
+"""The papers' four networks, for any image shape and any number of actions.
+
+=====================  =========================================================================
+``dense``              1500 – 1000 – 500 – out
+``conv``               C32 3×3 · C32 3×3 stride 2 · dropout .3 · 500 · dropout .3 · out
+``locally_connected``  as ``conv``, kernels unshared, no padding
+``deep``               C64 C64 pool dropout .3 · C128 C128 pool dropout .3 · C128 C128 C128 pool
+                       dropout .8 · 500 · dropout .3 · out (all 3×3, padded, stride 1)
+=====================  =========================================================================
+
+Every unit is a ReLU, the output linear, one unit per action; each convolution is followed by ReLU
+and then BatchNorm, in this order. There are no biases. Initialisation:
+
+``paper``  all kernels N(0, 0.005²), the dense network's N(0, 0.01²), as in the authors' published
+           code. Activity all but vanishes at the output, and learning starts with a long plateau.
+``he``     hidden kernels N(0, 2/fan_in) (He et al. 2015), output kernel N(0, 1/fan_in): activity
+           keeps its size from layer to layer. The default.
+
+Networks of Pozzi, Bohté & Roelfsema (2018, 2020), as in the authors' published code.
+"""
+
+import functools
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax.numpy as jnp
+
+from qagrel_jax.layers import Conv, Dense, Initializer, LocallyConnected, he_normal
+
+INITIALISATIONS = ("he", "paper")
+
+
+class _Network(nn.Module):
+    """What the four share: the read-out, and how kernels are drawn."""
+
+    num_actions: int
+    feedback: str = "tied"
+    initialisation: str = "he"
+    dtype: Any = None
+
+    paper_sd = 0.005
+
+    def _layer(self, kind: Any, features: int, output: bool = False, **options: Any) -> nn.Module:
+        return kind(
+            features,
+            feedback=self.feedback,
+            kernel_init=self._initialiser(output),
+            dtype=self.dtype,
+            **options,
+        )
+
+    def _initialiser(self, output: bool) -> Initializer:
+        match self.initialisation:
+            case "he":
+                return nn.initializers.lecun_normal() if output else he_normal
+            case "paper":
+                return nn.initializers.normal(self.paper_sd)
+        raise ValueError(
+            f"unknown initialisation {self.initialisation!r}; valid: {', '.join(INITIALISATIONS)}"
+        )
+
+    def _dense(self, x: chex.Array, features: int) -> chex.Array:
+        return nn.relu(self._layer(Dense, features)(x))
+
+    def _conv(self, x: chex.Array, features: int, train: bool, **options: Any) -> chex.Array:
+        x = nn.relu(self._layer(options.pop("kind", Conv), features, **options)(x))
+        # Momentum and epsilon are Keras's defaults, which the authors' code leaves as they are.
+        return nn.BatchNorm(
+            use_running_average=not train, momentum=0.99, epsilon=1e-3, dtype=self.dtype
+        )(x)
+
+    def _q_values(self, x: chex.Array) -> chex.Array:
+        return self._layer(Dense, self.num_actions, output=True)(x)
+
+
+class DenseNet(_Network):
+    """``dense``: 1500 – 1000 – 500 – out (or other ``hidden`` sizes).
+
+    Attributes:
+      num_actions: number of output units.
+      feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
+      initialisation: one of ``INITIALISATIONS``.
+      dtype: dtype of the computation; None means that of inputs and parameters.
+      hidden: units of each hidden layer.
+    """
+
+    hidden: tuple[int, ...] = (1500, 1000, 500)
+
+    paper_sd = 0.01
+
+    @nn.compact
+    def __call__(self, images: chex.Array, train: bool = False) -> chex.Array:
+        """Map float[batch, ...] to Q values float[batch, num_actions]."""
+        x = images.reshape(images.shape[0], -1)
+        for features in self.hidden:
+            x = self._dense(x, features)
+        return self._q_values(x)
+
+
+class ConvNet(_Network):
+    """``conv``, and with ``shared=False`` ``locally_connected``. Attributes as in ``DenseNet``."""
+
+    shared: bool = True
+
+    @nn.compact
+    def __call__(self, images: chex.Array, train: bool = False) -> chex.Array:
+        """Map float[batch, height, width, channels] to Q values float[batch, num_actions]."""
+        kind, padding = (Conv, "SAME") if self.shared else (LocallyConnected, "VALID")
+        x = self._conv(images, 32, train, kind=kind, padding=padding)
+        x = self._conv(x, 32, train, kind=kind, padding=padding, strides=(2, 2))
+        x = nn.Dropout(0.3, deterministic=not train)(x)
+        x = self._dense(x.reshape(x.shape[0], -1), 500)
+        x = nn.Dropout(0.3, deterministic=not train)(x)
+        return self._q_values(x)
+
+
+class DeepNet(_Network):
+    """``deep``: seven convolutions in three blocks, 500 units. Attributes as in ``DenseNet``."""
+
+    @nn.compact
+    def __call__(self, images: chex.Array, train: bool = False) -> chex.Array:
+        """Map float[batch, height, width, channels] to Q values float[batch, num_actions]."""
+        x = images
+        for features, convolutions, dropout in ((64, 2, 0.3), (128, 2, 0.3), (128, 3, 0.8)):
+            for _ in range(convolutions):
+                x = self._conv(x, features, train)
+            x = _max_pool(x)
+            x = nn.Dropout(dropout, deterministic=not train)(x)
+        x = self._dense(x.reshape(x.shape[0], -1), 500)
+        x = nn.Dropout(0.3, deterministic=not train)(x)
+        return self._q_values(x)
+
+
+ARCHITECTURES = {
+    "dense": DenseNet,
+    "conv": ConvNet,
+    "locally_connected": functools.partial(ConvNet, shared=False),
+    "deep": DeepNet,
+}
+"""The papers' networks by name."""
+
+
+def make_network(
+    architecture: str,
+    num_actions: int,
+    *,
+    feedback: str = "tied",
+    initialisation: str = "he",
+    dtype: Any = None,
+) -> nn.Module:
+    """Build one of the papers' networks by name.
+
+    Args:
+      architecture: a key of ``ARCHITECTURES``.
+      num_actions: number of output units, ≥ 1.
+      feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
+      initialisation: one of ``INITIALISATIONS``.
+      dtype: dtype of the computation, e.g. ``jnp.bfloat16``; parameters stay float32.
+
+    Returns:
+      A Linen module ``(images float[batch, height, width, channels], train) -> float[batch,
+      num_actions]``. With ``train=True`` it needs the random stream ``"dropout"`` and changes the
+      collection ``"batch_stats"``.
+
+    Raises:
+      ValueError: an unknown name, or ``num_actions`` < 1.
+
+    >>> import jax, jax.numpy as jnp
+    >>> network = make_network("dense", num_actions=10)
+    >>> variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    >>> network.apply(variables, jnp.zeros((2, 8, 8, 1))).shape
+    (2, 10)
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"unknown architecture {architecture!r}; valid: {', '.join(ARCHITECTURES)}"
+        )
+    if num_actions < 1:
+        raise ValueError(f"num_actions must be at least 1, got {num_actions}")
+    return ARCHITECTURES[architecture](
+        num_actions=num_actions, feedback=feedback, initialisation=initialisation, dtype=dtype
+    )
+
+
+def _max_pool(images: chex.Array) -> chex.Array:
+    # Same values as a 2x2 reduce_window, whose backward pass (select-and-scatter) is slow.
+    batch, height, width, channels = images.shape
+    height, width = height // 2, width // 2
+    tiles = images[:, : 2 * height, : 2 * width].reshape(batch, height, 2, width, 2, channels)
+    return jnp.max(tiles, axis=(2, 4))
