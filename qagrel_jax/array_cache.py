@@ -42,7 +42,7 @@ def entry(folder: Path, source: Path, name: str) -> Path:
 def read(path: Path) -> dict[str, np.ndarray] | None:
     """Return the arrays stored at ``path``, or None if there is no whole file."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     # A damaged zip raises nearly anything; whatever it is, the answer is to rebuild.
     except Exception:

@@ -40,7 +40,7 @@ Progress = Callable[[str, int, int], None]
 _NAME = re.compile(r"^(?P<name>\w+)(/(?P<config>[\w\-.+]+))?(:(?P<version>\d+\.\d+\.\d+))?$")
 _VERSION = re.compile(r"^\d+\.\d+\.\d+$")
 _INSTALL = "pip install 'qagrel_jax[experiments]'"
-_CHUNK = 500  # images decoded between two reports of progress
+_CHUNK = 500  # images read at once, between two reports of progress
 
 
 class DataError(ValueError):
@@ -334,29 +334,37 @@ def _decode_split(
             f"data set {builder.data_dir} is stored as {builder.info.file_format.value}, which "
             "only TensorFlow reads: prepare it again with file_format='array_record'"
         ) from None
-    ends = list(itertools.accumulate(info.shard_lengths))
     images, labels = None, np.empty(info.num_examples, np.int32)
-    for i in range(info.num_examples):
+    for start in range(0, info.num_examples, _CHUNK):
+        stop = min(start + _CHUNK, info.num_examples)
         try:
-            example = source[i]
+            examples = source.__getitems__(range(start, stop))
         except Exception as error:
-            shard = next(k for k, end in enumerate(ends) if i < end)
-            raise _damaged(info.filepaths[shard], _reason(error)) from None
-        image = np.asarray(example[keys[0]])
-        image = image[..., None] if image.ndim == 2 else image
-        if image.dtype != np.uint8:
-            raise DataError(f"data set {builder.data_dir} holds {image.dtype} images, not uint8")
-        if images is None:
-            images = np.empty((info.num_examples, *image.shape), np.uint8)
-        if image.shape != images.shape[1:]:
-            raise DataError(
-                f"data set {builder.data_dir} holds images of varying size: image {i} of "
-                f"{split!r} is {image.shape}, the first is {images.shape[1:]}"
-            )
-        images[i], labels[i] = image, example[keys[1]]
-        if (i + 1) % _CHUNK == 0 or i + 1 == info.num_examples:
-            progress(split, i + 1, info.num_examples)
+            raise _damaged(_shards(info, start, stop), _reason(error)) from None
+        for i, example in enumerate(examples, start):
+            image = np.asarray(example[keys[0]])
+            image = image[..., None] if image.ndim == 2 else image
+            if image.dtype != np.uint8:
+                raise DataError(
+                    f"data set {builder.data_dir} holds {image.dtype} images, not uint8"
+                )
+            if images is None:
+                images = np.empty((info.num_examples, *image.shape), np.uint8)
+            if image.shape != images.shape[1:]:
+                raise DataError(
+                    f"data set {builder.data_dir} holds images of varying size: image {i} of "
+                    f"{split!r} is {image.shape}, the first is {images.shape[1:]}"
+                )
+            images[i], labels[i] = image, example[keys[1]]
+        progress(split, stop, info.num_examples)
     return images, labels
+
+
+def _shards(split: Any, start: int, stop: int) -> str:
+    """Name the files that hold records ``start`` to ``stop``."""
+    ends = itertools.accumulate(split.shard_lengths)
+    files = zip(ends, split.shard_lengths, split.filepaths, strict=True)
+    return " or ".join(str(p) for end, n, p in files if start < end and end - n < stop)
 
 
 def _check_files(split: Any) -> None:
@@ -414,6 +422,9 @@ def _import_tfds() -> Any:
     except ImportError as error:
         missing = getattr(error, "name", None) or error
         raise DataError(f"TFDS data sets need {missing}: {_INSTALL}") from None
+    # A failure inside TFDS's own imports is logged there and leaves an empty module.
+    if not hasattr(tfds, "builder_from_directory"):
+        raise DataError(f"tensorflow_datasets cannot be imported as installed: {_INSTALL}")
     return tfds
 
 
