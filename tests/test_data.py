@@ -177,6 +177,7 @@ def test_mnist_values(real):
     assert np.bincount(mnist.train_labels).tolist() == MNIST_TRAIN
     assert np.bincount(mnist.test_labels).tolist() == MNIST_TEST
     assert mnist.num_classes == 10
+    assert "tensorflow" not in sys.modules
 
 
 @pytest.mark.real_data
@@ -216,23 +217,6 @@ def test_tiny_imagenet100_classes(real):
 
 
 @pytest.mark.real_data
-def test_reading_needs_no_tensorflow(tmp_path):
-    if not (REAL / "mnist").is_dir():
-        pytest.skip(f"no prepared mnist in {REAL}")
-    code = f"""if True:
-        from importlib.machinery import PathFinder
-        find = PathFinder.find_spec
-        PathFinder.find_spec = lambda name, *rest: (
-            None if name.partition(".")[0] == "tensorflow" else find(name, *rest)
-        )
-        from qagrel_jax import data
-        print(len(data.load('mnist', {str(REAL)!r}, {str(tmp_path)!r}).test_labels))
-    """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert (result.stdout, result.stderr) == ("10000\n", "")
-
-
-@pytest.mark.real_data
 def test_truncated_real_file_is_named(tmp_path):
     if not (REAL / "mnist").is_dir():
         pytest.skip(f"no prepared mnist in {REAL}")
@@ -263,6 +247,20 @@ def test_pil_builder_is_prepared_without_tensorflow(builders, tmp_path, cache):
     np.testing.assert_array_equal(ours.train_images[3, ..., 0], picture(which[3]))
     data.load("qj_pil", tmp_path, cache)
     assert builders["prepared"].count("qj_pil") == before + 1
+
+
+def test_reading_needs_no_tensorflow(synthetic, cache):
+    code = f"""if True:
+        from importlib.machinery import PathFinder
+        find = PathFinder.find_spec
+        PathFinder.find_spec = lambda name, *rest: (
+            None if name.partition(".")[0] == "tensorflow" else find(name, *rest)
+        )
+        from qagrel_jax import data
+        print(len(data.load('qj_pil', {str(synthetic[0])!r}, {str(cache)!r}).test_labels))
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (result.stdout, result.stderr) == ("9\n", "")
 
 
 def test_cached_set_is_not_decoded_again(synthetic, cache, monkeypatch):
