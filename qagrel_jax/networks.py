@@ -24,6 +24,7 @@ from typing import Any
 
 import chex
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from qagrel_jax.layers import Conv, Dense, Initializer, LocallyConnected, he_normal
@@ -189,3 +190,36 @@ def _max_pool(images: chex.Array) -> chex.Array:
     height, width = height // 2, width // 2
     tiles = images[:, : 2 * height, : 2 * width].reshape(batch, height, 2, width, 2, channels)
     return jnp.max(tiles, axis=(2, 4))
+
+
+class ThreeLayer(nn.Module):
+    """AGREL's network: input and bias unit – sigmoid hidden layer – linear output.
+
+    y_j = σ(Σ_i v_ij x_i), z_k = Σ_j w_jk y_j, with x_0 = 1 the bias unit. The competition among the
+    outputs (softmax) is the rule's. Initial weights are uniform in [−spread, spread]. Roelfsema &
+    van Ooyen (2005).
+
+    Attributes:
+      num_actions: number of output units.
+      hidden: number of hidden units.
+      feedback: how attention comes down from the output; one of ``qagrel_jax.layers.FEEDBACKS``.
+      spread: half the width of the initial distribution.
+    """
+
+    num_actions: int
+    hidden: int
+    feedback: str = "tied"
+    spread: float = 0.5
+
+    @nn.compact
+    def __call__(self, inputs: chex.Array, train: bool = False) -> chex.Array:
+        """Map float[batch, ...] to float[batch, num_actions], the activations before softmax."""
+        x = inputs.reshape(inputs.shape[0], -1)
+        x = jnp.concatenate([jnp.ones((x.shape[0], 1), x.dtype), x], axis=1)
+
+        def uniform(key: chex.PRNGKey, shape: Any, dtype: Any = jnp.float32) -> chex.Array:
+            return jax.random.uniform(key, shape, dtype, -self.spread, self.spread)
+
+        y = nn.sigmoid(Dense(self.hidden, kernel_init=uniform, name="hidden")(x))
+        output = Dense(self.num_actions, feedback=self.feedback, kernel_init=uniform, name="output")
+        return output(y)

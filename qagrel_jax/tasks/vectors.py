@@ -1,0 +1,157 @@
+"""Small direct-reward tasks on vectors: a pattern is shown, one of n actions is right.
+
+Tasks of the kind AGREL was introduced with (Roelfsema & van Ooyen 2005): each is a finite set of
+input patterns, drawn with equal probability, one a trial. The action is rewarded with 1 if it is
+the pattern's, else with 0. The label stays with the task.
+
+===============  ==================================================================================
+``xor``          two bits; is exactly one of them on?
+``count_ones``   a binary vector; how many ones?
+``orientation``  a bar of some tilt and colour in a population code; is it tilted left or right,
+                 whatever its colour?
+``images``       labelled images as flat vectors in [0, 1]; which class?
+===============  ==================================================================================
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+class VectorTask(NamedTuple):
+    """A direct-reward task: all of its patterns, and the right action for each."""
+
+    inputs: chex.Array  # float32[patterns, features]
+    labels: chex.Array  # int32[patterns]
+    num_actions: int
+
+
+def reset(key: chex.PRNGKey, task: VectorTask) -> tuple[chex.Array, chex.Array]:
+    """Begin a trial: draw a pattern.
+
+    Args:
+      key: a random key.
+      task: the task.
+
+    Returns:
+      ``(pattern, observation)``: the pattern's index, int32[], which only the task may know, and
+      what the network sees, float32[features].
+    """
+    pattern = jax.random.randint(key, (), 0, task.labels.shape[0])
+    return pattern, task.inputs[pattern]
+
+
+def step(task: VectorTask, pattern: chex.Array, action: chex.Array) -> chex.Array:
+    """End the trial: reward 1 if ``action`` is the pattern's right one, else 0.
+
+    Args:
+      task: the task.
+      pattern: int32[], from ``reset``.
+      action: int32[].
+
+    Returns:
+      float32[].
+    """
+    return (action == task.labels[pattern]).astype(jnp.float32)
+
+
+def expected_reward(task: VectorTask, logits: chex.Array) -> chex.Array:
+    """Return the mean reward of a softmax policy: the mean over patterns of p(right action).
+
+    Args:
+      task: the task.
+      logits: float[patterns, actions], a network's outputs for ``task.inputs``.
+
+    Returns:
+      float[], in [0, 1].
+    """
+    chex.assert_shape(logits, (task.labels.shape[0], task.num_actions))
+    p = jax.nn.softmax(logits)
+    return jnp.take_along_axis(p, task.labels[:, None], axis=1).mean()
+
+
+def xor() -> VectorTask:
+    """Exclusive or of two bits: four patterns, two actions; no network without hidden units can.
+
+    >>> xor().labels.tolist()
+    [0, 1, 1, 0]
+    """
+    bits = _binary(2)
+    return VectorTask(bits, (bits.sum(1) == 1).astype(jnp.int32), 2)
+
+
+def count_ones(bits: int = 3) -> VectorTask:
+    """Count the ones of a binary vector: 2^bits patterns, action k for k ones.
+
+    Args:
+      bits: length of the vector, 1 to 12.
+
+    Returns:
+      A task with bits + 1 actions.
+
+    Raises:
+      ValueError: ``bits`` out of range.
+
+    >>> count_ones(2).labels.tolist()
+    [0, 1, 1, 2]
+    """
+    if not 1 <= bits <= 12:
+        raise ValueError(f"bits must be in [1, 12], got {bits}")
+    patterns = _binary(bits)
+    return VectorTask(patterns, patterns.sum(1).astype(jnp.int32), bits + 1)
+
+
+def orientation(tilts: int = 12, colours: int = 4, units: int = 8) -> VectorTask:
+    """Categorise bars by tilt (left or right of the vertical), whatever their colour.
+
+    A bar of tilt θ ∈ [0°, 180°) drives ``units`` orientation-tuned units, evenly spaced by
+    180°/units, each with activity exp(−d²/2σ²), d the circular distance of θ from its preferred
+    tilt and σ = 180°/units; ``colours`` more units stand for the colours, one of them on. Tilts are
+    (k + ½)·180°/tilts: none lies on the boundaries, 0° and 90°. Action 0 is right below 90°.
+
+    Args:
+      tilts: number of tilts, even and ≥ 2.
+      colours: number of colours, ≥ 1; colour is irrelevant.
+      units: orientation-tuned units, ≥ 2.
+
+    Returns:
+      A task of tilts × colours patterns and two actions.
+
+    Raises:
+      ValueError: a number out of range.
+    """
+    if tilts < 2 or tilts % 2:
+        raise ValueError(f"tilts must be even and at least 2, got {tilts}")
+    if colours < 1 or units < 2:
+        raise ValueError(f"need colours ≥ 1 and units ≥ 2, got {colours} and {units}")
+    width = 180.0 / units
+    theta = (jnp.arange(tilts) + 0.5) * 180 / tilts
+    away = jnp.abs(theta[:, None] - (jnp.arange(units) * width)[None])
+    tuned = jnp.exp(-(jnp.minimum(away, 180 - away) ** 2) / (2 * width**2))
+    bars = jnp.concatenate(
+        [jnp.repeat(tuned, colours, axis=0), jnp.tile(jnp.eye(colours), (tilts, 1))], axis=1
+    )
+    return VectorTask(bars, jnp.repeat((theta > 90).astype(jnp.int32), colours), 2)
+
+
+def images(pixels: chex.Array, labels: chex.Array, num_classes: int) -> VectorTask:
+    """Make a task of labelled images: pixels divided by 255, one action a class.
+
+    Args:
+      pixels: uint8[patterns, height, width, channels].
+      labels: int[patterns], in [0, num_classes).
+      num_classes: number of actions.
+
+    Returns:
+      A task whose observations are the flattened images.
+    """
+    chex.assert_rank([pixels, labels], [4, 1])
+    flat = jnp.asarray(pixels, jnp.float32).reshape(pixels.shape[0], -1) / 255
+    return VectorTask(flat, jnp.asarray(labels, jnp.int32), num_classes)
+
+
+def _binary(bits: int) -> chex.Array:
+    numbers = jnp.arange(2**bits)[:, None]
+    return ((numbers >> jnp.arange(bits)[None]) & 1).astype(jnp.float32)
