@@ -22,7 +22,8 @@ feedback reaches them from unit a alone, through the feedback weights w' just ch
                         onto regular unit j: x_i  σ'_j w'_aj
                         onto memory unit m:  sTrace_l σ'_m w'_am
 
-with σ' = y(1 − y) and the synaptic trace sTrace(t) = leak·sTrace(t−1) + x'(t). A trial's end resets S, traces, tags, x(t−1) and q_a(t−1); weights stay.
+with σ' = y(1 − y) and the synaptic trace sTrace(t) = leak·sTrace(t−1) + x'(t). A trial's end
+resets S, traces, tags, x(t−1) and q_a(t−1); weights stay.
 
 Feedback is ``tied`` (w' = Wᵀ) or ``separate``: drawn independently, then given the same changes as
 its forward partner. With λ = 0 and V_M constant within the trial, β δ Tag is
@@ -164,18 +165,17 @@ def init(key: chex.PRNGKey, config: AugmentConfig) -> AugmentState:
     Returns:
       The state, shapes as in ``AugmentState``.
     """
-    sizes = config.inputs, config.regular, config.memory, config.actions
-    inputs, regular, memory, actions = sizes
-    shapes = Weights((1 + inputs, regular), (2 * inputs, memory), (1 + regular, actions), sizes[2:])
-
-    def draw(key: chex.PRNGKey, shape: tuple[int, ...]) -> chex.Array:
-        return jax.random.uniform(
-            key, shape, minval=-config.weight_range, maxval=config.weight_range
-        )
-
-    keys = jax.random.split(key, 6)
-    weights = Weights(*(draw(k, shape) for k, shape in zip(keys[:4], shapes, strict=True)))
-    separate = Feedback(draw(keys[4], (regular, actions)), draw(keys[5], (memory, actions)))
+    inputs, regular, memory, actions = config.inputs, config.regular, config.memory, config.actions
+    shapes = (
+        *((1 + inputs, regular), (2 * inputs, memory), (1 + regular, actions), (memory, actions)),
+        *((regular, actions), (memory, actions)),  # separate feedback
+    )
+    # One draw for all: six compile six times as long.
+    ends = np.cumsum([rows * columns for rows, columns in shapes])
+    low, high = -config.weight_range, config.weight_range
+    drawn = jnp.split(jax.random.uniform(key, (int(ends[-1]),), minval=low, maxval=high), ends[:-1])
+    drawn = [values.reshape(shape) for values, shape in zip(drawn, shapes, strict=True)]
+    weights, separate = Weights(*drawn[:4]), Feedback(*drawn[4:])
     return AugmentState(
         weights=weights,
         feedback=separate if config.feedback == "separate" else None,

@@ -16,7 +16,7 @@ Shaping levels (``params.level``, 0 to 7; the paper counts from 1) set how many 
 
 What the paper leaves open, with the default first: ``symbols_stay`` on until the end of the
 "delay", of the "sequence", or each for its own "step"; ``targets_stay`` on until the end of the
-"delay" or to the "response"; at P = ½ ("ties") "either" response is right, or only the "baited" one.
+"delay" or to the "response"; at P = ½ (``ties``) "either" response is right, or the "baited" one.
 
 Reference:
   Rombouts, Bohté & Roelfsema (2015), PLoS Comput Biol 11(3): e1004060; after Yang & Shadlen (2007).

@@ -54,7 +54,7 @@ class Trial(NamedTuple):
 def draw(key: chex.PRNGKey, params: Params) -> chex.Array:
     """Draw a trial type, all four equally likely: int32[]."""
     del params
-    return jax.random.randint(key, (), 0, len(CONDITIONS))
+    return jnp.floor(jax.random.uniform(key) * len(CONDITIONS)).astype(jnp.int32)
 
 
 def build(noise: chex.Array, params: Params) -> Trial:

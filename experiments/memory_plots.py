@@ -1,0 +1,132 @@
+"""Pictures of working-memory runs: who learned by when, what the units do, which settings work."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.plots import COLOURS, LINES, figure
+from qagrel_jax.recording import Recording
+from qagrel_jax.tasks import base
+
+ACTION_NAMES = ("fixate", "left", "right")
+
+
+def converged(path: Path, summary: dict[str, Any]) -> None:
+    """Draw the fraction of networks that have converged, against trials."""
+    groups = {f"all {summary['networks']} networks": summary["trials"]}
+    if "grid" in summary:
+        per = summary["config"]["networks"]
+        groups = {
+            f"β {cell['learning_rate']:g}, λ {cell['tag_decay']:g}": summary["trials"][
+                i * per : (i + 1) * per
+            ]
+            for i, cell in enumerate(summary["grid"])
+        }
+    wide = len(groups) > 1
+    with figure(path, 8.0 if wide else 6.0, 4.5 if wide else 4.0) as (_, axes):
+        longest = max((t for t in summary["trials"] if t is not None), default=1)
+        for index, (name, trials) in enumerate(groups.items()):
+            there = np.sort([t for t in trials if t is not None])
+            x = np.concatenate([[0], there, [longest * 1.05]])
+            y = np.concatenate([np.arange(len(there) + 1), [len(there)]]) / len(trials)
+            style = {"color": COLOURS[index % 7], "linestyle": LINES[index // 7 % 7]}
+            axes.step(x, y, where="post", label=name, **style)
+        if not wide and summary["median_trials"] is not None:
+            axes.axvline(summary["median_trials"], color="0.4", linestyle=":", linewidth=1.2)
+            axes.annotate(
+                f"median of the converged {summary['median_trials']:,.0f}",
+                (summary["median_trials"], 0.02),
+                xytext=(5, 0),
+                textcoords="offset points",
+                color="0.3",
+            )
+        axes.set_xlabel("training trials")
+        axes.set_ylabel("fraction of networks converged")
+        axes.set_ylim(0, 1.02)
+        axes.set_xlim(left=0)
+        axes.set_title(f"{summary['task']}: {100 * summary['converged_fraction']:.2f} % converged")
+        if wide:
+            axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def activity(path: Path, title: str, recordings: dict[str, Recording]) -> None:
+    """Draw inputs, regular units, memory units and Q values through a trial of each type."""
+    rows = ("input", "regular units", "memory units", "Q values")
+    columns = len(recordings)
+    grid = {"nrows": 4, "ncols": columns, "sharex": True, "sharey": "row", "squeeze": False}
+    with figure(path, 2.9 * columns + 0.9, 8.5, **grid) as (drawing, axes):
+        for column, (name, trial) in enumerate(recordings.items()):
+            steps = np.arange(len(trial.phase))
+            axes[0, column].set_title(f"{name}\n{'right' if trial.correct else 'wrong'}")
+            axes[0, column].imshow(
+                trial.observation.T, aspect="auto", cmap="Greys", vmin=0, vmax=1,
+                interpolation="nearest",
+            )  # fmt: skip
+            axes[0, column].grid(False)
+            _lines(axes[1, column], steps, trial.regular, "R")
+            _lines(axes[2, column], steps, trial.memory, "M")
+            # The last observation follows the trial's end; nothing is chosen any more.
+            _lines(axes[3, column], steps[:-1], trial.q_values[:-1], "", ACTION_NAMES)
+            for row in range(4):
+                _mark_phases(axes[row, column], trial, named=row == 1)
+            axes[3, column].set_xlabel("step of the trial")
+        for row, name in enumerate(rows):
+            axes[row, 0].set_ylabel(f"{name}\n(unit)" if row == 0 else f"{name}\n(activity)")
+        axes[3, 0].set_ylabel("Q values\n(reward)")
+        for row in (1, 2, 3):
+            axes[row, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        for row in (1, 2):
+            axes[row, 0].set_ylim(-0.05, 1.05)
+        drawing.suptitle(title)
+
+
+def grid(path: Path, summary: dict[str, Any]) -> None:
+    """Draw the converged fraction and the median trials for each learning rate and tag decay."""
+    rates, decays = summary["config"]["learning_rates"], summary["config"]["tag_decays"]
+    shape = len(rates), len(decays)
+    fraction = np.reshape([cell["converged_fraction"] for cell in summary["grid"]], shape)
+    medians = [cell["median_trials"] for cell in summary["grid"]]
+    median = np.reshape(np.array(medians, dtype=float), shape)
+    with figure(path, 5.0 + 1.3 * len(decays), 1.8 + 0.6 * len(rates), ncols=2) as (drawing, both):
+        panels = (
+            (fraction, "fraction converged", "{:.2f}", {"vmin": 0, "vmax": 1}),
+            (median, "median trials of the converged", "{:,.0f}", {}),
+        )
+        for axes, (values, name, form, limits) in zip(both, panels, strict=True):
+            picture = axes.imshow(values, origin="lower", cmap="cividis", aspect="auto", **limits)
+            drawing.colorbar(picture, ax=axes)
+            for row, column in np.ndindex(shape):
+                value = values[row, column]
+                dark = picture.norm(value) < 0.5 if np.isfinite(value) else False
+                text = form.format(value) if np.isfinite(value) else "–"
+                axes.text(column, row, text, ha="center", va="center", color="w" if dark else "k")
+            axes.set_xticks(range(len(decays)), [f"{d:g}" for d in decays])
+            axes.set_yticks(range(len(rates)), [f"{r:g}" for r in rates])
+            axes.set_xlabel("tag decay λ")
+            axes.set_ylabel("learning rate β")
+            axes.set_title(name)
+            axes.grid(False)
+        each = summary["config"]["networks"]
+        feedback = summary["config"]["feedback"]
+        drawing.suptitle(f"{summary['task']}, {feedback} feedback: {each} networks a setting")
+
+
+def _lines(axes: Any, steps: np.ndarray, values: np.ndarray, prefix: str, names: Any = ()) -> None:
+    for unit in range(values.shape[1]):
+        label = names[unit] if unit < len(names) else f"{prefix}{unit + 1}"
+        style = {"color": COLOURS[unit % 7], "linestyle": LINES[unit % 7]}
+        axes.plot(steps, values[:, unit], marker=".", markersize=5, label=label, **style)
+
+
+def _mark_phases(axes: Any, trial: Recording, named: bool) -> None:
+    """Shade HOLD, where stimuli are shown and kept in memory, and draw a line at GO."""
+    for phase, name in ((base.HOLD, "stimuli, delay"), (base.GO, "go")):
+        at = np.flatnonzero(trial.phase == phase)
+        if not at.size:
+            continue
+        if phase == base.HOLD:
+            axes.axvspan(at[0] - 0.5, at[-1] + 0.5, color="0.9", zorder=0, alpha=0.5)
+        axes.axvline(at[0] - 0.5, color="0.4", linewidth=0.9, linestyle=":")
+        if named:
+            axes.text(at[0] - 0.4, 1.03, name, fontsize=8, va="top", color="0.3")

@@ -1,0 +1,208 @@
+"""Run a working-memory population in a folder: progress, checkpoints, summary, pictures."""
+
+import dataclasses
+import io
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import files, memory_plots, provenance
+from experiments.cli import UserError
+from experiments.memory_config import MemoryConfig
+from experiments.progress import Reporter
+from qagrel_jax import recording
+from qagrel_jax.packing import Packed
+from qagrel_jax.population import Setup
+from qagrel_jax.rules.augment import AugmentConfig
+from qagrel_jax.tasks import make_task
+from qagrel_jax.tasks.criterion import CONVERGED
+
+CHECKPOINT = "checkpoint.npz"
+
+
+def run(config: MemoryConfig, folder: Path, checkpoint_seconds: float = 30.0) -> dict[str, Any]:
+    """Run ``config`` in ``folder``, from its checkpoint if it has one; return the summary.
+
+    Raises:
+      UserError: parameters the task does not have or out of range, a folder that cannot be written,
+        a damaged checkpoint.
+    """
+    setup = make_setup(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(folder / "config.json", config.to_json())
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}; choose another --out"
+        ) from None
+    packed, seconds = _load(folder, config, setup)
+    seconds = _advance(packed, config, folder, seconds, checkpoint_seconds)
+    _save(folder, packed, seconds)
+
+    summary = summarise(config, setup, packed, seconds)
+    files.write_json(folder / "summary.json", summary)
+    memory_plots.converged(folder / "converged.png", summary)
+    _draw_activity(folder / "activity.png", config, setup, packed)
+    if len(config.settings) > 1:
+        files.write_json(folder / "grid.json", summary["grid"])
+        memory_plots.grid(folder / "grid.png", summary)
+    _print(summary, folder)
+    return summary
+
+
+def make_setup(config: MemoryConfig) -> Setup:
+    """Return the population's ``Setup``.
+
+    Raises:
+      UserError: what the task or the network will not have.
+    """
+    task = make_task(config.task)
+    names = {f.name: type(f.default) for f in dataclasses.fields(task.params)}
+    del names["level"]
+    parameters = dict(config.task_parameters)
+    for name, value in parameters.items():
+        if name not in names:
+            raise UserError(f"{task.name} has no parameter {name!r}; valid: {', '.join(names)}")
+        wanted = names[name]
+        if wanted is float and type(value) is int:
+            parameters[name] = float(value)
+        elif type(value) is not wanted:
+            raise UserError(f"{name} must be {wanted.__name__}, got {value!r}")
+    criterion = task.criterion
+    for name in ("max_trials", "retest_after"):
+        if getattr(config, name) is not None:
+            criterion = dataclasses.replace(criterion, **{name: getattr(config, name)})
+    try:
+        params = task.params(**parameters)
+        rule = AugmentConfig(
+            inputs=task.inputs,
+            regular=config.regular,
+            memory=config.memory,
+            feedback=config.feedback,
+            exploration=config.exploration,
+            leak=config.leak,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return Setup(task, params, rule, criterion)
+
+
+def summarise(config: MemoryConfig, setup: Setup, packed: Packed, seconds: float) -> dict[str, Any]:
+    """Return what ``summary.json`` holds."""
+    trials = packed.trials_to_convergence()
+    environment = provenance.environment()
+    ended = int(packed.networks.progress.trials.sum())
+    summary = {
+        "task": config.task,
+        "networks": len(packed),
+        **describe(trials),
+        "trials_are": "training trials to the criterion; null: not converged. Median, mean and "
+        "quartiles are over the networks that converged",
+        "frozen_tests_taken": int(packed.networks.progress.tests.sum()),
+        "max_trials": setup.criterion.max_trials,
+        "training_trials_of_all_networks": ended,
+        "seconds": seconds,
+        "trials_per_second": ended / seconds,
+        **environment,
+        "config": config.to_json(),
+        "trials": trials,
+    }
+    if len(config.settings) > 1:
+        per = config.networks
+        summary["grid"] = [
+            {"learning_rate": rate, "tag_decay": decay, "networks": per}
+            | describe(trials[i * per : (i + 1) * per])
+            for i, (rate, decay) in enumerate(config.settings)
+        ]
+    return summary
+
+
+def describe(trials: list[int | None]) -> dict[str, Any]:
+    """Return the converged fraction, and mean, median and quartiles of those that converged."""
+    there = [t for t in trials if t is not None]
+    quartiles = np.percentile(there, [25, 75]).tolist() if there else None
+    return {
+        "converged_fraction": len(there) / len(trials),
+        "median_trials": statistics.median(there) if there else None,
+        "mean_trials": statistics.fmean(there) if there else None,
+        "quartiles_trials": quartiles,
+    }
+
+
+def _advance(
+    packed: Packed, config: MemoryConfig, folder: Path, seconds: float, checkpoint_seconds: float
+) -> float:
+    """Advance until every network has converged or given up; return the seconds it took in all."""
+    begun = time.perf_counter() - seconds
+    saved = time.perf_counter()
+    with Reporter(config.task, len(packed)) as reporter:
+        while packed.learning.size:
+            packed.advance()
+            now = time.perf_counter()
+            progress = packed.networks.progress
+            converged = int((progress.status == CONVERGED).sum())
+            finished = len(packed) - packed.learning.size
+            total = int(progress.trials.sum())
+            level = f", shaping level {progress.level.mean() + 1:.1f}" * bool(progress.level.any())
+            reporter.update(
+                finished,
+                f"{converged} converged, {finished - converged} gave up; mean trial "
+                f"{total / len(packed):,.0f}{level}; {total / (now - begun):,.0f} trials/s",
+            )
+            if now - saved >= checkpoint_seconds:
+                _save(folder, packed, now - begun)
+                saved = time.perf_counter()
+    return time.perf_counter() - begun
+
+
+def _save(folder: Path, packed: Packed, seconds: float) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, seconds=np.float64(seconds), **packed.state())
+    files.write_bytes(folder / CHECKPOINT, buffer.getvalue())
+
+
+def _load(folder: Path, config: MemoryConfig, setup: Setup) -> tuple[Packed, float]:
+    pairs = np.repeat(np.array(config.settings), config.networks, axis=0)
+    packed = Packed(setup, jax.random.key(config.seed), pairs[:, 0], pairs[:, 1])
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return packed, 0.0
+    try:
+        with np.load(path) as state:
+            packed.restore(dict(state))
+            return packed, float(state["seconds"])
+    except Exception as error:
+        raise UserError(f"{path} is damaged ({error}): delete it to start the run anew") from None
+
+
+def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packed) -> None:
+    """Draw the network whose trials to convergence are the median; the best-placed if none are."""
+    trials = packed.trials_to_convergence()
+    order = sorted(range(len(trials)), key=lambda n: (trials[n] is None, trials[n] or 0, n))
+    converged = sum(t is not None for t in trials)
+    number = order[max(converged - 1, 0) // 2]
+    learner = packed.network(number).learner
+    key = jax.random.key(config.seed)
+    recordings = {
+        name: recording.record(setup, learner, index, key)
+        for name, index in setup.task.examples.items()
+    }
+    state = f"converged after {trials[number]:,} trials" if trials[number] else "not converged"
+    memory_plots.activity(path, f"{config.task}: network {number}, {state}", recordings)
+
+
+def _print(summary: dict[str, Any], folder: Path) -> None:
+    reached = sum(t is not None for t in summary["trials"])
+    line = f"{summary['task']}: {reached} of {summary['networks']} networks converged"
+    if reached:
+        low, high = summary["quartiles_trials"]
+        line += (
+            f"; trials: median {summary['median_trials']:,.0f}, "
+            f"mean {summary['mean_trials']:,.0f}, quartiles {low:,.0f} to {high:,.0f}"
+        )
+    print(line)
+    print(f"{summary['seconds']:.1f} s; everything is in {folder}")
