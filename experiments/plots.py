@@ -1,4 +1,4 @@
-"""Every picture of the project. Axes named with units, legible in grey and to colour-blind readers."""
+"""Every picture of the project: axes named, legible in grey and to colour-blind readers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from experiments import run_folder
 
 # Okabe & Ito's colour-blind-safe palette; line styles differ too, for print in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -40,3 +44,46 @@ def save(drawing: Figure, path: Path) -> None:
     """Write ``drawing`` to ``path`` and free its memory."""
     drawing.savefig(path)
     plt.close(drawing)
+
+
+def band(axes: Axes, x: np.ndarray, values: np.ndarray, index: int, label: str) -> None:
+    """Draw the mean over the last axis (seeds) of ``values``, and the range as a band."""
+    colour, line = COLOURS[index % len(COLOURS)], LINES[index % len(LINES)]
+    axes.plot(x, np.nanmean(values, axis=-1), color=colour, linestyle=line, label=label)
+    low, high = np.nanmin(values, axis=-1), np.nanmax(values, axis=-1)
+    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def learning_curves(folder: Path) -> None:
+    """Draw ``learning_curves.png`` of a run folder: accuracy and classes discovered by epoch."""
+    lines = run_folder.read_lines(folder / "metrics.jsonl")
+    rules = list(dict.fromkeys(line["rule"] for line in lines))
+    with figure(folder / "learning_curves.png", 9, 3.8, ncols=2) as (drawing, (left, right)):
+        for index, rule in enumerate(rules):
+            of_rule = [line for line in lines if line["rule"] == rule]
+            monitored = next(k for k in of_rule[0] if k in ("validation_accuracy", "test_accuracy"))
+            epochs = np.array([line["epoch"] for line in of_rule])
+            # A stopped seed stays at its last value, so that the mean is always over all seeds.
+            accuracy = _carried([line[monitored] for line in of_rule])
+            classes = _carried([line["classes_learned"] for line in of_rule])
+            band(left, epochs, 100 * accuracy, index, rule)
+            band(right, epochs, classes, index, rule)
+            left.set_ylabel(f"{monitored.replace('_', ' ')} (%)")
+        right.set_ylabel("classes named rightly half the time")
+        for axes in (left, right):
+            axes.set_xlabel("epoch")
+            axes.set_ylim(bottom=0)
+            axes.legend(loc="lower right")
+        config = run_folder.saved_config(folder)
+        drawing.suptitle(
+            f"{config.dataset}, {config.architecture}, feedback {config.feedback}: "
+            f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}"
+        )
+
+
+def _carried(rows: list[list[float | None]]) -> np.ndarray:
+    values = np.array(rows, dtype=float)
+    for row in range(1, len(values)):
+        gone = np.isnan(values[row])
+        values[row, gone] = values[row - 1, gone]
+    return values

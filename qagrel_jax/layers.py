@@ -38,7 +38,7 @@ FEEDBACKS = ("tied", "reciprocal", "random", "sign")
 
 Initializer = Callable[..., chex.Array]
 
-he_normal = nn.initializers.he_normal()
+he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 def with_feedback(

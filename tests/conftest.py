@@ -1,4 +1,11 @@
-"""Shared settings of the tests: silent mistakes (rank promotion, key reuse) are made loud."""
+"""Shared settings of the tests: quick compilation, and silent mistakes made loud."""
+
+import os
+
+# Tests compile many small programs once; LLVM's optimisations cost far more than they give back.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 
 import jax
 import pytest

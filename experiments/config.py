@@ -1,0 +1,144 @@
+"""What an experiment is: a frozen record, a file a configuration, checked before anything runs."""
+
+import dataclasses
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.cli import UserError
+
+CONFIGS = Path(__file__).resolve().parent / "configs"
+DEFAULT = "digits"
+
+RULES = ("q_agrel", "backprop")
+POLICIES = ("greedy", "epsilon_greedy", "softmax", "max_boltzmann")
+FEEDBACKS = ("tied", "reciprocal", "random", "sign")
+ARCHITECTURES = ("dense", "conv", "locally_connected", "deep")
+INITIALISATIONS = ("he", "paper")
+PROTOCOLS = ("clean", "paper")
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "lion")
+"""Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
+
+
+def _one_of(names: tuple[str, ...], text: str, **extra: Any) -> Any:
+    return field(metadata={"help": text, "choices": names}, **extra)
+
+
+def _number(low: float, high: float, text: str, open_low: bool = False, **extra: Any) -> Any:
+    return field(metadata={"help": text, "range": (low, high), "open_low": open_low}, **extra)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment. Every field is also an option of ``python -m experiments.train``."""
+
+    name: str
+    dataset: str = field(metadata={"help": "digits, a TFDS name, or a folder in the data dir"})
+    architecture: str = _one_of(ARCHITECTURES, "network")
+    rules: tuple[str, ...] = field(
+        default=RULES, metadata={"help": "learning rules, comma-separated", "several": RULES}
+    )
+    feedback: str = _one_of(FEEDBACKS, "feedback pathway", default="tied")
+    initialisation: str = _one_of(INITIALISATIONS, "how kernels are drawn", default="he")
+    policy: str = _one_of(POLICIES, "action selection of q_agrel", default="max_boltzmann")
+    epsilon: float = _number(0, 1, "probability of exploring", default=0.02)
+    temperature: float = _number(0, 1e9, "softmax temperature", open_low=True, default=1.0)
+    optimizer: str = _one_of(OPTIMIZERS, "optax optimiser", default="sgd")
+    learning_rate: float = _number(0, 1e9, "step size", open_low=True, default=0.1)
+    halve_every: int = _number(0, 10**9, "halve the learning rate so often, epochs; 0: never",
+                               default=100)  # fmt: skip
+    l2: float = _number(0, 1e9, "c in the penalty c·Σw² on kernels", default=0.0)
+    batch_size: int = _number(1, 10**9, "examples a step", default=128)
+    epochs: int = _number(1, 10**9, "at most", default=500)
+    patience: int = _number(1, 10**9, "stop after so many epochs without a gain", default=45)
+    min_gain: float = _number(0, 1, "a gain, as a fraction", default=0.001)
+    protocol: str = _one_of(
+        PROTOCOLS,
+        "clean: a validation split picks the epoch; paper: the test set does",
+        default="clean",
+    )
+    validation_fraction: float = _number(
+        0, 0.9, "of the training set, protocol clean", open_low=True, default=0.1
+    )
+    seeds: int = _number(1, 10**6, "how many networks of each rule", default=10)
+    first_seed: int = _number(0, 2**31 - 1, "seeds are first_seed, first_seed + 1, ...", default=0)
+    criterion: float = _number(
+        0, 1, "fraction of backprop's final accuracy to reach", open_low=True, default=0.98
+    )
+    precision: str = _one_of(PRECISIONS, "of the computation", default="float32")
+
+    def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):
+            _check(entry, getattr(self, entry.name))
+
+
+def load(name: str) -> Config:
+    """Load ``experiments/configs/<name>.py``, or the path of a file of the same kind.
+
+    Raises:
+      UserError: no such configuration (lists those there are), or a file without ``config``.
+    """
+    path = Path(name) if name.endswith(".py") else CONFIGS / f"{name}.py"
+    if not path.is_file():
+        raise UserError(f"unknown config {name!r}; valid: {', '.join(names())}")
+    specification = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"config {path}: {error}") from error
+    if not isinstance(getattr(module, "config", None), Config):
+        raise UserError(f"config {path} does not define `config = Config(...)`")
+    return module.config
+
+
+def names() -> list[str]:
+    """Return the names of all configurations."""
+    return sorted(path.stem for path in CONFIGS.glob("*.py") if not path.stem.startswith("_"))
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """Return ``config`` as a JSON-ready dictionary."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_json(content: Mapping[str, Any]) -> Config:
+    """Return the ``Config`` that ``to_json`` wrote.
+
+    Raises:
+      UserError: fields missing, unknown or out of range.
+    """
+    try:
+        return Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+    except TypeError as error:
+        raise UserError(f"not a config of this version: {error}") from None
+
+
+def replace(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return ``config`` with ``changes``, checked again."""
+    return dataclasses.replace(config, **changes)
+
+
+def _check(entry: dataclasses.Field, value: Any) -> None:
+    metadata = entry.metadata
+    option = "--" + entry.name.replace("_", "-")
+    if "choices" in metadata and value not in metadata["choices"]:
+        raise UserError(
+            f"unknown {entry.name} {value!r}; valid: {', '.join(metadata['choices'])}"
+        )
+    if "several" in metadata:
+        for one in value:
+            if one not in metadata["several"]:
+                raise UserError(f"unknown rule {one!r}; valid: {', '.join(metadata['several'])}")
+        if not value or len(set(value)) < len(value):
+            raise UserError(f"{option} needs one or more different names, got {value}")
+    if "range" in metadata:
+        low, high = metadata["range"]
+        above = value > low if metadata["open_low"] else value >= low
+        if not (above and value <= high):
+            bracket = "(" if metadata["open_low"] else "["
+            raise UserError(f"{option} must be in {bracket}{low}, {high}], got {value}")

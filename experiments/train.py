@@ -1,0 +1,123 @@
+"""Train Q-AGREL and its control on images: one command from a reward to a trained network.
+
+    python -m experiments.train                    # the embedded digits, about two minutes on 2 cores
+    python -m experiments.train mnist_dense        # a cell of the papers
+    python -m experiments.train mnist_dense --rule q_agrel --feedback reciprocal --seeds 3
+    python -m experiments.train --out DIR --resume # go on after a crash
+
+DIR gets config.json, metrics.jsonl, timings.jsonl, learning_curves.png, a checkpoint a rule, and
+summary.json. Data are looked for in --data-dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import cli, files, run_folder
+from experiments import config as configs
+from experiments.cli import UserError
+from experiments.config import Config
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, train every rule, sum up."""
+    arguments = _parser().parse_args(argv)
+    config, folder = _what_and_where(arguments)
+    run(config, folder, arguments.resume, arguments.data_dir)
+
+
+def run(config: Config, folder: Path, resume: bool = False, data_dir: str | None = None) -> dict:
+    """Run ``config`` in ``folder`` and return its summary (also written there).
+
+    Raises:
+      UserError: data that cannot be had, a folder that holds another run, a diverged seed.
+    """
+    if run_folder.holds_run(folder):
+        run_folder.claim(folder, config, resume)  # before the slow imports, if it fails
+
+    import jax
+
+    from experiments import image_run, plots, summary
+    from qagrel_jax import data
+
+    if config.precision == "float32":
+        jax.config.update("jax_default_matmul_precision", "float32")
+    elif config.precision == "tensorfloat32":
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32")
+    try:
+        dataset = data.load(config.dataset, data_dir)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    splits = image_run.make_splits(dataset, config)
+    run_folder.claim(folder, config, resume)
+    results = [image_run.run_rule(folder, config, r, dataset, splits) for r in config.rules]
+    content = summary.summarise(config, results, run_folder.read_lines(folder / "metrics.jsonl"))
+    files.write_json(folder / "summary.json", content)
+    plots.learning_curves(folder)
+    summary.print_table(content, folder)
+    return content
+
+
+def _what_and_where(arguments: Any) -> tuple[Config, Path]:
+    fields = {entry.name for entry in dataclasses.fields(Config)}
+    given = {k: v for k, v in vars(arguments).items() if k in fields and v is not None}
+    if arguments.resume:
+        if arguments.out is None:
+            raise UserError("--resume needs --out DIR, the folder of the run to go on with")
+        if run_folder.holds_run(arguments.out):
+            saved = run_folder.saved_config(arguments.out)
+            base = configs.load(arguments.config) if arguments.config else saved
+            return configs.replace(base, given), arguments.out
+    config = configs.replace(configs.load(arguments.config or configs.DEFAULT), given)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return config, arguments.out or Path("runs") / f"{config.name}-{stamp}"
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(prog="python -m experiments.train", description=__doc__)
+    parser.add_argument(
+        "config",
+        nargs="?",
+        metavar="CONFIG",
+        help=f"{', '.join(configs.names())}, or the path of such a .py file; default: digits",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/CONFIG-TIME")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--data-dir", metavar="DIR", help="default: $TFDS_DATA_DIR")
+    group = parser.add_argument_group("what the config leaves open, or overrides")
+    for entry in dataclasses.fields(Config):
+        if entry.name != "name":
+            _add_option(group, entry)
+    return parser
+
+
+def _add_option(group: Any, entry: dataclasses.Field) -> None:
+    metadata, text = entry.metadata, entry.metadata["help"]
+    flags = ["--" + entry.name.replace("_", "-")]
+    if "choices" in metadata:
+        convert = cli.one_of(entry.name, metadata["choices"])
+        text += f": {', '.join(metadata['choices'])}"
+    elif "several" in metadata:
+        flags.insert(0, "--rule")
+        convert = functools.partial(_names, valid=metadata["several"])
+        text += f": {', '.join(metadata['several'])}"
+    elif "range" in metadata:
+        low, high = metadata["range"]
+        convert = cli.number(entry.type, low, high, open_low=metadata["open_low"])
+    else:
+        convert = str
+    if entry.default is not dataclasses.MISSING:
+        text += f" (default {entry.default})"
+    group.add_argument(*flags, dest=entry.name, type=convert, metavar="…", help=text)
+
+
+def _names(text: str, valid: tuple[str, ...]) -> tuple[str, ...]:
+    check = cli.one_of("rule", valid)
+    return tuple(check(name.strip()) for name in text.split(","))
+
+
+if __name__ == "__main__":
+    cli.run(main)

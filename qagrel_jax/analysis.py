@@ -1,0 +1,61 @@
+"""Measures of learning: angles between weights, or between updates."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def angle_degrees(a: chex.Array, b: chex.Array) -> chex.Array:
+    """Angle between two arrays seen as vectors: arccos(a·b / |a||b|), in degrees.
+
+    Args:
+      a: float[...].
+      b: float of the same shape.
+
+    Returns:
+      float[], in [0, 180]; NaN where one of them is zero.
+
+    >>> import jax.numpy as jnp
+    >>> round(float(angle_degrees(jnp.array([1.0, 0.0]), jnp.array([1.0, 1.0]))), 3)
+    45.0
+    """
+    chex.assert_equal_shape([a, b])
+    a, b = a.ravel(), b.ravel()
+    cosine = a @ b / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
+    return jnp.degrees(jnp.arccos(jnp.clip(cosine, -1, 1)))
+
+
+def feedback_angles(
+    params: chex.ArrayTree, model_state: chex.ArrayTree, feedback: str
+) -> dict[str, chex.Array]:
+    """Angle between each layer's forward and feedback weights, for every seed.
+
+    Args:
+      params: parameters with a leading axis of seeds.
+      model_state: the other collections, likewise.
+      feedback: the kind of pathway, one of ``qagrel_jax.layers.FEEDBACKS``.
+
+    Returns:
+      ``{layer: float[seeds] in degrees}``, layers from input to output as they are named.
+
+    Raises:
+      ValueError: an unknown ``feedback``.
+    """
+    angles = {}
+    for layer, weights in params.items():
+        if "kernel" not in weights:
+            continue
+        kernel = weights["kernel"]
+        match feedback:
+            case "tied":
+                down = kernel
+            case "sign":
+                down = jnp.sign(kernel)
+            case "reciprocal":
+                down = weights["feedback_kernel"]
+            case "random":
+                down = model_state["feedback"][layer]["kernel"]
+            case _:
+                raise ValueError(f"unknown feedback {feedback!r}")
+        angles[layer] = jax.vmap(angle_degrees)(kernel, down)
+    return angles

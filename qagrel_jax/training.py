@@ -1,0 +1,215 @@
+"""Training many seeds of one network with one rule: state, step, epoch, evaluation.
+
+Everything random is drawn from a seed's own key folded with the epoch or the step, so a run is a
+function of its seeds alone: it can stop after any epoch and go on, or train alone or beside other
+seeds, without changing a bit of any of them (beside others under ``vmap``: to rounding).
+
+Images stay on the device as uint8 arguments of the compiled functions and are normalised batch by
+batch. Seeds run side by side under ``vmap`` on an accelerator and one after the other (``lax.map``)
+on CPU, where a batched matrix product is no faster than its parts and a finished seed then costs
+nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from qagrel_jax.rules.base import Rule
+from qagrel_jax.tasks import classification
+
+RewardFunction = Callable[[chex.PRNGKey, chex.Array, chex.Array], chex.Array]
+"""``(key, labels [batch], actions [batch]) -> rewards float[batch]``: the task's answer."""
+
+
+class TrainState(NamedTuple):
+    """Everything about one learner; with a leading axis of seeds, about all of them."""
+
+    key: chex.PRNGKey  # of the seed; never changes
+    step: chex.Array  # int32[], batches seen
+    params: chex.ArrayTree
+    model_state: chex.ArrayTree  # what is not trained: BatchNorm statistics, fixed feedback
+    opt_state: optax.OptState
+
+
+class StepMetrics(NamedTuple):
+    """What one step, a batch, looked like."""
+
+    correct: chex.Array  # float32[], fraction of right choices, exploration included
+    error: chex.Array  # float32[], mean of δ² (reward-based rules) or of the loss (backprop)
+
+
+class Trainer(NamedTuple):
+    """The compiled functions of one experiment; the leading axis S runs over seeds."""
+
+    init: Callable[..., TrainState]  # (keys [S]) -> states
+    epoch_order: Callable[..., chex.Array]  # (states, epoch, examples) -> int32[S, steps, batch]
+    run_steps: Callable[..., tuple[TrainState, StepMetrics]]
+    # (states, active bool[S], images, labels, order int32[S, steps, batch]) -> metrics [S, steps]
+    evaluate: Callable[..., chex.Array]  # (states, images, labels) -> accuracy [S, classes]
+
+
+def make_trainer(
+    rule: Rule,
+    network: nn.Module,
+    optimizer: optax.GradientTransformation,
+    *,
+    image_shape: tuple[int, ...],
+    num_classes: int,
+    batch_size: int = 128,
+    reward: RewardFunction = classification.reward,
+    seeds_by: str | None = None,
+    evaluation_batch: int = 250,
+) -> Trainer:
+    """Compile what training needs: one rule, one network, one optimiser.
+
+    Args:
+      rule: a one-step rule; if its ``outcome`` is "label" it is told labels, else rewards only.
+      network: a Linen module ``(images float[batch, ...], train) -> outputs [batch, actions]``.
+      optimizer: any ``optax.GradientTransformation``; ``optax.sgd(α)`` gives the published rule.
+      image_shape: (height, width, channels).
+      num_classes: classes the labels run over.
+      batch_size: examples a step.
+      reward: answers (key, labels, actions) with rewards.
+      seeds_by: "vmap" or "map"; by default "map" on CPU and "vmap" elsewhere.
+      evaluation_batch: images evaluated at once.
+
+    Returns:
+      A ``Trainer``.
+
+    Raises:
+      ValueError: ``batch_size`` < 1, or ``seeds_by`` is neither "vmap" nor "map".
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    across_seeds = _across_seeds(seeds_by)
+
+    def init(key: chex.PRNGKey) -> TrainState:
+        example = jnp.zeros((1, *image_shape))
+        params, model_state = _split(network.init(jax.random.fold_in(key, 0), example))
+        return TrainState(key, jnp.int32(0), params, model_state, optimizer.init(params))
+
+    def step(
+        state: TrainState, images: chex.Array, labels: chex.Array
+    ) -> tuple[TrainState, StepMetrics]:
+        step_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
+        choice_key, dropout_key, reward_key = jax.random.split(step_key, 3)
+
+        def forward(params: chex.ArrayTree, inputs: chex.Array) -> tuple[chex.Array, Any]:
+            return network.apply(
+                {"params": params, **state.model_state},
+                inputs,
+                train=True,
+                rngs={"dropout": dropout_key},
+                mutable=list(state.model_state),
+            )
+
+        inputs = classification.normalise(images)
+        decision = rule.act(choice_key, forward, state.params, inputs, has_aux=True)
+        if rule.outcome == "label":
+            outcome = labels
+        else:
+            outcome = reward(reward_key, labels, decision.action)
+        grads, errors = rule.update(decision, outcome)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        model_state = {**state.model_state, **decision.aux}
+        error = errors.mean() if rule.outcome == "label" else jnp.square(errors).mean()
+        metrics = StepMetrics((decision.action == labels).mean(), error)
+        return TrainState(state.key, state.step + 1, params, model_state, opt_state), metrics
+
+    def epoch_order(states: TrainState, epoch: chex.Array, examples: int) -> chex.Array:
+        steps = examples // batch_size
+
+        def one(key: chex.PRNGKey) -> chex.Array:
+            epoch_key = jax.random.fold_in(jax.random.fold_in(key, 2), epoch)
+            order = jax.random.permutation(epoch_key, examples)[: steps * batch_size]
+            return order.reshape(steps, batch_size).astype(jnp.int32)
+
+        return jax.vmap(one)(states.key)
+
+    def run_steps(
+        states: TrainState,
+        active: chex.Array,
+        images: chex.Array,
+        labels: chex.Array,
+        order: chex.Array,
+    ) -> tuple[TrainState, StepMetrics]:
+        def one_seed(arguments: tuple) -> tuple[TrainState, StepMetrics]:
+            state, is_active, rows = arguments
+            zeros = jnp.zeros(rows.shape[0])
+            return jax.lax.cond(
+                is_active,
+                lambda s: jax.lax.scan(lambda c, row: step(c, images[row], labels[row]), s, rows),
+                lambda s: (s, StepMetrics(zeros, zeros)),
+                state,
+            )
+
+        return across_seeds(one_seed)((states, active, order))
+
+    def evaluate(states: TrainState, images: chex.Array, labels: chex.Array) -> chex.Array:
+        examples = labels.shape[0]
+        batches = -(-examples // evaluation_batch)
+        missing = batches * evaluation_batch - examples
+        images = jnp.pad(images, ((0, missing), *[(0, 0)] * (images.ndim - 1)))
+        labels = jnp.pad(labels, (0, missing), constant_values=-1)
+        images = images.reshape(batches, evaluation_batch, *images.shape[1:])
+        labels = labels.reshape(batches, evaluation_batch)
+        shown = jax.nn.one_hot(labels, num_classes).sum((0, 1))
+
+        def one_seed(state: TrainState) -> chex.Array:
+            variables = {"params": state.params, **state.model_state}
+
+            def one_batch(batch: tuple[chex.Array, chex.Array]) -> chex.Array:
+                outputs = network.apply(variables, classification.normalise(batch[0]), train=False)
+                right = outputs.argmax(-1) == batch[1]
+                return (jax.nn.one_hot(batch[1], num_classes) * right[:, None]).sum(0)
+
+            return jax.lax.map(one_batch, (images, labels)).sum(0) / jnp.maximum(shown, 1)
+
+        return across_seeds(one_seed)(states)
+
+    return Trainer(
+        init=jax.jit(jax.vmap(init)),
+        epoch_order=jax.jit(epoch_order, static_argnames="examples"),
+        run_steps=jax.jit(run_steps, donate_argnums=0),
+        evaluate=jax.jit(evaluate),
+    )
+
+
+def overall_accuracy(per_class: chex.Array, labels: chex.Array) -> chex.Array:
+    """Weigh accuracies per class [S, classes] by how often each class occurs in ``labels``.
+
+    Returns:
+      float[S], the fraction of all examples answered rightly.
+    """
+    counts = jnp.bincount(labels, length=per_class.shape[-1])
+    return per_class @ (counts / counts.sum()).astype(per_class.dtype)
+
+
+def select_seeds(use_new: chex.Array, new: chex.ArrayTree, old: chex.ArrayTree) -> chex.ArrayTree:
+    """Take, seed by seed, ``new`` where ``use_new`` bool[S] is true and ``old`` elsewhere."""
+
+    def pick(a: chex.Array, b: chex.Array) -> chex.Array:
+        return jnp.where(use_new.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(pick, new, old)
+
+
+def _across_seeds(seeds_by: str | None) -> Callable:
+    seeds_by = seeds_by or ("map" if jax.default_backend() == "cpu" else "vmap")
+    match seeds_by:
+        case "vmap":
+            return lambda one_seed: jax.vmap(one_seed)
+        case "map":
+            return lambda one_seed: lambda seeds: jax.lax.map(one_seed, seeds)
+    raise ValueError(f"seeds_by must be 'vmap' or 'map', got {seeds_by!r}")
+
+
+def _split(variables: dict) -> tuple[chex.ArrayTree, chex.ArrayTree]:
+    rest = {name: value for name, value in variables.items() if name != "params"}
+    return variables["params"], rest

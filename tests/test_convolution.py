@@ -1,0 +1,69 @@
+"""Convolutions as patch products: held against XLA's own convolution, values and derivatives."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from qagrel_jax.convolution import _convolve_by_patches, locally_connect, patches
+
+CASES = [
+    # image, window, strides, padding
+    ((7, 7), (3, 3), (1, 1), "SAME"),
+    ((8, 5), (3, 3), (2, 2), "SAME"),
+    ((8, 5), (2, 4), (2, 1), "SAME"),
+    ((7, 7), (3, 3), (1, 1), "VALID"),
+    ((8, 5), (3, 3), (2, 2), "VALID"),
+    ((8, 8), (2, 4), (3, 3), "VALID"),
+]
+
+
+def _inputs(shape, window, strides, padding):
+    x_key, w_key, g_key = jax.random.split(jax.random.key(0), 3)
+    images = jax.random.normal(x_key, (2, *shape, 3), jnp.float64)
+    kernel = jax.random.normal(w_key, (*window, 3, 4), jnp.float64)
+    out = jax.eval_shape(lambda x, w: _native(x, w, strides, padding), images, kernel)
+    return images, kernel, jax.random.normal(g_key, out.shape, jnp.float64)
+
+
+def _native(x, w, strides, padding):
+    return lax.conv_general_dilated(
+        x, w, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_patches_equal_the_native_convolution(case):
+    _, _, strides, padding = case
+    images, kernel, cotangent = _inputs(*case)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def value_and_derivatives(convolve, images, kernel):
+        out, back = jax.vjp(lambda x, w: convolve(x, w, strides, padding), images, kernel)
+        return out, *back(cotangent)
+
+    ours = value_and_derivatives(_convolve_by_patches, images, kernel)
+    native = value_and_derivatives(_native, images, kernel)
+    for mine, reference in zip(ours, native, strict=True):
+        np.testing.assert_allclose(mine, reference, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equal_kernels_everywhere_make_a_convolution(case):
+    _, window, strides, padding = case
+    images, kernel, cotangent = _inputs(*case)
+    rows, columns = cotangent.shape[1:3]
+    one = kernel.reshape(1, 1, -1, 4)
+    everywhere = jnp.broadcast_to(one, (rows, columns, *one.shape[2:]))
+    unshared = locally_connect(images, everywhere, window, strides, padding)
+    np.testing.assert_allclose(unshared, _native(images, kernel, strides, padding), atol=1e-12)
+
+
+def test_a_window_larger_than_the_image_is_refused():
+    with pytest.raises(ValueError, match="3x3 window does not fit into images of shape"):
+        patches(jnp.zeros((1, 2, 2, 1)), (3, 3), (1, 1), "VALID")

@@ -1,0 +1,85 @@
+"""Policies: exact probabilities, draws that follow them, ties, bad parameters."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qagrel_jax import policies
+
+Q = jnp.array([0.5, 2.0, -1.0, 2.0])
+E = np.exp(np.asarray(Q, np.float64))
+
+# Worked out by hand from the definitions.
+EXACT = {
+    "greedy": ({}, np.array([0, 0.5, 0, 0.5])),
+    "epsilon_greedy": ({"epsilon": 0.2}, np.array([0.05, 0.45, 0.05, 0.45])),
+    "softmax": ({"temperature": 1.0}, E / E.sum()),
+    "max_boltzmann": (
+        {"epsilon": 0.2, "temperature": 1.0},
+        0.8 * np.array([0, 0.5, 0, 0.5]) + 0.2 * E / E.sum(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", policies.POLICIES)
+def test_probabilities_are_exact(name):
+    parameters, expected = EXACT[name]
+    probabilities = getattr(policies, f"{name}_probabilities")(Q, **parameters)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", policies.POLICIES)
+def test_draws_follow_the_probabilities(name):
+    parameters, expected = EXACT[name]
+    draws = 200_000
+    keys = jax.random.split(jax.random.key(3), draws)
+    act = jax.jit(jax.vmap(lambda k: getattr(policies, name)(k, Q, **parameters)))
+    actions = act(keys)
+    counts = np.bincount(actions, minlength=4)
+    # Five standard errors of a binomial count.
+    tolerance = 5 * np.sqrt(expected * (1 - expected) / draws) + 1e-12
+    assert (np.abs(counts / draws - expected) <= tolerance).all()
+    assert actions.dtype == jnp.int32
+
+
+def test_an_impossible_action_is_never_drawn():
+    keys = jax.random.split(jax.random.key(0), 100_000)
+    q = jnp.array([1.0, 1.0, 0.999])
+    assert set(np.unique(jax.vmap(policies.greedy, (0, None))(keys, q))) == {0, 1}
+
+
+def test_temperature_scales_the_differences():
+    np.testing.assert_allclose(
+        policies.softmax_probabilities(Q, 0.5), policies.softmax_probabilities(2 * Q, 1.0), 1e-6
+    )
+
+
+@pytest.mark.parametrize("epsilon", [-0.01, 1.01, float("nan")])
+def test_epsilon_out_of_range(epsilon):
+    with pytest.raises(ValueError, match=r"epsilon must be in \[0, 1\], got"):
+        policies.epsilon_greedy_probabilities(Q, epsilon)
+    with pytest.raises(ValueError, match="epsilon"):
+        policies.make_policy("max_boltzmann", epsilon=epsilon)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_temperature_out_of_range(temperature):
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        policies.softmax(jax.random.key(0), Q, temperature)
+
+
+def test_a_schedule_may_be_traced():
+    probabilities = jax.jit(policies.max_boltzmann_probabilities)(Q, 0.2, 1.0)
+    np.testing.assert_allclose(probabilities, EXACT["max_boltzmann"][1], rtol=1e-6)
+
+
+def test_an_unknown_policy_lists_the_valid_ones():
+    with pytest.raises(ValueError, match="'best'; valid: greedy, epsilon_greedy"):
+        policies.make_policy("best")
+
+
+def test_made_policies_are_the_plain_ones():
+    policy = policies.make_policy("epsilon_greedy", epsilon=0.3)
+    key = jax.random.key(5)
+    assert policy(jax.random.clone(key), Q) == policies.epsilon_greedy(key, Q, 0.3)
