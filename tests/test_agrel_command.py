@@ -1,0 +1,124 @@
+"""``python -m experiments.agrel``: what it writes, and one line for every mistake."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import agrel, agrel_plots
+from experiments.cli import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.agrel", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+
+
+def test_writes_summary_and_picture(tmp_path):
+    out = tmp_path / "run"
+    result = command("xor", "--networks", 20, "--max-trials", 2000, "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert "trials" in result.stderr or "criterion" in result.stderr  # progress
+    assert (out / "trials_to_criterion.png").read_bytes().startswith(b"\x89PNG")
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["config"]["networks"] == 20
+    assert {"device", "versions", "commit", "command"} <= set(summary)
+    assert [(row["task"], row["rule"]) for row in summary["results"]] == [
+        ("xor", "agrel"),
+        ("xor", "backprop"),
+    ]
+    for row in summary["results"]:
+        assert len(row["trials"]) == 20
+        reached = [t for t in row["trials"] if t is not None]
+        assert row["converged_fraction"] == len(reached) / 20
+        assert all(0 < t <= 2000 for t in reached)
+        assert reached
+
+
+def test_networks_depend_on_their_own_key_and_on_nothing_else():
+    task, test = agrel._tasks("xor")
+    init, advance = agrel._population(task, test, agrel.TASKS["xor"], "agrel", "tied")
+    keys = jax.random.split(jax.random.key(0), 3)
+
+    def rewards(keys):
+        params, first = advance(keys, init(keys), 0)
+        return np.stack([first, advance(keys, params, 20)[1]])
+
+    together = rewards(keys)
+    np.testing.assert_array_equal(together, rewards(keys))
+    np.testing.assert_allclose(together[:, ::-1], rewards(keys[::-1]), rtol=1e-6)
+    assert len(np.unique(together)) == 6
+
+
+def test_statistics_by_hand():
+    inf = np.inf
+    found = agrel._statistics(np.array([30.0, 10.0, inf, 20.0]))
+    assert found == {
+        "networks": 4,
+        "converged_fraction": 0.75,
+        "first_quartile_trials": 20.0,  # of 10, 20, 30, never
+        "median_trials": 30.0,
+        "third_quartile_trials": None,
+        "mean_trials_of_converged": 20.0,
+    }
+    assert agrel._statistics(np.array([inf, inf]))["mean_trials_of_converged"] is None
+
+
+def test_picture_of_networks_that_never_learn(tmp_path):
+    row = {"task": "xor", "rule": "agrel", "networks": 2, "max_trials": 9, "criterion": 0.9}
+    agrel_plots.trials_to_criterion(tmp_path / "p.png", [{**row, "trials": [None, None]}])
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nosuch"], "unknown task 'nosuch'; valid: xor, count_ones, orientation, digits"),
+        (["--networks", "0"], "must be in [1, 100000], got 0"),
+        (["--networks", "two"], "'two' is not int"),
+        (["--max-trials", "-5"], "must be in"),
+        (["--learning-rate", "0"], "must be in (0, 100], got 0"),
+        (["--feedback", "random"], "valid: tied, reciprocal"),
+        (["--nosuch"], "--nosuch"),
+    ],
+)
+def test_bad_option_is_one_line(arguments, says, capsys):
+    with pytest.raises(SystemExit) as stop:
+        agrel.main(arguments)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert says in message and message.count("\n") == 1
+
+
+def test_bad_option_fails_fast():
+    start = time.monotonic()
+    result = command("nosuch")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert time.monotonic() - start < 5
+
+
+def test_used_folder_is_refused(tmp_path):
+    (tmp_path / "summary.json").write_text("{}")
+    result = command("xor", "--out", tmp_path)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "another run" in result.stderr
+    assert (tmp_path / "summary.json").read_text() == "{}"
+
+
+def test_unwritable_folder_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        agrel.main(["xor", "--out", str(tmp_path / "file" / "run")])
