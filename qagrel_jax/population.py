@@ -130,7 +130,8 @@ def _draw(setup: Setup, key: chex.PRNGKey, turn: chex.Array, steps: int) -> tupl
     gumbel = jax.random.gumbel(policy, (steps, setup.config.actions))
     trials, moves = jnp.moveaxis(jax.random.split(world, (steps, 2)), 1, 0)
     noise = jax.vmap(functools.partial(setup.task.draw, params=setup.params))(trials)
-    return gumbel, noise, moves
+    # As plain numbers: JAX's check for reused keys does not follow keys through a mapped scan.
+    return gumbel, noise, jax.random.key_data(moves)
 
 
 def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Population, None]:
@@ -159,7 +160,9 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
     )
     next_trial = jax.vmap(functools.partial(_next_trial, setup), in_axes=-1, out_axes=-1)
     going_on = jax.vmap(
-        lambda key, world, action: setup.task.step(key, world, action, setup.params),
+        lambda key, world, action: setup.task.step(
+            jax.random.wrap_key_data(key), world, action, setup.params
+        ),
         in_axes=(-1, -1, -1),
         out_axes=-1,
     )

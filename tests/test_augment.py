@@ -1,0 +1,262 @@
+"""AuGMEnT against its printed equations, its gradient, and JAX's transformations."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qagrel_jax.policies import max_boltzmann
+from qagrel_jax.population import max_boltzmann_from_gumbel
+from qagrel_jax.rules import augment
+from qagrel_jax.rules.augment import AugmentConfig, Weights
+from tests.reference.augment import Augment
+
+CONFIG = AugmentConfig(inputs=4)
+
+
+def given(randomness, q_values, epsilon):
+    """The action is what ``randomness`` says."""
+    return randomness
+
+
+given_step = jax.jit(functools.partial(augment.step, choose=given))
+
+
+def world(steps, networks, seed=0, inputs=4, actions=3):
+    """Random observations, rewards, trial ends and actions, networks' axis last."""
+    rng = np.random.default_rng(seed)
+    observation = rng.integers(0, 2, (steps, inputs, networks)) * rng.random((inputs, networks))
+    reward = rng.choice([0.0, 0.2, 1.5], (steps, networks), p=[0.8, 0.1, 0.1])
+    ended = rng.random((steps, networks)) < 0.1
+    return observation, reward, ended, rng.integers(0, actions, (steps, networks))
+
+
+def states(config, networks, seed=0):
+    keys = jax.random.split(jax.random.key(seed), networks)
+    return jax.vmap(lambda key: augment.init(key, config), out_axes=-1)(keys)
+
+
+@pytest.mark.parametrize(("feedback", "leak"), [("tied", 1.0), ("separate", 0.8)])
+def test_every_number_of_a_thousand_steps_agrees_with_the_printed_equations(x64, feedback, leak):
+    networks = 3
+    config = AugmentConfig(inputs=4, feedback=feedback, leak=leak)
+    start = states(config, networks)
+
+    def body(state, step):
+        action, *seen = step
+        state, activity = augment.step(action, config, state, *seen, choose=given)
+        return state, (state, activity)
+
+    observation, reward, ended, action = world(1000, networks)
+    ours = jax.jit(lambda *xs: jax.lax.scan(body, start, xs)[1])(action, observation, reward, ended)
+    ours = jax.tree.map(lambda x: np.moveaxis(np.asarray(x), -1, 1), ours)
+
+    def first(x):
+        return np.moveaxis(np.asarray(x), -1, 0)
+
+    reference = Augment(
+        *map(first, start.weights),
+        feedback=None if feedback == "tied" else [first(f) for f in start.feedback],
+        leak=leak,
+    )
+    for t in range(1000):
+        state, activity = jax.tree.map(lambda x, t=t: x[t], ours)
+        q_values = reference.forward(first(observation[t]))
+        rpe = reference.learn(action[t], reward[t], ended[t])
+        pairs = [
+            (activity.q_values, q_values),
+            (activity.rpe, rpe),
+            (state.trace, reference.trace[..., 0]),
+            (state.memory, reference.S),
+            (state.q_previous, reference.q_previous),
+            *zip(state.weights, reference.weights, strict=True),
+            *zip(state.tags, reference.tags, strict=True),
+            *zip(state.feedback or (), reference.back or (), strict=True),
+        ]
+        for mine, theirs in pairs:
+            assert np.abs(mine - theirs).max() < 1e-9
+    assert np.abs(reference.W_M).max() > 0.3, "nothing was learned, so nothing was tested"
+
+
+def test_without_tag_decay_learning_follows_the_gradient_of_the_prediction_error(x64):
+    config = AugmentConfig(inputs=5, tag_decay=0.0)
+    observation, reward, _, action = world(6, 1, seed=3, inputs=5)
+    observation, reward, action = observation[..., 0], reward[:, 0] + 0.7, action[:, 0]
+    start = augment.init(jax.random.key(2), config)
+    state = start
+    for t in range(6):
+        before = state
+        last = t == 5
+        state, activity = given_step(
+            action[t], config, state, observation[t], reward[t], False, last
+        )
+    target = reward[5] + config.discount * activity.q_values[action[5]]
+
+    def error(weights):
+        seen = jnp.zeros(5)
+        memory = jnp.zeros(config.memory)
+        for x in observation[:5]:
+            transients = jnp.concatenate([jnp.maximum(x - seen, 0), jnp.maximum(seen - x, 0)])
+            memory = memory + transients @ weights.input_memory
+            seen = x
+
+        def sigmoid(u):
+            return 1 / (1 + jnp.exp(config.threshold - u))
+
+        regular = sigmoid(weights.input_regular[0] + seen @ weights.input_regular[1:])
+        q_values = weights.regular_q[0] + regular @ weights.regular_q[1:]
+        q_values = q_values + sigmoid(memory) @ weights.memory_q
+        return 0.5 * (target - q_values[action[4]]) ** 2
+
+    gradient = jax.grad(error)(before.weights)
+    for new, old, slope in zip(state.weights, before.weights, gradient, strict=True):
+        assert np.abs(slope).max() > 1e-4
+        np.testing.assert_allclose(new - old, -config.learning_rate * slope, atol=1e-14)
+
+
+def test_tags_of_unchosen_q_units_decay_by_lambda_gamma_exactly():
+    state = augment.init(jax.random.key(0), CONFIG)
+    state = state._replace(tags=jax.tree.map(lambda t: t + 0.37, state.tags))
+    after, _ = given_step(jnp.int32(1), CONFIG, state, jnp.ones(4), 0.0, False, True)
+    for ours, before in ((after.tags.regular_q, state.tags.regular_q),
+                         (after.tags.memory_q, state.tags.memory_q)):  # fmt: skip
+        expected = np.float32(0.2) * np.float32(0.9) * np.asarray(before)
+        np.testing.assert_array_equal(ours[:, [0, 2]], expected[:, [0, 2]])
+        assert (ours[:, 1] > expected[:, 1]).all()
+
+
+def test_separate_feedback_keeps_its_distance_from_the_forward_weights():
+    config = AugmentConfig(inputs=4, feedback="separate")
+    state = first = states(config, 2)
+    for observation, reward, ended, action in zip(*world(50, 2), strict=True):
+        x = jnp.asarray(observation, jnp.float32)
+        state, _ = given_step(action, config, state, x, reward, ended)
+
+    def distance(s):
+        return s.feedback.memory - s.weights.memory_q
+
+    assert float(jnp.abs(state.weights.memory_q - first.weights.memory_q).max()) > 0.01
+    np.testing.assert_allclose(distance(state), distance(first), atol=1e-6)
+
+
+def test_the_end_of_a_trial_resets_all_but_the_weights():
+    state, _ = augment.step(
+        jnp.int32(0), CONFIG, augment.init(jax.random.key(0), CONFIG), jnp.ones(4), 0.0, False,
+        choose=given,
+    )  # fmt: skip
+    ended, activity = given_step(jnp.int32(0), CONFIG, state, jnp.zeros(4), 1.5, True)
+    assert float(activity.rpe) == pytest.approx(1.5 - float(state.q_previous))
+    for rest in (ended.tags, ended.trace, ended.memory, ended.observation, ended.q_previous):
+        assert all(not np.any(leaf) for leaf in jax.tree.leaves(rest))
+    for new, old in zip(ended.weights, state.weights, strict=True):
+        assert np.any(new != old)
+
+
+def test_a_frozen_network_is_greedy_and_keeps_its_weights_to_the_bit():
+    config = AugmentConfig(inputs=4, exploration=1.0)
+    step = jax.jit(functools.partial(augment.step, plastic=False))
+    state = first = augment.init(jax.random.key(0), config)
+    for t, key in enumerate(jax.random.split(jax.random.key(1), 40)):
+        state, activity = step(key, config, state, jnp.full(4, t % 2), 1.5, False)
+        assert int(activity.action) == int(np.argmax(activity.q_values))
+    for new, old in zip(state.weights, first.weights, strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+def test_leaky_memory_forgets():
+    config = AugmentConfig(inputs=4, leak=0.5)
+    state = augment.init(jax.random.key(0), config)
+    seen = []
+    for _ in range(3):
+        state, _ = given_step(jnp.int32(0), config, state, jnp.ones(4), 0.0, False)
+        seen.append(np.asarray(state.memory))
+    np.testing.assert_allclose(seen[1], seen[0] / 2, rtol=1e-6)
+    np.testing.assert_allclose(seen[2], seen[0] / 4, rtol=1e-6)
+
+
+def test_jit_vmap_and_the_networks_axis_are_the_plain_step():
+    networks, steps = 3, 12
+    observation, reward, ended, _ = world(steps, networks)
+    observation, reward = jnp.asarray(observation, jnp.float32), jnp.asarray(reward, jnp.float32)
+    keys = jax.random.split(jax.random.key(5), (steps, networks))
+    start = mapped = states(CONFIG, networks)
+
+    axes = (0, None, -1, -1, -1, -1)
+    step_all = jax.jit(jax.vmap(augment.step, in_axes=axes, out_axes=-1))
+    actions = []
+    for t in range(steps):
+        seen = observation[t], reward[t], ended[t]
+        mapped, activity = step_all(keys[t], CONFIG, mapped, *seen)
+        actions.append(activity.action)
+    assert step_all._cache_size() == 1
+
+    together = start
+    for t in range(steps):
+        seen = observation[t], reward[t], ended[t]
+        together, _ = given_step(actions[t], CONFIG, together, *seen)
+    chex.assert_trees_all_close(together, mapped, atol=1e-6)
+
+    alone = jax.tree.map(lambda x: x[..., 1], start)
+    for t, key in enumerate(jax.random.clone(keys)[:, 1]):
+        alone, activity = augment.step(
+            key, CONFIG, alone, observation[t, :, 1], reward[t, 1], ended[t, 1]
+        )
+        assert activity.action == actions[t][1]
+    chex.assert_trees_all_close(alone, jax.tree.map(lambda x: x[..., 1], mapped), atol=1e-6)
+
+
+def test_settings_may_differ_between_networks():
+    config = AugmentConfig(
+        inputs=4, learning_rate=jnp.array([0.0, 0.3]), tag_decay=jnp.array([0.2, 0.9])
+    )
+    state = first = states(config, 2)
+    observation, reward, ended, action = world(20, 2)
+    for t in range(20):
+        x = jnp.asarray(observation[t], jnp.float32)
+        state, _ = given_step(action[t], config, state, x, reward[t], ended[t])
+    moved = jnp.abs(state.weights.memory_q - first.weights.memory_q).max((0, 1))
+    assert moved[0] == 0 and moved[1] > 0
+
+
+def test_gumbel_numbers_drawn_beforehand_give_max_boltzmanns_own_actions():
+    keys = jax.random.split(jax.random.key(0), 500)
+    q_values = jax.random.normal(jax.random.key(1), (3, 500)).at[:, :50].set(0.5)
+    gumbel = jax.vmap(lambda key: jax.random.gumbel(key, (3,)), out_axes=-1)(keys)
+    ours = max_boltzmann_from_gumbel(gumbel, q_values, jnp.full(500, 0.5))
+    again = jax.random.clone(keys)
+    theirs = jax.vmap(lambda k, q: max_boltzmann(k, q, 0.5), in_axes=(0, -1))(again, q_values)
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_initial_weights_fill_the_range_and_differ():
+    config = AugmentConfig(inputs=20, regular=30, memory=30, weight_range=0.25, feedback="separate")
+    state = augment.init(jax.random.key(0), config)
+    for w in (*state.weights, *state.feedback):
+        assert 0.2 < float(jnp.abs(w).max()) <= 0.25
+    assert np.any(state.feedback.memory != state.weights.memory_q)
+    shapes = Weights((21, 30), (40, 30), (31, 3), (30, 3))
+    assert tuple(w.shape for w in state.weights) == shapes
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("inputs", 0),
+        ("memory", -1),
+        ("regular", 2.5),
+        ("feedback", "both"),
+        ("learning_rate", -0.1),
+        ("tag_decay", 1.5),
+        ("discount", -0.2),
+        ("exploration", 2.0),
+        ("leak", 1.01),
+        ("weight_range", -1.0),
+        ("threshold", float("nan")),
+    ],
+)
+def test_a_bad_parameter_is_named_with_its_value(field, value):
+    with pytest.raises(ValueError, match=rf"{field}.*{value}"):
+        AugmentConfig(**{"inputs": 4, field: value})
