@@ -1,0 +1,66 @@
+"""The learning criterion beside one with lists and loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qagrel_jax.tasks import criterion as criteria
+from qagrel_jax.tasks.criterion import Criterion
+from tests.reference.criterion import Learner
+
+STATUS = ("training", "testing", "converged", "gave up")
+CASES = {
+    "one window": {"conditions": 1, "windows": (5,), "accuracy": 0.8, "max_trials": 60},
+    "four conditions and a test": {
+        "conditions": 4, "windows": (7,), "accuracy": 0.7, "max_trials": 400,
+        "test_allowed": (0, 0, 0, 0),
+    },
+    "a test of groups, retested late": {
+        "conditions": 2, "windows": (40,), "accuracy": 0.6, "max_trials": 400,
+        "test_allowed": (1, 0, 2), "test_repeats": 4, "retest_after": 9,
+    },
+    "shaping": {"conditions": 1, "windows": (5, 33, 70), "accuracy": 0.75, "max_trials": 500},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_count_agrees_with_lists_and_loops(case):
+    criterion = Criterion(**CASES[case])
+    networks, steps = 12, 700
+    rng = np.random.default_rng(1)
+    # The later, the better: some networks converge, some fail tests, some give up.
+    skill = np.linspace(0.2, 0.97, networks)
+    correct = rng.random((steps, networks)) < skill
+    ended = rng.random((steps, networks)) < 0.9
+    condition = rng.integers(0, criterion.conditions, (steps, networks))
+
+    def body(progress, step):
+        progress = criteria.update(criterion, progress, *step)
+        return progress, (progress.status, progress.trials, progress.level)
+
+    start = jax.tree.map(
+        lambda x: jnp.broadcast_to(x[..., None], (*x.shape, networks)), criteria.start(criterion)
+    )
+    run = jax.jit(lambda *steps: jax.lax.scan(body, start, steps)[1])
+    ours = jax.tree.map(np.asarray, run(ended, correct, condition))
+    seen = set()
+    for n in range(networks):
+        learner = Learner(**CASES[case])
+        for t in range(steps):
+            if ended[t, n]:
+                learner.trial(bool(correct[t, n]), condition[t, n])
+            theirs = learner.status, learner.trials, learner.level
+            assert (STATUS[ours[0][t, n]], ours[1][t, n], ours[2][t, n]) == theirs
+        seen.add(learner.status)
+    assert {"converged", "gave up"} <= seen
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("conditions", 0), ("windows", ()), ("accuracy", 1.2), ("max_trials", 0), ("retest_after", 0)],
+)
+def test_a_bad_criterion_is_named_with_its_value(field, value):
+    good = {"conditions": 1, "windows": (5,), "accuracy": 0.8, "max_trials": 60}
+    with pytest.raises(ValueError, match=field):
+        Criterion(**good | {field: value})

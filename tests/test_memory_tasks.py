@@ -1,0 +1,238 @@
+"""Each working-memory task beside a slow literal script of it, on the same stimuli and actions."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qagrel_jax.tasks import FIXATE, TASKS, base, make_task, probabilistic, vibrotactile
+from tests.reference import working_memory as scripts
+
+TRIALS = 60
+
+
+def script(name, trial, **options):
+    """The literal script of the trial that the environment drew."""
+    if name == "saccade":
+        return scripts.saccade(int(trial.kind), **options)
+    if name == "match_to_category":
+        return scripts.match_to_category(
+            int(trial.first), int(trial.second), trial.shown.astype(float), **options
+        )
+    if name == "vibrotactile":
+        return scripts.vibrotactile(
+            trial.frequencies.astype(float), trial.jitter.astype(float), **options
+        )
+    shown = int(trial.length)
+    # The bait was compared with P in the environment; 0 and 1 hand on its outcome.
+    bait = -1.0 if trial.red_baited else 2.0
+    return scripts.probabilistic(
+        trial.symbols[:shown], trial.positions[:shown], bool(trial.red_right), bait, **options
+    )
+
+
+@functools.cache
+def functions(name):
+    task = TASKS[name]
+    return jax.jit(task.reset), jax.jit(task.step)
+
+
+def play(name, params, seed, choose, **options):
+    """Step both through one trial; return rewards, whether it was correct, and the answer."""
+    reset, step = functions(name)
+    key, move = jax.random.split(jax.random.key(seed))
+    state, seen = reset(key, params)
+    answer, literal = script(name, jax.tree.map(np.asarray, state.trial), **options)
+    observation, reward, done = next(literal)
+    rewards, steps = [], 0
+    while True:
+        np.testing.assert_allclose(seen.observation, observation, atol=2e-5)
+        assert float(seen.reward) == pytest.approx(reward)
+        assert bool(seen.done) == done
+        rewards.append(float(seen.reward))
+        if done:
+            return rewards, bool(seen.correct), state
+        action = choose(int(state.phase), steps, answer)
+        observation, reward, done = literal.send(action)
+        state, seen = step(jax.random.fold_in(move, steps), state, jnp.int32(action), params)
+        steps += 1
+
+
+def perfect(phase, step, answer):
+    return answer if phase == base.GO else FIXATE
+
+
+def params_of(name, seed, **changes):
+    if name == "probabilistic":
+        changes["level"] = jnp.int32(seed % 8)
+    return dataclasses.replace(TASKS[name].params(), **changes)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_random_players_see_what_the_script_shows(name):
+    rng = np.random.default_rng(0)
+    outcomes = []
+    for seed in range(TRIALS):
+        steady = rng.choice([0.5, 0.9, 0.97])
+
+        def choose(phase, step, answer, steady=steady):
+            return 0 if rng.random() < steady else int(rng.integers(0, 3))
+
+        rewards, correct, _ = play(name, params_of(name, seed), seed, choose)
+        outcomes.append((sum(rewards) > 0, correct, len(rewards)))
+    acquired, correct, lengths = map(np.array, zip(*outcomes, strict=True))
+    assert 0 < acquired.sum() < TRIALS and len(set(lengths)) > 5
+    assert correct.any()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_perfect_player_gets_every_reward(name):
+    for seed in range(24):
+        rewards, correct, state = play(name, params_of(name, seed), seed, perfect)
+        assert correct or getattr(state.trial, "probability", None) == 0.5
+        paid = bool(state.trial.red_baited == (state.trial.probability > 0.5)) if (
+            name == "probabilistic"
+        ) else True  # fmt: skip
+        assert [r for r in rewards if r] == pytest.approx([0.2] + [1.5] * paid)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_letting_go_before_go_ends_the_trial_without_reward(name):
+    for moment in (2, 3, 4, 5):
+
+        def choose(phase, step, answer, moment=moment):
+            return 1 if step == moment else 0
+
+        rewards, correct, state = play(name, params_of(name, 7), moment, choose)
+        assert not correct and len(rewards) == moment + 2
+        assert sum(rewards) == pytest.approx(0.0 if moment == 2 else 0.2)
+        _, step = functions(name)
+        state, seen = step(jax.random.key(0), state, jnp.int32(0), params_of(name, 7))
+        assert bool(seen.done) and float(seen.reward) == 0 and not np.any(seen.observation)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_never_fixating_and_never_responding_run_into_the_limits(name):
+    rewards, _, _ = play(name, params_of(name, 0), 0, lambda *_: 1)
+    assert len(rewards) == 1 + 10 + 1 and sum(rewards) == 0
+    rewards, correct, _ = play(name, params_of(name, 4), 0, lambda *_: 0)
+    held = 3 if name != "probabilistic" else 1 + 2
+    assert len(rewards) == 1 + 2 + held + 8 + 1 and not correct
+    assert sum(rewards) == pytest.approx(0.2)
+
+
+def test_options_change_what_they_say():
+    def lets_go_once(phase, step, answer):
+        return 1 if step == 2 else perfect(phase, step, answer)
+
+    params = params_of("saccade", 0, fixation_break="restart", fixation_reward=0.0)
+    rewards, correct, _ = play(
+        "saccade", params, 0, lets_go_once, restart=True, fixation_reward=0.0
+    )
+    assert correct and sum(rewards) == 1.5
+
+    params = params_of("saccade", 0, delay_steps=5, cue_steps=2, blank_steps=0, correct_reward=3.0)
+    task = TASKS["saccade"]
+    state, seen = task.reset(jax.random.key(0), params)
+    steps, rewards = 0, []
+    while not seen.done:
+        assert steps == 0 or bool(seen.observation.any()) == (state.phase != base.GO)
+        answer = [1, 2, 2, 1][int(state.trial.kind)]
+        action = perfect(int(state.phase), steps, answer)
+        state, seen = task.step(jax.random.key(0), state, jnp.int32(action), params)
+        rewards.append(float(seen.reward))
+        steps += 1
+    assert steps == 2 + 2 + 5 + 1 and rewards[-1] == 3.0
+
+
+def draw_many(task, params, keys):
+    return jax.jit(jax.vmap(lambda key: task.build(task.draw(key, params), params)))(keys)
+
+
+def test_draws_have_the_stated_distributions():
+    keys = jax.random.split(jax.random.key(0), 4000)
+    trials = {
+        name: draw_many(task, task.params(), jax.random.clone(keys)) for name, task in TASKS.items()
+    }
+    kinds = np.bincount(trials["saccade"].kind, minlength=4)
+    assert kinds.shape == (4,) and (abs(kinds - 1000) < 120).all()
+    match = trials["match_to_category"]
+    centre = 15 + 30 * np.stack([match.first, match.second], 1)
+    assert np.std(match.shown - centre) == pytest.approx(5.0, rel=0.05)
+    assert len(set(zip(match.first.tolist(), match.second.tolist(), strict=True))) == 144
+    first, second = np.asarray(trials["vibrotactile"].frequencies).T
+    assert abs(second - first).min() >= 2 - 1e-4
+    for frequency in (first, second):
+        assert frequency.min() >= 5 and frequency.max() <= 50
+        assert frequency.mean() == pytest.approx(27.5, abs=1)
+    symbols = trials["probabilistic"]
+    assert np.bincount(symbols.symbols[:, 0], minlength=10).min() > 300
+    assert (np.sort(symbols.positions, 1) == np.arange(4)).all()
+    assert np.corrcoef(symbols.probability, symbols.red_baited)[0, 1] > 0.5
+
+
+def test_probability_of_red_is_the_papers():
+    task = TASKS["probabilistic"]
+    keys = jax.random.split(jax.random.key(1), 500)
+    for level in range(8):
+        params = dataclasses.replace(task.params(), level=jnp.int32(level))
+        trials = draw_many(task, params, jax.random.clone(keys))
+        length = probabilistic.LEVEL_LENGTH[level]
+        assert (trials.length == length).all()
+        assert trials.symbols[:, :length].max() == probabilistic.LEVEL_SYMBOLS[level] - 1
+        trials = jax.tree.map(np.asarray, trials)
+        for n in range(0, 500, 10):
+            expected = scripts.probability_red(trials.symbols[n, :length].tolist())
+            assert float(trials.probability[n]) == pytest.approx(expected, abs=1e-6)
+            assert (float(trials.probability[n]) == 0.5) == (expected == 0.5)
+
+
+def test_the_vibrotactile_test_holds_every_pair_twenty_times():
+    task = TASKS["vibrotactile"]
+    noise = task.draw(jax.random.key(0), task.params())
+    count = len(task.criterion.test_allowed) * task.criterion.test_repeats
+    test = jax.vmap(lambda i: task.test_trial(noise, i, task.params()).frequencies)
+    frequencies = np.asarray(jax.jit(test)(jnp.arange(count)))
+    pairs, times = np.unique(frequencies, axis=0, return_counts=True)
+    assert len(pairs) == 30 and (times == 20).all()
+    hard = [abs(pair[1] - pair[0]) == 2 for pair in frequencies[::20]]
+    assert task.criterion.test_allowed == tuple(10 if h else 4 for h in hard)
+
+
+def test_noise_each_step_is_drawn_anew():
+    params = vibrotactile.Params(noise_each_step=True)
+    _, step = functions("vibrotactile")
+    trial = vibrotactile.build(vibrotactile.draw(jax.random.key(0), params), params)
+    state, _ = vibrotactile.begin(trial, params)
+    state = state._replace(phase=jnp.int32(base.GO))
+    seen = []
+    for key in jax.random.split(jax.random.key(1)):
+        state, timestep = step(key, state, jnp.int32(0), params)
+        seen.append(timestep.observation)
+    assert np.any(seen[0] != seen[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("saccade", "delay_steps", -1),
+        ("saccade", "fixation_reward", -0.2),
+        ("saccade", "fixation_break", "never"),
+        ("match_to_category", "tuning_width", 0.0),
+        ("vibrotactile", "noise", "loud"),
+        ("vibrotactile", "least_difference", 30.0),
+        ("probabilistic", "level", 8),
+        ("probabilistic", "symbols_stay", "forever"),
+    ],
+)
+def test_a_bad_parameter_is_named_with_its_value(name, field, value):
+    with pytest.raises(ValueError, match=f"{field}.*{value}"):
+        TASKS[name].params(**{field: value})
+
+
+def test_an_unknown_task_lists_the_valid_ones():
+    with pytest.raises(ValueError, match=r"'stroop'.*saccade.*vibrotactile"):
+        make_task("stroop")
