@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from experiments import plots
 
@@ -25,11 +26,10 @@ def trials_to_criterion(path: Path, results: list[dict[str, Any]]) -> None:
             axes.set_axis_off()
         for axes, task in zip(grid.flat, tasks, strict=False):
             of_task = [row for row in results if row["task"] == task]
+            end = max(_end(row) for row in of_task)
             for index, row in enumerate(of_task):
                 reached = np.sort([t for t in row["trials"] if t is not None])
                 percent = 100 * np.arange(1, len(reached) + 1) / row["networks"]
-                # The curve stays where it is until the networks that never learn give up.
-                end = row["max_trials"] if len(reached) < row["networks"] else reached[-1]
                 axes.step(
                     np.concatenate([[0], reached, [end]]),
                     np.concatenate([[0], percent, percent[-1:] if len(percent) else [0]]),
@@ -40,9 +40,15 @@ def trials_to_criterion(path: Path, results: list[dict[str, Any]]) -> None:
                 )
             axes.set_title(f"{task}: expected reward ≥ {of_task[0]['criterion']:g}")
             axes.set_ylim(-2, 102)
-            axes.set_xlim(left=0)
+            axes.set_xlim(0, 1.02 * end)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.set_xlabel("trials")
             axes.set_ylabel("networks at criterion (%)")
             axes.legend(loc="lower right")
         networks = results[0]["networks"]
         drawing.suptitle(f"Trials to criterion, {networks} networks with each rule")
+
+
+def _end(row: dict[str, Any]) -> int:
+    """Return the trial at which nothing more happens: all have learned, or the rest gave up."""
+    return row["max_trials"] if None in row["trials"] else max(row["trials"])

@@ -5,6 +5,7 @@ global reward-prediction error, gated by attention feedback from the chosen unit
 """
 
 from qagrel_jax import policies, rules
+from qagrel_jax.networks import make_network
 from qagrel_jax.policies import (
     epsilon_greedy,
     greedy,
@@ -12,14 +13,18 @@ from qagrel_jax.policies import (
     max_boltzmann,
     softmax,
 )
-from qagrel_jax.rules import backprop, q_agrel
+from qagrel_jax.rules import agrel, augment, backprop, q_agrel
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "agrel",
+    "agrel",
+    "augment",
     "backprop",
     "epsilon_greedy",
     "greedy",
+    "make_network",
     "make_policy",
     "max_boltzmann",
     "policies",
