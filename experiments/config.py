@@ -39,6 +39,9 @@ class Config:
     name: str
     dataset: str = field(metadata={"help": "digits, a TFDS name, or a folder in the data dir"})
     architecture: str = _one_of(ARCHITECTURES, "network")
+    hidden: tuple[int, ...] | None = field(
+        default=None, metadata={"help": "units of the dense net's layers, e.g. 300,200,100"}
+    )
     rules: tuple[str, ...] = field(
         default=RULES, metadata={"help": "learning rules, comma-separated", "several": RULES}
     )
@@ -74,6 +77,10 @@ class Config:
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
             _check(entry, getattr(self, entry.name))
+        if self.hidden is not None and self.architecture != "dense":
+            raise UserError(f"--hidden goes with the dense architecture, not {self.architecture}")
+        if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):
+            raise UserError(f"--hidden needs one or more sizes of at least 1, got {self.hidden}")
 
 
 def load(name: str) -> Config:
@@ -127,9 +134,7 @@ def _check(entry: dataclasses.Field, value: Any) -> None:
     metadata = entry.metadata
     option = "--" + entry.name.replace("_", "-")
     if "choices" in metadata and value not in metadata["choices"]:
-        raise UserError(
-            f"unknown {entry.name} {value!r}; valid: {', '.join(metadata['choices'])}"
-        )
+        raise UserError(f"unknown {entry.name} {value!r}; valid: {', '.join(metadata['choices'])}")
     if "several" in metadata:
         for one in value:
             if one not in metadata["several"]:

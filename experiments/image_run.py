@@ -80,6 +80,7 @@ def make_trainer(config: Config, rule: str, dataset: Dataset, splits: Splits) ->
         feedback=config.feedback,
         initialisation=config.initialisation,
         dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
+        **({} if config.hidden is None else {"hidden": config.hidden}),
     )
     return training.make_trainer(
         make_rule(rule, config),
@@ -117,7 +118,9 @@ def run_rule(
 
     saver = _Saver(checkpoint)
     with Reporter(f"{config.name} {rule}", config.epochs) as reporter:
-        reporter.update(int(run.epoch), _resumed(run) if run.epoch else "compiling", bool(run.epoch))
+        reporter.update(
+            int(run.epoch), _resumed(run) if run.epoch else "compiling", bool(run.epoch)
+        )
         state = ""
 
         def on_chunk(epoch: int, done: int, steps: int) -> None:

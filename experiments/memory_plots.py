@@ -58,7 +58,9 @@ def activity(path: Path, title: str, recordings: dict[str, Recording]) -> None:
     with figure(path, 2.9 * columns + 0.9, 8.5, **grid) as (drawing, axes):
         for column, (name, trial) in enumerate(recordings.items()):
             steps = np.arange(len(trial.phase))
-            axes[0, column].set_title(f"{name}\n({'correct' if trial.correct else 'wrong'} response)")
+            axes[0, column].set_title(
+                f"{name}\n({'correct' if trial.correct else 'wrong'} response)"
+            )
             axes[0, column].imshow(
                 trial.observation.T, aspect="auto", cmap="Greys", vmin=0, vmax=1,
                 interpolation="nearest",

@@ -44,4 +44,6 @@ class Reporter:
         now = time.monotonic()
         if important or now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            print(f"{self._title}  {done:.4g}/{self._total:g}  {state}", file=sys.stderr, flush=True)
+            print(
+                f"{self._title}  {done:.4g}/{self._total:g}  {state}", file=sys.stderr, flush=True
+            )

@@ -62,7 +62,9 @@ def claim(folder: Path, config: Config, resume: bool) -> None:
             raise UserError(f"{folder} holds files that are no run: choose another --out")
         files.write_json(folder / "config.json", configs.to_json(config))
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --out") from None
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}; choose another --out"
+        ) from None
 
 
 def save_checkpoint(path: Path, tree: Any) -> None:

@@ -1,6 +1,6 @@
 """Train Q-AGREL and its control on images: one command from a reward to a trained network.
 
-    python -m experiments.train                    # the embedded digits, about two minutes on 2 cores
+    python -m experiments.train                    # the embedded digits, a minute on 2 cores
     python -m experiments.train mnist_dense        # a cell of the papers
     python -m experiments.train mnist_dense --rule q_agrel --feedback reciprocal --seeds 3
     python -m experiments.train --out DIR --resume # go on after a crash
@@ -104,6 +104,8 @@ def _add_option(group: Any, entry: dataclasses.Field) -> None:
         flags.insert(0, "--rule")
         convert = functools.partial(_names, valid=metadata["several"])
         text += f": {', '.join(metadata['several'])}"
+    elif entry.name == "hidden":
+        convert = _sizes
     elif "range" in metadata:
         low, high = metadata["range"]
         convert = cli.number(entry.type, low, high, open_low=metadata["open_low"])
@@ -117,6 +119,11 @@ def _add_option(group: Any, entry: dataclasses.Field) -> None:
 def _names(text: str, valid: tuple[str, ...]) -> tuple[str, ...]:
     check = cli.one_of("rule", valid)
     return tuple(check(name.strip()) for name in text.split(","))
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    count = cli.number(int, 1, 10**6)
+    return tuple(int(count(size)) for size in text.split(","))
 
 
 if __name__ == "__main__":

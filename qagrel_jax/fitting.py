@@ -103,8 +103,8 @@ def fit(
       on_chunk: called with (epoch, steps done, steps in the epoch) after each chunk.
 
     Yields:
-      ``(run, record)`` after each epoch. ``run.states`` is consumed by the next iteration: save what
-      is to be kept before going on.
+      ``(run, record)`` after each epoch. ``run.states`` is consumed by the next iteration: save
+      what is to be kept before going on.
 
     Raises:
       DivergedError: as soon as a seed's error is not finite.

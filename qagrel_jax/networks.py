@@ -153,6 +153,7 @@ def make_network(
     feedback: str = "tied",
     initialisation: str = "he",
     dtype: Any = None,
+    **options: Any,
 ) -> nn.Module:
     """Build one of the papers' networks by name.
 
@@ -162,6 +163,7 @@ def make_network(
       feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
       initialisation: one of ``INITIALISATIONS``.
       dtype: dtype of the computation, e.g. ``jnp.bfloat16``; parameters stay float32.
+      **options: further attributes of the architecture: ``hidden`` sizes of ``dense``.
 
     Returns:
       A Linen module ``(images float[batch, height, width, channels], train) -> float[batch,
@@ -184,7 +186,11 @@ def make_network(
     if num_actions < 1:
         raise ValueError(f"num_actions must be at least 1, got {num_actions}")
     return ARCHITECTURES[architecture](
-        num_actions=num_actions, feedback=feedback, initialisation=initialisation, dtype=dtype
+        num_actions=num_actions,
+        feedback=feedback,
+        initialisation=initialisation,
+        dtype=dtype,
+        **options,
     )
 
 

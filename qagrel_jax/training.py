@@ -110,10 +110,8 @@ def make_trainer(
 
         inputs = classification.normalise(images)
         decision = rule.act(choice_key, forward, state.params, inputs, has_aux=True)
-        if rule.outcome == "label":
-            outcome = labels
-        else:
-            outcome = reward(reward_key, labels, decision.action)
+        rewards = reward(reward_key, labels, decision.action)
+        outcome = labels if rule.outcome == "label" else rewards
         grads, errors = rule.update(decision, outcome)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -10,9 +10,10 @@ Between the two stands the world: a reward-based rule receives activities, its o
 reward, and nothing else. No label reaches it.
 
 What tells one rule from another is its *teaching signal*, the error placed on the output units of
-one example. Below the output all are the same: the error runs down the layers' feedback pathways (``qagrel_jax.layers``), gated at each unit by the derivative of its activation function,
-and each synapse changes by presynaptic activity × the gated feedback it meets. For the whole batch
-that is one vector–Jacobian product.
+one example. Below the output all are the same: the error runs down the layers' feedback pathways
+(``qagrel_jax.layers``), gated at each unit by the derivative of its activation function, and each
+synapse changes by presynaptic activity × the gated feedback it meets. For the whole batch that is
+one vector–Jacobian product.
 
 **The sign, said once.** ``grads`` is a pseudo-gradient: shaped like ``params``, pointing uphill in
 error, the mean over the batch. ``params - learning_rate * grads`` is the published weight change

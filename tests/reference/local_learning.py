@@ -1,8 +1,8 @@
 """Q-AGREL's local equations, one synapse at a time (Pozzi, Bohté & Roelfsema 2018).
 
 Nothing here knows of gradients. Activity goes up, attention feedback comes down through feedback
-weights of its own, and each synapse changes by α δ × presynaptic activity × (gate × feedback) of its
-postsynaptic unit.
+weights of its own, and each synapse changes by α δ × presynaptic activity × (gate × feedback) of
+its postsynaptic unit.
 """
 
 import itertools

@@ -1,0 +1,17 @@
+"""CIFAR100, the `locally_connected` network: the faithful recipe.
+
+Paper     Pozzi, Bohté & Roelfsema (2018, 2020); recipe as in the authors' published code
+Command   python -m experiments.train cifar100_locally_connected
+Published not known to us
+"""
+
+from experiments.config import Config
+
+config = Config(
+    name="cifar100_locally_connected",
+    dataset="cifar100",
+    architecture="locally_connected",
+    initialisation="paper",
+    protocol="paper",
+    batch_size=32,
+)

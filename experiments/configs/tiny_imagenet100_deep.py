@@ -1,0 +1,17 @@
+"""the first 100 classes of Tiny ImageNet, 32×32, the `deep` network: the faithful recipe.
+
+Paper     Pozzi, Bohté & Roelfsema (2018, 2020); recipe as in the authors' published code
+Command   python -m experiments.train tiny_imagenet100_deep
+Published none: a stand-in of CIFAR100's size, never to be called CIFAR100
+"""
+
+from experiments.config import Config
+
+config = Config(
+    name="tiny_imagenet100_deep",
+    dataset="tiny_imagenet100",
+    architecture="deep",
+    initialisation="paper",
+    protocol="paper",
+    l2=5e-4,
+)
