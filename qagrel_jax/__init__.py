@@ -19,7 +19,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "agrel",
-    "agrel",
     "augment",
     "backprop",
     "epsilon_greedy",

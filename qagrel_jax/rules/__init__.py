@@ -2,7 +2,6 @@
 
 from qagrel_jax.rules import augment
 from qagrel_jax.rules.agrel import agrel
-from qagrel_jax.rules.agrel import agrel
 from qagrel_jax.rules.backprop import backprop
 from qagrel_jax.rules.base import Decision, Rule, one_step_rule
 from qagrel_jax.rules.q_agrel import q_agrel, reward_prediction_error
