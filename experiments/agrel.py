@@ -97,6 +97,7 @@ def run(name: str, settings: Settings, rule_name: str, arguments: Any) -> dict[s
             best = float(np.nan_to_num(reward).mean())
             state = f"{np.isfinite(reached).mean():.0%} at criterion, mean reward {best:.3f}"
             reporter.update(trials, state)
+        reporter.update(trials, state, important=True)
     seconds = time.perf_counter() - start
     return {
         "task": name,

@@ -44,7 +44,7 @@ def trials_to_criterion(path: Path, results: list[dict[str, Any]]) -> None:
             axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.set_xlabel("trials")
             axes.set_ylabel("networks at criterion (%)")
-            axes.legend(loc="lower right")
+            axes.legend(loc="best")
         networks = results[0]["networks"]
         drawing.suptitle(f"Trials to criterion, {networks} networks with each rule")
 
