@@ -1,0 +1,220 @@
+"""Training and fitting: seeds are independent, runs repeat, the stopping rule is the papers'."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from qagrel_jax import analysis, data, fitting, rules, training
+from qagrel_jax.networks import ConvNet, DenseNet
+
+
+@pytest.fixture(autouse=True)
+def keys_are_folded():
+    """A seed's key is kept and folded with the step, which the reuse checker takes for reuse."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
+RNG = np.random.default_rng(0)
+DIGITS = data.load("digits")
+CHOSEN = np.flatnonzero(DIGITS.train_labels < 3)[:384]
+IMAGES, LABELS = DIGITS.train_images[CHOSEN], DIGITS.train_labels[CHOSEN]
+COUNT = len(LABELS)
+DATA = fitting.Examples(jnp.asarray(IMAGES), jnp.asarray(LABELS))
+
+
+def _trainer(network=None, rule=None, optimizer=None, **options):
+    return training.make_trainer(
+        rule or rules.q_agrel(),
+        network or DenseNet(3, hidden=(16,)),
+        optimizer or optax.sgd(0.05),
+        image_shape=(8, 8, 1),
+        num_classes=3,
+        batch_size=16,
+        **options,
+    )
+
+
+def _keys(*seeds):
+    return jax.vmap(jax.random.key)(jnp.array(seeds))
+
+
+def _run(trainer, *seeds, epochs=3, patience=99, start=None):
+    run = start or fitting.start(trainer, _keys(*seeds))
+    done = list(fitting.fit(trainer, run, DATA, DATA, epochs=epochs, patience=patience))
+    return done[-1][0], [record for _, record in done]
+
+
+@pytest.mark.parametrize("network", [DenseNet(3, hidden=(16,)), ConvNet(3)], ids=["dense", "conv"])
+def test_seeds_beside_others_are_seeds_alone(network):
+    slow = optax.sgd(0.002)
+    alone = [_run(_trainer(network, optimizer=slow, seeds_by="map"), s)[0].states.params
+             for s in (4, 9)]  # fmt: skip
+    for seeds_by in ("vmap", "map"):
+        together = _run(_trainer(network, optimizer=slow, seeds_by=seeds_by), 4, 9)[0].states.params
+        for i, one in enumerate(alone):
+            jax.tree.map(
+                lambda a, b, i=i: np.testing.assert_allclose(a[i], b[0], atol=2e-5), together, one
+            )
+
+
+def test_a_run_repeats_bit_for_bit_and_goes_on_where_it_stopped():
+    trainer = _trainer(ConvNet(3), optimizer=optax.sgd(0.002))
+    whole, records = _run(trainer, 1, 2, epochs=4)
+    half, _ = _run(trainer, 1, 2, epochs=2)
+    rest, later = _run(trainer, epochs=4, start=half)
+    jax.tree.map(np.testing.assert_array_equal, whole.states.params, rest.states.params)
+    jax.tree.map(np.testing.assert_array_equal, whole.best_accuracy, rest.best_accuracy)
+    np.testing.assert_array_equal(records[3].accuracy, later[1].accuracy)
+
+
+def test_the_second_call_does_not_compile():
+    trainer = _trainer()
+    _run(trainer, 0, epochs=3)
+    assert trainer.run_steps._cache_size() == 1
+    assert trainer.evaluate._cache_size() == 1
+
+
+@pytest.mark.parametrize("rule", [rules.q_agrel(), rules.backprop()], ids=["q_agrel", "backprop"])
+def test_it_learns(rule):
+    run, _ = _run(_trainer(rule=rule), 0, 1, epochs=25)
+    assert (run.best_accuracy > 0.9).all()
+
+
+def test_an_epoch_shows_each_example_once_in_an_order_of_its_own():
+    trainer = _trainer()
+    states = trainer.init(_keys(0, 1))
+    first = np.asarray(trainer.epoch_order(states, jnp.int32(1), examples=COUNT))
+    second = np.asarray(trainer.epoch_order(states, jnp.int32(2), examples=COUNT))
+    assert first.shape == (2, COUNT // 16, 16)
+    for order in (*first, *second):
+        assert len(set(order.ravel())) == COUNT // 16 * 16
+        assert set(order.ravel()) <= set(range(COUNT))
+    assert not (first[0] == first[1]).all()
+    assert not (first[0] == second[0]).all()
+
+
+def test_evaluation_is_the_plain_fraction_right():
+    network = DenseNet(3, hidden=(16,))
+    trainer = _trainer(network, evaluation_batch=7)
+    states = trainer.init(_keys(5))
+    per_class = trainer.evaluate(states, *DATA)
+    params = jax.tree.map(lambda x: x[0], states.params)
+    chosen = network.apply({"params": params}, IMAGES.astype(np.float32) / 255).argmax(-1)
+    right = np.asarray(chosen) == LABELS
+    np.testing.assert_allclose(per_class[0], [right[c == LABELS].mean() for c in range(3)], 1e-6)
+    overall = training.overall_accuracy(per_class, DATA.labels)
+    np.testing.assert_allclose(overall[0], right.mean(), rtol=1e-6)
+
+
+def _literal_stop(curve, patience, min_gain):
+    """Keras's rule, for one seed: returns (epoch it stops after, best epoch)."""
+    reference, waited, epoch = -np.inf, 0, 0
+    for accuracy in curve:
+        epoch += 1
+        waited += 1
+        if accuracy - min_gain > reference:
+            reference, waited = accuracy, 0
+        if waited >= patience:
+            break
+    return epoch, int(np.argmax(curve[:epoch])) + 1
+
+
+def test_early_stopping_is_the_papers():
+    trainer = _trainer()
+    curves = RNG.uniform(0.3, 0.9, (60, 40)).astype(np.float32)
+    run = fitting.start(trainer, _keys(*range(40)))
+    stopped = np.zeros(40, int)
+    for epoch in range(1, 61):
+        run = run._replace(epoch=jnp.int32(epoch))
+        was_active = np.asarray(run.active)
+        run = fitting._after_epoch(run, jnp.asarray(curves[epoch - 1]), 6, 0.05)
+        stopped[was_active & ~np.asarray(run.active)] = epoch
+    for seed in range(40):
+        stop, best = _literal_stop(curves[:, seed], 6, 0.05)
+        assert (stopped[seed], int(run.best_epoch[seed])) == (stop, best)
+
+
+def test_a_stopped_seed_no_longer_changes():
+    trainer = _trainer()
+    run = fitting.start(trainer, _keys(0, 1))
+    run = run._replace(active=jnp.array([True, False]))
+    before = jax.tree.map(np.asarray, run.states.params)
+    after, records = _run(trainer, epochs=2, start=run)
+    kernel = "Dense_0"
+    np.testing.assert_array_equal(
+        before[kernel]["kernel"][1], after.states.params[kernel]["kernel"][1]
+    )
+    assert not (before[kernel]["kernel"][0] == after.states.params[kernel]["kernel"][0]).all()
+    assert np.isnan(records[0].accuracy[1])
+
+
+def test_nan_stops_at_its_step():
+    with pytest.raises(fitting.DivergedError, match=r"seed \d diverged at step \d+ \(epoch \d\)"):
+        _run(_trainer(optimizer=optax.sgd(1e30)), 0)
+
+
+def test_the_validation_split_is_held_out():
+    kept, held = fitting.split(fitting.Examples(IMAGES, np.arange(COUNT)), 0.25)
+    assert len(held.labels) == COUNT // 4
+    assert sorted([*kept.labels, *held.labels]) == list(range(COUNT))
+    with pytest.raises(ValueError, match=r"got 1\.5"):
+        fitting.split(fitting.Examples(IMAGES, LABELS), 1.5)
+
+
+def test_the_task_may_reward_as_it_likes():
+    trainer = _trainer(reward=lambda key, labels, actions: (actions == 0).astype(jnp.float32))
+    run, _ = _run(trainer, 0, epochs=30)
+    per_class = trainer.evaluate(run.states, *DATA)
+    np.testing.assert_array_equal(per_class[0], [1, 0, 0])
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        training.make_trainer(
+            rules.q_agrel(), DenseNet(3), optax.sgd(0.1),
+            image_shape=(8, 8, 1), num_classes=3, batch_size=0,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="seeds_by must be"):
+        _trainer(seeds_by="pmap")
+
+
+def test_reciprocal_started_equal_stays_equal_to_tied():
+    def run(feedback):
+        trainer = _trainer(DenseNet(3, hidden=(16,), feedback=feedback))
+        start = fitting.start(trainer, _keys(0))
+        params = fitting.start(_trainer(DenseNet(3, hidden=(16,))), _keys(0)).states.params
+        if feedback == "reciprocal":
+            params = {k: {"kernel": v["kernel"], "feedback_kernel": v["kernel"].copy()}
+                      for k, v in params.items()}  # fmt: skip
+        start = start._replace(states=start.states._replace(params=params))
+        return _run(trainer, epochs=5, start=start)[0].states.params
+
+    tied, reciprocal = run("tied"), run("reciprocal")
+    for layer in tied:
+        np.testing.assert_array_equal(
+            reciprocal[layer]["kernel"], reciprocal[layer]["feedback_kernel"]
+        )
+        np.testing.assert_allclose(tied[layer]["kernel"], reciprocal[layer]["kernel"], atol=1e-6)
+
+
+def test_reciprocal_with_decay_becomes_symmetric_and_learns():
+    network = DenseNet(3, hidden=(32, 16), feedback="reciprocal")
+    decayed = optax.chain(optax.add_decayed_weights(0.02), optax.sgd(0.1))
+    trainer = _trainer(network, optimizer=decayed)
+    start = fitting.start(trainer, _keys(0, 1))
+    before = analysis.feedback_angles(start.states.params, {}, "reciprocal")
+    run, _ = _run(trainer, epochs=60, start=start)
+    after = analysis.feedback_angles(run.states.params, {}, "reciprocal")
+    for layer in before:
+        assert (before[layer] > 50).all()
+        assert (after[layer] < 0.6 * before[layer]).all()
+    assert (run.best_accuracy > 0.9).all()
+
+
+@pytest.mark.parametrize("feedback", ["random", "sign"])
+def test_random_and_sign_feedback_learn(feedback):
+    run, _ = _run(_trainer(DenseNet(3, hidden=(32, 16), feedback=feedback)), 0, 1, epochs=100)
+    assert (run.best_accuracy > 0.8).all()
