@@ -306,6 +306,10 @@ def _decode(folder: Path, progress: Progress | None) -> dict[str, np.ndarray]:
                     f"data set {folder} has no split {split!r}; it has: "
                     f"{', '.join(splits) or 'none'} (needed: train, and test or validation)"
                 )
+            # All files before any decoding: a damaged one is found in seconds, not after minutes.
+            if not splits[split].num_examples:
+                raise DataError(f"data set {builder.data_dir} has an empty split {split!r}")
+            _check_files(splits[split])
         arrays = {"num_classes": np.asarray(num_classes or 0)}
         for split, role in (("train", "train"), (test, "test")):
             images, labels = _decode_split(builder, split, keys, progress or _bar(split))
@@ -324,9 +328,6 @@ def _decode_split(
     builder: Any, split: str, keys: tuple[str, str], progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     info = builder.info.splits[split]
-    if not info.num_examples:
-        raise DataError(f"data set {builder.data_dir} has an empty split {split!r}")
-    _check_files(info)
     try:
         source = builder.as_data_source(split=split)
     except (NotImplementedError, ValueError):
