@@ -9,14 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import config as configs
-from experiments import provenance
 from experiments.config import Config
 
 CONTROL = "backprop"
 
 
 def summarise(
-    config: Config, results: list[dict[str, Any]], metrics: list[dict[str, Any]]
+    config: Config,
+    results: list[dict[str, Any]],
+    metrics: list[dict[str, Any]],
+    environment: dict[str, Any],
 ) -> dict[str, Any]:
     """Combine the rules' results.
 
@@ -28,13 +30,13 @@ def summarise(
       config: the experiment.
       results: what ``image_run.run_rule`` returned for each rule.
       metrics: the lines of ``metrics.jsonl``.
+      environment: ``provenance.environment()`` of the run.
 
     Returns:
       A JSON-ready dictionary; ``["results"]`` holds one entry a rule.
     """
     reference = next((r for r in results if r["rule"] == CONTROL), results[0])
     target = config.criterion * statistics.fmean(reference["best_monitored_accuracy"])
-    environment = provenance.environment()
     entries = []
     for result in results:
         curves = accuracy_curves(metrics, result["rule"])

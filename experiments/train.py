@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, files, run_folder
+from experiments import cli, files, provenance, run_folder
 from experiments import config as configs
 from experiments.cli import UserError
 from experiments.config import Config
@@ -53,8 +53,10 @@ def run(config: Config, folder: Path, resume: bool = False, data_dir: str | None
         raise UserError(str(error)) from None
     splits = image_run.make_splits(dataset, config)
     run_folder.claim(folder, config, resume)
+    environment = provenance.environment()  # of the code that runs, not of a later commit
     results = [image_run.run_rule(folder, config, r, dataset, splits) for r in config.rules]
-    content = summary.summarise(config, results, run_folder.read_lines(folder / "metrics.jsonl"))
+    metrics = run_folder.read_lines(folder / "metrics.jsonl")
+    content = summary.summarise(config, results, metrics, environment)
     files.write_json(folder / "summary.json", content)
     plots.learning_curves(folder)
     summary.print_table(content, folder)
