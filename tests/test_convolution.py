@@ -1,4 +1,4 @@
-"""Convolutions as patch products: held against XLA's own convolution, values and derivatives."""
+"""Convolutions and their CPU form: held against XLA's own convolution, values and derivatives."""
 
 import functools
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from qagrel_jax.convolution import _convolve_by_patches, locally_connect, patches
+from qagrel_jax.convolution import _convolve_on_cpu, locally_connect, patches
 
 CASES = [
     # image, window, strides, padding
@@ -37,7 +37,7 @@ def _native(x, w, strides, padding):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_patches_equal_the_native_convolution(case):
+def test_the_form_for_cpu_equals_the_native_convolution(case):
     _, _, strides, padding = case
     images, kernel, cotangent = _inputs(*case)
 
@@ -46,7 +46,7 @@ def test_patches_equal_the_native_convolution(case):
         out, back = jax.vjp(lambda x, w: convolve(x, w, strides, padding), images, kernel)
         return out, *back(cotangent)
 
-    ours = value_and_derivatives(_convolve_by_patches, images, kernel)
+    ours = value_and_derivatives(_convolve_on_cpu, images, kernel)
     native = value_and_derivatives(_native, images, kernel)
     for mine, reference in zip(ours, native, strict=True):
         np.testing.assert_allclose(mine, reference, atol=1e-12)
