@@ -77,6 +77,7 @@ def test_a_damaged_checkpoint_says_which_file(finished, tmp_path):
 
     folder = tmp_path / "copy"
     shutil.copytree(finished[0], folder)
+    (folder / "summary.json").unlink()  # it had not come to its end
     checkpoint = folder / "checkpoint_q_agrel.msgpack"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     _refused(train("--out", folder, "--resume"), "checkpoint_q_agrel.msgpack is damaged")
