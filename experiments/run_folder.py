@@ -38,7 +38,11 @@ def saved_config(folder: Path) -> Config:
 
 def saved_summary(folder: Path) -> dict[str, Any] | None:
     """Return the summary of the run in ``folder``; None if it is not finished."""
-    path = folder / "summary.json"
+    return read_json(folder / "summary.json")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return what ``path`` holds, None if there is no such file; ``UserError`` if unreadable."""
     try:
         return json.loads(path.read_text()) if path.is_file() else None
     except (OSError, ValueError) as error:

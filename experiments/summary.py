@@ -73,6 +73,8 @@ def summarise(
 def accuracy_curves(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
     """Return the monitored accuracy of ``rule``, float[epochs, seeds], NaN where stopped."""
     lines = [line for line in metrics if line["rule"] == rule]
+    if not lines:
+        return np.empty((0, 0))
     key = "validation_accuracy" if "validation_accuracy" in lines[0] else "test_accuracy"
     return np.array([line[key] for line in lines], dtype=float)
 
