@@ -188,8 +188,9 @@ def _earliest_stop(curves: np.ndarray, config: Config) -> int:
 
 
 def _seconds_so_far(folder: Path) -> float | None:
+    """Median seconds of an epoch; None of fewer than three, as the first of a sitting compiles."""
     environments = run_folder.read_lines(folder / "environments.jsonl")
     seconds = [line["seconds"] for line in run_folder.read_lines(folder / "timings.jsonl")]
-    if not seconds or not environments or environments[-1]["device"] != provenance.device():
+    if len(seconds) < 3 or not environments or environments[-1]["device"] != provenance.device():
         return None
     return float(np.median(seconds))

@@ -8,7 +8,7 @@ it read. It imports no JAX, and says ``NOT_RUN`` for what is not there.
 import importlib
 from pathlib import Path
 
-NAMES = ("cells", "digits", "controls", "agrel", "memory", "speed")
+NAMES = ("cells", "digits", "mnist_start", "controls", "agrel", "memory", "speed")
 NOT_RUN = "*Not run.*"
 
 
