@@ -103,7 +103,7 @@ def panels_of_curves(path: Path, panels: list[tuple[str, dict, float | None]]) -
                              label=f"published {published:g} %")  # fmt: skip
             axes.set_title(title, fontsize=10)
             axes.set_xlabel("epoch")
-            axes.set_ylabel("accuracy (%)")
+            axes.set_ylabel("monitored accuracy (%)")
             axes.set_ylim(0, 102)
             axes.legend(loc="lower right", fontsize=8)
         for axes in grid.flat[len(panels) :]:

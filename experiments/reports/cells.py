@@ -33,7 +33,9 @@ def section(results: Path) -> str:
             _epoch_table(there),
             *_unfinished(there),
             "![Learning curves of every cell](results/cells/learning_curves.png)",
-            "Means and ranges over the seeds; each folder has its own `learning_curves.png`.",
+            "Monitored: the test images under protocol `paper`, the validation split under "
+            "`clean`. Lines are means over the seeds, bands their range; each folder has its own "
+            "`learning_curves.png`.",
             "**Runs**",
             _run_table(there),
             missing,
@@ -131,6 +133,9 @@ def _draw(path: Path, there: dict[tuple[str, str], RunResults]) -> None:
     from experiments import plots
 
     panels = []
+    for run in there.values():
+        if not run.finished:  # a kill leaves none, or an old one
+            plots.learning_curves(run.folder)
     for (name, protocol), run in there.items():
         title = f"{name}, {protocol}" + ("" if run.finished else " (not finished)")
         published = CELLS.get(name) if protocol == "paper" else None
