@@ -99,9 +99,10 @@ def _run(work: Work, data_dir: str | None, deadline: float | None) -> Work:
     until = {} if deadline is None else {"deadline": deadline}
     try:
         train.run(work.config, work.folder, resume=True, data_dir=data_dir, **until)
-    except UserError as error:
-        print(f"error: {_name(work)}: {error}", file=sys.stderr)
-        return work._replace(state="failed", note=str(error))
+    except (UserError, jax.errors.JaxRuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        print(f"error: {_name(work)}: {reason}", file=sys.stderr)
+        return work._replace(state="failed", note=reason)
     jax.clear_caches()  # of programs that no other cell can use
     after = reproduce_plan.look(work.config, work.folder, seeds_asked=False)
     return after._replace(
@@ -110,7 +111,8 @@ def _run(work: Work, data_dir: str | None, deadline: float | None) -> Work:
 
 
 def _name(work: Work) -> str:
-    return f"{work.config.name}, {work.config.protocol} protocol, {work.config.seeds} seeds"
+    seeds = f"{work.config.seeds} seed{'s' * (work.config.seeds > 1)}"
+    return f"{work.config.name}, {work.config.protocol} protocol, {seeds}"
 
 
 def _cells(text: str) -> tuple[str, ...]:

@@ -86,6 +86,8 @@ def timed(work: Work, data_dir: str | None, times: dict[str, object]) -> Work:
       data_dir: where the data are.
       times: what was measured so far, by config; filled here.
     """
+    import jax
+
     from experiments import step_time
 
     config = work.config
@@ -103,8 +105,8 @@ def timed(work: Work, data_dir: str | None, times: dict[str, object]) -> Work:
     if key not in times:
         try:
             times[key] = step_time.measure(config, few)
-        except ValueError as error:
-            return work._replace(state="left out", note=" ".join(str(error).split()))
+        except (ValueError, jax.errors.JaxRuntimeError) as error:  # the second: out of memory
+            return work._replace(state="left out", note=str(error).splitlines()[0])
     steps = examples // config.batch_size
     return work._replace(
         epoch_seconds=steps * times[key].step, compiling_seconds=times[key].compiling
@@ -120,13 +122,17 @@ def text(works: list[Work], budget: float | None) -> str:
     """
     rows = [("cell", "protocol", "seeds", "state", "left, about", "")]
     for work in works:
+        name, protocol = work.config.name, work.config.protocol
+        if work.state == "left out" and (rows[-1][0], rows[-1][5]) == (name, work.note):
+            rows[-1] = (name, f"{rows[-1][1]}, {protocol}", *rows[-1][2:])  # one line is enough
+            continue
         rules = zip(work.config.rules, work.epochs_done, work.epochs_left, strict=False)
         notes = [f"{rule} {done} of {done + left} epochs"
                  for rule, done, left in rules if work.open]  # fmt: skip
         rows.append(
             (
-                work.config.name,
-                work.config.protocol,
+                name,
+                protocol,
                 str(work.config.seeds),
                 work.state,
                 duration(work.seconds_left) if work.open else "",

@@ -170,6 +170,11 @@ def test_the_plan(tmp_path):
     assert "In all about 64 min on cpu" in text and "the budget is 60 min." in text
     assert "150, for both rules alike" in text  # what it assumes
 
+    clean = configs.replace(config, {"protocol": "clean"})
+    absent = [Work(c, tmp_path, "left out", "no data") for c in (config, clean)]
+    (line,) = [r for r in reproduce_plan.text(absent, None).splitlines() if "no data" in r]
+    assert line.split() == ["mnist_conv", "paper,", "clean", "10", "left", "out", "no", "data"]
+
     other = configs.replace(config, {"learning_rate": 0.5})
     assert reproduce_plan.look(other, begun, True).note.startswith("was run with another learning")
     (begun / "failed.json").write_text('{"error": "seed 0 diverged"}')
