@@ -113,8 +113,8 @@ def run_rule(
       rule: its name.
       dataset: the images' shape and number of classes.
       splits: from ``make_splits``.
-      deadline: on the clock of ``time.monotonic``. No epoch starts after it, nor (but for the
-        first one here, which compiles) one that would end after it; what is done is saved.
+      deadline: on the clock of ``time.monotonic``. A rule that begins before it gets on by one
+        epoch at least, and begins none that would end after it; what is done is saved.
 
     Returns:
       What ``summary.json`` says of the rule, less what depends on the other rules; None if the
@@ -124,6 +124,8 @@ def run_rule(
       UserError: a network that does not fit the images, a damaged checkpoint.
       Diverged: a seed's error is no longer finite.
     """
+    if time.monotonic() >= deadline:
+        return None
     checkpoint = folder / f"checkpoint_{rule}.msgpack"
     metrics, timings = folder / "metrics.jsonl", folder / "timings.jsonl"
     trainer = make_trainer(config, rule, dataset, splits)
@@ -161,7 +163,7 @@ def run_rule(
         try:
             while not _finished(run, config):
                 expected = seconds if epochs_here > 1 else 0.0  # the first one compiled
-                if time.monotonic() + expected >= deadline:
+                if epochs_here and time.monotonic() + expected >= deadline:
                     break
                 run, record = next(epochs)
                 epochs_here += 1
@@ -183,11 +185,9 @@ def run_rule(
             raise Diverged(
                 f"{rule}: {error}; {kept}; try a lower --learning-rate in a new --out"
             ) from None
-        finished = _finished(run, config)
-        state = state or ("done before" if finished else "no time left")
-        reporter.update(int(run.epoch), state, important=True)
+        reporter.update(int(run.epoch), state or "done before", important=True)
     saver.save(run, at_once=True)
-    if not finished:
+    if not _finished(run, config):
         return None
     return _results(folder, config, rule, trainer, run, splits)
 

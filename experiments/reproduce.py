@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, reproduce_plan, train
+from experiments import cli, files, reproduce_plan, run_folder, train
 from experiments import config as configs
 from experiments.cli import UserError
 from experiments.published import CELLS
@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _plan(arguments: Any) -> list[Work]:
-    works, times = [], {}
+    works = []
+    times_file = arguments.out / "step_times.json"
+    times = run_folder.read_json(times_file) or {}
     protocols = ("paper", "clean") if arguments.protocol == "both" else (arguments.protocol,)
     for name in arguments.cells or CELLS:
         base = configs.load(name)
@@ -65,31 +67,46 @@ def _plan(arguments: Any) -> list[Work]:
                 print(f"looking at {name}, {protocol} ...", file=sys.stderr, flush=True)
                 work = reproduce_plan.timed(work, arguments.data_dir, times)
             works.append(work)
+    if times:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        files.write_json(times_file, times)  # so that the next call starts at once
     return works
 
 
 def _rounds(works: list[Work], data_dir: str | None, end: float | None) -> list[Work]:
     """Give every open cell its share, again and again, until all are done or time is up."""
-    works = list(works)
+    works, waited = list(works), set()
     while True:
         turn = [i for i, work in enumerate(works) if work.open]
+        if end is not None:
+            turn = _fitting(works, turn, end - time.monotonic())
+            waited |= {i for i, work in enumerate(works) if work.open} - set(turn)
         progress = False
         for place, i in enumerate(turn):
-            deadline = None
-            if end is not None:
-                now = time.monotonic()
-                share = (end - now) / (len(turn) - place)
-                if works[i].seconds_at_least > share:
-                    print(f"{_name(works[i])}: an epoch of each rule takes about "
-                          f"{duration(works[i].seconds_at_least)}, more than its share of "
-                          f"{duration(max(share, 0))}: not now")  # fmt: skip
-                    continue
-                deadline = now + share
+            now = time.monotonic()
+            if end is not None and now >= end:
+                break
+            deadline = None if end is None else now + (end - now) / (len(turn) - place)
             before = works[i]
             works[i] = _run(before, data_dir, deadline)
+            waited.discard(i)
             progress |= works[i].epochs_done != before.epochs_done or not works[i].open
         if not progress:
-            return works
+            break
+    for i in sorted(waited):
+        print(f"{_name(works[i])}: no time for it now; an epoch of a rule takes about "
+              f"{duration(works[i].seconds_at_least)}")  # fmt: skip
+    return works
+
+
+def _fitting(works: list[Work], turn: list[int], left: float) -> list[int]:
+    """Return those of ``turn`` that can share the seconds ``left``, each for an epoch at least."""
+    while turn:
+        most = max(turn, key=lambda i: (works[i].seconds_at_least, i))
+        if works[most].seconds_at_least <= left / len(turn):
+            break
+        turn = [i for i in turn if i != most]
+    return turn
 
 
 def _run(work: Work, data_dir: str | None, deadline: float | None) -> Work:

@@ -44,9 +44,8 @@ class Work(NamedTuple):
 
     @property
     def seconds_at_least(self) -> float:
-        """How long it takes to get on by an epoch of each rule that is not done."""
-        rules = sum(left > 0 for left in self.epochs_left)
-        return rules * (self.epoch_seconds + self.compiling_seconds)
+        """How long it takes to get on by an epoch of one rule."""
+        return self.epoch_seconds + self.compiling_seconds
 
 
 def look(config: Config, folder: Path, seeds_asked: bool) -> Work:
@@ -78,13 +77,14 @@ def look(config: Config, folder: Path, seeds_asked: bool) -> Work:
     return _estimated(config, folder, "unfinished", note)
 
 
-def timed(work: Work, data_dir: str | None, times: dict[str, object]) -> Work:
+def timed(work: Work, data_dir: str | None, times: dict[str, list[float]]) -> Work:
     """Add what an epoch takes: from the cell's own epochs on this device, else from a few steps.
 
     Args:
       work: a cell that is open.
       data_dir: where the data are.
-      times: what was measured so far, by config; filled here.
+      times: what was measured so far, seconds of a step and of compiling it by device, config and
+        seeds; filled here.
     """
     import jax
 
@@ -101,16 +101,15 @@ def timed(work: Work, data_dir: str | None, times: dict[str, object]) -> Work:
         examples -= max(1, round(config.validation_fraction * examples))
     if (seconds := _seconds_so_far(work.folder)) is not None:
         return work._replace(epoch_seconds=seconds)
-    key = f"{config.name} {config.seeds}"
+    key = f"{provenance.device()}: {config.name}, {config.seeds} seeds"
     if key not in times:
         try:
-            times[key] = step_time.measure(config, few)
+            times[key] = list(step_time.measure(config, few))
         except (ValueError, jax.errors.JaxRuntimeError) as error:  # the second: out of memory
             return work._replace(state="left out", note=str(error).splitlines()[0])
-    steps = examples // config.batch_size
-    return work._replace(
-        epoch_seconds=steps * times[key].step, compiling_seconds=times[key].compiling
-    )
+    step, compiling = times[key]
+    seconds = examples // config.batch_size * step
+    return work._replace(epoch_seconds=seconds, compiling_seconds=compiling)
 
 
 def text(works: list[Work], budget: float | None) -> str:
