@@ -1,5 +1,6 @@
 """One rule of one configuration, trained to its stopping rule inside a run folder."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import run_folder
+from experiments import checkpoints, run_folder
 from experiments.cli import UserError
 from experiments.config import Config
 from experiments.progress import Reporter
@@ -21,6 +22,10 @@ from qagrel_jax.policies import make_policy
 
 CLASS_LEARNED = 0.5
 """A class counts as discovered once so much of it is named rightly."""
+
+
+class Diverged(UserError):
+    """A seed's error is no longer a finite number: this run cannot go on."""
 
 
 class Splits(NamedTuple):
@@ -93,16 +98,34 @@ def make_trainer(config: Config, rule: str, dataset: Dataset, splits: Splits) ->
 
 
 def run_rule(
-    folder: Path, config: Config, rule: str, dataset: Dataset, splits: Splits
-) -> dict[str, Any]:
+    folder: Path,
+    config: Config,
+    rule: str,
+    dataset: Dataset,
+    splits: Splits,
+    deadline: float = math.inf,
+) -> dict[str, Any] | None:
     """Train ``rule`` from its checkpoint, if there is one, to the end; return its results.
 
+    Args:
+      folder: of the run.
+      config: the experiment.
+      rule: its name.
+      dataset: the images' shape and number of classes.
+      splits: from ``make_splits``.
+      deadline: on the clock of ``time.monotonic``. A rule that begins before it gets on by one
+        epoch at least, and begins none that would end after it; what is done is saved.
+
     Returns:
-      What ``summary.json`` says of the rule, less what depends on the other rules.
+      What ``summary.json`` says of the rule, less what depends on the other rules; None if the
+      deadline came first.
 
     Raises:
-      UserError: a network that does not fit the images, a damaged checkpoint, a diverged seed.
+      UserError: a network that does not fit the images, a damaged checkpoint.
+      Diverged: a seed's error is no longer finite.
     """
+    if time.monotonic() >= deadline:
+        return None
     checkpoint = folder / f"checkpoint_{rule}.msgpack"
     metrics, timings = folder / "metrics.jsonl", folder / "timings.jsonl"
     trainer = make_trainer(config, rule, dataset, splits)
@@ -112,11 +135,11 @@ def run_rule(
     except ValueError as error:
         shape = "x".join(map(str, dataset.train_images.shape[1:]))
         raise UserError(f"{config.architecture} does not fit {shape} images: {error}") from None
-    run = run_folder.load_checkpoint(checkpoint, run) or run
+    run = checkpoints.load(checkpoint, run) or run
     for path in (metrics, timings):
         run_folder.cut_lines(path, rule, int(run.epoch))
 
-    saver = _Saver(checkpoint)
+    saver, epochs_here, seconds = _Saver(checkpoint), 0, 0.0
     with Reporter(f"{config.name} {rule}", config.epochs) as reporter:
         reporter.update(
             int(run.epoch), _resumed(run) if run.epoch else "compiling", bool(run.epoch)
@@ -138,7 +161,12 @@ def run_rule(
         )
         began, active = time.perf_counter(), int(run.active.sum())
         try:
-            for run, record in epochs:
+            while not _finished(run, config):
+                expected = seconds if epochs_here > 1 else 0.0  # the first one compiled
+                if epochs_here and time.monotonic() + expected >= deadline:
+                    break
+                run, record = next(epochs)
+                epochs_here += 1
                 seconds = time.perf_counter() - began
                 seen = active * (len(splits.train.labels) // config.batch_size) * config.batch_size
                 run_folder.append_line(metrics, _metrics_line(rule, config, run, record))
@@ -154,11 +182,13 @@ def run_rule(
         except fitting.DivergedError as error:
             kept = f"the last good checkpoint is {checkpoint}" if checkpoint.is_file() else (
                 "no epoch was finished")  # fmt: skip
-            raise UserError(
+            raise Diverged(
                 f"{rule}: {error}; {kept}; try a lower --learning-rate in a new --out"
             ) from None
         reporter.update(int(run.epoch), state or "done before", important=True)
     saver.save(run, at_once=True)
+    if not _finished(run, config):
+        return None
     return _results(folder, config, rule, trainer, run, splits)
 
 
@@ -223,6 +253,10 @@ def _numbers(values: chex.Array) -> list[float | None]:
     return [None if np.isnan(v) else float(v) for v in np.asarray(values, float)]
 
 
+def _finished(run: fitting.Fit, config: Config) -> bool:
+    return int(run.epoch) >= config.epochs or not bool(run.active.any())
+
+
 def _monitored(config: Config) -> str:
     return "validation" if config.protocol == "clean" else "test"
 
@@ -247,6 +281,6 @@ class _Saver:
     def save(self, run: fitting.Fit, at_once: bool = False) -> None:
         began = time.monotonic()
         if at_once or began >= self._next:
-            run_folder.save_checkpoint(self._path, run)
+            checkpoints.save(self._path, run)
             now = time.monotonic()
             self._next = now + 20 * (now - began)

@@ -81,7 +81,36 @@ def learning_curves(folder: Path) -> None:
         )
 
 
-def _carried(rows: list[list[float | None]]) -> np.ndarray:
+def panels_of_curves(path: Path, panels: list[tuple[str, dict, float | None]]) -> None:
+    """Draw accuracy by epoch, one panel a run: mean and range over the seeds of each rule.
+
+    Args:
+      path: the PNG.
+      panels: (title, {rule: accuracy as a fraction [epochs, seeds]}, published accuracy in per
+        cent or None) of each run.
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    size = {"nrows": rows, "ncols": columns, "squeeze": False}
+    rules = list(dict.fromkeys(rule for _, curves, _ in panels for rule in curves))
+    with figure(path, max(5.0, 3.6 * columns), 3.2 * rows, **size) as (_, grid):
+        for axes, (title, curves, published) in zip(grid.flat, panels, strict=False):
+            for rule, accuracy in curves.items():
+                epochs = np.arange(1, len(accuracy) + 1)
+                band(axes, epochs, 100 * _carried(accuracy), rules.index(rule), rule)
+            if published is not None:
+                axes.axhline(published, color="0.4", linewidth=1, linestyle=":",
+                             label=f"published {published:g} %")  # fmt: skip
+            axes.set_title(title, fontsize=10)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel("monitored accuracy (%)")
+            axes.set_ylim(0, 102)
+            axes.legend(loc="lower right", fontsize=8)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+
+
+def _carried(rows: list[list[float | None]] | np.ndarray) -> np.ndarray:
     values = np.array(rows, dtype=float)
     for row in range(1, len(values)):
         gone = np.isnan(values[row])

@@ -12,10 +12,15 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "tensorflow-datas
 
 
 def commit() -> str | None:
-    """Return the checkout's commit (``-dirty`` if tracked files differ); None outside git."""
+    """Return the checkout's commit (``-dirty`` if tracked files differ); None outside git.
+
+    Results do not count: a run that goes on changes its own.
+    """
     try:
         head = _git("rev-parse", "HEAD")
-        return f"{head}-dirty" if _git("status", "--porcelain", "--untracked-files=no") else head
+        code = (".", ":(exclude)experiments/results")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", *code)
+        return f"{head}-dirty" if changed else head
     except (OSError, subprocess.CalledProcessError):
         return None
 

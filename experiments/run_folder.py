@@ -5,7 +5,9 @@
 ``metrics.jsonl``          a line an epoch and rule; the same bytes whenever the run is repeated
 ``timings.jsonl``          wall-clock figures of the same epochs
 ``checkpoint_RULE.msgpack`` everything it takes to go on with that rule; replaced as a whole
-``summary.json``           results, once all rules are done
+``environments.jsonl``     device, versions, commit and command of every sitting, first to last
+``summary.json``           results; it is there if and only if all rules are done
+``failed.json``            why the run cannot go on, if it cannot
 ``learning_curves.png``    the picture
 =========================  ======================================================================
 """
@@ -13,10 +15,6 @@
 import json
 from pathlib import Path
 from typing import Any
-
-import flax.serialization
-import jax
-import jax.numpy as jnp
 
 from experiments import config as configs
 from experiments import files
@@ -34,6 +32,19 @@ def saved_config(folder: Path) -> Config:
     path = folder / "config.json"
     try:
         return configs.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+
+
+def saved_summary(folder: Path) -> dict[str, Any] | None:
+    """Return the summary of the run in ``folder``; None if it is not finished."""
+    return read_json(folder / "summary.json")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return what ``path`` holds, None if there is no such file; ``UserError`` if unreadable."""
+    try:
+        return json.loads(path.read_text()) if path.is_file() else None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
 
@@ -67,26 +78,6 @@ def claim(folder: Path, config: Config, resume: bool) -> None:
         ) from None
 
 
-def save_checkpoint(path: Path, tree: Any) -> None:
-    """Write a pytree of arrays and keys to ``path``, whole or not at all."""
-    files.write_bytes(path, flax.serialization.to_bytes(jax.device_get(_raw_keys(tree))))
-
-
-def load_checkpoint(path: Path, template: Any) -> Any | None:
-    """Read what ``save_checkpoint`` wrote into the shape of ``template``; None if there is none.
-
-    Raises:
-      UserError: the file is damaged or of another shape.
-    """
-    if not path.is_file():
-        return None
-    try:
-        raw = flax.serialization.from_bytes(_raw_keys(template), path.read_bytes())
-    except Exception as error:
-        raise UserError(f"{path} is damaged ({error}): delete it to start this rule anew") from None
-    return jax.tree.map(_like, template, raw)
-
-
 def append_line(path: Path, content: dict[str, Any]) -> None:
     """Add one JSON line to ``path``."""
     with path.open("a") as file:
@@ -111,15 +102,3 @@ def cut_lines(path: Path, rule: str, epoch: int) -> None:
     kept = [line for line in read_lines(path) if line["rule"] != rule or line["epoch"] <= epoch]
     text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept)
     files.write_bytes(path, text.encode())
-
-
-def _raw_keys(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
-
-
-def _like(template: Any, raw: Any) -> Any:
-    return jax.random.wrap_key_data(jnp.asarray(raw)) if _is_key(template) else jnp.asarray(raw)
-
-
-def _is_key(x: Any) -> bool:
-    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

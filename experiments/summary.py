@@ -18,7 +18,7 @@ def summarise(
     config: Config,
     results: list[dict[str, Any]],
     metrics: list[dict[str, Any]],
-    environment: dict[str, Any],
+    environments: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Combine the rules' results.
 
@@ -30,11 +30,12 @@ def summarise(
       config: the experiment.
       results: what ``image_run.run_rule`` returned for each rule.
       metrics: the lines of ``metrics.jsonl``.
-      environment: ``provenance.environment()`` of the run.
+      environments: ``provenance.environment()`` of each sitting; the first names the run.
 
     Returns:
       A JSON-ready dictionary; ``["results"]`` holds one entry a rule.
     """
+    environment = environments[0]
     reference = next((r for r in results if r["rule"] == CONTROL), results[0])
     target = config.criterion * statistics.fmean(reference["best_monitored_accuracy"])
     entries = []
@@ -56,6 +57,7 @@ def summarise(
     return {
         "name": config.name,
         "command": environment["command"],
+        "sittings": [{k: e[k] for k in ("commit", "device", "command")} for e in environments],
         "config": configs.to_json(config),
         "protocol": config.protocol,
         "test_accuracy_is": "of the epoch a held-out validation split picked; test set read once"
@@ -71,6 +73,8 @@ def summarise(
 def accuracy_curves(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
     """Return the monitored accuracy of ``rule``, float[epochs, seeds], NaN where stopped."""
     lines = [line for line in metrics if line["rule"] == rule]
+    if not lines:
+        return np.empty((0, 0))
     key = "validation_accuracy" if "validation_accuracy" in lines[0] else "test_accuracy"
     return np.array([line[key] for line in lines], dtype=float)
 

@@ -5,12 +5,14 @@
     python -m experiments.train mnist_dense --rule q_agrel --feedback reciprocal --seeds 3
     python -m experiments.train --out DIR --resume # go on after a crash
 
-DIR gets config.json, metrics.jsonl, timings.jsonl, learning_curves.png, a checkpoint a rule, and
-summary.json. Data are looked for in --data-dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+DIR gets config.json, environments.jsonl, metrics.jsonl, timings.jsonl, learning_curves.png, a
+checkpoint a rule, and at the end summary.json. Data are looked for in --data-dir, else
+$TFDS_DATA_DIR, else ~/tensorflow_datasets.
 """
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +31,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     run(config, folder, arguments.resume, arguments.data_dir)
 
 
-def run(config: Config, folder: Path, resume: bool = False, data_dir: str | None = None) -> dict:
+def run(
+    config: Config,
+    folder: Path,
+    resume: bool = False,
+    data_dir: str | None = None,
+    deadline: float = math.inf,
+) -> dict[str, Any] | None:
     """Run ``config`` in ``folder`` and return its summary (also written there).
+
+    Until a ``deadline`` on the clock of ``time.monotonic`` each rule that is not done gets an
+    equal part of the time left. If that is too short, the summary is None and the folder holds
+    what it takes to go on: ``resume`` then ends in the same bits as a run without a deadline.
 
     Raises:
       UserError: data that cannot be had, a folder that holds another run, a diverged seed.
@@ -38,9 +50,15 @@ def run(config: Config, folder: Path, resume: bool = False, data_dir: str | None
     if run_folder.holds_run(folder):
         run_folder.claim(folder, config, resume)  # before the slow imports, if it fails
 
+    from experiments import plots, summary
+
+    if (content := run_folder.saved_summary(folder)) is not None:
+        summary.print_table(content, folder)
+        return content
+
     import jax
 
-    from experiments import image_run, plots, summary
+    from experiments import image_run
     from qagrel_jax import data
 
     if config.precision == "float32":
@@ -53,12 +71,26 @@ def run(config: Config, folder: Path, resume: bool = False, data_dir: str | None
         raise UserError(str(error)) from None
     splits = image_run.make_splits(dataset, config)
     run_folder.claim(folder, config, resume)
-    environment = provenance.environment()  # of the code that runs, not of a later commit
-    results = [image_run.run_rule(folder, config, r, dataset, splits) for r in config.rules]
+    # Of the code that runs, not of a later commit.
+    run_folder.append_line(folder / "environments.jsonl", provenance.environment())
+    results = []
+    for rules_left, rule in zip(range(len(config.rules), 0, -1), config.rules, strict=True):
+        now = time.monotonic()
+        until = now + (deadline - now) / rules_left
+        try:
+            results.append(image_run.run_rule(folder, config, rule, dataset, splits, until))
+        except image_run.Diverged as error:
+            files.write_json(folder / "failed.json", {"error": str(error)})
+            raise
     metrics = run_folder.read_lines(folder / "metrics.jsonl")
-    content = summary.summarise(config, results, metrics, environment)
+    if metrics:
+        plots.learning_curves(folder)
+    if None in results:
+        return None
+    environments = run_folder.read_lines(folder / "environments.jsonl")
+    content = summary.summarise(config, results, metrics, environments)
     files.write_json(folder / "summary.json", content)
-    plots.learning_curves(folder)
+    (folder / "failed.json").unlink(missing_ok=True)
     summary.print_table(content, folder)
     return content
 

@@ -2,13 +2,19 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from experiments import cli
+from experiments import train as train_command
+from qagrel_jax import data
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["--hidden", "32", "--seeds", "2", "--epochs", "3"]
@@ -73,10 +79,9 @@ def test_another_run_is_not_overwritten(finished):
 
 
 def test_a_damaged_checkpoint_says_which_file(finished, tmp_path):
-    import shutil
-
     folder = tmp_path / "copy"
     shutil.copytree(finished[0], folder)
+    (folder / "summary.json").unlink()  # it had not come to its end
     checkpoint = folder / "checkpoint_q_agrel.msgpack"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     _refused(train("--out", folder, "--resume"), "checkpoint_q_agrel.msgpack is damaged")
@@ -130,9 +135,69 @@ def test_bad_input_is_one_line(name, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A data dir with a small set of three classes, prepared here."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    image = pytest.importorskip("PIL.Image")
+
+    class QjTrained(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        url_infos = None  # nothing to download
+
+        def _info(self):
+            features = {"image": tfds.features.Image(shape=(6, 6, 1), encoding_format="png"),
+                        "label": tfds.features.ClassLabel(num_classes=3)}  # fmt: skip
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples(20), "test": self._generate_examples(9)}
+
+        def _generate_examples(self, count):
+            for i in range(count):
+                yield i, {"image": image.fromarray(np.full((6, 6), i, np.uint8)), "label": i % 3}
+
+    root = tmp_path_factory.mktemp("tfds")
+    data.load("qj_trained", root, root / "cache")
+    return root
+
+
+@pytest.mark.parametrize("damage", ["truncated file", "label out of range"])
+def test_damaged_data_is_one_line(prepared, tmp_path, monkeypatch, capsys, damage):
+    root = tmp_path / "tfds"
+    shutil.copytree(prepared / "qj_trained", root / "qj_trained")
+    folder = root / "qj_trained" / "1.0.0"
+    if damage == "truncated file":
+        (file,) = folder.glob("*test.array_record*")
+        os.truncate(file, file.stat().st_size // 2)
+        message = f"data file {file} is damaged"
+    else:
+        features = folder / "features.json"
+        features.write_text(features.read_text().replace('"numClasses": "3"', '"numClasses": "2"'))
+        message = "label 2 (image "
+    out = tmp_path / "out"
+    arguments = ["--dataset", "qj_trained", "--data-dir", str(root), "--out", str(out)]
+    monkeypatch.setenv("QAGREL_JAX_CACHE", str(tmp_path / "cache"))
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    began = time.process_time()
+    with pytest.raises(SystemExit) as stop:
+        cli.run(train_command.main, arguments)
+    assert stop.value.code == 2
+    assert time.process_time() - began < 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+    assert not out.exists()
+    assert before == {p: p.read_bytes() for p in folder.iterdir()}
+
+
 def test_a_diverging_run_says_so(tmp_path):
     result = train("--out", tmp_path / "out", *QUICK, "--learning-rate", "1e9")
     _refused(result, "diverged at step")
+    failure = json.loads((tmp_path / "out" / "failed.json").read_text())
+    assert "diverged at step" in failure["error"]
+    assert not (tmp_path / "out" / "summary.json").exists()
 
 
 def _refused(result, message):

@@ -1,0 +1,43 @@
+"""A pytree of arrays and random keys as one file that is whole or absent."""
+
+from pathlib import Path
+from typing import Any
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+
+from experiments import files
+from experiments.cli import UserError
+
+
+def save(path: Path, tree: Any) -> None:
+    """Write a pytree of arrays and keys to ``path``, whole or not at all."""
+    files.write_bytes(path, flax.serialization.to_bytes(jax.device_get(_raw_keys(tree))))
+
+
+def load(path: Path, template: Any) -> Any | None:
+    """Read what ``save`` wrote into the shape of ``template``; None if there is none.
+
+    Raises:
+      UserError: the file is damaged or of another shape.
+    """
+    if not path.is_file():
+        return None
+    try:
+        raw = flax.serialization.from_bytes(_raw_keys(template), path.read_bytes())
+    except Exception as error:
+        raise UserError(f"{path} is damaged ({error}): delete it to start this rule anew") from None
+    return jax.tree.map(_like, template, raw)
+
+
+def _raw_keys(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def _like(template: Any, raw: Any) -> Any:
+    return jax.random.wrap_key_data(jnp.asarray(raw)) if _is_key(template) else jnp.asarray(raw)
+
+
+def _is_key(x: Any) -> bool:
+    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

@@ -1,0 +1,82 @@
+"""Rebuild the tables and figures of experiments/README.md from the result folders alone.
+
+    python -m experiments.report          # after a new result
+    python -m experiments.report --check  # exit code 1 if the README is not what would be written
+
+Everything between the lines ``<!-- report NAME: begin -->`` and ``<!-- report NAME: end -->`` is
+written by ``experiments/reports/NAME.py``; the prose around it is written by hand and kept.
+"""
+
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import cli, files, reports
+from experiments.cli import UserError
+
+HERE = Path(__file__).resolve().parent
+CHECKPOINTS = shutil.ignore_patterns("checkpoint_*", "*.tmp")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, rebuild, write or compare."""
+    parser = cli.Parser(prog="python -m experiments.report", description=__doc__)
+    add = parser.add_argument
+    add("--check", action="store_true", help="write nothing; exit 1 if the README is out of date")
+    add("--results", type=Path, default=HERE / "results", metavar="DIR",
+        help="the result folders (default: experiments/results)")  # fmt: skip
+    add("--readme", type=Path, default=HERE / "README.md", metavar="FILE",
+        help="the text to rebuild (default: experiments/README.md)")  # fmt: skip
+    arguments = parser.parse_args(argv)
+    for path in (arguments.results, arguments.readme):
+        if not path.exists():
+            raise UserError(f"{path} does not exist: run from a checkout, or say where it is")
+    before = arguments.readme.read_text()
+    if arguments.check:
+        # Sections may draw; a check must leave no trace.
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch) / "results"
+            shutil.copytree(arguments.results, copy, ignore=CHECKPOINTS)
+            after = rebuild(before, copy)
+        if after != before:
+            print(f"{arguments.readme} is out of date: run `python -m experiments.report`",
+                  file=sys.stderr)  # fmt: skip
+            sys.exit(1)
+        return
+    after = rebuild(before, arguments.results)
+    files.write_bytes(arguments.readme, after.encode())
+    print(f"{arguments.readme} {'unchanged' if after == before else 'rewritten'}")
+
+
+def rebuild(text: str, results: Path) -> str:
+    """Return ``text`` with every marked part written anew from ``results``.
+
+    Raises:
+      UserError: a marker without its partner, or of a part that does not exist.
+    """
+    pattern = re.compile(
+        r"^<!-- report (?P<name>\w+): begin -->\n(?P<old>.*?)^<!-- report (?P=name): end -->$",
+        re.MULTILINE | re.DOTALL,
+    )
+    markers = re.findall(r"^<!-- report (\w+): (begin|end) -->$", text, re.MULTILINE)
+    pairs = [(name, side) for match in pattern.finditer(text)
+             for name in [match["name"]] for side in ("begin", "end")]  # fmt: skip
+    if markers != pairs:
+        raise UserError("the report markers do not come in pairs of begin and end")
+    for name, _ in pairs:
+        if name not in reports.NAMES:
+            raise UserError(f"unknown report part {name!r}; valid: {', '.join(reports.NAMES)}")
+
+    def written(match: re.Match) -> str:
+        name = match["name"]
+        body = reports.section(name, results)
+        return f"<!-- report {name}: begin -->\n{body}\n<!-- report {name}: end -->"
+
+    return pattern.sub(written, text)
+
+
+if __name__ == "__main__":
+    cli.run(main)

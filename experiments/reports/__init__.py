@@ -1,0 +1,24 @@
+"""The generated parts of ``experiments/README.md``: one module a part.
+
+Each module ``NAME`` has ``section(results) -> str``: it reads the summaries below ``results``
+(``experiments/results``), returns the Markdown of its part, and may draw pictures into the folders
+it read. It imports no JAX, and says ``NOT_RUN`` for what is not there.
+"""
+
+import importlib
+from pathlib import Path
+
+NAMES = ("cells", "digits", "mnist_start", "controls", "agrel", "memory", "speed")
+NOT_RUN = "*Not run.*"
+
+
+def section(name: str, results: Path) -> str:
+    """Return the Markdown of the part ``name``; a part that nobody has written was not run."""
+    module_name = f"{__name__}.{name}"
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name:
+            raise
+        return NOT_RUN
+    return module.section(results).strip()

@@ -1,0 +1,75 @@
+"""AGREL: trials to criterion against error-backpropagation on the same three-layer networks."""
+
+from pathlib import Path
+from typing import Any
+
+from experiments import run_folder
+from experiments.reports import NOT_RUN, markdown, runs
+
+FOLDERS = {
+    "agrel": "Tied feedback",
+    "agrel_reciprocal": "Reciprocal feedback: drawn independently, with the same updates as its "
+    "forward partners",
+    "agrel_digits_fast": "Digits, five times the learning rate above",
+}
+PATTERNS = {"xor": "xor", "count_ones": "count_ones (3 bits)", "orientation": "orientation",
+            "digits": "digits"}  # fmt: skip
+LAYERS = {"xor": (2, 2), "count_ones": (3, 4), "orientation": (12, 2), "digits": (64, 10)}
+"""Inputs and outputs of each task's network."""
+
+
+def section(results: Path) -> str:
+    """Return a table a folder: medians, quartiles, shares at criterion, and p."""
+    parts = []
+    for folder, title in FOLDERS.items():
+        content = run_folder.read_json(results / folder / "summary.json")
+        parts.append(f"**{title}**")
+        parts.append(NOT_RUN if content is None else _part(folder, content))
+    return "\n\n".join(parts)
+
+
+def _part(folder: str, content: dict[str, Any]) -> str:
+    rules = {(row["task"], row["rule"]): row for row in content["results"]}
+    rows = []
+    for comparison in content["comparisons"]:
+        task = comparison["task"]
+        agrel, backprop = rules[task, "agrel"], rules[task, "backprop"]
+        inputs, outputs = LAYERS[task]
+        rows.append(
+            [
+                PATTERNS[task],
+                f"{inputs} – {agrel['hidden']} – {outputs}",
+                f"{agrel['learning_rate']:g}",
+                _trials(agrel),
+                _trials(backprop),
+                _ratio(comparison["median_ratio_agrel_to_backprop"]),
+                markdown.p_value(comparison["mann_whitney_p"]),
+            ]
+        )
+    headings = ("task", "network", "rate", "AGREL, trials", "backpropagation, trials", "ratio of "
+                "medians", "p")  # fmt: skip
+    config = content["config"]
+    first = next(iter(rules.values()))
+    return "\n\n".join(
+        [
+            f"Command: `{content['command']}`; {first['networks']} networks with each rule, seed "
+            f"{config['seed']}; {content['device']}; commit `{runs.short(content['commit'])}`.",
+            markdown.table(headings, rows),
+            f"![Trials to criterion](results/{folder}/trials_to_criterion.png)",
+        ]
+    )
+
+
+def _trials(row: dict[str, Any]) -> str:
+    share = row["converged_fraction"]
+    if row["median_trials"] is None:
+        return (f"{share:.0%} of networks reach the criterion; mean expected reward after "
+                f"{row['max_trials']:,}: {row['last_mean_reward']:.2f}")  # fmt: skip
+    low, middle, high = (f"{row[k]:,.0f}" if row[k] is not None else "∞" for k in (
+        "first_quartile_trials", "median_trials", "third_quartile_trials"))  # fmt: skip
+    text = f"{middle} ({low}–{high})"
+    return text if share == 1 else f"{text}; {share:.0%} of networks"
+
+
+def _ratio(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.2f}"

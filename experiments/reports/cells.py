@@ -1,0 +1,144 @@
+"""The papers' cells: accuracy, epochs to criterion and slowdown, beside what was published."""
+
+from pathlib import Path
+
+from experiments import run_results
+from experiments.published import CELLS, NOTES
+from experiments.reports import markdown, runs
+from experiments.run_results import CONTROL, RunResults
+
+PROTOCOLS = ("paper", "clean")
+
+
+def section(results: Path) -> str:
+    """Return the tables, the figure and the list of what was not run."""
+    folder = results / "cells"
+    found = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+    names = [*CELLS, *sorted(found - CELLS.keys())]
+    cells = {(name, protocol): run_results.read(folder / name / protocol)
+             for name in names for protocol in PROTOCOLS}  # fmt: skip
+    there = {key: run for key, run in cells.items() if run is not None}
+    missing = _missing(cells)
+    if not there:
+        return missing
+    _draw(folder / "learning_curves.png", there)
+    return "\n\n".join(
+        [
+            "**Accuracy on the test images, %**: mean (sd) [lowest–highest] over the seeds; the "
+            "difference with its 95 % interval (paired t test over the seeds).",
+            _accuracy_table(there),
+            "**Epochs** until the monitored accuracy first reaches 95, 98 and 99 % of backprop's "
+            "final (mean best monitored) accuracy, and the epoch of the best: mean (sd). Slowdown: "
+            "ratio of the means, with a 95 % bootstrap interval over the seeds.",
+            _epoch_table(there),
+            *_unfinished(there),
+            "![Learning curves of every cell](results/cells/learning_curves.png)",
+            "Monitored: the test images under protocol `paper`, the validation split under "
+            "`clean`. Lines are means over the seeds, bands their range; each folder has its own "
+            "`learning_curves.png`.",
+            "**Runs**",
+            _run_table(there),
+            missing,
+            _notes(there),
+        ]
+    )
+
+
+def _accuracy_table(there: dict[tuple[str, str], RunResults]) -> str:
+    rows = []
+    for (name, protocol), run in there.items():
+        published = CELLS.get(name)
+        shown = "not known to us"
+        if name.startswith("tiny_imagenet100") or name not in CELLS:
+            shown = "none"
+        elif published:
+            shown = f"{published.accuracy:.2f} ({published.accuracy_sd:.2f})"
+        accuracies = [markdown.spread(100 * run.accuracy(rule)) if run.ran(rule) else "not run"
+                      for rule in (runs.RULE, CONTROL)]  # fmt: skip
+        seeds = str(run.config.seeds)
+        rows.append([_cell(name, run), protocol, seeds, *accuracies, *runs.difference(run), shown])
+    headings = ("cell", "protocol", "n", "Q-AGREL", "backprop", "Q-AGREL − backprop, points", "p",
+                "published Q-AGREL")  # fmt: skip
+    return markdown.table(headings, rows)
+
+
+def _epoch_table(there: dict[tuple[str, str], RunResults]) -> str:
+    rows = []
+    for (name, protocol), run in there.items():
+        published = CELLS.get(name)
+        known = published is not None and published.epochs is not None
+        for row in runs.epoch_rows(run):
+            beside = "–"
+            if row[0] == "the best epoch" and known:
+                beside = f"{published.epochs:g} ({published.epochs_sd:g})"
+            rows.append([_cell(name, run), protocol, *row, beside])
+    headings = ("cell", "protocol", "reached", "that is, %", "Q-AGREL", "backprop", "slowdown",
+                "published epochs")  # fmt: skip
+    return markdown.table(headings, rows)
+
+
+def _run_table(there: dict[tuple[str, str], RunResults]) -> str:
+    rows = []
+    for (name, protocol), run in there.items():
+        command = next((f"`{s['command']}`" for s in run.sittings), "not recorded")
+        state = "" if run.finished else "not finished: "
+        rows.append([name, protocol, runs.seeds(run), state + runs.progress(run),
+                     runs.devices(run), runs.commits(run), command])  # fmt: skip
+    headings = ("cell", "protocol", "seeds", "trained", "device", "commit", "command")
+    return markdown.table(headings, rows)
+
+
+def _unfinished(there: dict[tuple[str, str], RunResults]) -> list[str]:
+    lines = []
+    for (name, protocol), run in there.items():
+        if run.finished:
+            continue
+        line = f"- {name}, {protocol}: {runs.progress(run)}."
+        if run.failure:
+            line += f" It cannot go on: {run.failure}."
+        lines.append(line)
+    if not lines:
+        return []
+    return [
+        "\\* **Not finished**: accuracies are the best so far on the monitored images, and the "
+        "criteria are fractions of backprop's best so far.",
+        "\n".join(lines),
+    ]
+
+
+def _missing(cells: dict[tuple[str, str], RunResults | None]) -> str:
+    names: dict[str, list[str]] = {}
+    for (name, protocol), run in cells.items():
+        if run is None:
+            names.setdefault(name, []).append(protocol)
+    if not names:
+        return "Every cell was run."
+    listed = [name if len(protocols) == len(PROTOCOLS) else f"{name} ({protocols[0]})"
+              for name, protocols in names.items()]  # fmt: skip
+    return f"Not run: {', '.join(listed)}."
+
+
+def _notes(there: dict[tuple[str, str], RunResults]) -> str:
+    datasets = dict.fromkeys(run.config.dataset for run in there.values())
+    notes = [f"- `{name}`: {NOTES[name]}." for name in dict.fromkeys([*datasets, "cifar100"])
+             if name in NOTES]  # fmt: skip
+    return "\n".join(notes)
+
+
+def _cell(name: str, run: RunResults) -> str:
+    return name if run.finished else f"{name}\\*"
+
+
+def _draw(path: Path, there: dict[tuple[str, str], RunResults]) -> None:
+    from experiments import plots
+
+    panels = []
+    for run in there.values():
+        if not run.finished:  # a kill leaves none, or an old one
+            plots.learning_curves(run.folder)
+    for (name, protocol), run in there.items():
+        title = f"{name}, {protocol}" + ("" if run.finished else " (not finished)")
+        published = CELLS.get(name) if protocol == "paper" else None
+        line = published.accuracy if published else None
+        panels.append((title, {r: c for r, c in run.curves.items() if len(c)}, line))
+    plots.panels_of_curves(path, panels)

@@ -1,0 +1,23 @@
+"""The first epochs of the papers' dense network on MNIST, from He initialisation."""
+
+from pathlib import Path
+
+from experiments import run_results
+from experiments.reports import NOT_RUN, markdown, runs
+
+
+def section(results: Path) -> str:
+    """Return accuracy by epoch of ``results/mnist_dense_he_8_epochs``."""
+    run = run_results.read(results / "mnist_dense_he_8_epochs")
+    if run is None:
+        return NOT_RUN
+    rows = []
+    for rule, curve in run.curves.items():
+        by_epoch = ", ".join(f"{100 * a:.2f}" for a in curve.mean(axis=1))
+        rows.append([rule, by_epoch, markdown.mean_sd(100 * run.accuracy(rule))])
+    epochs = run.config.epochs
+    headings = ("rule", f"validation accuracy %, epochs 1–{epochs}", "test accuracy %")
+    reached = markdown.table(
+        ("epochs to", "that is, %", "Q-AGREL", "backprop", "slowdown"), runs.epoch_rows(run)
+    )
+    return "\n\n".join([runs.provenance(run), markdown.table(headings, rows), reached])

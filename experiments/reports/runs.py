@@ -1,0 +1,91 @@
+"""The phrases and rows that every report on image runs shares."""
+
+import numpy as np
+
+from experiments.reports import markdown
+from experiments.run_results import CONTROL, LEVELS, RunResults
+from experiments.statistics import paired_difference, ratio_interval
+
+RULE = "q_agrel"
+
+
+def difference(run: RunResults) -> tuple[str, str]:
+    """Return Q-AGREL − backprop in points of accuracy with its 95 % interval, and p."""
+    if not (run.ran(RULE) and run.ran(CONTROL)):
+        return "–", "–"
+    d = paired_difference(100 * run.accuracy(RULE), 100 * run.accuracy(CONTROL))
+    if np.isnan(d.low):
+        return f"{_signed(d.mean)} (no interval)", "–"
+    return f"{_signed(d.mean)} [{_signed(d.low)}, {_signed(d.high)}]", markdown.p_value(d.p)
+
+
+def epoch_rows(run: RunResults) -> list[list[str]]:
+    """Return a row a level: what is reached, its accuracy, epochs of both rules, slowdown."""
+    rows = []
+    if run.ran(CONTROL):
+        for level in LEVELS:
+            target = run.target(level)
+            epochs = {rule: run.epochs_to(rule, target)
+                      for rule in (RULE, CONTROL) if run.ran(rule)}  # fmt: skip
+            rows.append([f"{100 * level:g} %", f"{100 * target:.2f}", *_epochs(epochs)])
+    best = {rule: run.best_epoch(rule) for rule in (RULE, CONTROL) if run.ran(rule)}
+    rows.append(["the best epoch", "–", *_epochs(best)])
+    return rows
+
+
+def progress(run: RunResults) -> str:
+    """Return how far a run is: ``q_agrel 12 epochs, backprop 0``."""
+    return ", ".join(f"{rule} {len(curve)} epochs" for rule, curve in run.curves.items())
+
+
+def seeds(run: RunResults) -> str:
+    """Return the seeds, as in ``0–4``."""
+    first, last = run.config.first_seed, run.config.first_seed + run.config.seeds - 1
+    return str(first) if first == last else f"{first}–{last}"
+
+
+def commits(run: RunResults) -> str:
+    """Return the commits of all sittings, short, first to last."""
+    names = [short(sitting["commit"]) for sitting in run.sittings]
+    return markdown.quoted(dict.fromkeys(names)) or "not recorded"
+
+
+def devices(run: RunResults) -> str:
+    """Return the devices of all sittings."""
+    return ", then ".join(dict.fromkeys(s["device"] for s in run.sittings)) or "not recorded"
+
+
+def provenance(run: RunResults) -> str:
+    """Return the line that says how to run it again."""
+    command = next((s["command"] for s in run.sittings), "not recorded")
+    plural = "s" if run.config.seeds > 1 else ""
+    return (f"Command: `{command}`; seed{plural} {seeds(run)}; {devices(run)}; commit "
+            f"{commits(run)}; folder `results/{run.folder.name}/`.")  # fmt: skip
+
+
+def _epochs(epochs: dict[str, np.ndarray]) -> list[str]:
+    cells = [_reached(epochs[rule]) if rule in epochs else "–" for rule in (RULE, CONTROL)]
+    both = [epochs.get(rule, np.array([np.nan])) for rule in (RULE, CONTROL)]
+    if any(np.isnan(values).any() for values in both):
+        return [*cells, "–"]
+    ratio, low, high = ratio_interval(*both)
+    interval = "(no interval)" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
+    return [*cells, f"{ratio:.2f} {interval}"]
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.2f}".replace("-", "−")
+
+
+def _reached(epochs: np.ndarray) -> str:
+    there = epochs[~np.isnan(epochs)]
+    if len(there) == len(epochs):
+        return markdown.mean_sd(epochs, 1)
+    return f"{len(there)} of {len(epochs)} seeds" if len(there) else "not reached"
+
+
+def short(commit: str | None) -> str:
+    """Return the first seven digits of a commit, and whether the code differed from it."""
+    if commit is None:
+        return "unknown"
+    return commit[:7] + ("-dirty" if commit.endswith("-dirty") else "")
