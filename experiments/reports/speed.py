@@ -76,8 +76,8 @@ def _benchmark(path: Path) -> str:
         "Images per second, median (quartiles) over the rounds; GFLOP/s of Q-AGREL's matrix "
         "products; compiling Q-AGREL's step, and what its program needs:",
         "",
-        "| network (images, batch) | Q-AGREL | backprop | PyTorch Q-AGREL | bare products | GFLOP/s "
-        "| compiling | memory |",
+        "| network (images, batch) | Q-AGREL | backprop | PyTorch Q-AGREL | bare products | "
+        "GFLOP/s | compiling | memory |",
         "|---|---|---|---|---|---|---|---|",
         *(_speeds(net, cell) for net, cell in content["cells"].items()),
         "",
