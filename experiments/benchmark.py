@@ -16,6 +16,7 @@ DIR gets benchmark.json and benchmark.png; a table is printed.
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--out {folder} cannot be made: {error.strerror}") from None
     if (folder / "benchmark.json").exists():
         raise UserError(f"{folder} holds a benchmark: choose another --out")
-    run(settings, folder)
+    try:
+        run(settings, folder)
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        sys.exit(130)
 
 
 def run(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -168,10 +173,9 @@ def measure(name: str, settings: Settings, torch_device: Any) -> dict[str, Any]:
         for rule, count in plan:
             reporter.update(1 + len(subjects), f"compiling {rule}, {count} seed{'s' * (count > 1)}")
             add(bench.subject(rule, count))
-        for rule in torch_rules:
-            reporter.update(1 + len(subjects), f"PyTorch, {rule}")
-            subject, memory_format = benchmark_torch.subject(
-                rule,
+        if torch_rules:
+            reporter.update(1 + len(subjects), "PyTorch, which memory format")
+            side = benchmark_torch.Side(
                 config,
                 bench.dataset.train_images,
                 bench.dataset.train_labels,
@@ -179,7 +183,10 @@ def measure(name: str, settings: Settings, torch_device: Any) -> dict[str, Any]:
                 bench.dataset.num_classes,
                 torch_device,
             )
-            add(subject)
+            memory_format = side.memory_format
+        for rule in torch_rules:
+            reporter.update(1 + len(subjects), f"PyTorch, {rule}")
+            add(side.subject(rule))
         layers = benchmark_roofline.network_layers(
             bench.network, cell.image_shape, config.batch_size
         )

@@ -19,7 +19,7 @@ WAYS = {
 
 
 def draw(content: Mapping[str, Any], path: Path) -> None:
-    """Draw ``benchmark.json``'s content: images/s by network, time of N seeds by N."""
+    """Draw ``benchmark.json``'s content: images/s by network, time per seed by N."""
     cells = content["cells"]
     scaling = {
         name: {int(n): value for n, value in of_cell.items()}
@@ -64,23 +64,21 @@ def _throughput(axes: Any, cells: Mapping[str, Any]) -> None:
 
 def _seeds(axes: Any, scaling: Mapping[str, Mapping[int, float]]) -> None:
     counts = sorted({n for of_cell in scaling.values() for n in of_cell})
-    axes.plot(counts, counts, color="0.6", linewidth=1, label="N times one seed")
+    axes.axhline(1, color="0.6", linewidth=1)
     for index, (name, of_cell) in enumerate(scaling.items()):
         axes.plot(
             list(of_cell),
-            list(of_cell.values()),
-            color=plots.COLOURS[index],
-            linestyle=plots.LINES[index],
-            marker="osv^Dxp"[index],
+            [value / n for n, value in of_cell.items()],
+            color=plots.COLOURS[index % len(plots.COLOURS)],
+            linestyle=plots.LINES[index % len(plots.LINES)],
+            marker="osv^Dxp"[index % 7],
             label=name.replace("_", " "),
         )
     axes.set_xscale("log")
-    axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(ScalarFormatter())
-        axis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xticks(counts)
-    axes.set_yticks(counts)
+    axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
     axes.set_xlabel("seeds trained together, N")
-    axes.set_ylabel("step time / one seed's")
-    axes.legend(loc="upper left", fontsize=8)
+    axes.set_ylabel("step time per seed / one seed's alone")
+    axes.legend(loc="lower left", fontsize=8)

@@ -129,7 +129,7 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
             _number(content["q_agrel_over_backprop"][name], 2),
             _number(content["vs_torch"][name], 2),
             _number(content["roofline_fraction"][name], 2),
-            "  ".join(f"{n}: {value:.1f}" for n, value in scaling.items() if n != "1") or "–",
+            "\n".join(f"{n}: {value:.2f}" for n, value in scaling.items() if n != "1") or "–",
         )
         q_agrel = subjects["q_agrel"]
         costs.add_row(
@@ -172,7 +172,7 @@ def _with_medians(cell: Mapping[str, Any]) -> dict[str, Any]:
 def _table(title: str, *headings: str) -> Table:
     table = Table(title=title)
     for index, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if index else "left")
+        table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
     return table
 
 

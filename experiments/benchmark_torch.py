@@ -1,13 +1,14 @@
 """The same networks and training step, written plainly in PyTorch, to be timed beside ours.
 
-PyTorch is no dependency: whoever calls ``subject`` has asked ``importable`` first. What makes plain
+PyTorch is no dependency: ask ``importable`` before calling anything else. What makes plain
 eager PyTorch fast is used: as many threads as cores, ``channels_last`` where a trial shows it to be
 faster, cuDNN's search, denormals flushed, gradients set to None, images and labels on the device.
 """
 
 import importlib.util
 import os
-import time
+import timeit
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 DENSE_HIDDEN = (1500, 1000, 500)
+FORMATS = {"contiguous": "contiguous_format", "channels_last": "channels_last"}
 DEEP_BLOCKS = ((64, 2, 0.3), (128, 2, 0.3), (128, 3, 0.8))
 
 
@@ -179,79 +181,74 @@ def loss(
     return 0.5 * (reward - outputs.gather(1, action[:, None]).squeeze(1)).square().mean()
 
 
-def subject(
-    rule: str,
-    config: Config,
-    images: np.ndarray,
-    labels: np.ndarray,
-    rows: np.ndarray,
-    num_actions: int,
-    on: "torch.device",
-) -> tuple[Subject, str]:
-    """Build the training of one rule in PyTorch, in the memory format that is faster here.
+class Side:
+    """The training of one cell in PyTorch, in the memory format that is faster here.
 
     Args:
-      rule: "q_agrel" (max-Boltzmann) or "backprop".
-      config: the experiment: architecture, batch size, learning rate, L2, ε, precision.
+      config: the experiment: architecture, learning rate, L2, ε, precision.
       images: uint8[n, height, width, channels].
       labels: int[n].
       rows: int[steps, batch], the images of each step.
       num_actions: output units.
       on: device.
 
-    Returns:
-      The subject, and its memory format in words.
+    Attributes:
+      memory_format: "contiguous" or "channels_last".
     """
-    import torch
 
-    formats = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-    if config.architecture == "dense":
-        formats.pop("channels_last")
-    timed = []
-    for name, memory_format in formats.items():
-        call = _training(
-            rule, config, images, labels, rows, num_actions, on, memory_format
-        )  # fmt: skip
-        call()
-        began = time.perf_counter()
-        call()
-        timed.append((time.perf_counter() - began, name, call))
-    _, name, call = min(timed, key=lambda t: t[0])
-    return Subject(f"torch_{rule}", len(rows), call, images_per_step=rows.shape[1]), name
+    def __init__(
+        self,
+        config: Config,
+        images: np.ndarray,
+        labels: np.ndarray,
+        rows: np.ndarray,
+        num_actions: int,
+        on: "torch.device",
+    ) -> None:
+        import torch
 
+        self._config, self._on, self._num_actions = config, on, num_actions
+        self._images = torch.tensor(images, device=on).permute(0, 3, 1, 2)
+        self._labels = torch.tensor(labels, dtype=torch.long, device=on)
+        self._rows = torch.tensor(rows, dtype=torch.long, device=on)
+        self.memory_format = "contiguous"
+        if config.architecture != "dense":
+            seconds = {}
+            for name in ("contiguous", "channels_last"):
+                self.memory_format = name
+                call = self._training("backprop")
+                call()
+                seconds[name] = min(timeit.repeat(call, number=1, repeat=2))
+            self.memory_format = min(seconds, key=seconds.__getitem__)
 
-def _training(
-    rule: str,
-    config: Config,
-    images: np.ndarray,
-    labels: np.ndarray,
-    rows: np.ndarray,
-    num_actions: int,
-    on: "torch.device",
-    memory_format: "torch.memory_format",
-) -> Any:
-    import torch
+    def subject(self, rule: str) -> Subject:
+        """Build the training of "q_agrel" (max-Boltzmann) or "backprop"."""
+        steps, batch = self._rows.shape
+        return Subject(f"torch_{rule}", steps, self._training(rule), images_per_step=batch)
 
-    network = make_network(
-        config.architecture, images.shape[1:], num_actions, config.hidden
-    ).to(on, memory_format=memory_format)  # fmt: skip
-    network.train()
-    optimizer = make_optimizer(network, config.learning_rate, config.l2)
-    shown = torch.tensor(images, device=on).permute(0, 3, 1, 2)
-    shown = shown.contiguous(memory_format=memory_format)
-    targets = torch.tensor(labels, dtype=torch.long, device=on)
-    order = torch.tensor(rows, dtype=torch.long, device=on)
-    cast = config.precision == "bfloat16"
+    def _training(self, rule: str) -> Callable[[], None]:
+        import torch
 
-    def call() -> None:
-        for row in order:
-            inputs = (shown[row].float() / 255).contiguous(memory_format=memory_format)
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(on.type, torch.bfloat16, enabled=cast):
-                outputs = network(inputs)
-            loss(rule, outputs.float(), targets[row], config.epsilon).backward()
-            optimizer.step()
-        if on.type == "cuda":
-            torch.cuda.synchronize()
+        config, on = self._config, self._on
+        layout = {"memory_format": getattr(torch, FORMATS[self.memory_format])}
+        image_shape = (*self._images.shape[2:], self._images.shape[1])
+        network = make_network(
+            config.architecture, image_shape, self._num_actions, config.hidden
+        ).to(on, **layout)  # fmt: skip
+        network.train()
+        optimizer = make_optimizer(network, config.learning_rate, config.l2)
+        images = self._images.contiguous(**layout)
+        cast = config.precision == "bfloat16"
 
-    return call
+        def call() -> None:
+            for row in self._rows:
+                inputs = (images[row].float() / 255).contiguous(**layout)
+                optimizer.zero_grad(set_to_none=True)
+                with torch.autocast(on.type, torch.bfloat16, enabled=cast):
+                    outputs = network(inputs)
+                loss(rule, outputs.float(), self._labels[row], config.epsilon).backward()
+                optimizer.step()
+            if on.type == "cuda":
+                torch.cuda.synchronize()
+
+        return call
