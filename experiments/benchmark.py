@@ -157,7 +157,7 @@ def measure(name: str, settings: Settings, torch_device: Any) -> dict[str, Any]:
         (1,) if settings.quick and name not in QUICK_SEEDS_OF else DEFAULT_SEEDS
     )
     plan = [("q_agrel", 1), ("backprop", 1), *(("q_agrel", n) for n in seeds if n > 1)]
-    torch_rules = ("q_agrel", "backprop") if torch_device else ()
+    torch_rules = ("q_agrel", "backprop")[: 1 if settings.quick else 2] if torch_device else ()
     preparations = 2 + len(plan) + len(torch_rules)
     with Reporter(name, preparations + settings.repeats) as reporter:
         subjects, calls, high_water, memory_format = [], [], {}, None
@@ -254,7 +254,7 @@ def _parser() -> cli.Parser:
         f"(with --quick only for {', '.join(QUICK_SEEDS_OF)}); 1 is always there",
     )
     add("--out", type=Path, metavar="DIR", help="default: runs/benchmark-TIME")
-    add("--quick", action="store_true", help="shorter rounds, fewer of them")
+    add("--quick", action="store_true", help="less of everything: rounds, seeds, rules")
     add("--repeats", type=count, metavar="N", help="rounds; default 9, with --quick 5")
     add(
         "--seconds",

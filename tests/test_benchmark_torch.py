@@ -113,6 +113,19 @@ def test_exploration_draws_from_softmax():
     assert rewarded.item() == pytest.approx(0.25, abs=0.03)  # half of them right, ½δ² each
 
 
+def test_a_call_trains_for_all_its_steps():
+    config = configs.replace(configs.load("digits"), {"architecture": "conv", "hidden": None})
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 7, 2), dtype=np.uint8)
+    rows = np.array([[0, 1, 2], [2, 3, 4]])
+    side = benchmark_torch.Side(
+        config, images, np.arange(5) % CLASSES, rows, CLASSES, torch.device("cpu")
+    )
+    assert side.memory_format in benchmark_torch.FORMATS
+    subject = side.subject("q_agrel")
+    assert (subject.name, subject.steps, subject.images_per_step) == ("torch_q_agrel", 2, 3)
+    subject.call()
+
+
 def copy_weights(variables, network):
     """Copy a Flax tree into the PyTorch network, layer by layer."""
     params, stats = variables["params"], variables.get("batch_stats", {})
