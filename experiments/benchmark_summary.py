@@ -143,7 +143,8 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
     settings = content["settings"]
     missing = "" if "torch" in content["versions"] else "; PyTorch is not installed: not compared"
     console.print(
-        f"{settings['repeats']} rounds, {settings['precision']}, seeds run "
+        f"{settings['repeats']} round{'s' * (settings['repeats'] > 1)}, "
+        f"{settings['precision']}, seeds run "
         f"{settings['seeds_run']}{missing}",
         highlight=False,
         soft_wrap=True,
