@@ -1,0 +1,181 @@
+"""From raw seconds to ratios, and to the table a benchmark ends with. No JAX needed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.benchmark_timing import Spread, ratio, spread
+
+DEFINITIONS = {
+    "q_agrel_over_backprop": "time of a Q-AGREL step over that of a backprop step; "
+    "median over rounds of the ratio within a round",
+    "vs_torch": "our images/s over PyTorch's with the same rule (Q-AGREL), likewise; null without "
+    "PyTorch. vs_torch_backprop: the same for backprop",
+    "roofline_fraction": "time of the step's bare matrix products (or, on an accelerator, "
+    "convolutions) over the time of the Q-AGREL step, likewise; see "
+    "experiments/benchmark_roofline.py",
+    "seeds_scaling": "time of one step of N seeds together over that of one seed, likewise",
+    "program_bytes": "what the compiled training call needs by the compiler's account: arguments + "
+    "results - what they share + temporaries",
+    "process_high_water_bytes": "most memory the whole process (all ways of training of the cell, "
+    "and the libraries) had resident while this one warmed up; null where it cannot be told",
+    "device_high_water_bytes": "most accelerator memory allocated by JAX since the process began",
+    "compile_seconds": "tracing and compiling the training call; not in any other time",
+}
+
+
+def summarise(
+    cells: Mapping[str, Mapping[str, Any]],
+    environment: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Work out every ratio.
+
+    Args:
+      cells: by name, what ``benchmark.measure`` returned.
+      environment: ``provenance.environment()``.
+      settings: what was asked for.
+
+    Returns:
+      The content of ``benchmark.json``.
+    """
+    ratios = {name: cell_ratios(cell["subjects"]) for name, cell in cells.items()}
+
+    def medians(key: str) -> dict[str, float | None]:
+        return {n: r[key].median if r[key] else None for n, r in ratios.items()}
+
+    return {
+        **environment,
+        "settings": dict(settings),
+        "q_agrel_over_backprop": medians("q_agrel_over_backprop"),
+        "vs_torch": medians("vs_torch"),
+        "vs_torch_backprop": medians("vs_torch_backprop"),
+        "roofline_fraction": medians("roofline_fraction"),
+        "seeds_scaling": {
+            name: {str(n): value.median for n, value in seeds_scaling(cell["subjects"]).items()}
+            for name, cell in cells.items()
+        },
+        "quartiles": {
+            name: {k: [v.low, v.high] if v else None for k, v in of_cell.items()}
+            for name, of_cell in ratios.items()
+        },
+        "definitions": DEFINITIONS,
+        "cells": {name: _with_medians(cell) for name, cell in cells.items()},
+    }
+
+
+def cell_ratios(subjects: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread | None]:
+    """The four ratios of one cell; None where one of its two sides was not measured.
+
+    Args:
+      subjects: by name, at least ``seconds_per_step``, one value a round.
+    """
+
+    def over(numerator: str, denominator: str) -> Spread | None:
+        if not {numerator, denominator} <= subjects.keys():
+            return None
+        sides = (subjects[name]["seconds_per_step"] for name in (numerator, denominator))
+        return ratio(*sides)
+
+    return {
+        "q_agrel_over_backprop": over("q_agrel", "backprop"),
+        "vs_torch": over("torch_q_agrel", "q_agrel"),
+        "vs_torch_backprop": over("torch_backprop", "backprop"),
+        "roofline_fraction": over("roofline", "q_agrel"),
+    }
+
+
+def seeds_scaling(subjects: Mapping[str, Mapping[str, Any]]) -> dict[int, Spread]:
+    """Time of a step of N seeds over that of one, by N in ascending order."""
+    one = subjects["q_agrel"]["seconds_per_step"]
+    counts = {1: subjects["q_agrel"]} | {
+        int(name.split("_")[-2]): subject
+        for name, subject in subjects.items()
+        if name.startswith("q_agrel_") and name.endswith("_seeds")
+    }
+    return {n: ratio(counts[n]["seconds_per_step"], one) for n in sorted(counts)}
+
+
+def print_table(content: Mapping[str, Any], folder: Path) -> None:
+    """Print images/s, ratios and costs of every cell."""
+    console = Console()
+    ways = {
+        "Q-AGREL": "q_agrel",
+        "backprop": "backprop",
+        "PyTorch Q-AGREL": "torch_q_agrel",
+        "bare products": "roofline",
+    }
+    speeds = _table(f"images/s, median; {content['device']}", "network", *ways)
+    ratios = _table(
+        "median ratios within rounds",
+        "network",
+        "step time Q-AGREL / backprop",
+        "speed / PyTorch's",
+        "bare products' share",
+        "step time of N seeds / one's",
+    )
+    costs = _table("costs of Q-AGREL", "network", "compiling (s)", "program (MB)", "process (MB)")
+    for name, cell in content["cells"].items():
+        subjects = cell["subjects"]
+        speeds.add_row(
+            name, *(_number(subjects.get(s, {}).get("images_per_second"), 0) for s in ways.values())
+        )
+        scaling = content["seeds_scaling"][name]
+        ratios.add_row(
+            name,
+            _number(content["q_agrel_over_backprop"][name], 2),
+            _number(content["vs_torch"][name], 2),
+            _number(content["roofline_fraction"][name], 2),
+            "\n".join(f"{n}: {value:.2f}" for n, value in scaling.items() if n != "1") or "–",
+        )
+        q_agrel = subjects["q_agrel"]
+        costs.add_row(
+            name,
+            _number(q_agrel["compile_seconds"], 1),
+            _number(q_agrel["program_bytes"], 0, 1e-6),
+            _number(q_agrel["process_high_water_bytes"], 0, 1e-6),
+        )
+    for table in (speeds, ratios, costs):
+        console.print(table)
+    settings = content["settings"]
+    missing = "" if "torch" in content["versions"] else "; PyTorch is not installed: not compared"
+    console.print(
+        f"{settings['repeats']} round{'s' * (settings['repeats'] > 1)}, "
+        f"{settings['precision']}, seeds run "
+        f"{settings['seeds_run']}{missing}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"everything is in {folder}", highlight=False, soft_wrap=True)
+
+
+def _with_medians(cell: Mapping[str, Any]) -> dict[str, Any]:
+    subjects = {}
+    for name, subject in cell["subjects"].items():
+        seconds = spread(subject["seconds_per_step"])
+        images = subject["images_per_step"]
+        subjects[name] = {
+            "images_per_second": images / seconds.median,
+            "images_per_second_quartiles": [images / seconds.high, images / seconds.low],
+            "median_seconds_per_step": seconds.median,
+            "gflop_per_second": cell["flop_per_step"]
+            * (images / cell["batch_size"])
+            / seconds.median
+            / 1e9,
+            **subject,
+        }
+    return {**cell, "subjects": subjects}
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
+    return table
+
+
+def _number(value: float | None, digits: int, scale: float = 1.0) -> str:
+    return "–" if value is None else f"{scale * value:,.{digits}f}"

@@ -1,0 +1,136 @@
+"""Speed: tables of every benchmark, and which aims they meet."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+DEFAULT = "benchmark"
+
+Q_AGREL_OVER_BACKPROP = 1.05
+VS_TORCH_CPU = {"dense": 1.0, "conv": 1.0, "deep": 0.9, "locally_connected": 3.0}
+VS_TORCH_ACCELERATOR = {"dense": 3.0, "conv": 3.0}
+ROOFLINE = {"dense": 0.85}
+TEN_SEEDS_CPU, TEN_SEEDS_ACCELERATOR = 10.0, 3.0
+"""The aims: ratios, each measured in one run."""
+
+
+def section(results: Path) -> str:
+    """Return the Markdown on speed, of every ``results/benchmark*/benchmark.json``.
+
+    Args:
+      results: the folder of results.
+    """
+    found = sorted(results.glob("benchmark*/benchmark.json"))
+    if not found:
+        return f"`python -m experiments.benchmark --out experiments/results/{DEFAULT}`: not run."
+    return "\n\n".join(_benchmark(path) for path in found)
+
+
+def aims(content: Mapping[str, Any]) -> list[tuple[str, float | None, bool | None]]:
+    """Hold a benchmark against its aims.
+
+    Args:
+      content: of ``benchmark.json``.
+
+    Returns:
+      ``(what is aimed at, what was measured, whether it is met)``, None for what was not measured.
+      Networks that the benchmark left out are left out.
+    """
+    cpu = content["device"].startswith("cpu")
+    vs_torch = VS_TORCH_CPU if cpu else VS_TORCH_ACCELERATOR
+    ten = TEN_SEEDS_CPU if cpu else TEN_SEEDS_ACCELERATOR
+    rows = []
+
+    def add(text: str, value: float | None, meets: Callable[[float], bool]) -> None:
+        rows.append((text, value, None if value is None else meets(value)))
+
+    for net in content["cells"]:
+        add(
+            f"{net}: step time Q-AGREL / backprop ≤ {Q_AGREL_OVER_BACKPROP}",
+            content["q_agrel_over_backprop"][net],
+            lambda v: v <= Q_AGREL_OVER_BACKPROP,
+        )
+        for aim, key, text in (
+            (vs_torch.get(net), "vs_torch", "images/s / PyTorch's"),
+            (ROOFLINE.get(net) if cpu else None, "roofline_fraction", "bare products' share"),
+        ):
+            if aim is not None:
+                add(f"{net}: {text} ≥ {aim:g}", content[key][net], lambda v, aim=aim: v >= aim)
+        ten_seeds = content["seeds_scaling"][net].get("10")
+        if ten_seeds is not None:
+            add(f"{net}: 10 seeds ≤ {ten:g} × one", ten_seeds, lambda v: v <= ten)
+    return rows
+
+
+def _benchmark(path: Path) -> str:
+    content = json.loads(path.read_text())
+    settings, versions = content["settings"], content["versions"]
+    torch = f", torch {versions['torch']}" if "torch" in versions else ", without PyTorch"
+    lines = [
+        f"`{content['command']}`: {content['device']}, jax {versions['jax']}{torch}, "
+        f"{settings['precision']}, {settings['repeats']} rounds, seeds run "
+        f"{settings['seeds_run']}, {settings['total_seconds']:.0f} s in all, commit "
+        f"`{(content['commit'] or 'unknown')[:7]}` (`experiments/results/{path.parent.name}/`).",
+        "",
+        "Images per second, median (quartiles) over the rounds; GFLOP/s of Q-AGREL's matrix "
+        "products; compiling Q-AGREL's step, and what its program needs:",
+        "",
+        "| network (images, batch) | Q-AGREL | backprop | PyTorch Q-AGREL | bare products | "
+        "GFLOP/s | compiling | memory |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_speeds(net, cell) for net, cell in content["cells"].items()),
+        "",
+        "Ratios, medians over the rounds of the ratio within a round:",
+        "",
+        "| network | step time Q-AGREL / backprop | images/s / PyTorch's, Q-AGREL | the same, "
+        "backprop | bare products' share of the step | step time of N seeds / one's |",
+        "|---|---|---|---|---|---|",
+        *(_ratios(net, content) for net in content["cells"]),
+        "",
+        "| aim | measured | |",
+        "|---|---|---|",
+        *(
+            f"| {text} | {_number(value)} | "
+            f"{ {True: 'met', False: '**missed**', None: 'not run'}[met] } |"
+            for text, value, met in aims(content)
+        ),
+    ]
+    if (path.parent / "benchmark.png").is_file():
+        lines += ["", f"![Training speed](results/{path.parent.name}/benchmark.png)"]
+    return "\n".join(lines)
+
+
+def _speeds(net: str, cell: Mapping[str, Any]) -> str:
+    subjects = cell["subjects"]
+    q_agrel = subjects["q_agrel"]
+    shape = "×".join(map(str, cell["image_shape"]))
+    ways = ("q_agrel", "backprop", "torch_q_agrel", "roofline")
+    memory = q_agrel["program_bytes"]
+    cells = [
+        f"{net} ({shape}, {cell['batch_size']})",
+        *(_throughput(subjects.get(way)) for way in ways),
+        f"{q_agrel['gflop_per_second']:,.0f}",
+        f"{q_agrel['compile_seconds']:.1f} s",
+        "–" if memory is None else f"{memory / 1e6:,.0f} MB",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _ratios(net: str, content: Mapping[str, Any]) -> str:
+    keys = ("q_agrel_over_backprop", "vs_torch", "vs_torch_backprop", "roofline_fraction")
+    scaling = content["seeds_scaling"][net]
+    seeds = ", ".join(f"{n}: {value:.2f}" for n, value in scaling.items() if n != "1")
+    cells = [net, *(_number(content[key][net]) for key in keys), seeds or "not run"]
+    return f"| {' | '.join(cells)} |"
+
+
+def _throughput(subject: Mapping[str, Any] | None) -> str:
+    if subject is None:
+        return "not run"
+    low, high = subject["images_per_second_quartiles"]
+    return f"{subject['images_per_second']:,.0f} ({low:,.0f}–{high:,.0f})"
+
+
+def _number(value: float | None) -> str:
+    return "not run" if value is None else f"{value:.2f}"
