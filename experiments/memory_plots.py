@@ -18,9 +18,7 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
     if "grid" in summary:
         per = summary["config"]["networks"]
         groups = {
-            f"β {cell['learning_rate']:g}, λ {cell['tag_decay']:g}": summary["trials"][
-                i * per : (i + 1) * per
-            ]
+            _setting(summary["grid"], cell): summary["trials"][i * per : (i + 1) * per]
             for i, cell in enumerate(summary["grid"])
         }
     wide = len(groups) > 1
@@ -47,7 +45,14 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
         axes.set_xlim(left=0)
         axes.set_title(f"{summary['task']}: {100 * summary['converged_fraction']:.2f} % converged")
         if wide:
-            axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+            axes.legend(fontsize=7, handlelength=4, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _setting(grid: list[dict[str, Any]], cell: dict[str, Any]) -> str:
+    """Name a cell by what differs within the grid."""
+    forms = {"feedback": "{} feedback", "learning_rate": "β {:g}", "tag_decay": "λ {:g}"}
+    varied = [name for name in forms if len({other[name] for other in grid}) > 1]
+    return ", ".join(forms[name].format(cell[name]) for name in varied)
 
 
 def activity(path: Path, title: str, recordings: dict[str, Recording]) -> None:
@@ -85,34 +90,68 @@ def activity(path: Path, title: str, recordings: dict[str, Recording]) -> None:
 
 
 def grid(path: Path, summary: dict[str, Any]) -> None:
-    """Draw the converged fraction and the median trials for each learning rate and tag decay."""
-    rates, decays = summary["config"]["learning_rates"], summary["config"]["tag_decays"]
-    shape = len(rates), len(decays)
-    fraction = np.reshape([cell["converged_fraction"] for cell in summary["grid"]], shape)
-    medians = [cell["median_trials"] for cell in summary["grid"]]
-    median = np.reshape(np.array(medians, dtype=float), shape)
-    with figure(path, 5.0 + 1.3 * len(decays), 1.8 + 0.6 * len(rates), ncols=2) as (drawing, both):
-        panels = (
-            (fraction, "fraction converged", "{:.2f}", {"vmin": 0, "vmax": 1}),
-            (median, "median trials of the converged", "{:,.0f}", {}),
-        )
-        for axes, (values, name, form, limits) in zip(both, panels, strict=True):
-            picture = axes.imshow(values, origin="lower", cmap="cividis", aspect="auto", **limits)
-            drawing.colorbar(picture, ax=axes)
-            for row, column in np.ndindex(shape):
-                value = values[row, column]
-                dark = picture.norm(value) < 0.5 if np.isfinite(value) else False
-                text = form.format(value) if np.isfinite(value) else "–"
-                axes.text(column, row, text, ha="center", va="center", color="w" if dark else "k")
+    """Draw converged fraction and median trials by learning rate and tag decay; rows: feedbacks."""
+    config, cells = summary["config"], summary["grid"]
+    feedbacks, rates, decays = (
+        config[name] for name in ("feedbacks", "learning_rates", "tag_decays")
+    )
+    shape = len(feedbacks), len(rates), len(decays)
+    fraction = np.reshape([cell["converged_fraction"] for cell in cells], shape)
+    median = np.reshape(np.array([cell["median_trials"] for cell in cells], dtype=float), shape)
+    panels = (
+        (fraction, "fraction converged", "{:.2f}", {"vmin": 0, "vmax": 1}),
+        (median, "median trials of the converged", "{:,.0f}", _limits(median)),
+    )
+    size = 5.0 + 1.3 * len(decays), 0.6 + (1.2 + 0.6 * len(rates)) * len(feedbacks)
+    with figure(path, *size, nrows=len(feedbacks), ncols=2, squeeze=False) as (drawing, rows):
+        for (row, column), axes in np.ndenumerate(rows):
+            values, name, form, limits = panels[column]
+            title = name if len(feedbacks) == 1 else f"{feedbacks[row]}: {name}"
+            _heat_map(drawing, axes, values[row], form, limits)
             axes.set_xticks(range(len(decays)), [f"{d:g}" for d in decays])
             axes.set_yticks(range(len(rates)), [f"{r:g}" for r in rates])
             axes.set_xlabel("tag decay λ")
             axes.set_ylabel("learning rate β")
-            axes.set_title(name)
-            axes.grid(False)
-        each = summary["config"]["networks"]
-        feedback = summary["config"]["feedback"]
-        drawing.suptitle(f"{summary['task']}, {feedback} feedback: {each} networks a setting")
+            axes.set_title(title)
+        drawing.suptitle(
+            f"{summary['task']}, {' and '.join(feedbacks)} feedback: "
+            f"{config['networks']} networks a setting"
+        )
+
+
+def speed(path: Path, content: dict[str, Any]) -> None:
+    """Draw trials per second against the number of networks, for both implementations."""
+    sizes = [row["networks"] for row in content["rows"]]
+    with figure(path, 6.0, 4.0) as (_, axes):
+        for index, (key, name) in enumerate((("qagrel_jax", "qagrel_jax"), ("numpy", "NumPy"))):
+            pieces = [row[key]["pieces"] for row in content["rows"]]
+            rates = [[p["trials"] / p["seconds"] for p in of_size] for of_size in pieces]
+            middle = [row[key]["trials_per_second"] for row in content["rows"]]
+            style = {"color": COLOURS[index], "linestyle": LINES[index], "marker": "os"[index]}
+            axes.plot(sizes, middle, label=name, **style)
+            low, high = (list(map(f, rates)) for f in (min, max))
+            axes.fill_between(sizes, low, high, color=COLOURS[index], alpha=0.2, linewidth=0)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("networks")
+        axes.set_ylabel("trials / s, all networks together")
+        axes.set_title(f"{content['task']}: median and range, {content['device']}")
+        axes.legend(loc="lower right")
+
+
+def _heat_map(drawing: Any, axes: Any, values: np.ndarray, form: str, limits: dict) -> None:
+    picture = axes.imshow(values, origin="lower", cmap="cividis", aspect="auto", **limits)
+    drawing.colorbar(picture, ax=axes)
+    for (row, column), value in np.ndenumerate(values):
+        dark = picture.norm(value) < 0.5 if np.isfinite(value) else False
+        text = form.format(value) if np.isfinite(value) else "–"
+        axes.text(column, row, text, ha="center", va="center", color="w" if dark else "k")
+    axes.grid(False)
+
+
+def _limits(values: np.ndarray) -> dict[str, float]:
+    there = values[np.isfinite(values)]
+    return {"vmin": there.min(), "vmax": there.max()} if there.size else {}
 
 
 def _lines(axes: Any, steps: np.ndarray, values: np.ndarray, prefix: str, names: Any = ()) -> None:

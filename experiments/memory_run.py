@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.stats import mannwhitneyu
 
 from experiments import files, memory_plots, provenance
 from experiments.cli import UserError
@@ -32,6 +33,7 @@ def run(config: MemoryConfig, folder: Path, checkpoint_seconds: float = 30.0) ->
         a damaged checkpoint.
     """
     setup = make_setup(config)
+    environment = provenance.environment()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_json(folder / "config.json", config.to_json())
@@ -43,12 +45,13 @@ def run(config: MemoryConfig, folder: Path, checkpoint_seconds: float = 30.0) ->
     seconds = _advance(packed, config, folder, seconds, checkpoint_seconds)
     _save(folder, packed, seconds)
 
-    summary = summarise(config, setup, packed, seconds)
+    summary = summarise(config, setup, packed, seconds, environment)
     files.write_json(folder / "summary.json", summary)
     memory_plots.converged(folder / "converged.png", summary)
     _draw_activity(folder / "activity.png", config, setup, packed)
     if len(config.settings) > 1:
         files.write_json(folder / "grid.json", summary["grid"])
+    if len(config.learning_rates) * len(config.tag_decays) > 1:
         memory_plots.grid(folder / "grid.png", summary)
     _print(summary, folder)
     return summary
@@ -82,7 +85,7 @@ def make_setup(config: MemoryConfig) -> Setup:
             inputs=task.inputs,
             regular=config.regular,
             memory=config.memory,
-            feedback=config.feedback,
+            feedback="separate" if "separate" in config.feedbacks else "tied",
             exploration=config.exploration,
             leak=config.leak,
         )
@@ -91,10 +94,15 @@ def make_setup(config: MemoryConfig) -> Setup:
     return Setup(task, params, rule, criterion)
 
 
-def summarise(config: MemoryConfig, setup: Setup, packed: Packed, seconds: float) -> dict[str, Any]:
+def summarise(
+    config: MemoryConfig,
+    setup: Setup,
+    packed: Packed,
+    seconds: float,
+    environment: dict[str, Any],
+) -> dict[str, Any]:
     """Return what ``summary.json`` holds."""
     trials = packed.trials_to_convergence()
-    environment = provenance.environment()
     ended = int(packed.networks.progress.trials.sum())
     summary = {
         "task": config.task,
@@ -112,13 +120,27 @@ def summarise(config: MemoryConfig, setup: Setup, packed: Packed, seconds: float
         "trials": trials,
     }
     if len(config.settings) > 1:
-        per = config.networks
+        each = np.split(np.array(trials, dtype=object), len(config.settings))
         summary["grid"] = [
-            {"learning_rate": rate, "tag_decay": decay, "networks": per}
-            | describe(trials[i * per : (i + 1) * per])
-            for i, (rate, decay) in enumerate(config.settings)
+            {"feedback": feedback, "learning_rate": rate, "tag_decay": decay}
+            | {"networks": config.networks}
+            | describe(list(cell))
+            for (feedback, rate, decay), cell in zip(config.settings, each, strict=True)
         ]
+    if len(config.feedbacks) > 1:
+        summary["feedback_mann_whitney"] = compare_feedbacks(summary)
     return summary
+
+
+def compare_feedbacks(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Test, for every β and λ, whether the feedbacks differ in trials; "never" ranks last."""
+    halves = np.split(np.array([t or np.inf for t in summary["trials"]], dtype=float), 2)
+    pairs = zip(*(np.split(half, len(summary["grid"]) // 2) for half in halves), strict=True)
+    return [
+        {"learning_rate": cell["learning_rate"], "tag_decay": cell["tag_decay"]}
+        | {"p": float(mannwhitneyu(*pair).pvalue)}
+        for cell, pair in zip(summary["grid"], pairs, strict=False)
+    ]
 
 
 def describe(trials: list[int | None]) -> dict[str, Any]:
@@ -166,8 +188,10 @@ def _save(folder: Path, packed: Packed, seconds: float) -> None:
 
 
 def _load(folder: Path, config: MemoryConfig, setup: Setup) -> tuple[Packed, float]:
-    pairs = np.repeat(np.array(config.settings), config.networks, axis=0)
-    packed = Packed(setup, jax.random.key(config.seed), pairs[:, 0], pairs[:, 1])
+    feedback, rate, decay = (
+        np.repeat(column, config.networks) for column in zip(*config.settings, strict=True)
+    )
+    packed = Packed(setup, jax.random.key(config.seed), rate, decay, feedback == "tied")
     path = folder / CHECKPOINT
     if not path.is_file():
         return packed, 0.0

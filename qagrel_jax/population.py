@@ -58,6 +58,7 @@ class Settings(NamedTuple):
 
     learning_rate: chex.Array  # float[networks], β
     tag_decay: chex.Array  # float[networks], λ
+    tied: chex.Array  # bool[networks]; where feedback is separate: it starts as Wᵀ, and stays so
 
 
 class Population(NamedTuple):
@@ -89,10 +90,16 @@ def start(setup: Setup, key: chex.PRNGKey, numbers: chex.Array, settings: Settin
         own, weights, trial = jax.random.split(jax.random.fold_in(key, number), 3)
         params = dataclasses.replace(setup.params, level=jnp.int32(0))
         world, timestep = setup.task.reset(trial, params)
+        learner = augment.init(weights, setup.config)
+        if learner.feedback is not None:
+            # Feedback gets the changes of its forward partner, so what starts tied stays tied.
+            forward = augment.Feedback(learner.weights.regular_q[1:], learner.weights.memory_q)
+            feedback = base.select(settings.tied, forward, learner.feedback)
+            learner = learner._replace(feedback=feedback)
         return Population(
             key=jax.random.key_data(own),
             settings=settings,
-            learner=augment.init(weights, setup.config),
+            learner=learner,
             world=world,
             timestep=timestep,
             progress=criteria.start(setup.criterion),
@@ -139,7 +146,9 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
     gumbel, noise, keys = randomness
     _, settings, learner, world, timestep, progress = population
 
-    config = dataclasses.replace(setup.config, **settings._asdict())
+    config = dataclasses.replace(
+        setup.config, learning_rate=settings.learning_rate, tag_decay=settings.tag_decay
+    )
     learner, activity = augment.step(
         gumbel,
         config,
