@@ -212,7 +212,7 @@ def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packe
     learner = packed.network(number).learner
     key = jax.random.key(config.seed)
     recordings = {
-        name: recording.record(setup, learner, index, key)
+        name: recording.record(setup, learner, index, jax.random.fold_in(key, index))
         for name, index in setup.task.examples.items()
     }
     state = f"converged after {trials[number]:,} trials" if trials[number] else "not converged"

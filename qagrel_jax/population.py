@@ -135,7 +135,9 @@ def _draw(setup: Setup, key: chex.PRNGKey, turn: chex.Array, steps: int) -> tupl
     """All that is random in one network's next ``steps`` steps."""
     policy, world = jax.random.split(jax.random.fold_in(key, turn))
     gumbel = jax.random.gumbel(policy, (steps, setup.config.actions))
-    trials, moves = jnp.moveaxis(jax.random.split(world, (steps, 2)), 1, 0)
+    keys = jax.random.split(world, (steps, 2))
+    # JAX's check for reused keys takes one column's use for the use of both: hence the clone.
+    trials, moves = keys[:, 0], jax.random.clone(keys)[:, 1]
     noise = jax.vmap(functools.partial(setup.task.draw, params=setup.params))(trials)
     # As plain numbers: JAX's check for reused keys does not follow keys through a mapped scan.
     return gumbel, noise, jax.random.key_data(moves)
