@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from scipy.stats import mannwhitneyu
 
-from experiments import files, memory_plots, provenance
+from experiments import files, memory_activity, memory_plots, provenance
 from experiments.cli import UserError
 from experiments.memory_config import MemoryConfig
 from experiments.progress import Reporter
@@ -216,7 +216,7 @@ def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packe
         for name, index in setup.task.examples.items()
     }
     state = f"converged after {trials[number]:,} trials" if trials[number] else "not converged"
-    memory_plots.activity(path, f"{config.task}: network {number}, {state}", recordings)
+    memory_activity.draw(path, f"{config.task}: network {number}, {state}", recordings)
 
 
 def _print(summary: dict[str, Any], folder: Path) -> None:
