@@ -164,7 +164,7 @@ def _speed(folder: Path) -> str:
             "ratios. The first turn includes compiling. The last column is worked out from "
             "the first rate, not run.",
             _listed([_provenance(content, folder.name)]),
-            f"![Trials a second]({folder.parent.name}/{folder.name}/memory_speed.png)",
+            f"![Trials a second](results/{folder.name}/memory_speed.png)",
         ]
     )
 
