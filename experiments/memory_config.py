@@ -40,6 +40,7 @@ class MemoryConfig:
       leak: of the memory; 1 is AuGMEnT.
       regular: number of regular units.
       memory: number of memory units.
+      substeps: of each action; more than 1 is a variant, see ``rules.augment_continuous``.
       retest_after: training trials from a failed frozen test to the next; None for the task's own.
       task_parameters: values that differ from the task's defaults, sorted by name.
     """
@@ -55,6 +56,7 @@ class MemoryConfig:
     leak: float = 1.0
     regular: int = 3
     memory: int = 4
+    substeps: int = 1
     retest_after: int | None = None
     task_parameters: dict[str, Any] = field(default_factory=dict)
 

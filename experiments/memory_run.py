@@ -91,7 +91,7 @@ def make_setup(config: MemoryConfig) -> Setup:
         )
     except ValueError as error:
         raise UserError(str(error)) from None
-    return Setup(task, params, rule, criterion)
+    return Setup(task, params, rule, criterion, config.substeps)
 
 
 def summarise(

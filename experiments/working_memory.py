@@ -150,6 +150,12 @@ def _parser() -> cli.Parser:
     add("--leak", type=cli.number(float, 0, 1), metavar="K", help="memory kept; default 1: all")
     add("--regular", type=cli.number(int, 1, 10_000), metavar="N", help="regular units; default 3")
     add("--memory", type=cli.number(int, 1, 10_000), metavar="N", help="memory units; default 4")
+    add(
+        "--substeps",
+        type=cli.number(int, 1, 1000),
+        metavar="N",
+        help="a variant: learn in N steps of T/N while each action lasts for T; default 1, AuGMEnT",
+    )
     group = parser.add_argument_group("the task")
     group.add_argument(
         "--retest-after",

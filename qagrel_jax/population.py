@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from qagrel_jax.policies import max_boltzmann_probabilities
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import augment, augment_continuous
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks import criterion as criteria
 
@@ -31,18 +31,22 @@ class Setup:
       task: from ``qagrel_jax.tasks.TASKS``.
       params: the task's parameters.
       config: sizes and parameters of AuGMEnT.
-      criterion: when a network has learned; None for the task's own.
+      criterion: when a network has learned.
+      substeps: of each action, see ``augment_continuous``; 1 is AuGMEnT.
 
     Raises:
-      ValueError: ``config.inputs`` is not the task's.
+      ValueError: ``config.inputs`` is not the task's; ``substeps`` below 1.
     """
 
     task: base.Task
     params: Any
     config: augment.AugmentConfig
     criterion: criteria.Criterion
+    substeps: int = 1
 
     def __post_init__(self) -> None:
+        if self.substeps < 1:
+            raise ValueError(f"substeps must be at least 1, got {self.substeps}")
         if self.config.inputs != self.task.inputs:
             raise ValueError(
                 f"{self.task.name} has {self.task.inputs} inputs, got config.inputs = "
@@ -50,7 +54,7 @@ class Setup:
             )
 
     def __hash__(self) -> int:
-        return hash((self.task.name, self.params, self.config, self.criterion))
+        return hash((self.task.name, self.params, self.config, self.criterion, self.substeps))
 
 
 class Settings(NamedTuple):
@@ -151,7 +155,7 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
     config = dataclasses.replace(
         setup.config, learning_rate=settings.learning_rate, tag_decay=settings.tag_decay
     )
-    learner, activity = augment.step(
+    learner, activity = augment_continuous.step(
         gumbel,
         config,
         learner,
@@ -160,6 +164,7 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
         timestep.done,
         plastic=progress.status == criteria.TRAINING,
         choose=max_boltzmann_from_gumbel,
+        substeps=setup.substeps,
     )
     ended = timestep.done
     progress = criteria.update(

@@ -106,6 +106,7 @@ BAD = {
     "learning rate": (["saccade", "--learning-rate", "0.1,x"], "'x' is not float"),
     "tag decay": (["saccade", "--tag-decay", "1.5"], "must be in [0, 1], got 1.5"),
     "exploration": (["saccade", "--exploration", "2"], "must be in [0, 1], got 2"),
+    "substeps": (["saccade", "--substeps", "0"], "must be in [1, 1000], got 0"),
     "assignment": (["saccade", "--set", "delay_steps"], "is not NAME=VALUE"),
     "parameter": (["saccade", "--set", "delay=3"], "saccade has no parameter 'delay'"),
     "its kind": (["saccade", "--set", "delay_steps=long"], "delay_steps must be int, got 'long'"),

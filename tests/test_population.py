@@ -115,6 +115,8 @@ def test_bad_populations_are_named():
         start(0, shared)
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         start(2, shared, steps=0)
+    with pytest.raises(ValueError, match="substeps must be at least 1, got 0"):
+        dataclasses.replace(shared, substeps=0)
     with pytest.raises(ValueError, match=r"saccade has 4 inputs, got config.inputs = 5"):
         dataclasses.replace(shared, config=AugmentConfig(inputs=5))
 
