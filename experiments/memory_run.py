@@ -2,16 +2,14 @@
 
 import dataclasses
 import io
-import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from scipy.stats import mannwhitneyu
 
-from experiments import files, memory_activity, memory_plots, provenance
+from experiments import files, memory_activity, memory_plots, memory_summary, provenance
 from experiments.cli import UserError
 from experiments.memory_config import MemoryConfig
 from experiments.progress import Reporter
@@ -45,7 +43,7 @@ def run(config: MemoryConfig, folder: Path, checkpoint_seconds: float = 30.0) ->
     seconds = _advance(packed, config, folder, seconds, checkpoint_seconds)
     _save(folder, packed, seconds)
 
-    summary = summarise(config, setup, packed, seconds, environment)
+    summary = memory_summary.summarise(config, setup, packed, seconds, environment)
     files.write_json(folder / "summary.json", summary)
     memory_plots.converged(folder / "converged.png", summary)
     _draw_activity(folder / "activity.png", config, setup, packed)
@@ -53,7 +51,7 @@ def run(config: MemoryConfig, folder: Path, checkpoint_seconds: float = 30.0) ->
         files.write_json(folder / "grid.json", summary["grid"])
     if len(config.learning_rates) * len(config.tag_decays) > 1:
         memory_plots.grid(folder / "grid.png", summary)
-    _print(summary, folder)
+    memory_summary.show(summary, folder)
     return summary
 
 
@@ -92,67 +90,6 @@ def make_setup(config: MemoryConfig) -> Setup:
     except ValueError as error:
         raise UserError(str(error)) from None
     return Setup(task, params, rule, criterion, config.substeps)
-
-
-def summarise(
-    config: MemoryConfig,
-    setup: Setup,
-    packed: Packed,
-    seconds: float,
-    environment: dict[str, Any],
-) -> dict[str, Any]:
-    """Return what ``summary.json`` holds."""
-    trials = packed.trials_to_convergence()
-    ended = int(packed.networks.progress.trials.sum())
-    summary = {
-        "task": config.task,
-        "networks": len(packed),
-        **describe(trials),
-        "trials_are": "training trials to the criterion; null: not converged. Median, mean and "
-        "quartiles are over the networks that converged",
-        "frozen_tests_taken": int(packed.networks.progress.tests.sum()),
-        "max_trials": setup.criterion.max_trials,
-        "training_trials_of_all_networks": ended,
-        "seconds": seconds,
-        "trials_per_second": ended / seconds,
-        **environment,
-        "config": config.to_json(),
-        "trials": trials,
-    }
-    if len(config.settings) > 1:
-        each = np.split(np.array(trials, dtype=object), len(config.settings))
-        summary["grid"] = [
-            {"feedback": feedback, "learning_rate": rate, "tag_decay": decay}
-            | {"networks": config.networks}
-            | describe(list(cell))
-            for (feedback, rate, decay), cell in zip(config.settings, each, strict=True)
-        ]
-    if len(config.feedbacks) > 1:
-        summary["feedback_mann_whitney"] = compare_feedbacks(summary)
-    return summary
-
-
-def compare_feedbacks(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Test, for every β and λ, whether the feedbacks differ in trials; "never" ranks last."""
-    halves = np.split(np.array([t or np.inf for t in summary["trials"]], dtype=float), 2)
-    pairs = zip(*(np.split(half, len(summary["grid"]) // 2) for half in halves), strict=True)
-    return [
-        {"learning_rate": cell["learning_rate"], "tag_decay": cell["tag_decay"]}
-        | {"p": float(mannwhitneyu(*pair).pvalue)}
-        for cell, pair in zip(summary["grid"], pairs, strict=False)
-    ]
-
-
-def describe(trials: list[int | None]) -> dict[str, Any]:
-    """Return the converged fraction, and mean, median and quartiles of those that converged."""
-    there = [t for t in trials if t is not None]
-    quartiles = np.percentile(there, [25, 75]).tolist() if there else None
-    return {
-        "converged_fraction": len(there) / len(trials),
-        "median_trials": statistics.median(there) if there else None,
-        "mean_trials": statistics.fmean(there) if there else None,
-        "quartiles_trials": quartiles,
-    }
 
 
 def _advance(
@@ -217,16 +154,3 @@ def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packe
     }
     state = f"converged after {trials[number]:,} trials" if trials[number] else "not converged"
     memory_activity.draw(path, f"{config.task}: network {number}, {state}", recordings)
-
-
-def _print(summary: dict[str, Any], folder: Path) -> None:
-    reached = sum(t is not None for t in summary["trials"])
-    line = f"{summary['task']}: {reached} of {summary['networks']} networks converged"
-    if reached:
-        low, high = summary["quartiles_trials"]
-        line += (
-            f"; trials: median {summary['median_trials']:,.0f}, "
-            f"mean {summary['mean_trials']:,.0f}, quartiles {low:,.0f} to {high:,.0f}"
-        )
-    print(line)
-    print(f"{summary['seconds']:.1f} s; everything is in {folder}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import memory_config, memory_run, working_memory
+from experiments import memory_config, memory_run, memory_summary, working_memory
 from experiments.cli import UserError
 from experiments.memory_config import MemoryConfig
 
@@ -63,14 +63,14 @@ def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(compared, capsys
 def test_the_feedbacks_are_compared_by_rank_with_never_the_last():
     cells = [{"learning_rate": b, "tag_decay": 0.2} for b in (0.1, 0.3)] * 2
     trials = [1, 2, 3, 4, 5, 6, 7, None, 8, 9, 10, 11, 5, 6, 7, None]
-    first, second = memory_run.compare_feedbacks({"grid": cells, "trials": trials})
+    first, second = memory_summary.compare_feedbacks({"grid": cells, "trials": trials})
     # All eight apart: 2 of the C(8, 4) = 70 orders are as extreme.
     assert (first["learning_rate"], first["p"]) == (0.1, pytest.approx(2 / 70))
     assert (second["learning_rate"], second["p"]) == (0.3, pytest.approx(1))
 
 
 def test_statistics_by_hand():
-    assert memory_run.describe([30, None, 10, 20]) == {
+    assert memory_summary.describe([30, None, 10, 20]) == {
         "converged_fraction": 0.75,
         "median_trials": 20,
         "mean_trials": 20.0,
