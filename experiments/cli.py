@@ -6,7 +6,7 @@ Bad input ends in one line on stderr that says what to do, and exit code 2.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class UserError(Exception):
@@ -51,6 +51,18 @@ def number(
         if not low <= value <= high or (open_low and value == low):
             raise argparse.ArgumentTypeError(f"must be in {interval}, got {text}")
         return value
+
+    return parse
+
+
+def several(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """Argument type: one or more of what ``one`` parses, with commas between, none twice."""
+
+    def parse(text: str) -> tuple[Any, ...]:
+        values = tuple(one(part.strip()) for part in text.split(","))
+        if len(set(values)) < len(values):
+            raise argparse.ArgumentTypeError(f"the same value twice in {text!r}")
+        return values
 
     return parse
 

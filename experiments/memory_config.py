@@ -26,20 +26,21 @@ GRID_TAG_DECAYS = (0.0, 0.2, 0.5, 0.8)
 
 @dataclass(frozen=True)
 class MemoryConfig:
-    """One population run; with several learning rates or tag decays, a grid of them.
+    """One population run; with several feedbacks, learning rates or tag decays, a grid of them.
 
     Attributes:
       task: a name in ``TASKS``.
       networks: networks, in a grid for each setting.
       max_trials: training trials after which a network gives up; None for the task's own.
       seed: of all random numbers.
-      feedback: "tied" or "separate".
+      feedbacks: "tied", "separate" or both.
       learning_rates: β, one or several.
       tag_decays: λ, one or several.
       exploration: ε.
       leak: of the memory; 1 is AuGMEnT.
       regular: number of regular units.
       memory: number of memory units.
+      substeps: of each action; more than 1 is a variant, see ``rules.augment_continuous``.
       retest_after: training trials from a failed frozen test to the next; None for the task's own.
       task_parameters: values that differ from the task's defaults, sorted by name.
     """
@@ -48,20 +49,21 @@ class MemoryConfig:
     networks: int
     max_trials: int | None = None
     seed: int = 0
-    feedback: str = "tied"
+    feedbacks: tuple[str, ...] = ("tied",)
     learning_rates: tuple[float, ...] = (0.15,)
     tag_decays: tuple[float, ...] = (0.2,)
     exploration: float = 0.025
     leak: float = 1.0
     regular: int = 3
     memory: int = 4
+    substeps: int = 1
     retest_after: int | None = None
     task_parameters: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def settings(self) -> list[tuple[float, float]]:
-        """Every pair (β, λ) of the grid."""
-        return list(itertools.product(self.learning_rates, self.tag_decays))
+    def settings(self) -> list[tuple[str, float, float]]:
+        """Every (feedback, β, λ) of the grid."""
+        return list(itertools.product(self.feedbacks, self.learning_rates, self.tag_decays))
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
@@ -79,7 +81,7 @@ def load(folder: Path) -> MemoryConfig | None:
         return None
     try:
         content = json.loads(path.read_text())
-        for name in ("learning_rates", "tag_decays"):
+        for name in ("feedbacks", "learning_rates", "tag_decays"):
             content[name] = tuple(content[name])
         return MemoryConfig(**content)
     except (OSError, ValueError, KeyError, TypeError) as error:

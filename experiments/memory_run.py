@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import files, memory_plots, provenance
+from experiments import files, memory_activity, memory_plots, memory_summary, provenance
 from experiments.cli import UserError
 from experiments.memory_config import MemoryConfig
 from experiments.progress import Reporter
@@ -32,6 +31,7 @@ def run(config: MemoryConfig, folder: Path, checkpoint_seconds: float = 30.0) ->
         a damaged checkpoint.
     """
     setup = make_setup(config)
+    environment = provenance.environment()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_json(folder / "config.json", config.to_json())
@@ -43,14 +43,15 @@ def run(config: MemoryConfig, folder: Path, checkpoint_seconds: float = 30.0) ->
     seconds = _advance(packed, config, folder, seconds, checkpoint_seconds)
     _save(folder, packed, seconds)
 
-    summary = summarise(config, setup, packed, seconds)
+    summary = memory_summary.summarise(config, setup, packed, seconds, environment)
     files.write_json(folder / "summary.json", summary)
     memory_plots.converged(folder / "converged.png", summary)
     _draw_activity(folder / "activity.png", config, setup, packed)
     if len(config.settings) > 1:
         files.write_json(folder / "grid.json", summary["grid"])
+    if len(config.learning_rates) * len(config.tag_decays) > 1:
         memory_plots.grid(folder / "grid.png", summary)
-    _print(summary, folder)
+    memory_summary.show(summary, folder)
     return summary
 
 
@@ -82,55 +83,13 @@ def make_setup(config: MemoryConfig) -> Setup:
             inputs=task.inputs,
             regular=config.regular,
             memory=config.memory,
-            feedback=config.feedback,
+            feedback="separate" if "separate" in config.feedbacks else "tied",
             exploration=config.exploration,
             leak=config.leak,
         )
     except ValueError as error:
         raise UserError(str(error)) from None
-    return Setup(task, params, rule, criterion)
-
-
-def summarise(config: MemoryConfig, setup: Setup, packed: Packed, seconds: float) -> dict[str, Any]:
-    """Return what ``summary.json`` holds."""
-    trials = packed.trials_to_convergence()
-    environment = provenance.environment()
-    ended = int(packed.networks.progress.trials.sum())
-    summary = {
-        "task": config.task,
-        "networks": len(packed),
-        **describe(trials),
-        "trials_are": "training trials to the criterion; null: not converged. Median, mean and "
-        "quartiles are over the networks that converged",
-        "frozen_tests_taken": int(packed.networks.progress.tests.sum()),
-        "max_trials": setup.criterion.max_trials,
-        "training_trials_of_all_networks": ended,
-        "seconds": seconds,
-        "trials_per_second": ended / seconds,
-        **environment,
-        "config": config.to_json(),
-        "trials": trials,
-    }
-    if len(config.settings) > 1:
-        per = config.networks
-        summary["grid"] = [
-            {"learning_rate": rate, "tag_decay": decay, "networks": per}
-            | describe(trials[i * per : (i + 1) * per])
-            for i, (rate, decay) in enumerate(config.settings)
-        ]
-    return summary
-
-
-def describe(trials: list[int | None]) -> dict[str, Any]:
-    """Return the converged fraction, and mean, median and quartiles of those that converged."""
-    there = [t for t in trials if t is not None]
-    quartiles = np.percentile(there, [25, 75]).tolist() if there else None
-    return {
-        "converged_fraction": len(there) / len(trials),
-        "median_trials": statistics.median(there) if there else None,
-        "mean_trials": statistics.fmean(there) if there else None,
-        "quartiles_trials": quartiles,
-    }
+    return Setup(task, params, rule, criterion, config.substeps)
 
 
 def _advance(
@@ -166,8 +125,10 @@ def _save(folder: Path, packed: Packed, seconds: float) -> None:
 
 
 def _load(folder: Path, config: MemoryConfig, setup: Setup) -> tuple[Packed, float]:
-    pairs = np.repeat(np.array(config.settings), config.networks, axis=0)
-    packed = Packed(setup, jax.random.key(config.seed), pairs[:, 0], pairs[:, 1])
+    feedback, rate, decay = (
+        np.repeat(column, config.networks) for column in zip(*config.settings, strict=True)
+    )
+    packed = Packed(setup, jax.random.key(config.seed), rate, decay, feedback == "tied")
     path = folder / CHECKPOINT
     if not path.is_file():
         return packed, 0.0
@@ -188,21 +149,8 @@ def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packe
     learner = packed.network(number).learner
     key = jax.random.key(config.seed)
     recordings = {
-        name: recording.record(setup, learner, index, key)
+        name: recording.record(setup, learner, index, jax.random.fold_in(key, index))
         for name, index in setup.task.examples.items()
     }
     state = f"converged after {trials[number]:,} trials" if trials[number] else "not converged"
-    memory_plots.activity(path, f"{config.task}: network {number}, {state}", recordings)
-
-
-def _print(summary: dict[str, Any], folder: Path) -> None:
-    reached = sum(t is not None for t in summary["trials"])
-    line = f"{summary['task']}: {reached} of {summary['networks']} networks converged"
-    if reached:
-        low, high = summary["quartiles_trials"]
-        line += (
-            f"; trials: median {summary['median_trials']:,.0f}, "
-            f"mean {summary['mean_trials']:,.0f}, quartiles {low:,.0f} to {high:,.0f}"
-        )
-    print(line)
-    print(f"{summary['seconds']:.1f} s; everything is in {folder}")
+    memory_activity.draw(path, f"{config.task}: network {number}, {state}", recordings)

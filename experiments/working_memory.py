@@ -4,6 +4,7 @@
     python -m experiments.working_memory vibrotactile --networks 200 --seed 1 --out runs/vibro
     python -m experiments.working_memory saccade --fixation-reward 0 --feedback separate
     python -m experiments.working_memory saccade --grid             # a grid over beta and lambda
+    python -m experiments.working_memory saccade --feedback tied,separate     # one against another
     python -m experiments.working_memory --resume --out runs/vibro  # go on after a crash
 
 TASK is saccade, match_to_category, probabilistic or vibrotactile. The output folder gets
@@ -129,12 +130,13 @@ def _parser() -> cli.Parser:
     add = group.add_argument
     add(
         "--feedback",
-        type=cli.one_of("feedback", memory_config.FEEDBACKS),
-        metavar="KIND",
-        help="tied (default) or separate",
+        dest="feedbacks",
+        type=cli.several(cli.one_of("feedback", memory_config.FEEDBACKS)),
+        metavar="KIND[,KIND]",
+        help="tied (default), separate, or both",
     )
-    rates = _several(0, 100)
-    fractions = _several(0, 1)
+    rates = cli.several(cli.number(float, 0, 100))
+    fractions = cli.several(cli.number(float, 0, 1))
     add("--learning-rate", dest="learning_rates", type=rates, metavar="B[,B]", help="default 0.15")
     add("--tag-decay", dest="tag_decays", type=fractions, metavar="L[,L]", help="default 0.2")
     add(
@@ -148,6 +150,12 @@ def _parser() -> cli.Parser:
     add("--leak", type=cli.number(float, 0, 1), metavar="K", help="memory kept; default 1: all")
     add("--regular", type=cli.number(int, 1, 10_000), metavar="N", help="regular units; default 3")
     add("--memory", type=cli.number(int, 1, 10_000), metavar="N", help="memory units; default 4")
+    add(
+        "--substeps",
+        type=cli.number(int, 1, 1000),
+        metavar="N",
+        help="a variant: learn in N steps of T/N while each action lasts for T; default 1, AuGMEnT",
+    )
     group = parser.add_argument_group("the task")
     group.add_argument(
         "--retest-after",
@@ -163,11 +171,6 @@ def _parser() -> cli.Parser:
         help="a parameter of the task, e.g. delay_steps=4; may be repeated",
     )
     return parser
-
-
-def _several(low: float, high: float) -> Any:
-    one = cli.number(float, low, high)
-    return lambda text: tuple(one(part.strip()) for part in text.split(","))
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -36,6 +36,7 @@ class Packed:
         key: chex.PRNGKey,
         learning_rate: np.ndarray,
         tag_decay: np.ndarray,
+        tied: np.ndarray | None = None,
         *,
         steps: int = 512,
         block: int | None = None,
@@ -47,6 +48,8 @@ class Packed:
           key: the run's random key.
           learning_rate: float[networks], β.
           tag_decay: float[networks], λ.
+          tied: bool[networks], where ``setup.config.feedback`` is "separate" whose feedback weights
+            shall equal the forward ones all the same; None for no one's.
           steps: steps a turn.
           block: the largest block; None for what suits the device.
 
@@ -61,7 +64,9 @@ class Packed:
         self.setup, self.steps, self.turn = setup, steps, 0
         self._sizes = _block_sizes(size, block)
         settings = population.Settings(
-            jnp.asarray(learning_rate, jnp.float32), jnp.asarray(tag_decay, jnp.float32)
+            jnp.asarray(learning_rate, jnp.float32),
+            jnp.asarray(tag_decay, jnp.float32),
+            jnp.zeros(size, bool) if tied is None else jnp.asarray(tied, bool),
         )
         self.networks = _to_host(population.start(setup, key, jnp.arange(size), settings))
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from qagrel_jax.policies import max_boltzmann_probabilities
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import augment, augment_continuous
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks import criterion as criteria
 
@@ -31,18 +31,22 @@ class Setup:
       task: from ``qagrel_jax.tasks.TASKS``.
       params: the task's parameters.
       config: sizes and parameters of AuGMEnT.
-      criterion: when a network has learned; None for the task's own.
+      criterion: when a network has learned.
+      substeps: of each action, see ``augment_continuous``; 1 is AuGMEnT.
 
     Raises:
-      ValueError: ``config.inputs`` is not the task's.
+      ValueError: ``config.inputs`` is not the task's; ``substeps`` below 1.
     """
 
     task: base.Task
     params: Any
     config: augment.AugmentConfig
     criterion: criteria.Criterion
+    substeps: int = 1
 
     def __post_init__(self) -> None:
+        if self.substeps < 1:
+            raise ValueError(f"substeps must be at least 1, got {self.substeps}")
         if self.config.inputs != self.task.inputs:
             raise ValueError(
                 f"{self.task.name} has {self.task.inputs} inputs, got config.inputs = "
@@ -50,7 +54,7 @@ class Setup:
             )
 
     def __hash__(self) -> int:
-        return hash((self.task.name, self.params, self.config, self.criterion))
+        return hash((self.task.name, self.params, self.config, self.criterion, self.substeps))
 
 
 class Settings(NamedTuple):
@@ -58,6 +62,7 @@ class Settings(NamedTuple):
 
     learning_rate: chex.Array  # float[networks], β
     tag_decay: chex.Array  # float[networks], λ
+    tied: chex.Array  # bool[networks]; where feedback is separate: it starts as Wᵀ, and stays so
 
 
 class Population(NamedTuple):
@@ -89,10 +94,16 @@ def start(setup: Setup, key: chex.PRNGKey, numbers: chex.Array, settings: Settin
         own, weights, trial = jax.random.split(jax.random.fold_in(key, number), 3)
         params = dataclasses.replace(setup.params, level=jnp.int32(0))
         world, timestep = setup.task.reset(trial, params)
+        learner = augment.init(weights, setup.config)
+        if learner.feedback is not None:
+            # Feedback gets the changes of its forward partner, so what starts tied stays tied.
+            forward = augment.Feedback(learner.weights.regular_q[1:], learner.weights.memory_q)
+            feedback = base.select(settings.tied, forward, learner.feedback)
+            learner = learner._replace(feedback=feedback)
         return Population(
             key=jax.random.key_data(own),
             settings=settings,
-            learner=augment.init(weights, setup.config),
+            learner=learner,
             world=world,
             timestep=timestep,
             progress=criteria.start(setup.criterion),
@@ -128,7 +139,9 @@ def _draw(setup: Setup, key: chex.PRNGKey, turn: chex.Array, steps: int) -> tupl
     """All that is random in one network's next ``steps`` steps."""
     policy, world = jax.random.split(jax.random.fold_in(key, turn))
     gumbel = jax.random.gumbel(policy, (steps, setup.config.actions))
-    trials, moves = jnp.moveaxis(jax.random.split(world, (steps, 2)), 1, 0)
+    keys = jax.random.split(world, (steps, 2))
+    # JAX's check for reused keys takes one column's use for the use of both: hence the clone.
+    trials, moves = keys[:, 0], jax.random.clone(keys)[:, 1]
     noise = jax.vmap(functools.partial(setup.task.draw, params=setup.params))(trials)
     # As plain numbers: JAX's check for reused keys does not follow keys through a mapped scan.
     return gumbel, noise, jax.random.key_data(moves)
@@ -139,8 +152,10 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
     gumbel, noise, keys = randomness
     _, settings, learner, world, timestep, progress = population
 
-    config = dataclasses.replace(setup.config, **settings._asdict())
-    learner, activity = augment.step(
+    config = dataclasses.replace(
+        setup.config, learning_rate=settings.learning_rate, tag_decay=settings.tag_decay
+    )
+    learner, activity = augment_continuous.step(
         gumbel,
         config,
         learner,
@@ -149,6 +164,7 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
         timestep.done,
         plastic=progress.status == criteria.TRAINING,
         choose=max_boltzmann_from_gumbel,
+        substeps=setup.substeps,
     )
     ended = timestep.done
     progress = criteria.update(

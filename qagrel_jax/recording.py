@@ -10,7 +10,7 @@ import numpy as np
 
 from qagrel_jax.policies import max_boltzmann
 from qagrel_jax.population import Setup
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import augment, augment_continuous
 
 
 class Recording(NamedTuple):
@@ -72,9 +72,9 @@ def _run(
     def body(carry: tuple, key: chex.PRNGKey) -> tuple:
         learner, world, seen = carry
         act, move = jax.random.split(key)
-        learner, activity = augment.step(
+        learner, activity = augment_continuous.step(
             act, setup.config, learner, seen.observation, seen.reward, seen.done, False,
-            max_boltzmann,
+            max_boltzmann, substeps=setup.substeps,
         )  # fmt: skip
         record = {
             "phase": world.phase,

@@ -1,6 +1,7 @@
 """AuGMEnT as printed (Rombouts, Bohté & Roelfsema 2015), in NumPy, for many networks at once.
 
-The networks' axis comes first; otherwise one line an equation, in the order of a step.
+The networks' axis comes first; otherwise one line an equation, in the order of a step. ``dt``, as
+a fraction of the step, is for the variant in shorter steps.
 """
 
 import numpy as np
@@ -14,7 +15,7 @@ class Augment:
         self.V_R, self.V_M = v_regular.copy(), v_memory.copy()
         self.W_R, self.W_M = w_regular.copy(), w_memory.copy()
         self.back = None if feedback is None else [f.copy() for f in feedback]
-        self.p = dict(beta=0.15, lam=0.2, gamma=0.9, theta=2.5, leak=1.0) | parameters
+        self.p = dict(beta=0.15, lam=0.2, gamma=0.9, theta=2.5, leak=1.0, dt=1.0) | parameters
         self.tags = [np.zeros_like(w) for w in (self.V_R, self.V_M, self.W_R, self.W_M)]
         networks, twice_inputs, memory = v_memory.shape
         self.trace = np.zeros((networks, twice_inputs, memory))
@@ -48,7 +49,8 @@ class Augment:
         """Do everything that follows the choice of ``action``; return δ."""
         n = np.arange(len(action))
         q_a = np.where(ended, 0, self.q[n, action])
-        delta = reward + self.p["gamma"] * q_a - self.q_previous
+        dt = self.p["dt"]
+        delta = reward + self.p["gamma"] ** dt * q_a - self.q_previous
 
         step = (self.p["beta"] * delta)[:, None, None]
         self.V_R += step * self.tags[0]
@@ -60,15 +62,15 @@ class Augment:
             self.back[1] += step * self.tags[3]
 
         self.trace = self.p["leak"] * self.trace + self.x_prime[:, :, None]
-        self.tags = [self.p["lam"] * self.p["gamma"] * tag for tag in self.tags]
+        self.tags = [(self.p["lam"] * self.p["gamma"]) ** dt * tag for tag in self.tags]
         back_R, back_M = self.back if self.back is not None else (self.W_R[:, 1:], self.W_M)
         slope_R, slope_M = self.y_R * (1 - self.y_R), self.y_M * (1 - self.y_M)
         to_regular = slope_R * back_R[n, :, action]
         to_memory = slope_M * back_M[n, :, action]
-        self.tags[0] += self.x_bias[:, :, None] * to_regular[:, None, :]
-        self.tags[1] += self.trace * to_memory[:, None, :]
-        self.tags[2][n, :, action] += self.h
-        self.tags[3][n, :, action] += self.y_M
+        self.tags[0] += dt * self.x_bias[:, :, None] * to_regular[:, None, :]
+        self.tags[1] += dt * self.trace * to_memory[:, None, :]
+        self.tags[2][n, :, action] += dt * self.h
+        self.tags[3][n, :, action] += dt * self.y_M
         self.q_previous = q_a
 
         for state in (*self.tags, self.trace, self.S, self.x, self.q_previous):

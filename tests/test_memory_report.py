@@ -1,0 +1,79 @@
+"""The working-memory part of the report, from folders made by hand."""
+
+import json
+
+import pytest
+
+from experiments.reports import memory
+
+CONFIG = {"networks": 4, "seed": 3, "feedbacks": ["tied"]}
+RUN = {
+    "command": "python -m experiments.working_memory …",
+    "device": "an abacus",
+    "commit": "0123456789abcdef-dirty",
+    "seconds": 12.4,
+    "config": CONFIG,
+}
+GOT = {"converged_fraction": 0.75, "median_trials": 20.0, "mean_trials": 2000.0,
+       "quartiles_trials": [15.0, 25.0], "networks": 4}  # fmt: skip
+NEVER = GOT | {"converged_fraction": 0.0, "median_trials": None, "mean_trials": None,
+               "quartiles_trials": None}  # fmt: skip
+
+
+@pytest.fixture
+def results(tmp_path):
+    def write(name, content):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        file = "memory_speed.json" if name == "memory_speed" else "summary.json"
+        (folder / file).write_text(json.dumps(RUN | content))
+
+    vibro = GOT | {"task": "vibrotactile", "trials": [30, None, 10, 20], "median_trials": 3339.6}
+    write("working_memory/vibrotactile", vibro)
+    settings = {"learning_rates": [0.15, 0.6], "tag_decays": [0.2]}
+    cells = [{"feedback": "tied", "learning_rate": b, "tag_decay": 0.2} for b in (0.15, 0.6)]
+    grid = {
+        "task": "saccade", "networks": 8, "converged_fraction": 3 / 8, "median_trials": 20,
+        "trials": [30, None, 10, 20, None, None, None, None], "config": CONFIG | settings,
+        "grid": [cells[0] | GOT, cells[1] | NEVER],
+    }  # fmt: skip
+    write("working_memory/saccade_grid", grid)
+    both = [cells[0] | GOT, cells[0] | {"feedback": "separate"} | GOT]
+    test = [{"learning_rate": 0.15, "tag_decay": 0.2, "p": 0.04321}]
+    write("working_memory/saccade_feedback", grid | {"grid": both, "feedback_mann_whitney": test})
+    piece = {"trials": 5, "seconds": 1.0, "cpu_seconds": 2.0}
+    ours = {"trials_per_second": 5000.0, "cores_busy": 1.94, "first_turn_seconds": 7.0}
+    row = {
+        "networks": 1000,
+        "qagrel_jax": ours | {"pieces": [piece] * 3},
+        "numpy": ours | {"pieces": [piece] * 3, "trials_per_second": 2500.0},
+        "qagrel_jax_over_numpy": 2.0,
+    }
+    write("memory_speed", {"task": "saccade", "seed": 3, "rows": [row]})
+    return tmp_path
+
+
+def test_every_table_holds_its_numbers(results):
+    text = memory.section(results)
+    # 3 of 4 against 100 of 100: Fisher's p is 4/104. The paper's median is 3,036.
+    assert (
+        "| vibrotactile | 3 of 4 (75 %) | 100 of 100 (100 %) | 0.038 | 3,340 (15–25) | 2,000 "
+        "| 3,036 | +10.0 % | 12 |" in text
+    )
+    assert "| probabilistic | not run |" in text
+    assert "| saccade | tied | 3 of 4 (75 %) | 20 (15–25) | 2,000 |  |" in text
+    assert "| saccade | separate | 3 of 4 (75 %) | 20 (15–25) | 2,000 | 0.043 |" in text
+    assert "| 0.15 | 0.2 | 3 of 4 (75 %) | 20 (15–25) | 2,000 | (the paper's) |" in text
+    assert "| 0.6 | 0.2 | 0 of 4 (0 %) | – | – | " in text
+    # 25,000 trials of 1,000 networks at 5,000 a second.
+    assert "| 1,000 | 5,000 | 2,500 | 2.00 | 2, 2 | 1.9, 1.9 | 7.0 | 5,000 |" in text
+    assert "seed 3; an abacus; commit `0123456` with uncommitted changes" in text
+    for picture in ("working_memory/vibrotactile/converged.png", "memory_speed/memory_speed.png",
+                    "working_memory/saccade_grid/grid.png"):  # fmt: skip
+        assert f"](results/{picture})" in text
+        assert (results / picture).is_file()
+
+
+def test_what_was_not_run_is_said(tmp_path):
+    text = memory.section(tmp_path)
+    assert text.count("not run") + text.count("Not run") == 4 + 2 + 1 + 1

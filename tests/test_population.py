@@ -1,0 +1,130 @@
+"""Populations: a network's fate is its own, and finished networks stay as they are."""
+
+import dataclasses
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from qagrel_jax import recording
+from qagrel_jax.packing import Packed
+from qagrel_jax.population import Setup
+from qagrel_jax.rules.augment import AugmentConfig
+from qagrel_jax.tasks import criterion as criteria
+from qagrel_jax.tasks import make_task
+
+STEPS = 64
+
+
+def setup(feedback="tied", **criterion):
+    task = make_task("saccade")
+    easy = dataclasses.replace(task.criterion, **criterion)
+    return Setup(task, task.params(), AugmentConfig(inputs=task.inputs, feedback=feedback), easy)
+
+
+def start(networks, shared, **options):
+    each = np.ones(networks)
+    options = {"steps": STEPS} | options
+    return Packed(shared, jax.random.key(3), 0.15 * each, 0.2 * each, **options)
+
+
+def alone(packed, number):
+    return jax.tree.map(np.asarray, packed.network(number))
+
+
+def test_a_network_learns_the_same_in_any_company_and_any_block():
+    shared = setup()
+    few, many = start(8, shared), start(10, shared, block=5)
+    for _ in range(6):
+        few.advance()
+        many.advance()
+    for number in (0, 7):
+        chex.assert_trees_all_close(alone(few, number), alone(many, number), rtol=1e-5, atol=1e-6)
+    trials = many.networks.progress.trials
+    assert trials.min() > 5 and len(set(trials.tolist())) > 2
+
+
+def test_finished_networks_change_no_more_and_the_others_go_on():
+    # One right pro-left trial, which chance brings sooner or later, or a limit to run into.
+    shared = setup(conditions=1, windows=(1,), max_trials=80, test_allowed=())
+    packed = start(8, shared)
+    before = None
+    while packed.learning.size:
+        finished = np.setdiff1d(np.arange(8), packed.learning)
+        before = {n: alone(packed, n) for n in finished}
+        packed.advance()
+        for number, network in before.items():
+            chex.assert_trees_all_equal(alone(packed, number), network)
+    assert before, "all finished in the same turn, so nothing was tested"
+    status = packed.networks.progress.status
+    assert set(status.tolist()) == {criteria.CONVERGED, criteria.GAVE_UP}
+    for trials, state in zip(packed.trials_to_convergence(), status, strict=True):
+        assert (trials is None) == (state == criteria.GAVE_UP)
+
+
+def test_a_run_taken_up_again_goes_on_bit_for_bit():
+    shared = setup()
+    whole, first = start(8, shared), start(8, shared)
+    for _ in range(2):
+        whole.advance()
+        first.advance()
+    again = start(8, shared)
+    again.restore(first.state())
+    whole.advance()
+    again.advance()
+    chex.assert_trees_all_equal(again.networks, whole.networks)
+    with pytest.raises(ValueError, match="expected"):
+        start(8, setup("separate")).restore(first.state())
+
+
+def test_feedback_that_starts_tied_is_tied_feedback():
+    """w' = Wᵀ at the start and the same changes: the same learning, and w' = Wᵀ at the end."""
+    tied = start(8, setup())
+    mixed = start(8, setup("separate"), tied=np.arange(8) < 4)
+    for _ in range(6):
+        tied.advance()
+        mixed.advance()
+    moved = 0
+    for number in range(8):
+        ours, theirs = (alone(packed, number).learner for packed in (mixed, tied))
+        forward = ours.weights.regular_q[1:], ours.weights.memory_q
+        gap = max(np.abs(f - b).max() for f, b in zip(forward, ours.feedback, strict=True))
+        if number < 4:
+            assert gap < 1e-6
+            chex.assert_trees_all_close(ours.weights, theirs.weights, rtol=1e-4, atol=1e-5)
+        else:
+            assert gap > 0.01
+        moved = max(moved, np.abs(ours.tags.memory_q).max())
+    assert moved > 0
+
+
+def test_a_recording_is_one_whole_trial():
+    shared = setup()
+    packed = start(8, shared)
+    trial = recording.record(shared, packed.network(0).learner, 2, jax.random.key(0))
+    assert trial.phase[0] == 0 and trial.phase[-1] == 4
+    assert trial.memory.shape == (len(trial.phase), 4)
+    with pytest.raises(ValueError, match="did not end in 1 steps"):
+        recording.record(shared, packed.network(0).learner, 2, jax.random.key(1), steps=1)
+
+
+def test_bad_populations_are_named():
+    shared = setup()
+    with pytest.raises(ValueError, match="settings for each network, got 0 and 0"):
+        start(0, shared)
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        start(2, shared, steps=0)
+    with pytest.raises(ValueError, match="substeps must be at least 1, got 0"):
+        dataclasses.replace(shared, substeps=0)
+    with pytest.raises(ValueError, match=r"saccade has 4 inputs, got config.inputs = 5"):
+        dataclasses.replace(shared, config=AugmentConfig(inputs=5))
+
+
+def test_settings_reach_their_network():
+    rates = np.where(np.arange(8) < 4, 0.0, 0.3)
+    packed = Packed(setup(), jax.random.key(0), rates, np.full(8, 0.2), steps=STEPS)
+    before = np.array(packed.networks.learner.weights.memory_q)
+    packed.advance()
+    moved = np.abs(packed.networks.learner.weights.memory_q - before).max((0, 1))
+    assert not moved[:4].any() and moved[4:].all()
