@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from experiments import compile_cache
+
 
 class UserError(Exception):
     """Something the person at the keyboard can mend; its message is the one line they see."""
@@ -57,6 +59,7 @@ def number(
 
 def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> None:
     """Call ``main(argv)``; a ``UserError`` becomes one line and exit code 2."""
+    compile_cache.switch_on()
     try:
         main(argv)
     except UserError as error:

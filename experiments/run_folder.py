@@ -22,6 +22,7 @@ from experiments import config as configs
 from experiments import files
 from experiments.cli import UserError
 from experiments.config import Config
+from qagrel_jax import sharding
 
 
 def holds_run(folder: Path) -> bool:
@@ -69,7 +70,7 @@ def claim(folder: Path, config: Config, resume: bool) -> None:
 
 def save_checkpoint(path: Path, tree: Any) -> None:
     """Write a pytree of arrays and keys to ``path``, whole or not at all."""
-    files.write_bytes(path, flax.serialization.to_bytes(jax.device_get(_raw_keys(tree))))
+    files.write_bytes(path, flax.serialization.to_bytes(sharding.fetch(_raw_keys(tree))))
 
 
 def load_checkpoint(path: Path, template: Any) -> Any | None:

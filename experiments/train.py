@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, files, provenance, run_folder
+from experiments import cli, distributed, files, provenance, run_folder
 from experiments import config as configs
 from experiments.cli import UserError
 from experiments.config import Config
@@ -25,12 +25,21 @@ from experiments.config import Config
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, train every rule, sum up."""
     arguments = _parser().parse_args(argv)
-    config, folder = _what_and_where(arguments)
-    run(config, folder, arguments.resume, arguments.data_dir)
+    mesh = distributed.join(arguments)
+    with distributed.own_folder(arguments.out) as arguments.out:
+        config, folder = _what_and_where(arguments)
+        distributed.check(mesh, config)
+        run(config, folder, arguments.resume, arguments.data_dir, mesh=mesh)
 
 
-def run(config: Config, folder: Path, resume: bool = False, data_dir: str | None = None) -> dict:
-    """Run ``config`` in ``folder`` and return its summary (also written there).
+def run(
+    config: Config,
+    folder: Path,
+    resume: bool = False,
+    data_dir: str | None = None,
+    mesh: Any = None,
+) -> dict:
+    """Run ``config`` in ``folder`` on the devices of ``mesh`` (None: one); return its summary.
 
     Raises:
       UserError: data that cannot be had, a folder that holds another run, a diverged seed.
@@ -43,18 +52,17 @@ def run(config: Config, folder: Path, resume: bool = False, data_dir: str | None
     from experiments import image_run, plots, summary
     from qagrel_jax import data
 
-    if config.precision == "float32":
-        jax.config.update("jax_default_matmul_precision", "float32")
-    elif config.precision == "tensorfloat32":
-        jax.config.update("jax_default_matmul_precision", "tensorfloat32")
+    # In bfloat16 the network itself is told; what stays in float32 is not to be rounded further.
+    matmul = "tensorfloat32" if config.precision == "tensorfloat32" else "float32"
+    jax.config.update("jax_default_matmul_precision", matmul)
     try:
         dataset = data.load(config.dataset, data_dir)
+        splits = image_run.make_splits(dataset, config)
     except ValueError as error:
         raise UserError(str(error)) from None
-    splits = image_run.make_splits(dataset, config)
     run_folder.claim(folder, config, resume)
     environment = provenance.environment()  # of the code that runs, not of a later commit
-    results = [image_run.run_rule(folder, config, r, dataset, splits) for r in config.rules]
+    results = [image_run.run_rule(folder, config, r, dataset, splits, mesh) for r in config.rules]
     metrics = run_folder.read_lines(folder / "metrics.jsonl")
     content = summary.summarise(config, results, metrics, environment)
     files.write_json(folder / "summary.json", content)
@@ -89,6 +97,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/CONFIG-TIME")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--data-dir", metavar="DIR", help="default: $TFDS_DATA_DIR")
+    distributed.add_options(parser)
     group = parser.add_argument_group("what the config leaves open, or overrides")
     for entry in dataclasses.fields(Config):
         if entry.name != "name":

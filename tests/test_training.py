@@ -74,7 +74,7 @@ def test_the_second_call_does_not_compile():
     trainer = _trainer()
     _run(trainer, 0, epochs=3)
     assert trainer.run_steps._cache_size() == 1
-    assert trainer.evaluate._cache_size() == 1
+    assert trainer.count_right._cache_size() == 1
 
 
 @pytest.mark.parametrize("rule", [rules.q_agrel(), rules.backprop()], ids=["q_agrel", "backprop"])
