@@ -10,9 +10,9 @@ monitored accuracy must gain more than ``min_gain`` over the last accuracy that 
            once, with that epoch's parameters.
 
 Learners stay on the device, which an epoch asks for numbers only at its end: on an accelerator an
-epoch over resident images is one call. On CPU it is cut into chunks, after each of which progress is
-reported and divergence noticed; the cuts change no number. What the stopping rule remembers is a few
-numbers a seed, and lives on the host.
+epoch over resident images is one call. On CPU it is cut into chunks, after each of which progress
+is reported and divergence noticed; the cuts change no number. What the stopping rule remembers is a
+few numbers a seed, and lives on the host.
 """
 
 import itertools
