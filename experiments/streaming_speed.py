@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if unknown := [name for name in names if name not in CELLS]:
         raise UserError(f"unknown cell {unknown[0]!r}; valid: {', '.join(CELLS)}")
 
-    results = {}
+    results, environment = {}, provenance.environment()
     print(f"{'cell':12} {'resident':>12} {'streamed':>12}   (images/s)   streamed / resident")
     for name in names:
         found = results[name] = measure(CELLS[name], arguments.repeats)
@@ -60,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{found['streamed_images_per_second']:12,.0f} {found['streamed_over_resident']:25.3f}",
             flush=True,
         )
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        content = {"results": results, "repeats": arguments.repeats, **provenance.environment()}
-        files.write_json(arguments.out / "streaming_speed.json", content)
+        if arguments.out:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            content = {"results": results, "repeats": arguments.repeats, **environment}
+            files.write_json(arguments.out / "streaming_speed.json", content)
 
 
 def measure(cell: Cell, repeats: int) -> dict[str, Any]:

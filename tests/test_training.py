@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from qagrel_jax import analysis, data, fitting, rules, training
+from qagrel_jax import analysis, data, fitting, rules, sharding, training
 from qagrel_jax.networks import ConvNet, DenseNet
 
 
@@ -75,6 +75,23 @@ def test_the_second_call_does_not_compile():
     _run(trainer, 0, epochs=3)
     assert trainer.run_steps._cache_size() == 1
     assert trainer.count_right._cache_size() == 1
+
+
+def test_on_an_accelerator_an_epoch_is_one_call_and_two_waits(monkeypatch):
+    """One wait for the accuracy and one for the metrics; none a step."""
+    calls, waits = [], []
+    trainer = _trainer()
+    run_steps, fetch = trainer.run_steps, sharding.fetch
+    trainer = trainer._replace(run_steps=lambda *a: calls.append(1) or run_steps(*a))
+    run = fitting.start(trainer, _keys(0, 1))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(sharding, "fetch", lambda tree: waits.append(1) or fetch(tree))
+    done = list(fitting.fit(trainer, run, DATA, DATA, epochs=2, patience=9))
+    assert (len(calls), len(waits)) == (2, 4)
+    monkeypatch.undo()
+    _, records = _run(_trainer(), 0, 1, epochs=2)
+    for (_, there), here in zip(done, records, strict=True):
+        np.testing.assert_array_equal(there.error, here.error)
 
 
 def test_the_old_states_make_room_for_the_new():
