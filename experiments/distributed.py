@@ -94,17 +94,19 @@ def check(mesh: Any, config: Config) -> None:
 
 
 @contextlib.contextmanager
-def own_folder(folder: Path | None) -> Iterator[Path | None]:
+def own_folder(folder: Path | None, mesh: Any) -> Iterator[Path | None]:
     """Give the first process ``folder``, any other a temporary copy of it, and no standard output.
 
     Args:
       folder: of the run; None if it is yet to be named.
+      mesh: from ``join``.
     """
-    import jax
-
-    if jax.process_count() == 1:
+    if mesh is None or len({device.process_index for device in mesh.devices.flat}) == 1:
         yield folder
         return
+
+    import jax
+
     content = _of_first_process(_pack(folder) if jax.process_index() == 0 else b"")
     if jax.process_index() == 0:
         yield folder

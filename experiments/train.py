@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, train every rule, sum up."""
     arguments = _parser().parse_args(argv)
     mesh = distributed.join(arguments)
-    with distributed.own_folder(arguments.out) as arguments.out:
+    with distributed.own_folder(arguments.out, mesh) as arguments.out:
         config, folder = _what_and_where(arguments)
         distributed.check(mesh, config)
         run(config, folder, arguments.resume, arguments.data_dir, mesh=mesh)

@@ -245,6 +245,8 @@ def _one_epoch(
         if on_cpu:  # elsewhere, waiting for numbers would leave the device idle
             chunk = sharding.fetch(chunk)
             _check_finite(chunk.error, (epoch - 1) * steps + span.start, epoch)
+        elif streamed and metrics:  # one chunk at work and one waiting, lest they fill the device
+            jax.block_until_ready(metrics[-1])
         metrics.append(chunk)
         on_chunk(epoch, span.stop, steps)
     metrics = jax.tree.map(lambda *chunks: np.concatenate(chunks, 1), *sharding.fetch(metrics))

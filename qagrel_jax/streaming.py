@@ -23,7 +23,7 @@ from qagrel_jax.sharding import BATCH, SEEDS
 LIMIT_VARIABLE = "QAGREL_JAX_RESIDENT_GIB"
 DEFAULT_LIMIT_GIB = 4.0
 CHUNK_BYTES = 2**26
-"""About how many bytes of images to bring over at once; two chunks are held at a time."""
+"""About how many bytes of images to bring over at once; up to three chunks are held at a time."""
 
 
 def limit_bytes() -> float:

@@ -24,7 +24,7 @@ def keys_are_folded():
 def _run(examples, chunk_steps=None):
     trainer = training.make_trainer(
         rules.q_agrel(), DenseNet(3, hidden=(8,)), optax.sgd(0.05, momentum=0.9),
-        image_shape=(4, 4, 1), num_classes=3, batch_size=4, evaluation_batch=10,
+        image_shape=(4, 4, 1), num_classes=3, batch_size=4, evaluation_batch=10, seeds_by="map",
     )  # fmt: skip
     kept, held = fitting.split(examples, 0.3)
     run = fitting.start(trainer, jax.vmap(jax.random.key)(jnp.arange(2)))
@@ -36,13 +36,15 @@ def _run(examples, chunk_steps=None):
     )
 
 
-@pytest.mark.parametrize("mapped", [False, True])
-def test_the_same_bits_as_resident(mapped, tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["memory", "file", "accelerator"])
+def test_the_same_bits_as_resident(where, tmp_path, monkeypatch):
     resident = _run(fitting.Examples(IMAGES, LABELS))
     monkeypatch.setenv(streaming.LIMIT_VARIABLE, "0")
     monkeypatch.setattr(streaming, "CHUNK_BYTES", 16 * 4 * 2 * 3)  # three steps of two seeds
     images = IMAGES
-    if mapped:
+    if where == "accelerator":  # as far as one can be pretended
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    if where == "file":
         array_cache.write(tmp_path / "x-0-0.npz", {"images": IMAGES})
         images = array_cache.read(tmp_path / "x-0-0.npz", map_above=100)["images"]
         assert isinstance(images, np.memmap)
