@@ -97,6 +97,9 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
 
     import jax
 
+    # So that seconds of compiling are not those of reading a file.
+    jax.config.update("jax_enable_compilation_cache", False)
+
     from experiments import benchmark_summary, benchmark_torch, provenance
 
     environment = provenance.environment()  # of the code that runs, not of a later commit

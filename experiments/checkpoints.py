@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from experiments import files
 from experiments.cli import UserError
+from qagrel_jax import sharding
 
 
 def save(path: Path, tree: Any) -> None:
     """Write a pytree of arrays and keys to ``path``, whole or not at all."""
-    files.write_bytes(path, flax.serialization.to_bytes(jax.device_get(_raw_keys(tree))))
+    files.write_bytes(path, flax.serialization.to_bytes(sharding.fetch(_raw_keys(tree))))
 
 
 def load(path: Path, template: Any) -> Any | None:

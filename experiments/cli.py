@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from experiments import compile_cache
+
 
 class UserError(Exception):
     """Something the person at the keyboard can mend; its message is the one line they see."""
@@ -69,6 +71,7 @@ def several(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
 
 def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> None:
     """Call ``main(argv)``; a ``UserError`` becomes one line and exit code 2."""
+    compile_cache.switch_on()
     try:
         main(argv)
     except UserError as error:

@@ -15,7 +15,7 @@ from experiments import checkpoints, run_folder
 from experiments.cli import UserError
 from experiments.config import Config
 from experiments.progress import Reporter
-from qagrel_jax import analysis, fitting, rules, training
+from qagrel_jax import analysis, fitting, rules, sharding, training
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
 from qagrel_jax.policies import make_policy
@@ -29,7 +29,7 @@ class Diverged(UserError):
 
 
 class Splits(NamedTuple):
-    """Who learns from what under a protocol, on the device."""
+    """Who learns from what under a protocol."""
 
     train: fitting.Examples
     monitored: fitting.Examples
@@ -49,7 +49,7 @@ def make_splits(dataset: Dataset, config: Config) -> Splits:
             f"--batch-size {config.batch_size} is larger than the {len(train.labels)} training "
             f"images of {config.dataset}"
         )
-    return jax.tree.map(jnp.asarray, Splits(train, monitored, test))
+    return Splits(*map(fitting.place, (train, monitored, test)))
 
 
 def make_rule(name: str, config: Config) -> rules.Rule:
@@ -77,8 +77,10 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransf
     return optax.chain(optax.add_decayed_weights(2 * config.l2, mask=_kernels), optimizer)
 
 
-def make_trainer(config: Config, rule: str, dataset: Dataset, splits: Splits) -> training.Trainer:
-    """Compile the training of one rule."""
+def make_trainer(
+    config: Config, rule: str, dataset: Dataset, splits: Splits, mesh: Any = None
+) -> training.Trainer:
+    """Compile the training of one rule, for the devices of ``mesh`` (None: one)."""
     network = make_network(
         config.architecture,
         dataset.num_classes,
@@ -94,6 +96,7 @@ def make_trainer(config: Config, rule: str, dataset: Dataset, splits: Splits) ->
         image_shape=dataset.train_images.shape[1:],
         num_classes=dataset.num_classes,
         batch_size=config.batch_size,
+        mesh=mesh,
     )
 
 
@@ -103,6 +106,7 @@ def run_rule(
     rule: str,
     dataset: Dataset,
     splits: Splits,
+    mesh: Any = None,
     deadline: float = math.inf,
 ) -> dict[str, Any] | None:
     """Train ``rule`` from its checkpoint, if there is one, to the end; return its results.
@@ -113,6 +117,7 @@ def run_rule(
       rule: its name.
       dataset: the images' shape and number of classes.
       splits: from ``make_splits``.
+      mesh: the devices; None: one.
       deadline: on the clock of ``time.monotonic``. A rule that begins before it gets on by one
         epoch at least, and begins none that would end after it; what is done is saved.
 
@@ -124,11 +129,11 @@ def run_rule(
       UserError: a network that does not fit the images, a damaged checkpoint.
       Diverged: a seed's error is no longer finite.
     """
-    if time.monotonic() >= deadline:
+    if sharding.agree(time.monotonic() >= deadline):
         return None
     checkpoint = folder / f"checkpoint_{rule}.msgpack"
     metrics, timings = folder / "metrics.jsonl", folder / "timings.jsonl"
-    trainer = make_trainer(config, rule, dataset, splits)
+    trainer = make_trainer(config, rule, dataset, splits, mesh)
     seeds = jnp.arange(config.first_seed, config.first_seed + config.seeds)
     try:
         run = fitting.start(trainer, jax.vmap(jax.random.key)(seeds))
@@ -163,7 +168,7 @@ def run_rule(
         try:
             while not _finished(run, config):
                 expected = seconds if epochs_here > 1 else 0.0  # the first one compiled
-                if epochs_here and time.monotonic() + expected >= deadline:
+                if epochs_here and sharding.agree(time.monotonic() + expected >= deadline):
                     break
                 run, record = next(epochs)
                 epochs_here += 1
@@ -243,7 +248,7 @@ def _metrics_line(
     }
     if config.feedback != "tied":
         angles = analysis.feedback_angles(
-            run.states.params, run.states.model_state, config.feedback
+            *sharding.fetch((run.states.params, run.states.model_state)), config.feedback
         )
         line["feedback_angle_degrees"] = {name: _numbers(a) for name, a in angles.items()}
     return line
@@ -280,7 +285,7 @@ class _Saver:
 
     def save(self, run: fitting.Fit, at_once: bool = False) -> None:
         began = time.monotonic()
-        if at_once or began >= self._next:
+        if sharding.agree(at_once or began >= self._next):
             checkpoints.save(self._path, run)
             now = time.monotonic()
             self._next = now + 20 * (now - began)

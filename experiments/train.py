@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, files, provenance, run_folder
+from experiments import cli, distributed, files, provenance, run_folder
 from experiments import config as configs
 from experiments.cli import UserError
 from experiments.config import Config
@@ -27,8 +27,11 @@ from experiments.config import Config
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, train every rule, sum up."""
     arguments = _parser().parse_args(argv)
-    config, folder = _what_and_where(arguments)
-    run(config, folder, arguments.resume, arguments.data_dir)
+    mesh = distributed.join(arguments)
+    with distributed.own_folder(arguments.out, mesh) as arguments.out:
+        config, folder = _what_and_where(arguments)
+        distributed.check(mesh, config)
+        run(config, folder, arguments.resume, arguments.data_dir, mesh=mesh)
 
 
 def run(
@@ -37,8 +40,9 @@ def run(
     resume: bool = False,
     data_dir: str | None = None,
     deadline: float = math.inf,
+    mesh: Any = None,
 ) -> dict[str, Any] | None:
-    """Run ``config`` in ``folder`` and return its summary (also written there).
+    """Run ``config`` in ``folder`` on the devices of ``mesh`` (None: one); return its summary.
 
     Until a ``deadline`` on the clock of ``time.monotonic`` each rule that is not done gets an
     equal part of the time left. If that is too short, the summary is None and the folder holds
@@ -61,15 +65,14 @@ def run(
     from experiments import image_run
     from qagrel_jax import data
 
-    if config.precision == "float32":
-        jax.config.update("jax_default_matmul_precision", "float32")
-    elif config.precision == "tensorfloat32":
-        jax.config.update("jax_default_matmul_precision", "tensorfloat32")
+    # In bfloat16 the network itself is told; what stays in float32 is not to be rounded further.
+    matmul = "tensorfloat32" if config.precision == "tensorfloat32" else "float32"
+    jax.config.update("jax_default_matmul_precision", matmul)
     try:
         dataset = data.load(config.dataset, data_dir)
+        splits = image_run.make_splits(dataset, config)
     except ValueError as error:
         raise UserError(str(error)) from None
-    splits = image_run.make_splits(dataset, config)
     run_folder.claim(folder, config, resume)
     # Of the code that runs, not of a later commit.
     run_folder.append_line(folder / "environments.jsonl", provenance.environment())
@@ -78,7 +81,7 @@ def run(
         now = time.monotonic()
         until = now + (deadline - now) / rules_left
         try:
-            results.append(image_run.run_rule(folder, config, rule, dataset, splits, until))
+            results.append(image_run.run_rule(folder, config, rule, dataset, splits, mesh, until))
         except image_run.Diverged as error:
             files.write_json(folder / "failed.json", {"error": str(error)})
             raise
@@ -121,6 +124,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/CONFIG-TIME")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--data-dir", metavar="DIR", help="default: $TFDS_DATA_DIR")
+    distributed.add_options(parser)
     group = parser.add_argument_group("what the config leaves open, or overrides")
     for entry in dataclasses.fields(Config):
         if entry.name != "name":

@@ -2,12 +2,17 @@
 
 One uncompressed ``.npz`` an entry: its checksums tell a damaged file from a good one. A cache only
 saves time, so a missing, damaged or unwritable one costs a rebuild (and a warning), never an error.
+An array too large for memory can be mapped from its entry instead of read (its checksum is then not
+looked at; an entry cut short is noticed all the same).
 """
 
 import hashlib
 import os
+import struct
 import warnings
+import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -39,11 +44,22 @@ def entry(folder: Path, source: Path, name: str) -> Path:
     return folder / f"{name.replace('/', '-')}-{where}-{_digest(repr(stats))}.npz"
 
 
-def read(path: Path) -> dict[str, np.ndarray] | None:
-    """Return the arrays stored at ``path``, or None if there is no whole file."""
+def read(path: Path, map_above: float = float("inf")) -> dict[str, np.ndarray] | None:
+    """Return the arrays stored at ``path``, or None if there is no whole file.
+
+    Args:
+      path: from ``entry``.
+      map_above: bytes above which an array is a read-only ``np.memmap`` of the file.
+    """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            sizes = {i.filename.removesuffix(".npy"): i.file_size for i in stored.zip.infolist()}
+            return {
+                name: _mapped(file, stored.zip, f"{name}.npy")
+                if sizes[name] > map_above
+                else stored[name]
+                for name in stored.files
+            }
     # A damaged zip raises nearly anything; whatever it is, the answer is to rebuild.
     except Exception:
         return None
@@ -79,6 +95,22 @@ def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
             "decoded again next time (set QAGREL_JAX_CACHE to a writable folder)",
             stacklevel=3,
         )
+
+
+def _mapped(file: BinaryIO, archive: zipfile.ZipFile, member: str) -> np.ndarray:
+    """Map an uncompressed ``.npy`` member of a zip file."""
+    with archive.open(member) as content:
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[np.lib.format.read_magic(content)]
+        shape, _, dtype = read_header(content)
+        header = content.tell()
+    # The zip format: 30 bytes, of which the last four are the lengths of a name and of extras.
+    start = archive.getinfo(member).header_offset
+    file.seek(start + 26)
+    start += 30 + sum(struct.unpack("<HH", file.read(4))) + header
+    return np.memmap(file, dtype, "r", start, shape)
 
 
 def _digest(text: str) -> str:

@@ -3,6 +3,8 @@
 ``load("mnist")`` reads a set prepared by TensorFlow Datasets through its random-access
 ``data_source``, which needs no TensorFlow, decodes it once into a cache of uint8 arrays, and from
 then on takes a fraction of a second. A set that is not prepared yet is downloaded and prepared.
+Images of a split larger than ``streaming.limit_bytes`` are never in memory: they are decoded to
+disk and mapped from there.
 
 ``"digits"`` is always there: scikit-learn's 1,797 handwritten digits of 8×8 pixels (Alpaydin &
 Kaynak 1998, UCI), their values 0..16 rescaled to 0..255. Every fifth image (indices 0, 5, 10, ...)
@@ -15,8 +17,10 @@ import contextlib
 import io
 import itertools
 import logging
+import math
 import os
 import re
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -26,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qagrel_jax import array_cache
+from qagrel_jax import array_cache, streaming
 
 WELL_KNOWN = (
     *("mnist", "fashion_mnist", "kmnist", "emnist/balanced"),
@@ -51,7 +55,7 @@ class DataError(ValueError):
 
 
 class Dataset(NamedTuple):
-    """An image classification set in memory."""
+    """An image classification set in memory, or (``np.memmap``) on disk."""
 
     name: str
     version: str
@@ -270,10 +274,13 @@ def _read_prepared(folder: Path, cache: Path, progress: Progress | None) -> Data
     version = folder.name
     name = folder.parent.name
     path = array_cache.entry(cache, folder, f"{name}-{version}")
-    arrays = array_cache.read(path)
+    limit = streaming.limit_bytes()
+    arrays = array_cache.read(path, limit)
     if arrays is None:
-        arrays = _decode(folder, progress)
+        arrays = _decode(folder, progress, cache)
         array_cache.write(path, arrays)
+        if any(isinstance(array, np.memmap) for array in arrays.values()):
+            arrays = array_cache.read(path, limit) or arrays  # frees the space decoded into
     return Dataset(
         name,
         version,
@@ -285,7 +292,7 @@ def _read_prepared(folder: Path, cache: Path, progress: Progress | None) -> Data
     )
 
 
-def _decode(folder: Path, progress: Progress | None) -> dict[str, np.ndarray]:
+def _decode(folder: Path, progress: Progress | None, cache: Path) -> dict[str, np.ndarray]:
     """Read both splits of a prepared folder into arrays."""
     tfds = _import_tfds()
     with _quiet():
@@ -312,7 +319,7 @@ def _decode(folder: Path, progress: Progress | None) -> dict[str, np.ndarray]:
             _check_files(splits[split])
         arrays = {"num_classes": np.asarray(num_classes or 0)}
         for split, role in (("train", "train"), (test, "test")):
-            images, labels = _decode_split(builder, split, keys, progress or _bar(split))
+            images, labels = _decode_split(builder, split, keys, progress or _bar(split), cache)
             try:
                 validate(images, labels, num_classes or 0)
             except ValueError as error:
@@ -325,7 +332,7 @@ def _decode(folder: Path, progress: Progress | None) -> dict[str, np.ndarray]:
 
 
 def _decode_split(
-    builder: Any, split: str, keys: tuple[str, str], progress: Progress
+    builder: Any, split: str, keys: tuple[str, str], progress: Progress, cache: Path
 ) -> tuple[np.ndarray, np.ndarray]:
     info = builder.info.splits[split]
     try:
@@ -350,7 +357,7 @@ def _decode_split(
                     f"data set {builder.data_dir} holds {image.dtype} images, not uint8"
                 )
             if images is None:
-                images = np.empty((info.num_examples, *image.shape), np.uint8)
+                images = _room((info.num_examples, *image.shape), cache)
             if image.shape != images.shape[1:]:
                 raise DataError(
                     f"data set {builder.data_dir} holds images of varying size: image {i} of "
@@ -359,6 +366,22 @@ def _decode_split(
             images[i], labels[i] = image, example[keys[1]]
         progress(split, stop, info.num_examples)
     return images, labels
+
+
+def _room(shape: tuple[int, ...], cache: Path) -> np.ndarray:
+    """Return room for images: in memory, or in a nameless file of the cache's disk."""
+    size = math.prod(shape)
+    if size <= streaming.limit_bytes():
+        return np.empty(shape, np.uint8)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache) as file:
+            return np.memmap(file, np.uint8, "w+", shape=shape)
+    except OSError as error:
+        raise DataError(
+            f"decoding needs {size / 2**30:.1f} GiB in {cache}, twice for a moment, which cannot "
+            f"be had ({error.strerror or error}): set QAGREL_JAX_CACHE to another disk"
+        ) from None
 
 
 def _shards(split: Any, start: int, stop: int) -> str:

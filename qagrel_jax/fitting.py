@@ -8,17 +8,32 @@ monitored accuracy must gain more than ``min_gain`` over the last accuracy that 
            thereby optimistic.
 ``clean``  a validation split held out of the training set picks the epoch; the test set is read
            once, with that epoch's parameters.
+
+Learners stay on the device, which an epoch asks for numbers only at its end: on an accelerator an
+epoch over resident images is one call. On CPU it is cut into chunks, after each of which progress
+is reported and divergence noticed; the cuts change no number. What the stopping rule remembers is a
+few numbers a seed, and lives on the host.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from qagrel_jax.training import Trainer, TrainState, overall_accuracy, select_seeds
+from qagrel_jax import sharding, streaming
+from qagrel_jax.training import (
+    StepMetrics,
+    Trainer,
+    TrainState,
+    overall_accuracy,
+    select_seeds,
+)
 
 PROTOCOLS = ("clean", "paper")
 
@@ -26,7 +41,7 @@ PROTOCOLS = ("clean", "paper")
 class Examples(NamedTuple):
     """Images and their labels."""
 
-    images: chex.Array  # uint8[n, height, width, channels]
+    images: chex.Array | streaming.HostImages  # uint8[n, height, width, channels]
     labels: chex.Array  # int32[n]
 
 
@@ -60,19 +75,47 @@ class DivergedError(FloatingPointError):
         super().__init__(f"seed {seed} diverged at step {step} (epoch {epoch}): NaN or infinity")
 
 
+def place(examples: Examples, mesh: Mesh | None = None) -> Examples:
+    """Put examples where training reads them from: on the device, or left behind to be streamed.
+
+    Args:
+      examples: in memory, on a device, or placed already.
+      mesh: devices that each get a copy; None for one.
+
+    Returns:
+      Resident examples; above ``streaming.limit_bytes`` ``examples`` with ``HostImages``.
+
+    Raises:
+      ValueError: from ``streaming.limit_bytes``.
+    """
+    images, labels = examples
+    if isinstance(images, np.ndarray) and images.nbytes > streaming.limit_bytes():
+        images = streaming.HostImages(images)
+    if isinstance(images, streaming.HostImages):
+        return Examples(images, np.asarray(labels))
+    return Examples(*jax.tree.map(jnp.asarray, sharding.replicate((images, labels), mesh)))
+
+
 def start(trainer: Trainer, keys: chex.PRNGKey) -> Fit:
-    """Initialise one learner for each of ``keys`` [S]."""
+    """Initialise one learner for each of ``keys`` [S].
+
+    Raises:
+      ValueError: S is not divisible over the trainer's mesh.
+    """
     seeds = keys.shape[0]
+    parts = trainer.mesh.shape[sharding.SEEDS] if trainer.mesh is not None else 1
+    if seeds % parts:
+        raise ValueError(f"{seeds} seeds are not divisible over {parts} devices")
     states = trainer.init(keys)
     return Fit(
-        epoch=jnp.int32(0),
+        epoch=np.int32(0),
         states=states,
         best=jax.tree.map(jnp.copy, states),
-        best_accuracy=jnp.full(seeds, -1.0),
-        best_epoch=jnp.zeros(seeds, jnp.int32),
-        reference=jnp.full(seeds, -1.0),
-        reference_epoch=jnp.zeros(seeds, jnp.int32),
-        active=jnp.ones(seeds, bool),
+        best_accuracy=np.full(seeds, -1, np.float32),
+        best_epoch=np.zeros(seeds, np.int32),
+        reference=np.full(seeds, -1, np.float32),
+        reference_epoch=np.zeros(seeds, np.int32),
+        active=np.ones(seeds, bool),
     )
 
 
@@ -85,7 +128,7 @@ def fit(
     epochs: int,
     patience: int,
     min_gain: float = 0.001,
-    chunk_steps: int = 100,
+    chunk_steps: int | None = None,
     on_chunk: Callable[[int, int, int], None] = lambda epoch, done, steps: None,
 ) -> Iterator[tuple[Fit, EpochRecord]]:
     """Train from ``run`` on until every seed has stopped or ``epochs`` are done.
@@ -94,57 +137,45 @@ def fit(
       trainer: the compiled functions.
       run: from ``start``, or one saved earlier. It is consumed: its buffers are donated.
       train: examples to learn from; an epoch shows each once, in an order of its own for each
-        seed, less those that do not fill a last batch.
+        seed, less those that do not fill a last batch. They are put in place by ``place``.
       monitored: examples the stopping rule watches.
       epochs: at most this many in all, those already in ``run`` included.
       patience: epochs without a gain after which a seed stops.
       min_gain: what counts as a gain, as a fraction of the monitored examples.
-      chunk_steps: about how many steps to compile into one call.
-      on_chunk: called with (epoch, steps done, steps in the epoch) after each chunk.
+      chunk_steps: at most about so many steps a call; None: 100 on CPU, an epoch elsewhere.
+      on_chunk: called with (epoch, steps done, steps in the epoch) after each chunk; off the CPU
+        the device may still be at work on it.
 
     Yields:
-      ``(run, record)`` after each epoch. ``run.states`` is consumed by the next iteration: save
-      what is to be kept before going on.
+      ``(run, record)`` after each epoch. ``run.states`` and ``run.best`` are consumed by the next
+      iteration: save what is to be kept before going on.
 
     Raises:
-      DivergedError: as soon as a seed's error is not finite.
+      DivergedError: a seed's error is not finite; on CPU after that chunk, else after that epoch.
       ValueError: fewer training examples than a batch.
     """
-    examples = train.labels.shape[0]
-    seeds = run.active.shape[0]
-    while int(run.epoch) < epochs and bool(run.active.any()):
+    train, monitored = place(train, trainer.mesh), place(monitored, trainer.mesh)
+    run = _on_mesh(run, trainer.mesh)
+    seeds = len(run.active)
+    while run.epoch < epochs and run.active.any():
         epoch = int(run.epoch) + 1
-        order = trainer.epoch_order(run.states, jnp.int32(epoch), examples=examples)
-        steps = order.shape[1]
-        if steps == 0:
-            raise ValueError(f"{examples} training examples do not fill one batch")
-        states, metrics = run.states, []
-        for rows in np.array_split(np.arange(steps), -(-steps // chunk_steps)):
-            first, last = int(rows[0]), int(rows[-1]) + 1
-            states, chunk = trainer.run_steps(
-                states, run.active, train.images, train.labels, order[:, first:last]
-            )
-            metrics.append(jax.tree.map(np.asarray, chunk))
-            _check_finite(metrics[-1].error, (epoch - 1) * steps + first, epoch)
-            on_chunk(epoch, last, steps)
+        states, metrics = _one_epoch(trainer, run, train, epoch, chunk_steps, on_chunk)
         class_accuracy = trainer.evaluate(states, *monitored)
         accuracy = overall_accuracy(class_accuracy, monitored.labels)
-        active = np.asarray(run.active)
 
-        def of_active(values: np.ndarray, active: np.ndarray = active) -> np.ndarray:
+        def of_active(values: np.ndarray, active: np.ndarray = run.active) -> np.ndarray:
             shape = (seeds, *[1] * (values.ndim - 1))
             return np.where(active.reshape(shape), values, np.nan)
 
         record = EpochRecord(
             epoch,
-            of_active(np.asarray(accuracy)),
-            of_active(np.asarray(class_accuracy)),
-            of_active(np.concatenate([m.correct for m in metrics], axis=1).mean(1)),
-            of_active(np.concatenate([m.error for m in metrics], axis=1).mean(1)),
+            of_active(accuracy),
+            of_active(class_accuracy),
+            of_active(metrics.correct.mean(1)),
+            of_active(metrics.error.mean(1)),
         )
-        run = _after_epoch(
-            run._replace(epoch=jnp.int32(epoch), states=states), accuracy, patience, min_gain
-        )
+        run = run._replace(epoch=np.int32(epoch), states=states)
+        run = _after_epoch(run, accuracy, patience, min_gain)
         yield run, record
 
 
@@ -167,25 +198,87 @@ def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
         raise ValueError(f"validation fraction must leave examples on both sides, got {fraction}")
     order = np.random.default_rng(0).permutation(examples_in_all)
     kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
-    return (
-        Examples(examples.images[kept], examples.labels[kept]),
-        Examples(examples.images[held], examples.labels[held]),
-    )
+    images, labels = examples
+    if isinstance(images, np.ndarray) and images.nbytes > streaming.limit_bytes():
+        images = streaming.HostImages(images)  # so that nothing is copied
+    if isinstance(images, streaming.HostImages):
+        parts = images.rows(kept), images.rows(held)
+    else:
+        parts = images[kept], images[held]
+    return Examples(parts[0], labels[kept]), Examples(parts[1], labels[held])
 
 
-@jax.jit
-def _after_epoch(run: Fit, accuracy: chex.Array, patience: int, min_gain: float) -> Fit:
+def _one_epoch(
+    trainer: Trainer,
+    run: Fit,
+    train: Examples,
+    epoch: int,
+    chunk_steps: int | None,
+    on_chunk: Callable[[int, int, int], None],
+) -> tuple[TrainState, StepMetrics]:
+    """Learn for one epoch; return the states and, on the host, the metrics [S, steps]."""
+    images, labels = train
+    examples = len(labels)
+    order = trainer.epoch_order(run.states, np.int32(epoch), examples=examples)
+    seeds, steps, batch = order.shape
+    if steps == 0:
+        raise ValueError(f"{examples} training examples do not fill one batch")
+    on_cpu = jax.default_backend() == "cpu"
+    most = chunk_steps or (100 if on_cpu else steps)
+    if streamed := isinstance(images, streaming.HostImages):
+        order = sharding.fetch(order)
+        most = min(most, streaming.steps_at_once(images, seeds * batch))
+    # An even cut: no more than two lengths, each compiled once.
+    cuts = [int(c[0]) for c in np.array_split(np.arange(steps), -(-steps // most))] + [steps]
+    spans = [slice(first, last) for first, last in itertools.pairwise(cuts)]
+    if streamed:
+        chunks = streaming.ahead(
+            partial(streaming.read_batches, images, labels, order[:, span], trainer.mesh)
+            for span in spans
+        )
+    states, metrics = run.states, []
+    for span in spans:
+        if streamed:
+            states, chunk = trainer.run_batches(states, run.active, *next(chunks))
+        else:
+            states, chunk = trainer.run_steps(states, run.active, images, labels, order[:, span])
+        if on_cpu:  # elsewhere, waiting for numbers would leave the device idle
+            chunk = sharding.fetch(chunk)
+            _check_finite(chunk.error, (epoch - 1) * steps + span.start, epoch)
+        elif streamed and metrics:  # one chunk at work and one waiting, lest they fill the device
+            jax.block_until_ready(metrics[-1])
+        metrics.append(chunk)
+        on_chunk(epoch, span.stop, steps)
+    metrics = jax.tree.map(lambda *chunks: np.concatenate(chunks, 1), *sharding.fetch(metrics))
+    _check_finite(metrics.error, (epoch - 1) * steps, epoch)
+    return states, metrics
+
+
+def _after_epoch(run: Fit, accuracy: np.ndarray, patience: int, min_gain: float) -> Fit:
     better = run.active & (accuracy > run.best_accuracy)
     gained = run.active & (accuracy - min_gain > run.reference)
-    reference_epoch = jnp.where(gained, run.epoch, run.reference_epoch)
+    reference_epoch = np.where(gained, run.epoch, run.reference_epoch)
     return run._replace(
-        best=select_seeds(better, run.states, run.best),
-        best_accuracy=jnp.where(better, accuracy, run.best_accuracy),
-        best_epoch=jnp.where(better, run.epoch, run.best_epoch),
-        reference=jnp.where(gained, accuracy, run.reference),
+        best=_keep(better, run.states, run.best) if better.any() else run.best,
+        best_accuracy=np.where(better, accuracy, run.best_accuracy),
+        best_epoch=np.where(better, run.epoch, run.best_epoch),
+        reference=np.where(gained, accuracy, run.reference),
         reference_epoch=reference_epoch,
         active=run.active & (run.epoch - reference_epoch < patience),
     )
+
+
+_keep = jax.jit(select_seeds, donate_argnums=2)
+
+
+def _on_mesh(run: Fit, mesh: Mesh | None) -> Fit:
+    """Put the learners on the mesh, and what is remembered of them on the host."""
+    host = {name: np.asarray(x) for name, x in run._asdict().items() if name not in _LEARNERS}
+    learners = {name: sharding.by_seed(getattr(run, name), mesh) for name in _LEARNERS}
+    return Fit(**host, **learners)
+
+
+_LEARNERS = ("states", "best")
 
 
 def _check_finite(errors: np.ndarray, steps_before: int, epoch: int) -> None:

@@ -51,7 +51,8 @@ class _Network(nn.Module):
             features,
             feedback=self.feedback,
             kernel_init=self._initialiser(output),
-            dtype=self.dtype,
+            # The read-out is cheap, and Q values and rewards are compared: never in half precision.
+            dtype=None if output else self.dtype,
             **options,
         )
 
@@ -162,7 +163,8 @@ def make_network(
       num_actions: number of output units, ≥ 1.
       feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
       initialisation: one of ``INITIALISATIONS``.
-      dtype: dtype of the computation, e.g. ``jnp.bfloat16``; parameters stay float32.
+      dtype: dtype of the computation, e.g. ``jnp.bfloat16``; parameters, BatchNorm's statistics and
+        the read-out stay float32.
       **options: further attributes of the architecture: ``hidden`` sizes of ``dense``.
 
     Returns:

@@ -5,20 +5,28 @@ function of its seeds alone: it can stop after any epoch and go on, or train alo
 seeds, without changing a bit of any of them (beside others under ``vmap``: to rounding).
 
 Images stay on the device as uint8 arguments of the compiled functions and are normalised batch by
-batch. Seeds run side by side under ``vmap`` on an accelerator and one after the other (``lax.map``)
-on CPU, where a batched matrix product is no faster than its parts and a finished seed then costs
-nothing.
+batch; what does not fit there is streamed (``qagrel_jax.streaming``). Seeds run side by side under
+``vmap`` on an accelerator and on a mesh of devices (``qagrel_jax.sharding``), and one after the
+other (``lax.map``) on one CPU, where a batched matrix product is no faster than its parts and a
+finished seed then costs nothing.
+
+Whatever the network computes in, its parameters, BatchNorm's statistics, the Q values, the
+reward-prediction error and the optimiser stay in float32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from qagrel_jax import sharding, streaming
 from qagrel_jax.rules.base import Rule
 from qagrel_jax.tasks import classification
 
@@ -49,8 +57,13 @@ class Trainer(NamedTuple):
     init: Callable[..., TrainState]  # (keys [S]) -> states
     epoch_order: Callable[..., chex.Array]  # (states, epoch, examples) -> int32[S, steps, batch]
     run_steps: Callable[..., tuple[TrainState, StepMetrics]]
-    # (states, active bool[S], images, labels, order int32[S, steps, batch]) -> metrics [S, steps]
-    evaluate: Callable[..., chex.Array]  # (states, images, labels) -> accuracy [S, classes]
+    # (states, active bool[S], images, labels, order int32[S, steps, batch]) -> metrics [S, steps];
+    # the old states are consumed, here as in run_batches: their buffers become the new ones
+    run_batches: Callable[..., tuple[TrainState, StepMetrics]]
+    # the same, from (states, active, images [S, steps, batch, ...], labels [S, steps, batch])
+    evaluate: Callable[..., np.ndarray]  # (states, images, labels) -> accuracy [S, classes]
+    count_right: Callable[..., tuple]  # the same -> right answers [S, classes], shown [classes]
+    mesh: Mesh | None  # the devices; None: one
 
 
 def make_trainer(
@@ -64,6 +77,7 @@ def make_trainer(
     reward: RewardFunction = classification.reward,
     seeds_by: str | None = None,
     evaluation_batch: int = 250,
+    mesh: Mesh | None = None,
 ) -> Trainer:
     """Compile what training needs: one rule, one network, one optimiser.
 
@@ -75,18 +89,27 @@ def make_trainer(
       num_classes: classes the labels run over.
       batch_size: examples a step.
       reward: answers (key, labels, actions) with rewards.
-      seeds_by: "vmap" or "map"; by default "map" on CPU and "vmap" elsewhere.
+      seeds_by: "vmap" or "map"; by default "map" on one CPU and "vmap" elsewhere.
       evaluation_batch: images evaluated at once.
+      mesh: from ``sharding.make_mesh``: the devices to divide seeds and batches over.
 
     Returns:
       A ``Trainer``.
 
     Raises:
-      ValueError: ``batch_size`` < 1, or ``seeds_by`` is neither "vmap" nor "map".
+      ValueError: ``batch_size`` < 1 or not divisible over the mesh, or ``seeds_by`` is neither
+        "vmap" nor "map" (on a mesh: not "vmap").
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    across_seeds = _across_seeds(seeds_by)
+    across_seeds = _across_seeds(seeds_by, mesh)
+    by_seed = None
+    if mesh is not None:
+        parts = mesh.shape[sharding.BATCH]
+        if batch_size % parts:
+            raise ValueError(f"batch_size {batch_size} is not divisible over {parts} devices")
+        evaluation_batch = -(-evaluation_batch // parts) * parts
+        by_seed = NamedSharding(mesh, PartitionSpec(sharding.SEEDS))
 
     def init(key: chex.PRNGKey) -> TrainState:
         example = jnp.zeros((1, *image_shape))
@@ -100,14 +123,16 @@ def make_trainer(
         choice_key, dropout_key, reward_key = jax.random.split(step_key, 3)
 
         def forward(params: chex.ArrayTree, inputs: chex.Array) -> tuple[chex.Array, Any]:
-            return network.apply(
+            outputs, changed = network.apply(
                 {"params": params, **state.model_state},
                 inputs,
                 train=True,
                 rngs={"dropout": dropout_key},
                 mutable=list(state.model_state),
             )
+            return _at_least_float32(outputs), changed
 
+        images, labels = sharding.constrain_batch((images, labels), mesh)
         inputs = classification.normalise(images)
         decision = rule.act(choice_key, forward, state.params, inputs, has_aux=True)
         rewards = reward(reward_key, labels, decision.action)
@@ -130,6 +155,21 @@ def make_trainer(
 
         return jax.vmap(one)(states.key)
 
+    def run(
+        states: TrainState, active: chex.Array, batches: Any, batch_of: Callable
+    ) -> tuple[TrainState, StepMetrics]:
+        def one_seed(arguments: tuple) -> tuple[TrainState, StepMetrics]:
+            state, is_active, own_batches = arguments
+            zeros = jnp.zeros(jax.tree.leaves(own_batches)[0].shape[0])
+            return jax.lax.cond(
+                is_active,
+                lambda s: jax.lax.scan(lambda c, b: step(c, *batch_of(b)), s, own_batches),
+                lambda s: (s, StepMetrics(zeros, zeros)),
+                state,
+            )
+
+        return across_seeds(one_seed)((states, active, batches))
+
     def run_steps(
         states: TrainState,
         active: chex.Array,
@@ -137,19 +177,17 @@ def make_trainer(
         labels: chex.Array,
         order: chex.Array,
     ) -> tuple[TrainState, StepMetrics]:
-        def one_seed(arguments: tuple) -> tuple[TrainState, StepMetrics]:
-            state, is_active, rows = arguments
-            zeros = jnp.zeros(rows.shape[0])
-            return jax.lax.cond(
-                is_active,
-                lambda s: jax.lax.scan(lambda c, row: step(c, images[row], labels[row]), s, rows),
-                lambda s: (s, StepMetrics(zeros, zeros)),
-                state,
-            )
+        return run(states, active, order, lambda rows: (images[rows], labels[rows]))
 
-        return across_seeds(one_seed)((states, active, order))
+    def run_batches(
+        states: TrainState, active: chex.Array, images: chex.Array, labels: chex.Array
+    ) -> tuple[TrainState, StepMetrics]:
+        return run(states, active, (images, labels), lambda batch: batch)
 
-    def evaluate(states: TrainState, images: chex.Array, labels: chex.Array) -> chex.Array:
+    @jax.jit
+    def count_right(
+        states: TrainState, images: chex.Array, labels: chex.Array
+    ) -> tuple[chex.Array, chex.Array]:
         examples = labels.shape[0]
         batches = -(-examples // evaluation_batch)
         missing = batches * evaluation_batch - examples
@@ -163,30 +201,43 @@ def make_trainer(
             variables = {"params": state.params, **state.model_state}
 
             def one_batch(batch: tuple[chex.Array, chex.Array]) -> chex.Array:
-                outputs = network.apply(variables, classification.normalise(batch[0]), train=False)
-                right = outputs.argmax(-1) == batch[1]
-                return (jax.nn.one_hot(batch[1], num_classes) * right[:, None]).sum(0)
+                images, labels = sharding.constrain_batch(batch, mesh)
+                outputs = network.apply(variables, classification.normalise(images), train=False)
+                right = _at_least_float32(outputs).argmax(-1) == labels
+                return (jax.nn.one_hot(labels, num_classes) * right[:, None]).sum(0)
 
-            return jax.lax.map(one_batch, (images, labels)).sum(0) / jnp.maximum(shown, 1)
+            return jax.lax.map(one_batch, (images, labels)).sum(0)
 
-        return across_seeds(one_seed)(states)
+        return across_seeds(one_seed)(states), shown
 
+    def evaluate(states: TrainState, images: Any, labels: chex.Array) -> np.ndarray:
+        right, shown = 0, 0
+        for piece in _pieces(images, labels, evaluation_batch, mesh):
+            more = count_right(states, *piece)
+            right, shown = right + more[0], shown + more[1]
+        right, shown = sharding.fetch((right, shown))
+        return right / np.maximum(shown, 1)
+
+    init_all = jax.jit(jax.vmap(init), out_shardings=by_seed)
     return Trainer(
-        init=jax.jit(jax.vmap(init)),
-        epoch_order=jax.jit(epoch_order, static_argnames="examples"),
-        run_steps=jax.jit(run_steps, donate_argnums=0),
-        evaluate=jax.jit(evaluate),
+        init=lambda keys: init_all(sharding.by_seed(keys, mesh)),
+        epoch_order=jax.jit(epoch_order, static_argnames="examples", out_shardings=by_seed),
+        run_steps=jax.jit(run_steps, donate_argnums=0, out_shardings=by_seed),
+        run_batches=jax.jit(run_batches, donate_argnums=0, out_shardings=by_seed),
+        evaluate=evaluate,
+        count_right=count_right,
+        mesh=mesh,
     )
 
 
-def overall_accuracy(per_class: chex.Array, labels: chex.Array) -> chex.Array:
+def overall_accuracy(per_class: chex.Array, labels: chex.Array) -> np.ndarray:
     """Weigh accuracies per class [S, classes] by how often each class occurs in ``labels``.
 
     Returns:
-      float[S], the fraction of all examples answered rightly.
+      float32[S], the fraction of all examples answered rightly.
     """
-    counts = jnp.bincount(labels, length=per_class.shape[-1])
-    return per_class @ (counts / counts.sum()).astype(per_class.dtype)
+    counts = np.bincount(np.asarray(labels), minlength=np.shape(per_class)[-1])
+    return (np.asarray(per_class, float) @ (counts / counts.sum())).astype(np.float32)
 
 
 def select_seeds(use_new: chex.Array, new: chex.ArrayTree, old: chex.ArrayTree) -> chex.ArrayTree:
@@ -198,8 +249,13 @@ def select_seeds(use_new: chex.Array, new: chex.ArrayTree, old: chex.ArrayTree) 
     return jax.tree.map(pick, new, old)
 
 
-def _across_seeds(seeds_by: str | None) -> Callable:
-    seeds_by = seeds_by or ("map" if jax.default_backend() == "cpu" else "vmap")
+def _across_seeds(seeds_by: str | None, mesh: Mesh | None) -> Callable:
+    one_cpu = mesh is None and jax.default_backend() == "cpu"
+    seeds_by = seeds_by or ("map" if one_cpu else "vmap")
+    if mesh is not None and seeds_by == "vmap":
+        return lambda one_seed: jax.vmap(one_seed, spmd_axis_name=sharding.SEEDS)
+    if mesh is not None and seeds_by == "map":
+        raise ValueError("seeds_by must be 'vmap' on a mesh, got 'map'")
     match seeds_by:
         case "vmap":
             return lambda one_seed: jax.vmap(one_seed)
@@ -211,3 +267,24 @@ def _across_seeds(seeds_by: str | None) -> Callable:
 def _split(variables: dict) -> tuple[chex.ArrayTree, chex.ArrayTree]:
     rest = {name: value for name, value in variables.items() if name != "params"}
     return variables["params"], rest
+
+
+def _at_least_float32(outputs: chex.Array) -> chex.Array:
+    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+
+
+def _pieces(images: Any, labels: chex.Array, batch: int, mesh: Mesh | None) -> Iterator[tuple]:
+    """Cut streamed examples into pieces for evaluation; resident ones are a single piece."""
+    if not isinstance(images, streaming.HostImages):
+        yield sharding.replicate((images, labels), mesh)
+        return
+    labels = np.asarray(labels)
+    size = min(streaming.steps_at_once(images, batch) * batch, -(-len(images) // batch) * batch)
+
+    def read(first: int) -> tuple:
+        # The last piece is filled up with images of no class, so that one program serves all.
+        rows = np.arange(first, first + size)
+        classes = np.where(rows < len(labels), labels[rows % len(labels)], -1)
+        return sharding.replicate((images.read(rows % len(labels)), classes), mesh)
+
+    yield from streaming.ahead(partial(read, i) for i in range(0, len(labels), size))

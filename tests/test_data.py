@@ -303,6 +303,26 @@ def test_damaged_cache_is_rebuilt(synthetic, cache, damage):
     assert array_cache.read(file) is not None
 
 
+def test_a_set_past_the_limit_is_never_in_memory(synthetic, cache, tmp_path, monkeypatch):
+    root, _ = synthetic
+    small = data.load("qj_pil", root, tmp_path / "other")
+    monkeypatch.setenv("QAGREL_JAX_RESIDENT_GIB", "1e-9")
+    decoded, again = data.load("qj_pil", root, cache), data.load("qj_pil", root, cache)
+    for large in (decoded, again):
+        assert isinstance(large.train_images, np.memmap)
+        assert isinstance(large.test_images, np.memmap)
+        for a, b in zip(large, small, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert len(list(cache.iterdir())) == 1  # nothing is left of the space it was decoded into
+
+
+def test_no_room_to_decode_a_large_set(synthetic, tmp_path, monkeypatch):
+    (tmp_path / "a_file").write_text("")
+    monkeypatch.setenv("QAGREL_JAX_RESIDENT_GIB", "0")
+    with pytest.raises(data.DataError, match="set QAGREL_JAX_CACHE to another disk"):
+        data.load("qj_pil", synthetic[0], tmp_path / "a_file" / "cache")
+
+
 def test_unwritable_cache_only_warns(synthetic, tmp_path):
     root, _ = synthetic
     blocked = tmp_path / "a_file"

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from qagrel_jax import analysis, data, fitting, rules, training
+from qagrel_jax import analysis, data, fitting, rules, sharding, training
 from qagrel_jax.networks import ConvNet, DenseNet
 
 
@@ -74,7 +74,48 @@ def test_the_second_call_does_not_compile():
     trainer = _trainer()
     _run(trainer, 0, epochs=3)
     assert trainer.run_steps._cache_size() == 1
-    assert trainer.evaluate._cache_size() == 1
+    assert trainer.count_right._cache_size() == 1
+
+
+def test_on_an_accelerator_an_epoch_is_one_call_and_two_waits(monkeypatch):
+    """One wait for the accuracy and one for the metrics; none a step."""
+    calls, waits = [], []
+    trainer = _trainer()
+    run_steps, fetch = trainer.run_steps, sharding.fetch
+    trainer = trainer._replace(run_steps=lambda *a: calls.append(1) or run_steps(*a))
+    run = fitting.start(trainer, _keys(0, 1))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(sharding, "fetch", lambda tree: waits.append(1) or fetch(tree))
+    done = list(fitting.fit(trainer, run, DATA, DATA, epochs=2, patience=9))
+    assert (len(calls), len(waits)) == (2, 4)
+    monkeypatch.undo()
+    _, records = _run(_trainer(), 0, 1, epochs=2)
+    for (_, there), here in zip(done, records, strict=True):
+        np.testing.assert_array_equal(there.error, here.error)
+
+
+def test_the_old_states_make_room_for_the_new():
+    """Donation: the compiled step writes into the buffers it read from, all of them."""
+    trainer = _trainer(optimizer=optax.sgd(0.05, momentum=0.9))
+    states = trainer.init(_keys(0, 1))
+    order = trainer.epoch_order(states, jnp.int32(1), examples=COUNT)
+    arguments = (states, np.ones(2, bool), *DATA, order)
+    memory = trainer.run_steps.lower(*arguments).compile().memory_analysis()
+    learners = states._replace(key=jax.random.key_data(states.key))
+    assert memory.alias_size_in_bytes >= sum(x.nbytes for x in jax.tree.leaves(learners))
+    trainer.run_steps(*arguments)
+    assert all(x.is_deleted() for x in jax.tree.leaves(states))
+
+
+def test_the_old_best_makes_room_for_the_new():
+    run = fitting.start(_trainer(), _keys(0, 1))
+    before = jax.tree.leaves(run.best)
+    worse = fitting._after_epoch(run, np.float32([-2, -2]), 5, 0)
+    assert all(a is b for a, b in zip(jax.tree.leaves(worse.best), before, strict=True))
+    better = fitting._after_epoch(run, np.float32([0.5, -2]), 5, 0)
+    assert all(x.is_deleted() for x in before)
+    assert not any(x.is_deleted() for x in jax.tree.leaves((better.best, better.states)))
+    np.testing.assert_array_equal(better.best_accuracy, np.float32([0.5, -1]))
 
 
 @pytest.mark.parametrize("rule", [rules.q_agrel(), rules.backprop()], ids=["q_agrel", "backprop"])

@@ -1,0 +1,152 @@
+"""Several devices, several processes: the options, and who writes.
+
+    python -m experiments.train --mesh seeds           # seeds divided over all devices
+    python -m experiments.train --mesh 2x4             # seeds over 2, each batch over 4
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 # (8 pretended ones on a CPU)
+
+The same command in every process, each with its own ``--process``; JAX joins them (``auto`` asks
+SLURM, Open MPI, Kubernetes or a TPU for the rest):
+
+    python -m experiments.train --coordinator HOST:PORT --processes 2 --process 0
+    python -m experiments.train --coordinator HOST:PORT --processes 2 --process 1
+
+The first process alone writes into the run's folder. The others get a copy of what is there, in a
+temporary folder of their own, so that all decide alike: whether to resume, and from where.
+"""
+
+import argparse
+import contextlib
+import io
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import cli
+from experiments.cli import UserError
+from experiments.config import Config
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the options of this module."""
+    group = parser.add_argument_group("several devices, several processes")
+    group.add_argument(
+        "--mesh",
+        type=_mesh_shape,
+        metavar="…",
+        help="devices to divide seeds and batches over: seeds (all of them), batch (all of them), "
+        "or SEEDSxBATCH, e.g. 2x4 (default: one device; with several processes: seeds)",
+    )
+    group.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="where the first process listens, or auto"
+    )
+    whole = cli.number(int, 0, 10**6)
+    group.add_argument("--processes", type=whole, metavar="N", help="how many there are")
+    group.add_argument("--process", type=whole, metavar="I", help="which this is, 0 to N - 1")
+
+
+def join(arguments: argparse.Namespace) -> Any:
+    """Join the other processes, if there are any, and arrange the devices of all.
+
+    Returns:
+      A ``Mesh`` (see ``qagrel_jax.sharding``), or None for one device.
+
+    Raises:
+      UserError: the processes do not find each other, or the mesh does not fit the devices.
+    """
+    several = arguments.coordinator is not None
+    if not several and (arguments.processes is not None or arguments.process is not None):
+        raise UserError("--processes and --process go with --coordinator HOST:PORT")
+    if not several and arguments.mesh is None:
+        return None
+
+    import jax
+
+    from qagrel_jax import sharding
+
+    try:
+        if several:
+            auto = arguments.coordinator == "auto"
+            jax.distributed.initialize(
+                None if auto else arguments.coordinator, arguments.processes, arguments.process
+            )
+        shape = arguments.mesh or "seeds"
+        everything = {"seeds": (jax.device_count(), 1), "batch": (1, jax.device_count())}
+        return sharding.make_mesh(*everything.get(shape, shape))
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from None
+
+
+def check(mesh: Any, config: Config) -> None:
+    """Raise ``UserError`` unless seeds and batches divide evenly over the ``mesh``."""
+    if mesh is None:
+        return
+    for option, size, parts in (
+        ("--seeds", config.seeds, mesh.shape["seeds"]),
+        ("--batch-size", config.batch_size, mesh.shape["batch"]),
+    ):
+        if size % parts:
+            raise UserError(f"{option} {size} does not divide evenly over {parts} devices: choose "
+                            "another, or another --mesh")  # fmt: skip
+
+
+@contextlib.contextmanager
+def own_folder(folder: Path | None, mesh: Any) -> Iterator[Path | None]:
+    """Give the first process ``folder``, any other a temporary copy of it, and no standard output.
+
+    Args:
+      folder: of the run; None if it is yet to be named.
+      mesh: from ``join``.
+    """
+    if mesh is None or len({device.process_index for device in mesh.devices.flat}) == 1:
+        yield folder
+        return
+
+    import jax
+
+    content = _of_first_process(_pack(folder) if jax.process_index() == 0 else b"")
+    if jax.process_index() == 0:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="qagrel_jax_") as copy:
+        _unpack(content, Path(copy))
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield Path(copy)
+
+
+def _pack(folder: Path | None) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        if folder is not None and folder.is_dir():
+            for path in sorted(folder.iterdir()):
+                if path.is_file() and path.suffix != ".tmp":
+                    archive.add(path, path.name)
+    return packed.getvalue()
+
+
+def _unpack(packed: bytes, folder: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
+
+
+def _of_first_process(content: bytes) -> bytes:
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    size = int(broadcast_one_to_all(np.int32(len(content))))
+    buffer = np.zeros(size, np.uint8)
+    buffer[: len(content)] = np.frombuffer(content, np.uint8)
+    return broadcast_one_to_all(buffer).tobytes()
+
+
+def _mesh_shape(text: str) -> str | tuple[int, int]:
+    if text in ("seeds", "batch"):
+        return text
+    seeds, x, batch = text.partition("x")
+    if not (x and seeds.isdigit() and batch.isdigit()):
+        raise argparse.ArgumentTypeError(
+            f"must be seeds, batch, or SEEDSxBATCH such as 2x4, got {text!r}"
+        )
+    return int(seeds), int(batch)

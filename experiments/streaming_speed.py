@@ -1,0 +1,131 @@
+"""What streaming costs: images per second streamed from disk, beside the same images resident.
+
+    python -m experiments.streaming_speed                  # MNIST- and CIFAR-sized, some minutes
+    python -m experiments.streaming_speed --cells conv --repeats 9 --out DIR
+
+Each cell trains a network on random images (speed does not depend on what is in them), resident and
+mapped from a file (``qagrel_jax.streaming``), an epoch in turn of each, after one of each that
+compiles; both in chunks of ten steps, so that an epoch here is many, as it is with large data. The
+figure is the median over repeats of resident time / streamed time in the same turn: 1 means that
+streaming is free. The file is in the operating system's cache; a disk that delivers less than the
+network consumes would show. Both end in the same parameters, bit for bit, or the command fails. DIR
+gets streaming_speed.json.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments import cli, files, provenance
+from experiments.cli import UserError
+
+
+class Cell(NamedTuple):
+    """One network and the images it sees."""
+
+    architecture: str
+    shape: tuple[int, int, int]
+    images: int
+    seeds: int
+
+
+CELLS = {
+    "dense": Cell("dense", (28, 28, 1), 6_400, 1),
+    "dense_seeds": Cell("dense", (28, 28, 1), 1_920, 4),
+    "conv": Cell("conv", (32, 32, 3), 640, 1),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, measure, print a table."""
+    parser = cli.Parser(prog="python -m experiments.streaming_speed", description=__doc__)
+    parser.add_argument("--cells", default=",".join(CELLS), metavar="…", help=", ".join(CELLS))
+    parser.add_argument("--repeats", type=cli.number(int, 1, 1000), default=5, metavar="N",
+                        help="turns measured (default 5)")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the figures go")
+    arguments = parser.parse_args(argv)
+    names = [name.strip() for name in arguments.cells.split(",")]
+    if unknown := [name for name in names if name not in CELLS]:
+        raise UserError(f"unknown cell {unknown[0]!r}; valid: {', '.join(CELLS)}")
+
+    results, environment = {}, provenance.environment()
+    print(f"{'cell':12} {'resident':>12} {'streamed':>12}   (images/s)   streamed / resident")
+    for name in names:
+        found = results[name] = measure(CELLS[name], arguments.repeats)
+        print(
+            f"{name:12} {found['resident_images_per_second']:12,.0f} "
+            f"{found['streamed_images_per_second']:12,.0f} {found['streamed_over_resident']:25.3f}",
+            flush=True,
+        )
+        if arguments.out:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            content = {"results": results, "repeats": arguments.repeats, **environment}
+            files.write_json(arguments.out / "streaming_speed.json", content)
+
+
+def measure(cell: Cell, repeats: int) -> dict[str, Any]:
+    """Train on resident and on streamed images in turn.
+
+    Returns:
+      Median images per second (of all seeds together) either way, and the median of the ratios.
+    """
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    import optax
+
+    from qagrel_jax import fitting, networks, rules, streaming, training
+
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 10, cell.images).astype(np.int32)
+    few = fitting.Examples(np.zeros((10, *cell.shape), np.uint8), np.arange(10, dtype=np.int32))
+    trainer = training.make_trainer(
+        rules.q_agrel(),
+        networks.make_network(cell.architecture, 10),
+        optax.sgd(0.01),
+        image_shape=cell.shape,
+        num_classes=10,
+    )
+    with tempfile.TemporaryFile() as file:
+        mapped = np.memmap(file, np.uint8, "w+", shape=(cell.images, *cell.shape))
+        mapped[:] = random.integers(0, 256, mapped.shape, np.uint8)
+        sources = {
+            "resident": fitting.Examples(jnp.asarray(np.array(mapped)), labels),
+            "streamed": fitting.Examples(streaming.HostImages(mapped), labels),
+        }
+        runs, seconds = {}, {name: [] for name in sources}
+        keys = jax.vmap(jax.random.key)(jnp.arange(cell.seeds))
+        epochs = {
+            name: fitting.fit(
+                trainer, fitting.start(trainer, keys), examples, few,
+                epochs=repeats + 1, patience=repeats + 1, chunk_steps=10,
+            )
+            for name, examples in sources.items()
+        }  # fmt: skip
+        for repeat in range(repeats + 1):
+            for name in sources:
+                began = time.perf_counter()
+                runs[name], _ = next(epochs[name])
+                if repeat:  # the first compiles
+                    seconds[name].append(time.perf_counter() - began)
+        for a, b in zip(*(jax.tree.leaves(runs[n].states.params) for n in sources), strict=True):
+            if not (a == b).all():
+                raise UserError("streamed and resident images gave different parameters")
+    seen = cell.images // 128 * 128 * cell.seeds
+    pairs = zip(seconds["resident"], seconds["streamed"], strict=True)
+    return {
+        "resident_images_per_second": seen / statistics.median(seconds["resident"]),
+        "streamed_images_per_second": seen / statistics.median(seconds["streamed"]),
+        "streamed_over_resident": statistics.median(r / s for r, s in pairs),
+        "architecture": cell.architecture,
+        "image_shape": list(cell.shape),
+        "images": cell.images,
+        "seeds": cell.seeds,
+    }
+
+
+if __name__ == "__main__":
+    cli.run(main)

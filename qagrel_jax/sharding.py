@@ -1,0 +1,108 @@
+"""More than one device: seeds, and the examples of a batch, divided over a mesh.
+
+The mesh has two axes, ``seeds`` × ``batch``. Learners know nothing of each other, so cutting their
+leading axis costs no communication. Cutting a batch leaves every device with the same weights; XLA
+adds up the weight changes (and BatchNorm's sums) over the devices at each step.
+
+Several processes, on one machine or many, run the same script: once ``jax.distributed.initialize``
+has joined them, a mesh holds the devices of all. The functions here then are collective: every
+process calls them, in the same order.
+"""
+
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+SEEDS, BATCH = "seeds", "batch"
+
+
+def make_mesh(seeds: int = 1, batch: int = 1) -> Mesh:
+    """Arrange ``seeds`` × ``batch`` devices: learners divided one way, their batches the other.
+
+    Args:
+      seeds: parts that the learners are divided into.
+      batch: parts that each batch is divided into.
+
+    Returns:
+      A ``Mesh`` with the axes "seeds" and "batch".
+
+    Raises:
+      ValueError: a size below 1, more parts than devices, or, with several processes, devices left
+        over (a process without a part could not take part).
+
+    >>> make_mesh().shape
+    OrderedDict({'seeds': 1, 'batch': 1})
+    """
+    devices = jax.devices()
+    if seeds < 1 or batch < 1 or seeds * batch > len(devices):
+        raise ValueError(
+            f"a mesh of {seeds} x {batch} (seeds x batch) does not fit {len(devices)} devices"
+        )
+    if jax.process_count() > 1 and seeds * batch < len(devices):
+        raise ValueError(
+            f"a mesh of {seeds} x {batch} (seeds x batch) leaves devices of the "
+            f"{jax.process_count()} processes idle: use all {len(devices)}"
+        )
+    return Mesh(np.asarray(devices[: seeds * batch]).reshape(seeds, batch), (SEEDS, BATCH))
+
+
+def by_seed(tree: chex.ArrayTree, mesh: Mesh | None) -> chex.ArrayTree:
+    """Divide arrays [S, ...] over the mesh's "seeds"; without a mesh, leave them as they are."""
+    return jax.tree.map(lambda x: put(x, mesh, SEEDS), tree)
+
+
+def replicate(tree: chex.ArrayTree, mesh: Mesh | None) -> chex.ArrayTree:
+    """Copy arrays to every device of the mesh; without a mesh, leave them as they are."""
+    return jax.tree.map(lambda x: put(x, mesh), tree)
+
+
+def put(array: Any, mesh: Mesh | None, *axes: str | None) -> Any:
+    """Place one array, the same on every process, on the mesh.
+
+    Args:
+      array: an array on this process, or one that already lies as asked.
+      mesh: where to; None leaves ``array`` as it is.
+      *axes: the mesh axis each of the array's axes is divided over, None for none.
+
+    Returns:
+      A ``jax.Array`` [...], of which each process holds the parts of its own devices.
+    """
+    if mesh is None:
+        return array
+    sharding = NamedSharding(mesh, PartitionSpec(*axes))
+    if isinstance(array, jax.Array):
+        if array.sharding.is_equivalent_to(sharding, array.ndim):
+            return array
+        if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(array), mesh, *axes))
+    host = np.asarray(array)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def constrain_batch(tree: chex.ArrayTree, mesh: Mesh | None) -> chex.ArrayTree:
+    """Inside a compiled function: divide arrays [batch, ...] over the mesh's "batch"."""
+    if mesh is None:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(BATCH)))
+
+
+def fetch(tree: chex.ArrayTree) -> chex.ArrayTree:
+    """Copy arrays to this process's memory, wherever their parts lie. Waits for them."""
+
+    def whole(x: Any) -> np.ndarray:
+        if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+            return multihost_utils.process_allgather(x, tiled=True)
+        return np.asarray(x)
+
+    return jax.tree.map(whole, tree)
+
+
+def agree(flag: bool) -> bool:
+    """Return the first process's ``flag``, on every process: what a clock says, all do alike."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.broadcast_one_to_all(np.bool_(flag)))

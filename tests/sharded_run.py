@@ -1,0 +1,63 @@
+"""Not a test: a small training run on a mesh, for ``test_sharding`` to start as a process.
+
+python tests/sharded_run.py OUT SEEDSxBATCH [HOST:PORT PROCESSES PROCESS]
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from qagrel_jax import fitting, rules, sharding, streaming, training
+from qagrel_jax.networks import ConvNet
+
+SEEDS = 4
+
+
+def small_run(mesh=None, streamed=False):
+    """Train four seeds of a small convolutional net for two epochs; return the last ``Fit``."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (40, 4, 4, 1), np.uint8)
+    examples = fitting.Examples(
+        streaming.HostImages(images) if streamed else images,
+        (images.mean((1, 2, 3)) > 127).astype(np.int32),
+    )
+    trainer = training.make_trainer(
+        rules.q_agrel(),
+        ConvNet(2),
+        optax.sgd(0.01, momentum=0.9),
+        image_shape=(4, 4, 1),
+        num_classes=2,
+        batch_size=8,
+        evaluation_batch=20,
+        mesh=mesh,
+    )
+    run = fitting.start(trainer, jax.vmap(jax.random.key)(jnp.arange(SEEDS)))
+    for last in fitting.fit(trainer, run, examples, examples, epochs=2, patience=9):
+        run, record = last
+    return run, record
+
+
+def arrays(run, record):
+    """Return everything that is to be equal, on the host."""
+    states = run.states._replace(key=jax.random.key_data(run.states.key))
+    return jax.tree.leaves(sharding.fetch((states, record)))
+
+
+if __name__ == "__main__":
+    out, shape, *several = sys.argv[1:]
+    if several:
+        jax.distributed.initialize(several[0], int(several[1]), int(several[2]))
+    mesh = sharding.make_mesh(*map(int, shape.split("x")))
+    found = {}
+    for streamed in (False, True):
+        run, record = small_run(mesh, streamed)
+        kernel = jax.tree.leaves(run.states.params)[0]
+        assert len(kernel.sharding.device_set) == len(mesh.devices.ravel())
+        # Each device holds its own seeds' kernels, no more.
+        assert kernel.addressable_shards[0].data.shape[0] == SEEDS // mesh.shape["seeds"]
+        found |= {f"{streamed}_{i}": x for i, x in enumerate(arrays(run, record))}
+    if jax.process_index() == 0:
+        np.savez(out, **found)
