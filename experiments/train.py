@@ -5,8 +5,8 @@
     python -m experiments.train mnist_dense --rule q_agrel --feedback reciprocal --seeds 3
     python -m experiments.train --out DIR --resume # go on after a crash
 
-DIR gets config.json, metrics.jsonl, timings.jsonl, learning_curves.png, a checkpoint a rule, and
-summary.json. Data are looked for in --data-dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+DIR gets config.json, metrics.jsonl, timings.jsonl, pictures, a checkpoint a rule, and summary.json.
+Data are looked for in --data-dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
 """
 
 import dataclasses
@@ -58,7 +58,8 @@ def run(config: Config, folder: Path, resume: bool = False, data_dir: str | None
     metrics = run_folder.read_lines(folder / "metrics.jsonl")
     content = summary.summarise(config, results, metrics, environment)
     files.write_json(folder / "summary.json", content)
-    plots.learning_curves(folder)
+    for draw in (plots.learning_curves, plots.class_discovery, plots.angles):
+        draw(folder)
     summary.print_table(content, folder)
     return content
 
