@@ -38,7 +38,7 @@ STYLE = {
 def figure(
     path: Path | None = None, width: float = 6.0, height: float = 4.0, **grid: int
 ) -> Iterator[tuple]:
-    """Yield ``(figure, axes)`` in the project's style; on leaving, write ``path`` as PNG, if any."""
+    """Yield ``(figure, axes)`` in the project's style; on leaving, write ``path`` as a PNG file."""
     with plt.rc_context(STYLE):
         drawing, axes = plt.subplots(figsize=(width, height), **grid)
         yield drawing, axes

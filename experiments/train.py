@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, files, provenance, run_folder
+from experiments import cli, files, provenance, run_folder, tensorboard
 from experiments import config as configs
 from experiments.cli import UserError
 from experiments.config import Config
@@ -26,11 +26,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, train every rule, sum up."""
     arguments = _parser().parse_args(argv)
     config, folder = _what_and_where(arguments)
-    run(config, folder, arguments.resume, arguments.data_dir)
+    run(config, folder, arguments.resume, arguments.data_dir, arguments.tensorboard)
 
 
-def run(config: Config, folder: Path, resume: bool = False, data_dir: str | None = None) -> dict:
+def run(
+    config: Config,
+    folder: Path,
+    resume: bool = False,
+    data_dir: str | None = None,
+    live: bool = False,
+) -> dict:
     """Run ``config`` in ``folder`` and return its summary (also written there).
+
+    ``live``: write TensorBoard's event files, too.
 
     Raises:
       UserError: data that cannot be had, a folder that holds another run, a diverged seed.
@@ -54,7 +62,8 @@ def run(config: Config, folder: Path, resume: bool = False, data_dir: str | None
     splits = image_run.make_splits(dataset, config)
     run_folder.claim(folder, config, resume)
     environment = provenance.environment()  # of the code that runs, not of a later commit
-    results = [image_run.run_rule(folder, config, r, dataset, splits) for r in config.rules]
+    with tensorboard.following(folder, live):
+        results = [image_run.run_rule(folder, config, r, dataset, splits) for r in config.rules]
     metrics = run_folder.read_lines(folder / "metrics.jsonl")
     content = summary.summarise(config, results, metrics, environment)
     files.write_json(folder / "summary.json", content)
@@ -90,6 +99,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/CONFIG-TIME")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--data-dir", metavar="DIR", help="default: $TFDS_DATA_DIR")
+    parser.add_argument("--tensorboard", action="store_true", help="write event files, too")
     group = parser.add_argument_group("what the config leaves open, or overrides")
     for entry in dataclasses.fields(Config):
         if entry.name != "name":
