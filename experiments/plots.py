@@ -58,6 +58,7 @@ def band(axes: Axes, x: np.ndarray, values: np.ndarray, index: int, label: str) 
     axes.plot(x, np.nanmean(values, axis=-1), color=colour, linestyle=line, label=label)
     low, high = np.nanmin(values, axis=-1), np.nanmax(values, axis=-1)
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def learning_curves(folder: Path) -> None:
@@ -143,6 +144,7 @@ def angles(folder: Path) -> None:
             }
             layer_angles(axes, epochs, by_layer)
             axes.set_title(rule)
+            axes.label_outer()
         drawing.suptitle(
             f"{config.dataset}, {config.architecture}, feedback {config.feedback}: "
             f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}"
@@ -158,6 +160,13 @@ def layer_angles(axes: Axes, epochs: np.ndarray, by_layer: dict[str, np.ndarray]
     axes.set_ylabel("angle, forward to feedback weights (°)")
     axes.set_ylim(0, 100)
     axes.legend()
+
+
+def unit_activity(axes: Axes, values: np.ndarray, names: Sequence[str]) -> None:
+    """Draw activity, or any other value, of units [steps, units] through a trial, a line a unit."""
+    for unit, name in enumerate(names):
+        style = {"color": COLOURS[unit % 7], "linestyle": LINES[unit % 7]}
+        axes.plot(values[:, unit], marker=".", markersize=5, label=name, **style)
 
 
 def attention(

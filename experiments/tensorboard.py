@@ -8,6 +8,7 @@ Event files are written to RUN/tensorboard/RULE/seed_N. They are made from `metr
 anew each time, so a resumed run shows every epoch once.
 """
 
+import importlib.util
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"{folder} holds no run (no config.json)")
     with Mirror(folder) as mirror:
         print(f"{mirror.update()} scalars in {folder / 'tensorboard'}")
+
+
+def check() -> None:
+    """Raise ``UserError`` if tensorboardX is missing."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        raise UserError("TensorBoard files need tensorboardX: pip install -e '.[tensorboard]'")
 
 
 @contextmanager
@@ -64,12 +71,9 @@ class Mirror:
     """Writes what is new in ``metrics.jsonl``; use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise UserError(
-                "TensorBoard files need tensorboardX: pip install -e '.[tensorboard]'"
-            ) from None
+        check()
+        from tensorboardX import SummaryWriter
+
         self._folder, self._make = folder, SummaryWriter
         self._writers: dict[str, Any] = {}
         self._written: set[tuple[str, int]] = set()

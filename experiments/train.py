@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, train every rule, sum up."""
     arguments = _parser().parse_args(argv)
     config, folder = _what_and_where(arguments)
+    if arguments.tensorboard:
+        tensorboard.check()
     run(config, folder, arguments.resume, arguments.data_dir, arguments.tensorboard)
 
 

@@ -61,7 +61,7 @@ def save(path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str,
     text = json.dumps({"format": FORMAT, **metadata, "shapes": shapes}, allow_nan=False)
     if suffix == ".npz":
         buffer = io.BytesIO()
-        np.savez(buffer, **arrays, **{_METADATA: np.asarray(text)})
+        np.savez(buffer, **arrays | {_METADATA: np.asarray(text)})  # type: ignore[arg-type]
         content = buffer.getvalue()
     else:
         content = _package("safetensors.numpy").save(arrays, metadata={"qagrel_jax": text})
