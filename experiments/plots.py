@@ -61,33 +61,6 @@ def band(axes: Axes, x: np.ndarray, values: np.ndarray, index: int, label: str) 
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def learning_curves(folder: Path) -> None:
-    """Draw ``learning_curves.png`` of a run folder: accuracy and classes discovered by epoch."""
-    lines = run_folder.read_lines(folder / "metrics.jsonl")
-    rules = list(dict.fromkeys(line["rule"] for line in lines))
-    with figure(folder / "learning_curves.png", 9, 3.8, ncols=2) as (drawing, (left, right)):
-        for index, rule in enumerate(rules):
-            of_rule = [line for line in lines if line["rule"] == rule]
-            monitored = next(k for k in of_rule[0] if k in ("validation_accuracy", "test_accuracy"))
-            epochs = np.array([line["epoch"] for line in of_rule])
-            # A stopped seed stays at its last value, so that the mean is always over all seeds.
-            accuracy = _carried([line[monitored] for line in of_rule])
-            classes = _carried([line["classes_learned"] for line in of_rule])
-            band(left, epochs, 100 * accuracy, index, rule)
-            band(right, epochs, classes, index, rule)
-            left.set_ylabel(f"{monitored.replace('_', ' ')} (%)")
-        right.set_ylabel("classes named rightly half the time")
-        for axes in (left, right):
-            axes.set_xlabel("epoch")
-            axes.set_ylim(bottom=0)
-            axes.legend(loc="lower right")
-        config = run_folder.saved_config(folder)
-        drawing.suptitle(
-            f"{config.dataset}, {config.architecture}, feedback {config.feedback}: "
-            f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}"
-        )
-
-
 def class_discovery(folder: Path) -> None:
     """Draw ``class_discovery.png`` of a run folder: when each class came to be named rightly."""
     lines = run_folder.read_lines(folder / "metrics.jsonl")
@@ -229,6 +202,33 @@ def _square(values: np.ndarray) -> np.ndarray:
     return np.pad(flat, (0, rows * columns - flat.size), constant_values=np.nan).reshape(
         rows, columns
     )
+
+
+def learning_curves(folder: Path) -> None:
+    """Draw ``learning_curves.png`` of a run folder: accuracy and classes discovered by epoch."""
+    lines = run_folder.read_lines(folder / "metrics.jsonl")
+    rules = list(dict.fromkeys(line["rule"] for line in lines))
+    with figure(folder / "learning_curves.png", 9, 3.8, ncols=2) as (drawing, (left, right)):
+        for index, rule in enumerate(rules):
+            of_rule = [line for line in lines if line["rule"] == rule]
+            monitored = next(k for k in of_rule[0] if k in ("validation_accuracy", "test_accuracy"))
+            epochs = np.array([line["epoch"] for line in of_rule])
+            # A stopped seed stays at its last value, so that the mean is always over all seeds.
+            accuracy = _carried([line[monitored] for line in of_rule])
+            classes = _carried([line["classes_learned"] for line in of_rule])
+            band(left, epochs, 100 * accuracy, index, rule)
+            band(right, epochs, classes, index, rule)
+            left.set_ylabel(f"{monitored.replace('_', ' ')} (%)")
+        right.set_ylabel("classes named rightly half the time")
+        for axes in (left, right):
+            axes.set_xlabel("epoch")
+            axes.set_ylim(bottom=0)
+            axes.legend(loc="lower right")
+        config = run_folder.saved_config(folder)
+        drawing.suptitle(
+            f"{config.dataset}, {config.architecture}, feedback {config.feedback}: "
+            f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}"
+        )
 
 
 def _carried(rows: list[list[float | None]]) -> np.ndarray:
