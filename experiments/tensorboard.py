@@ -44,6 +44,8 @@ def check() -> None:
 def following(folder: Path, wanted: bool) -> Iterator[None]:
     """Keep the event files of the run in ``folder`` up to date; do nothing unless ``wanted``.
 
+    The run need not have begun.
+
     Raises:
       UserError: tensorboardX is missing.
     """
@@ -79,7 +81,6 @@ class Mirror:
         self._written: set[tuple[str, int]] = set()
 
     def __enter__(self) -> "Mirror":
-        shutil.rmtree(self._folder / "tensorboard", ignore_errors=True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,6 +89,10 @@ class Mirror:
 
     def update(self) -> int:
         """Write the epochs not written yet; return how many numbers that was."""
+        if not run_folder.holds_run(self._folder):
+            return 0
+        if not self._written:
+            shutil.rmtree(self._folder / "tensorboard", ignore_errors=True)
         first_seed = run_folder.saved_config(self._folder).first_seed
         count = 0
         for line in run_folder.read_lines(self._folder / "metrics.jsonl"):

@@ -5,8 +5,8 @@
     python -m experiments.train mnist_dense --rule q_agrel --feedback reciprocal --seeds 3
     python -m experiments.train --out DIR --resume # go on after a crash
 
-DIR gets config.json, metrics.jsonl, timings.jsonl, pictures, a checkpoint a rule, and summary.json.
-Data are looked for in --data-dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+DIR gets config.json, metrics.jsonl, timings.jsonl, learning_curves.png, a checkpoint a rule, and
+summary.json. Data are looked for in --data-dir, else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
 """
 
 import dataclasses
@@ -26,21 +26,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, train every rule, sum up."""
     arguments = _parser().parse_args(argv)
     config, folder = _what_and_where(arguments)
-    if arguments.tensorboard:
-        tensorboard.check()
-    run(config, folder, arguments.resume, arguments.data_dir, arguments.tensorboard)
+    with tensorboard.following(folder, arguments.tensorboard):
+        run(config, folder, arguments.resume, arguments.data_dir)
 
 
-def run(
-    config: Config,
-    folder: Path,
-    resume: bool = False,
-    data_dir: str | None = None,
-    live: bool = False,
-) -> dict:
+def run(config: Config, folder: Path, resume: bool = False, data_dir: str | None = None) -> dict:
     """Run ``config`` in ``folder`` and return its summary (also written there).
-
-    ``live``: write TensorBoard's event files, too.
 
     Raises:
       UserError: data that cannot be had, a folder that holds another run, a diverged seed.
@@ -64,8 +55,7 @@ def run(
     splits = image_run.make_splits(dataset, config)
     run_folder.claim(folder, config, resume)
     environment = provenance.environment()  # of the code that runs, not of a later commit
-    with tensorboard.following(folder, live):
-        results = [image_run.run_rule(folder, config, r, dataset, splits) for r in config.rules]
+    results = [image_run.run_rule(folder, config, r, dataset, splits) for r in config.rules]
     metrics = run_folder.read_lines(folder / "metrics.jsonl")
     content = summary.summarise(config, results, metrics, environment)
     files.write_json(folder / "summary.json", content)

@@ -81,7 +81,10 @@ def test_a_run_that_is_there_already(folder, capsys):
         cli.run(tensorboard.main, [str(folder / "none")])
 
 
-def test_unwanted_it_does_nothing(folder):
+def test_unwanted_or_without_a_run_it_does_nothing(folder, tmp_path):
     with tensorboard.following(folder, wanted=False):
         pass
     assert not (folder / "tensorboard").exists()
+    with tensorboard.following(tmp_path / "none", wanted=True):
+        pass
+    assert not (tmp_path / "none").exists()
