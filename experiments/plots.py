@@ -1,12 +1,15 @@
-"""Every picture of the project: axes named, legible in grey and to colour-blind readers."""
+"""Every picture of the project: axes named, legible in grey and to colour-blind readers.
 
-from collections.abc import Iterator
+Functions that take a run's ``folder`` write a PNG there; those that take a ``path`` write it, or,
+given None, leave the figure open for a notebook to show.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
+os.environ.setdefault("MPLBACKEND", "Agg")  # before matplotlib; a notebook has set its own
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -32,12 +35,15 @@ STYLE = {
 
 
 @contextmanager
-def figure(path: Path, width: float = 6.0, height: float = 4.0, **grid: int) -> Iterator[tuple]:
-    """Yield ``(figure, axes)`` in the project's style; on leaving, write ``path`` as PNG."""
+def figure(
+    path: Path | None = None, width: float = 6.0, height: float = 4.0, **grid: int
+) -> Iterator[tuple]:
+    """Yield ``(figure, axes)`` in the project's style; on leaving, write ``path`` as a PNG file."""
     with plt.rc_context(STYLE):
         drawing, axes = plt.subplots(figsize=(width, height), **grid)
         yield drawing, axes
-        save(drawing, path)
+        if path is not None:
+            save(drawing, path)
 
 
 def save(drawing: Figure, path: Path) -> None:
@@ -52,6 +58,150 @@ def band(axes: Axes, x: np.ndarray, values: np.ndarray, index: int, label: str) 
     axes.plot(x, np.nanmean(values, axis=-1), color=colour, linestyle=line, label=label)
     low, high = np.nanmin(values, axis=-1), np.nanmax(values, axis=-1)
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def class_discovery(folder: Path) -> None:
+    """Draw ``class_discovery.png`` of a run folder: when each class came to be named rightly."""
+    lines = run_folder.read_lines(folder / "metrics.jsonl")
+    config = run_folder.saved_config(folder)
+    rules = list(dict.fromkeys(line["rule"] for line in lines))
+    classes = len(lines[0]["class_accuracy"])
+    height = min(2.2 + 0.18 * classes, 7.0)
+    options = {"ncols": len(rules), "squeeze": False, "sharey": True}
+    with figure(folder / "class_discovery.png", 1 + 4 * len(rules), height, **options) as (
+        drawing,
+        ((*panels,),),
+    ):
+        for axes, rule in zip(panels, rules, strict=True):
+            rows = [line for line in lines if line["rule"] == rule]
+            heat = class_map(
+                axes, [r["epoch"] for r in rows], np.array([r["class_accuracy"] for r in rows])
+            )
+            axes.set_title(rule)
+        panels[0].set_ylabel("class")
+        drawing.colorbar(heat, ax=panels, label="named rightly (%)")
+        drawing.suptitle(f"{config.dataset}, {config.architecture}: class by class, mean of seeds")
+
+
+def class_map(axes: Axes, epochs: Sequence[int], accuracy: np.ndarray) -> object:
+    """Draw accuracy [epochs, classes] as a map, dark where nothing is known; return its image."""
+    extent = (epochs[0] - 0.5, epochs[-1] + 0.5, -0.5, accuracy.shape[1] - 0.5)
+    heat = axes.imshow(
+        100 * accuracy.T, vmin=0, vmax=100, cmap="cividis", aspect="auto", origin="lower",
+        extent=extent, interpolation="nearest",
+    )  # fmt: skip
+    axes.set_xlabel("epoch")
+    axes.grid(False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True)
+    return heat
+
+
+def angles(folder: Path) -> None:
+    """Draw ``angles.png`` of a run folder, if its feedback is not tied: each layer by epoch."""
+    lines = run_folder.read_lines(folder / "metrics.jsonl")
+    lines = [line for line in lines if "feedback_angle_degrees" in line]
+    rules = list(dict.fromkeys(line["rule"] for line in lines))
+    if not rules:
+        return
+    config = run_folder.saved_config(folder)
+    options = {"ncols": len(rules), "squeeze": False, "sharey": True}
+    with figure(folder / "angles.png", 1 + 4 * len(rules), 3.8, **options) as (drawing, (panels,)):
+        for axes, rule in zip(panels, rules, strict=True):
+            rows = [line for line in lines if line["rule"] == rule]
+            epochs = np.array([r["epoch"] for r in rows])
+            by_layer = {
+                layer: np.array([r["feedback_angle_degrees"][layer] for r in rows], float)
+                for layer in rows[0]["feedback_angle_degrees"]
+            }
+            layer_angles(axes, epochs, by_layer)
+            axes.set_title(rule)
+            axes.label_outer()
+        drawing.suptitle(
+            f"{config.dataset}, {config.architecture}, feedback {config.feedback}: "
+            f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}"
+        )
+
+
+def layer_angles(axes: Axes, epochs: np.ndarray, by_layer: dict[str, np.ndarray]) -> None:
+    """Draw the angle between forward and feedback weights, {layer: [epochs, seeds]}, by epoch."""
+    for index, (layer, values) in enumerate(by_layer.items()):
+        band(axes, epochs, values, index, layer)
+    axes.axhline(90, color="0.5", linewidth=0.8, zorder=0)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("angle, forward to feedback weights (°)")
+    axes.set_ylim(0, 100)
+    axes.legend()
+
+
+def unit_activity(axes: Axes, values: np.ndarray, names: Sequence[str]) -> None:
+    """Draw activity, or any other value, of units [steps, units] through a trial, a line a unit."""
+    for unit, name in enumerate(names):
+        style = {"color": COLOURS[unit % 7], "linestyle": LINES[unit % 7]}
+        axes.plot(values[:, unit], marker=".", markersize=5, label=name, **style)
+
+
+def attention(
+    path: Path | None,
+    images: np.ndarray,
+    seen: "Attention",  # noqa: F821 (qagrel_jax.attention; plots import no JAX)
+    actions: Sequence[int],
+    titles: Sequence[str],
+    layers: Sequence[str],
+) -> None:
+    """Draw, a row an image, the way up and the way down: image, choice, feedback layer by layer.
+
+    Args:
+      path: the PNG to write, or None.
+      images: [rows, height, width, 1 or 3], what was shown.
+      seen: ``qagrel_jax.attention.attend`` for them.
+      actions: the units attention starts from.
+      titles: a line for each row.
+      layers: the hidden layers to show, upwards.
+    """
+    columns = 3 + len(layers)
+    grid = {"nrows": len(images), "ncols": columns, "squeeze": False}
+    widths = {"width_ratios": [1, 1.3, *[1.1] * len(layers), 1.1]}
+    with figure(path, 2.1 * columns, 2.35 * len(images), gridspec_kw=widths, **grid) as (_, axes):
+        for row, (image, action, title) in enumerate(zip(images, actions, titles, strict=True)):
+            image_at, values_at, *maps_at = axes[row]
+            image_at.imshow(image, cmap="gray")
+            image_at.set_title(title, fontsize=9)
+            q_values = np.asarray(seen.outputs[row])
+            colours = [COLOURS[1] if a == action else "0.7" for a in range(len(q_values))]
+            values_at.bar(range(len(q_values)), q_values, color=colours)
+            values_at.axhline(0, color="0.3", linewidth=0.8)
+            values_at.set_xticks(range(len(q_values)))
+            values_at.tick_params(labelsize=7)
+            values_at.set_xlabel("action", fontsize=8)
+            values_at.set_ylabel("Q value (reward)", fontsize=8)
+            maps = [(f"at {name}", _square(seen.feedback[name][row])) for name in reversed(layers)]
+            maps.append(("at the pixels", np.asarray(seen.inputs[row]).mean(-1)))
+            for place, (name, values) in zip(maps_at, maps, strict=True):
+                signed_map(place, values)
+                if row == 0:
+                    place.set_title(f"feedback\n{name}", fontsize=9)
+            for place in (image_at, *maps_at):
+                place.set_xticks([])
+                place.set_yticks([])
+                place.grid(False)
+
+
+def signed_map(axes: Axes, values: np.ndarray) -> None:
+    """Draw values [rows, columns] around 0: purple above, orange below, white for none."""
+    largest = float(np.nanmax(np.abs(values))) or 1.0
+    axes.imshow(values, cmap="PuOr", vmin=-largest, vmax=largest, interpolation="nearest")
+
+
+def _square(values: np.ndarray) -> np.ndarray:
+    """Lay a layer's units out in as square a rectangle as there is; NaN where there is no unit."""
+    flat = np.asarray(values, float).ravel()
+    columns = int(np.ceil(np.sqrt(flat.size)))
+    rows = -(-flat.size // columns)
+    return np.pad(flat, (0, rows * columns - flat.size), constant_values=np.nan).reshape(
+        rows, columns
+    )
 
 
 def learning_curves(folder: Path) -> None:

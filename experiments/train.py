@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, distributed, files, provenance, run_folder
+from experiments import cli, distributed, files, provenance, run_folder, tensorboard
 from experiments import config as configs
 from experiments.cli import UserError
 from experiments.config import Config
@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with distributed.own_folder(arguments.out, mesh) as arguments.out:
         config, folder = _what_and_where(arguments)
         distributed.check(mesh, config)
-        run(config, folder, arguments.resume, arguments.data_dir, mesh=mesh)
+        with tensorboard.following(folder, arguments.tensorboard):
+            run(config, folder, arguments.resume, arguments.data_dir, mesh=mesh)
 
 
 def run(
@@ -87,7 +88,8 @@ def run(
             raise
     metrics = run_folder.read_lines(folder / "metrics.jsonl")
     if metrics:
-        plots.learning_curves(folder)
+        for draw in (plots.learning_curves, plots.class_discovery, plots.angles):
+            draw(folder)
     if None in results:
         return None
     environments = run_folder.read_lines(folder / "environments.jsonl")
@@ -125,6 +127,7 @@ def _parser() -> cli.Parser:
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--data-dir", metavar="DIR", help="default: $TFDS_DATA_DIR")
     distributed.add_options(parser)
+    parser.add_argument("--tensorboard", action="store_true", help="write event files, too")
     group = parser.add_argument_group("what the config leaves open, or overrides")
     for entry in dataclasses.fields(Config):
         if entry.name != "name":

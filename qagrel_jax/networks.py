@@ -138,7 +138,7 @@ class DeepNet(_Network):
         return self._q_values(x)
 
 
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, Any] = {
     "dense": DenseNet,
     "conv": ConvNet,
     "locally_connected": functools.partial(ConvNet, shared=False),

@@ -264,7 +264,7 @@ def _across_seeds(seeds_by: str | None, mesh: Mesh | None) -> Callable:
     raise ValueError(f"seeds_by must be 'vmap' or 'map', got {seeds_by!r}")
 
 
-def _split(variables: dict) -> tuple[chex.ArrayTree, chex.ArrayTree]:
+def _split(variables: Any) -> tuple[chex.ArrayTree, chex.ArrayTree]:
     rest = {name: value for name, value in variables.items() if name != "params"}
     return variables["params"], rest
 

@@ -17,5 +17,6 @@ jax.config.update("jax_debug_key_reuse", True)
 @pytest.fixture
 def x64():
     """Run a test in float64."""
-    with jax.enable_x64(True):
+    enable_x64 = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64  # before 0.8
+    with enable_x64(True):
         yield

@@ -91,7 +91,7 @@ def one_step_rule(
         inputs: chex.Array,
         has_aux: bool = False,
     ) -> Decision:
-        result = jax.vjp(lambda p: forward(p, inputs), params, has_aux=has_aux)
+        result = jax.vjp(lambda p: forward(p, inputs), params, has_aux=has_aux)  # type: ignore[call-overload]
         outputs, pathway, aux = result if has_aux else (*result, None)
         chex.assert_rank(outputs, 2)
         keys = jax.random.split(key, outputs.shape[0])

@@ -1,0 +1,122 @@
+"""Write a trained network of a run as one plain file: parameters and where they come from.
+
+    python -m experiments.export runs/digits-... net.npz
+    python -m experiments.export runs/digits-... net.safetensors --rule backprop --seed 3
+
+The parameters are those of the epoch that the run's protocol picked. Read them with
+`qagrel_jax.interchange.load_network("net.npz")`, or with NumPy or safetensors alone.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import cli, run_folder
+from experiments.cli import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, read the checkpoint, write the file."""
+    parser = cli.Parser(prog="python -m experiments.export", description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a .npz or .safetensors file")
+    parser.add_argument("--rule", metavar="…", help="default: the run's first")
+    parser.add_argument("--seed", type=cli.number(int, 0, 2**31), metavar="…",
+                        help="default: the run's first")  # fmt: skip
+    arguments = parser.parse_args(argv)
+    if arguments.file.suffix not in (".npz", ".safetensors"):
+        raise UserError(f"{arguments.file.name!r} must end in .npz or .safetensors")
+    variables, metadata = best(arguments.run, arguments.rule, arguments.seed)
+
+    from qagrel_jax import interchange
+
+    try:
+        interchange.save(arguments.file, variables, metadata)
+    except (ValueError, ImportError) as error:
+        raise UserError(str(error)) from None
+    except OSError as error:
+        raise UserError(f"cannot write {arguments.file}: {error.strerror}") from None
+    accuracy = 100 * metadata["monitored_accuracy"]
+    print(
+        f"{arguments.file}: {metadata['rule']}, seed {metadata['seed']}, epoch "
+        f"{metadata['epoch']}, {accuracy:.2f} % of the monitored images"
+    )
+
+
+def best(
+    folder: Path, rule: str | None = None, seed: int | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return one network of a run at its best epoch: ``(variables, metadata)``.
+
+    Raises:
+      UserError: no run, no such rule or seed in it, a checkpoint missing or damaged.
+    """
+    if not run_folder.holds_run(folder):
+        raise UserError(f"{folder} holds no run (no config.json)")
+    config = run_folder.saved_config(folder)
+    rule = rule or config.rules[0]
+    if rule not in config.rules:
+        raise UserError(f"{folder} has no rule {rule!r}; valid: {', '.join(config.rules)}")
+    seed = config.first_seed if seed is None else seed
+    last = config.first_seed + config.seeds - 1
+    if not config.first_seed <= seed <= last:
+        raise UserError(f"{folder} has no seed {seed}; valid: {config.first_seed} to {last}")
+
+    import flax.serialization
+    import jax
+
+    import qagrel_jax
+    from experiments import config as configs
+    from experiments import provenance
+
+    path = folder / f"checkpoint_{rule}.msgpack"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: has {rule} finished an epoch?")
+    try:
+        run = flax.serialization.msgpack_restore(path.read_bytes())
+        row = seed - config.first_seed
+        learner = jax.tree.map(lambda array: array[row], run["best"])
+        variables = {"params": learner["params"], **learner["model_state"]}
+        epoch, accuracy = int(run["best_epoch"][row]), float(run["best_accuracy"][row])
+    except Exception as error:
+        raise UserError(f"{path} is damaged ({error})") from None
+    network = {
+        "architecture": config.architecture,
+        "num_actions": _num_actions(variables["params"]),
+        "feedback": config.feedback,
+        "initialisation": config.initialisation,
+    }
+    if config.hidden is not None:
+        network["hidden"] = list(config.hidden)
+    return variables, {
+        "qagrel_jax": qagrel_jax.__version__,
+        "network": network,
+        "inputs": f"images of {config.dataset}, float [batch, height, width, channels], / 255",
+        "outputs": "Q values" if rule != "backprop" else "logits",
+        "rule": rule,
+        "seed": seed,
+        "epoch": epoch,
+        "monitored_accuracy": accuracy,
+        "protocol": config.protocol,
+        "commit": _trained_at(folder) or provenance.commit(),
+        "config": configs.to_json(config),
+    }
+
+
+def _num_actions(params: dict[str, Any]) -> int:
+    dense = [name for name in params if name.startswith("Dense_")]
+    output = max(dense, key=lambda name: int(name.removeprefix("Dense_")))
+    return int(params[output]["kernel"].shape[-1])
+
+
+def _trained_at(folder: Path) -> str | None:
+    """The commit that the run's summary names, if it has finished."""
+    try:
+        return json.loads((folder / "summary.json").read_text())["results"][0]["commit"]
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+
+
+if __name__ == "__main__":
+    cli.run(main)

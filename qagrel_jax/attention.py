@@ -1,0 +1,80 @@
+r"""Attention feedback made visible: what reaches each unit from a chosen one, down to the input.
+
+For each example feedback starts at output unit s with value 1 and comes down the layers' feedback
+pathways, gated at each unit by the derivative of its activation function, g_l = f'(a_l):
+
+    FB_{l−1} = W'_l (g_l ∘ FB_l),        at the input: FB_0 = W'_1 (g_1 ∘ FB_1).
+
+g_l ∘ FB_l is what the synapses onto a unit meet: times δ and the presynaptic activity it is their
+change (``qagrel_jax.rules.q_agrel``). With tied feedback FB_0 is ∂q_s/∂x, a saliency map; with any
+other pathway it is what the network itself could know of that.
+
+Reference:
+  Pozzi, Bohté & Roelfsema (2018), arXiv:1811.01768.
+"""
+
+from typing import NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Attention(NamedTuple):
+    """Activity on the way up and feedback on the way down, for a batch; layers by name, upwards."""
+
+    outputs: chex.Array  # float[batch, actions], Q values
+    drive: dict[str, chex.Array]  # {layer: float[batch, ...]}, a_l: what its units receive
+    feedback: dict[str, chex.Array]  # {layer: same shape}, g_l ∘ FB_l: what their synapses meet
+    inputs: chex.Array  # float[batch, ...], FB_0: the feedback that reaches the input
+
+
+def attend(
+    network: nn.Module, variables: chex.ArrayTree, inputs: chex.Array, actions: chex.Array
+) -> Attention:
+    """Send attention down from one output unit of each example.
+
+    Args:
+      network: a Linen module ``inputs -> outputs [batch, actions]``; its layers are the submodules
+        with a ``kernel``.
+      variables: its parameters and other collections; nothing of them changes.
+      inputs: float[batch, ...].
+      actions: int[batch], the unit to start from; outside [0, actions) there is no feedback.
+
+    Returns:
+      An ``Attention``.
+
+    Raises:
+      AssertionError: ``actions`` is not [batch].
+
+    >>> from qagrel_jax.layers import Dense
+    >>> network, x = Dense(2), jnp.array([[1.0, 1.0, 1.0]])
+    >>> kernel = jnp.array([[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]])
+    >>> attend(network, {"params": {"kernel": kernel}}, x, jnp.array([1])).inputs.tolist()
+    [[4.0, 5.0, 6.0]]
+    """
+    chex.assert_shape(actions, inputs.shape[:1])
+
+    def run(added: dict, inputs: chex.Array) -> tuple[chex.Array, dict]:
+        drive = {}
+
+        def tap(call, args, kwargs, context):
+            outputs = call(*args, **kwargs)
+            layer = context.module
+            if context.method_name != "__call__" or not layer.has_variable("params", "kernel"):
+                return outputs
+            name = "/".join(layer.path)
+            drive[name] = outputs
+            return outputs + added[name] if name in added else outputs
+
+        with nn.intercept_methods(tap):
+            return network.apply(variables, inputs), drive
+
+    # Nothing added to what the units receive: the cotangent of it is the feedback they get.
+    _, shapes = jax.eval_shape(run, {}, inputs)
+    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    outputs, down, drive = jax.vjp(run, nothing, inputs, has_aux=True)
+    feedback, at_inputs = down(jax.nn.one_hot(actions, outputs.shape[-1], dtype=outputs.dtype))
+    # jax.vjp sorts dictionaries by key; the order of the forward pass says more.
+    return Attention(outputs, drive, {name: feedback[name] for name in drive}, at_inputs)

@@ -1,0 +1,151 @@
+"""Trained parameters as a plain file that other programs can read.
+
+The file holds every array of a network's variables under its path, ``params/Dense_0/kernel``, and
+one JSON text of metadata. Two formats, told apart by the name's ending:
+
+``.npz``          NumPy's; the metadata are the 0-d string array ``__metadata__``
+``.safetensors``  the metadata are the header's entry ``qagrel_jax``; needs ``pip install
+                  safetensors``
+
+Kernels are stored as the layers use them: dense [inputs, units], convolutions [rows, columns,
+channels, features], locally connected [out_height, out_width, rows, columns, channels, features].
+"""
+
+import importlib
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import chex
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import numpy as np
+
+from qagrel_jax.networks import make_network
+
+FORMAT = "qagrel_jax 1"
+"""Stands in the metadata of every file; another number means another layout."""
+
+_METADATA = "__metadata__"
+
+
+def save(path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str, Any]) -> None:
+    """Write a network's variables to a ``.npz`` or ``.safetensors`` file, whole or not at all.
+
+    Args:
+      path: its ending decides the format.
+      variables: nested dictionaries of arrays, ``{"params": ..., "batch_stats": ...}``.
+      metadata: JSON-ready facts about them. ``network``, the arguments of ``make_network``, lets
+        ``load_network`` rebuild the network. ``format`` and ``shapes`` are added.
+
+    Raises:
+      ValueError: another ending, no arrays, an array of numbers that no plain format has.
+      ImportError: a ``.safetensors`` file without the package.
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    flat = flax.traverse_util.flatten_dict(jax.device_get(dict(variables)), sep="/")
+    arrays = {name: np.ascontiguousarray(array) for name, array in flat.items()}
+    if not arrays:
+        raise ValueError("no arrays to save")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            raise ValueError(
+                f"{name} holds {array.dtype}, which a plain file cannot: cast it first"
+            )
+    shapes = {name: list(array.shape) for name, array in arrays.items()}
+    text = json.dumps({"format": FORMAT, **metadata, "shapes": shapes}, allow_nan=False)
+    if suffix == ".npz":
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays | {_METADATA: np.asarray(text)})  # type: ignore[arg-type]
+        content = buffer.getvalue()
+    else:
+        content = _package("safetensors.numpy").save(arrays, metadata={"qagrel_jax": text})
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read what ``save`` wrote.
+
+    Args:
+      path: a ``.npz`` or ``.safetensors`` file.
+
+    Returns:
+      ``(variables, metadata)``: nested dictionaries of NumPy arrays, and the facts about them.
+
+    Raises:
+      ValueError: a file that is damaged, or not of this kind; one line.
+      ImportError: a ``.safetensors`` file without the package.
+      OSError: no such file.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "net.npz"
+    >>> save(path, {"params": {"Dense_0": {"kernel": np.ones((2, 3))}}}, {"rule": "q_agrel"})
+    >>> variables, metadata = load(path)
+    >>> variables["params"]["Dense_0"]["kernel"].shape, metadata["rule"]
+    ((2, 3), 'q_agrel')
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    content = path.read_bytes()
+    try:
+        if suffix == ".npz":
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            text = str(arrays.pop(_METADATA))
+        else:
+            arrays = dict(_package("safetensors.numpy").load(content))
+            length = int.from_bytes(content[:8], "little")  # of the JSON header that follows
+            text = json.loads(content[8 : 8 + length])["__metadata__"]["qagrel_jax"]
+        metadata = json.loads(text)
+    except ImportError:
+        raise
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged, or not a file of parameters ({error})") from None
+    except Exception as error:  # safetensors raises a class of its own
+        raise ValueError(f"{path} is damaged ({error})") from None
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}")
+    return flax.traverse_util.unflatten_dict(arrays, sep="/"), metadata
+
+
+def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
+    """Read a file and rebuild the network it belongs to.
+
+    Args:
+      path: as for ``load``; its metadata must have ``network``.
+
+    Returns:
+      ``(network, variables, metadata)``; ``network.apply(variables, images)`` gives Q values.
+
+    Raises:
+      ValueError: as ``load``, or no ``network`` in the metadata.
+      ImportError, OSError: as ``load``.
+    """
+    variables, metadata = load(path)
+    if "network" not in metadata:
+        raise ValueError(f"{path} does not say which network it belongs to: use load")
+    options = dict(metadata["network"])
+    if options.get("hidden") is not None:
+        options["hidden"] = tuple(options["hidden"])
+    return make_network(**options), variables, metadata
+
+
+def _suffix(path: Path) -> str:
+    if path.suffix not in (".npz", ".safetensors"):
+        raise ValueError(f"{path.name!r} must end in .npz or .safetensors")
+    return path.suffix
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        package = name.split(".")[0]
+        raise ImportError(f"this needs {package}: pip install 'qagrel_jax[interchange]'") from None

@@ -1,0 +1,60 @@
+"""Attention from a chosen unit down to the input, beside numbers worked out by hand."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qagrel_jax import layers, make_network
+from qagrel_jax.attention import attend
+
+W1 = np.array([[1.0, -1.0, 2.0], [2.0, -3.0, 1.0]])  # 2 inputs, 3 hidden units
+W2 = np.array([[1.0, 2.0], [3.0, 4.0], [-1.0, 5.0]])  # 2 actions
+B1 = np.array([[0.5, 1.0, -1.0], [2.0, 7.0, 3.0]])  # feedback weights, nothing like W
+B2 = np.array([[10.0, 20.0], [30.0, 40.0], [50.0, 60.0]])
+
+
+class Net(nn.Module):
+    feedback: str = "tied"
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(layers.Dense(3, feedback=self.feedback, name="hidden")(x))
+        return layers.Dense(2, feedback=self.feedback, name="output")(x)
+
+
+def test_feedback_by_hand():
+    """x = (1, 1): a = (3, −4, 3), so the middle hidden unit is silent and passes nothing on."""
+    variables = {
+        "params": {
+            "hidden": {"kernel": jnp.array(W1), "feedback_kernel": jnp.array(B1)},
+            "output": {"kernel": jnp.array(W2), "feedback_kernel": jnp.array(B2)},
+        }
+    }
+    x = jnp.ones((2, 2))
+    seen = attend(Net("reciprocal"), variables, x, jnp.array([1, 0]))
+    assert list(seen.feedback) == list(seen.drive) == ["hidden", "output"]
+    np.testing.assert_allclose(seen.drive["hidden"], [[3, -4, 3]] * 2)
+    np.testing.assert_allclose(seen.outputs, [[0, 21]] * 2)
+    np.testing.assert_allclose(seen.feedback["output"], [[0, 1], [1, 0]])
+    np.testing.assert_allclose(seen.feedback["hidden"], [[20, 0, 60], [10, 0, 50]])
+    # 20·(.5, 2) + 60·(−1, 3), and 10·(.5, 2) + 50·(−1, 3)
+    np.testing.assert_allclose(seen.inputs, [[-50, 220], [-45, 170]])
+
+
+def test_tied_feedback_at_the_input_is_the_gradient_of_the_chosen_q_value():
+    network = make_network("conv", 3)
+    images = jax.random.uniform(jax.random.key(1), (2, 6, 6, 1))
+    variables = network.init(jax.random.key(0), images)
+    seen = attend(network, variables, images, jnp.array([2, 0]))
+    chosen = jnp.array([[0, 0, 1.0], [1, 0, 0]])
+    expected = jax.grad(lambda x: (network.apply(variables, x) * chosen).sum())(images)
+    np.testing.assert_allclose(seen.inputs, expected, atol=1e-6)
+    assert list(seen.drive) == ["Conv_0", "Conv_1", "Dense_0", "Dense_1"]
+
+
+def test_one_action_an_example():
+    variables = Net().init(jax.random.key(0), jnp.ones((2, 2)))
+    with pytest.raises(AssertionError):
+        attend(Net(), variables, jnp.ones((2, 2)), jnp.array(1))

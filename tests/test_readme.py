@@ -1,0 +1,130 @@
+"""README, executed: every command (made quick where it says how), every snippet, every name.
+
+Commands run in this process, their options as in README, followed by those of ``QUICK``, which make
+them small. ``LONG`` ones, whose own tests are elsewhere, are asked for ``--help``.
+"""
+
+import importlib
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    shlex.split(part, comments=True)
+    for language, block in BLOCKS
+    for line in block.splitlines()
+    if language == ""
+    for part in line.split("&&")
+]
+MODULES = [c[2:] for c in COMMANDS if c[1] == "-m" and c[2].startswith("experiments.")]
+
+SMALL = ["--dataset", "digits", "--hidden", "8", "--seeds", "1", "--epochs", "1"]
+QUICK = {
+    "experiments.train": [*SMALL, "--rule", "q_agrel"],
+    "experiments.agrel": ["xor", "--networks", "2", "--max-trials", "40"],
+    "experiments.working_memory": ["--networks", "2", "--max-trials", "20"],
+    "experiments.export": [],
+    "experiments.tensorboard": [],
+}
+LONG = ("controls", "reproduce", "report", "benchmark")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The run that ``runs/RUN`` stands for: the first command of README, small."""
+    folder = tmp_path_factory.mktemp("readme") / "run"
+    _call("experiments.train", [*SMALL, "--out", str(folder)])
+    return folder
+
+
+@pytest.mark.parametrize("command", MODULES, ids=" ".join)
+def test_command(command, run, tmp_path, monkeypatch):
+    module, *arguments = command
+    assert _help(module) == 0
+    if module.removeprefix("experiments.") in LONG or command == ["experiments.train"]:
+        return  # the latter is the fixture
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(run) if a == "runs/RUN" else a for a in arguments] + QUICK[module]
+    takes_out = module not in ("experiments.export", "experiments.tensorboard")
+    _call(module, arguments + ["--out", "out"] * takes_out)
+    assert list((tmp_path / "out").glob("*.png")) or not takes_out
+    if module == "experiments.export":
+        assert (tmp_path / "net.npz").is_file()
+
+
+def test_every_other_command_is_an_installation_or_the_tests():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    others = [c for c in COMMANDS if c[1:2] != ["-m"] or not c[2].startswith("experiments.")]
+    for command in others:
+        text = " ".join(command)
+        if installed := re.fullmatch(r"\.venv/bin/pip install -q -e \.\[([\w,]+)\]", text):
+            assert set(installed[1].split(",")) <= extras.keys()
+        else:
+            assert text in (
+                "python3 -m venv .venv",
+                ".venv/bin/python -m pytest",
+                ".venv/bin/jupyter lab experiments/notebooks",
+            )
+    named = re.search(r"^Extras: (.*?);", README, re.MULTILINE | re.DOTALL)[1]
+    assert set(re.findall(r"`(\w+)`", named)) == extras.keys()
+
+
+def test_snippets_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "readme"}
+    snippets = [block for language, block in BLOCKS if language == "python"]
+    assert len(snippets) == 2
+    for snippet in snippets:
+        exec(compile(snippet, "README.md", "exec"), names)
+    reward = float(re.fullmatch(r"reward (\d\.\d\d)\n", capsys.readouterr().out)[1])
+    assert reward > 0.85  # half of the rewards come by chance
+    assert (tmp_path / "net.npz").is_file()
+
+
+def test_files_and_links_exist():
+    for path in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"`((?:qagrel_jax|experiments|tests)/[\w./]*)`", README):
+        assert (ROOT / path).exists(), path
+
+
+SYMBOLS = re.findall(r"^\| ([^|]+) \| ([^|]*`[^|]+) \| `(qagrel_jax/[\w/]+\.py)` \|$", README, re.M)
+
+
+@pytest.mark.parametrize(("symbol", "code", "path"), SYMBOLS, ids=[s[0] for s in SYMBOLS])
+def test_symbols_are_where_the_table_says(symbol, code, path):
+    """A plain name occurs in the file; ``Class.field`` is a field of that class of that module."""
+    text = (ROOT / path).read_text()
+    for name in re.findall(r"`([^`]+)`", code):
+        for part in re.findall(r"[A-Za-z_]\w*(?:\.\w+)?", name):
+            if "." in part:
+                owner, field = part.split(".")
+                module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+                assert field in getattr(module, owner)._fields, part
+            else:
+                assert re.search(rf"\b{part}\b", text), part
+
+
+def test_there_are_symbols():
+    assert len(SYMBOLS) == 23
+
+
+def _call(module, arguments):
+    # The command line does not check for reused keys; resuming makes the same key again.
+    with jax.debug_key_reuse(False):
+        importlib.import_module(module).main(arguments)
+
+
+def _help(module):
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module(module).main(["--help"])
+    return stop.value.code
