@@ -236,7 +236,7 @@ def _one_epoch(
             partial(streaming.read_batches, images, labels, order[:, span], trainer.mesh)
             for span in spans
         )
-    states, metrics = run.states, []
+    states, metrics = run.states, list[StepMetrics]()
     for span in spans:
         if streamed:
             states, chunk = trainer.run_batches(states, run.active, *next(chunks))
@@ -273,12 +273,14 @@ _keep = jax.jit(select_seeds, donate_argnums=2)
 
 def _on_mesh(run: Fit, mesh: Mesh | None) -> Fit:
     """Put the learners on the mesh, and what is remembered of them on the host."""
-    host = {name: np.asarray(x) for name, x in run._asdict().items() if name not in _LEARNERS}
-    learners = {name: sharding.by_seed(getattr(run, name), mesh) for name in _LEARNERS}
-    return Fit(**host, **learners)
+    return run._replace(
+        states=sharding.by_seed(run.states, mesh),
+        best=sharding.by_seed(run.best, mesh),
+        **{name: np.asarray(getattr(run, name)) for name in _REMEMBERED},
+    )
 
 
-_LEARNERS = ("states", "best")
+_REMEMBERED = tuple(name for name in Fit._fields if name not in ("states", "best"))
 
 
 def _check_finite(errors: np.ndarray, steps_before: int, epoch: int) -> None:

@@ -98,7 +98,11 @@ def read_batches(
     divided = NamedSharding(mesh, PartitionSpec(SEEDS, None, BATCH))
     shape = (*order.shape, *images.shape[1:])
     return (
-        jax.make_array_from_callback(shape, divided, lambda i: images.read(order[i[:3]])),
+        jax.make_array_from_callback(
+            shape,
+            divided,
+            lambda i: images.read(order[i[:3]]),  # type: ignore[index]
+        ),
         jax.make_array_from_callback(order.shape, divided, lambda i: labels[order[i]]),
     )
 

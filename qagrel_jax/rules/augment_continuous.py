@@ -87,7 +87,7 @@ def step(
     ended = jnp.asarray(ended)
 
     def hold(_: int, state: AugmentState) -> AugmentState:
-        after, _ = augment.step(
+        after, _activity = augment.step(
             activity.action, config, state, observation, jnp.zeros_like(reward),
             jnp.zeros_like(ended), plastic, _held,
         )  # fmt: skip
