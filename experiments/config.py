@@ -54,7 +54,7 @@ class Config:
     epsilon: float = _number(0, 1, "probability of exploring", default=0.02)
     temperature: float = _number(0, 1e9, "softmax temperature", open_low=True, default=1.0)
     reward: str = _one_of(
-        REWARDS, "what is paid: right choices; a batch's rewards shuffled; any choice",
+        REWARDS, "what is paid: right choices, those of others in the batch, or any choice",
         default="right",
     )  # fmt: skip
     reward_right: float = _number(-1e9, 1e9, "the reward of a right choice", default=1.0)
@@ -98,6 +98,8 @@ class Config:
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
             _check(entry, getattr(self, entry.name))
+        if self.reward == "shuffled" and self.batch_size < 2:
+            raise UserError("--reward shuffled needs a --batch-size of at least 2")
         if self.hidden is not None and self.architecture != "dense":
             raise UserError(f"--hidden goes with the dense architecture, not {self.architecture}")
         if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):

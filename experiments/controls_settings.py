@@ -89,8 +89,8 @@ def _setting(label: str, rule: str, base: Config, changes: dict | None = None, *
 def _reward(given: dict) -> Control:
     base = _base(given)
     return Control(
-        "Is it the reward that teaches? Rewards dealt out at random within the batch, and a reward "
-        "for every choice (attention gates learning, the reward says nothing).",
+        "Is it the reward that teaches? Each choice gets the reward of another in the batch; "
+        "and a reward for every choice (attention gates learning, the reward says nothing).",
         (
             _setting("right choices rewarded", "q_agrel", base),
             _setting("rewards shuffled", "q_agrel", base, {"reward": "shuffled"}),

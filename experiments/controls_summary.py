@@ -21,8 +21,9 @@ def summarise(
     Within a family the setting of the highest mean best validation accuracy is ``chosen``. A seed's
     epochs to criterion are the first epoch whose validation accuracy reaches 98 % of the reference,
     the mean best validation accuracy of backprop (its best setting), or of the best of all settings
-    where backprop is not among them; ``None`` if never. Classes of different number have references
-    of their own.
+    where backprop is not among them; ``None`` if never. Slowdown is the mean of a setting's epochs
+    to criterion over that of the fastest backprop setting. Only settings with as many classes and
+    the same batch size are compared.
 
     Args:
       name: the control's.
@@ -34,7 +35,7 @@ def summarise(
       A JSON-ready dictionary.
     """
     chosen = chosen_labels(lines)
-    results = []
+    results: list[dict[str, Any]] = []
     for line in lines:
         target = criterion(line, lines)
         curves = zip(*line["validation_accuracy"], strict=True)
@@ -48,6 +49,8 @@ def summarise(
                 "last_angles": last_angles(line),
             }
         )
+    for result in results:
+        result["slowdown"] = slowdown(result, results)
     return {
         "name": name,
         "question": question,
@@ -55,6 +58,7 @@ def summarise(
         "chosen_is": "of its family, the setting of the highest mean best validation accuracy",
         "criterion_is": f"{CRITERION:g} x the mean best validation accuracy of backprop's best "
         "setting (without backprop: of the best setting)",
+        "slowdown_is": "mean epochs to criterion over those of the fastest backprop setting",
         "test_accuracy_is": "of the epoch the validation split picked; no choice was made by it",
         "results": results,
     }
@@ -77,10 +81,7 @@ def accuracy(line: dict[str, Any]) -> float:
 
 def criterion(line: dict[str, Any], lines: list[dict[str, Any]]) -> float | None:
     """Return the accuracy that counts as learned for ``line``; None if all have diverged."""
-    alike = [
-        other for other in lines
-        if other["classes"] == line["classes"] and other["diverged"] is None
-    ]  # fmt: skip
+    alike = [other for other in lines if _alike(line, other) and other["diverged"] is None]
     reference = [other for other in alike if other["rule"] == "backprop"] or alike
     return CRITERION * max(map(accuracy, reference)) if reference else None
 
@@ -98,6 +99,18 @@ def mean_epochs(result: dict[str, Any]) -> float | None:
     return None if not epochs or None in epochs else statistics.fmean(epochs)
 
 
+def slowdown(result: dict[str, Any], results: list[dict[str, Any]]) -> float | None:
+    """Epochs to criterion over those of the fastest backprop setting; None if one is missing."""
+    own = mean_epochs(result)
+    control = [
+        mean_epochs(other)
+        for other in results
+        if other["rule"] == "backprop" and _alike(result, other)
+    ]
+    fastest = min((epochs for epochs in control if epochs), default=None)
+    return own / fastest if own and fastest else None
+
+
 def last_angles(line: dict[str, Any]) -> dict[str, dict[str, float | None]]:
     """Mean over seeds, after the last epoch, of every angle there is."""
     return {
@@ -113,10 +126,14 @@ def percent(values: list[float]) -> str:
     return f"{mean} ({100 * statistics.stdev(values):.2f})" if len(values) > 1 else mean
 
 
-def cells(result: dict[str, Any]) -> tuple[str, str, str, str]:
-    """Return a result's cells: label, validation and test accuracy, epochs to criterion."""
+HEADINGS = ("setting", "validation %, mean (sd)", "test %, mean (sd)", "epochs to criterion",
+            "slowdown")  # fmt: skip
+
+
+def cells(result: dict[str, Any]) -> tuple[str, ...]:
+    """Return a result's cells, one for each of ``HEADINGS``."""
     if result["diverged"] is not None:
-        return result["label"], "diverged", "–", "–"
+        return result["label"], "diverged", "–", "–", "–"
     epochs = result["epochs_to_criterion"]
     there = [e for e in epochs if e is not None]
     reached = f"{statistics.fmean(there):.1f}" if there else "not reached"
@@ -127,23 +144,24 @@ def cells(result: dict[str, Any]) -> tuple[str, str, str, str]:
         percent(result["best_validation_accuracy"]),
         percent(result["test_accuracy"]),
         reached,
+        "–" if result["slowdown"] is None else f"{result['slowdown']:.2f}",
     )
 
 
 def print_table(content: dict[str, Any]) -> None:
-    """Print a control's table."""
+    """Print a control's question and its table."""
     print(f"{content['name']}: {content['question']}")
     table = Table()
-    for heading in (
-        "setting",
-        "validation %, mean (sd)",
-        "test %, mean (sd)",
-        "epochs to criterion",
-    ):
+    for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "setting" else "right")
     for result in content["results"]:
         table.add_row(*cells(result))
     Console().print(table)
+
+
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    same_batch = one["config"]["batch_size"] == other["config"]["batch_size"]
+    return same_batch and one["classes"] == other["classes"]
 
 
 def _mean(values: list[float | None]) -> float | None:

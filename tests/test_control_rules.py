@@ -9,6 +9,7 @@ from qagrel_jax import rules
 from qagrel_jax.networks import DenseNet
 from qagrel_jax.policies import softmax
 from qagrel_jax.rules import perturbation
+from qagrel_jax.tasks import classification
 from tests.reference import perturbation as literal
 
 SIZES = (5, 4, 3)
@@ -172,3 +173,34 @@ def test_parameters_out_of_range():
         rules.stochastic_units(noise_sd=-1)
     with pytest.raises(ValueError, match="strength must be finite, got inf"):
         rules.broadcast(strength=float("inf"))
+
+
+def test_rewards_that_say_nothing():
+    labels = jnp.array([0, 1, 2, 3])
+    right = jnp.array([0, 0, 0, 0])  # the first choice is the only right one
+    for seed in range(5):
+        dealt = classification.shuffled_reward(jax.random.key(seed), labels, right)
+        assert dealt.sum() == 1 and dealt[0] == 0
+    assert classification.any_reward(jax.random.key(0), labels, right).tolist() == [1.0] * 4
+    with pytest.raises(ValueError, match="batch of 1 cannot be shuffled"):
+        classification.shuffled_reward(jax.random.key(0), labels[:1], right[:1])
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(1.0, 0.0), (0.0, -1.0), (3.0, 0.5)])
+def test_paying(right, wrong):
+    paid = classification.paying(right, wrong)(
+        jax.random.key(0), jnp.array([0, 1]), jnp.array([0, 0])
+    )
+    assert paid.tolist() == [right, wrong]
+
+
+@pytest.mark.usefixtures("x64")
+def test_optimistic_q_values_are_rewards_moved_down():
+    """A constant c added to every Q value, or taken from every reward: the same change."""
+    apply, params, inputs = _net()
+    rule, c = rules.q_agrel(), 1.0
+    rewards = jnp.array([1.0, 0.0, 0.0])
+    optimistic = rule.act(jax.random.key(0), lambda p, x: c + apply(p, x), params, inputs)
+    plain = rule.act(jax.random.key(0), apply, params, inputs)
+    one, other = rule.update(optimistic, rewards), rule.update(plain, rewards - c)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), one, other)

@@ -48,11 +48,19 @@ def paying(
 
 
 def shuffled_reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
-    """Deal a batch's rewards out to its choices at random: as many rewards, none of them earned.
+    """Give each choice the reward of another: as many rewards in the batch, none of them earned.
 
-    A control: nothing can be learned from it. Arguments and value as in ``reward``.
+    All move on by the same random number of places, so that no choice keeps its own. A control:
+    nothing can be learned from it. Arguments and value as in ``reward``.
+
+    Raises:
+      ValueError: a batch of one, which has no other.
     """
-    return jax.random.permutation(key, reward(key, labels, actions))
+    batch = labels.shape[0]
+    if batch < 2:
+        raise ValueError(f"rewards of a batch of {batch} cannot be shuffled")
+    places = jax.random.randint(key, (), 1, batch)
+    return jnp.roll(reward(key, labels, actions), places)
 
 
 def any_reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
