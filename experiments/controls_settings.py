@@ -126,8 +126,8 @@ def _baselines(given: dict) -> Control:
     base = _base(given)
     settings = [_setting("backprop", "backprop", base), _setting("q_agrel", "q_agrel", base)]
     for rule, noise_sd, rates in (
-        ("reinforce", 0.1, (0.1, 0.3)),
-        ("stochastic_units", 0.3, (0.003, 0.01, 0.03)),
+        ("reinforce", 0.1, (0.03, 0.1, 0.3)),
+        ("stochastic_units", 0.3, (0.003, 0.01, 0.03, 0.1)),
         ("node_perturbation", 0.1, (0.001, 0.003, 0.01)),
     ):
         settings += [
