@@ -135,6 +135,11 @@ def _baselines(given: dict) -> Control:
                      {"learning_rate": rate, "noise_sd": noise_sd}, family=rule)
             for rate in rates
         ]  # fmt: skip
+    settings += [
+        _setting(f"stochastic_units, σ 1, rate {rate:g}", "stochastic_units", base,
+                 {"learning_rate": rate, "noise_sd": 1.0}, family="stochastic_units")
+        for rate in (0.003, 0.01, 0.03)
+    ]  # fmt: skip
     settings.append(
         _setting("read-out alone learns", "broadcast", base, {"broadcast_strength": 0.0})
     )
@@ -274,6 +279,30 @@ def _fast(given: dict) -> Control:
     )
 
 
+def _fast_conv(given: dict) -> Control:
+    base = _base(given, epochs=15, seeds=2)
+    base = configs.replace(base, {"architecture": "conv", "hidden": None, "batch_size": 64})
+    paper = {"initialisation": "paper"}
+    momentum = {"optimizer": "momentum", "learning_rate": 0.003}
+    settings = [
+        _setting(f"{prefix}{label}", rule, base, changes)
+        for rule, prefix in (("backprop", "backprop: "), ("q_agrel", ""))
+        for label, changes in (
+            ("paper's N(0, 0.005²), rate 0.1", paper),
+            ("He, rate 0.003", {"learning_rate": 0.003}),
+            ("He, rate 0.01", {"learning_rate": 0.01}),
+            ("He, rate 0.03", {"learning_rate": 0.03}),
+            ("He, rate 0.1", {}),
+            ("He, momentum 0.9, rate 0.003", momentum),
+        )
+    ]
+    return Control(
+        "And with convolutions and BatchNorm? The papers' conv network on the digits.",
+        tuple(settings),
+        picture="dots",
+    )
+
+
 _CONTROLS = {
     "reward": _reward,
     "attention": _attention,
@@ -283,6 +312,7 @@ _CONTROLS = {
     "feedback": _feedback,
     "batch": _batch,
     "fast": _fast,
+    "fast_conv": _fast_conv,
     "classes_tiny_imagenet100": _classes_tiny_imagenet100,
 }
 
