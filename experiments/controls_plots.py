@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from experiments import controls_summary, plots
 from experiments.controls_settings import Control
@@ -28,6 +29,7 @@ def _curves(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
             values = 100 * np.array(line["validation_accuracy"])
             plots.band(axes, np.arange(1, len(values) + 1), values, index, line["label"])
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel("validation accuracy (%)")
         axes.set_ylim(0, 101)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
