@@ -206,7 +206,8 @@ def _feedback(given: dict) -> Control:
     decay = {"l2": 2e-3}
     return Control(
         "Must feedback weights mirror forward weights? Per layer, the angle between the update and "
-        "the true gradient of ½(r − q_s)², and between forward and feedback weights.",
+        "the true gradient of ½(r − q_s)², and between forward and feedback weights (nothing runs "
+        "down from the first layer, whose feedback weights are therefore never used).",
         (
             _setting("tied", "q_agrel", base),
             _setting("reciprocal", "q_agrel", base, {"feedback": "reciprocal"}),
@@ -253,6 +254,24 @@ _FAST = {
     "He, momentum 0.9, rate 0.03": {"optimizer": "momentum", "learning_rate": 0.03},
     "He, RMSprop 0.001": {"optimizer": "rmsprop", "learning_rate": 0.001},
     "He, Adam 0.001": {"optimizer": "adam", "learning_rate": 0.001},
+    "He, ε 0.1, rate 0.2": {"epsilon": 0.1, "learning_rate": 0.2},
+    "He, softmax T 0.1, rate 0.2": {
+        "policy": "softmax",
+        "temperature": 0.1,
+        "learning_rate": 0.2,
+    },
+    "He, softmax T 0.1, momentum 0.9, rate 0.03": {
+        "policy": "softmax",
+        "temperature": 0.1,
+        "optimizer": "momentum",
+        "learning_rate": 0.03,
+    },
+    "He, softmax T 0.1, Adam 0.001": {
+        "policy": "softmax",
+        "temperature": 0.1,
+        "optimizer": "adam",
+        "learning_rate": 0.001,
+    },
     "He, Adam 0.001, gain 3": {"optimizer": "adam", "learning_rate": 0.001, "positive_gain": 3.0},
 }
 _FAST_BACKPROP = (
@@ -274,6 +293,29 @@ def _fast(given: dict) -> Control:
     settings += [_setting(label, "q_agrel", base, changes) for label, changes in _FAST.items()]
     return Control(
         "What brings Q-AGREL's learning time nearest to backprop's at no loss of accuracy?",
+        tuple(settings),
+        picture="dots",
+    )
+
+
+def _fast_mnist(given: dict) -> Control:
+    base = _base(given, epochs=10, seeds=1, config="mnist_dense")
+    base = configs.replace(base, {"initialisation": "he", "protocol": "clean"})
+    settings = [
+        _setting(f"{prefix}{label}", rule, base, _FAST[label], train_images=12_000)
+        for label in (
+            "He, rate 0.1",
+            "He, rate 0.2",
+            "He, softmax T 0.1",
+            "He, softmax T 0.1, rate 0.2",
+            "He, Adam 0.001",
+            "paper's N(0, 0.01²), rate 0.1",
+        )
+        for rule, prefix in (("backprop", "backprop: "), ("q_agrel", ""))
+        if rule == "q_agrel" or "softmax" not in label
+    ]
+    return Control(
+        "Does it hold on MNIST? The papers' dense network on the first 12,000 training images.",
         tuple(settings),
         picture="dots",
     )
@@ -313,8 +355,9 @@ _CONTROLS = {
     "batch": _batch,
     "fast": _fast,
     "fast_conv": _fast_conv,
+    "fast_mnist": _fast_mnist,
     "classes_tiny_imagenet100": _classes_tiny_imagenet100,
 }
 
-NEED_DATA = ("classes_tiny_imagenet100",)
+NEED_DATA = ("fast_mnist", "classes_tiny_imagenet100")
 """Controls on data that must be prepared first; they run only when named."""
