@@ -299,8 +299,9 @@ def _fast(given: dict) -> Control:
 
 
 def _fast_mnist(given: dict) -> Control:
-    base = _base(given, epochs=10, seeds=1, config="mnist_dense")
-    base = configs.replace(base, {"initialisation": "he", "protocol": "clean"})
+    base = _base(given, epochs=10, seeds=2, config="mnist_dense")
+    small = {"hidden": (300, 200, 100), "batch_size": 32}
+    base = configs.replace(base, {"initialisation": "he", "protocol": "clean", **small})
     settings = [
         _setting(f"{prefix}{label}", rule, base, _FAST[label], train_images=12_000)
         for label in (
@@ -315,7 +316,7 @@ def _fast_mnist(given: dict) -> Control:
         if rule == "q_agrel" or "softmax" not in label
     ]
     return Control(
-        "Does it hold on MNIST? The papers' dense network on the first 12,000 training images.",
+        "Does it hold on MNIST? Dense 300 – 200 – 100, batch 32, the first 12,000 training images.",
         tuple(settings),
         picture="dots",
     )
