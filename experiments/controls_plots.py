@@ -87,8 +87,8 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
         left.set_ylim(len(lines) - 0.5, -0.5)
         left.set_xlabel("best validation accuracy (%)")
         right.set_xlabel("epochs to criterion")
-        right.set_xlim(left=0, right=1.12 * max(len(line["validation_accuracy"]) for line in lines))
-        drawing.suptitle(_title(lines) + "; ring: a seed, bar: their mean", fontsize=10)
+        right.set_xlim(left=0, right=1.3 * max(len(line["validation_accuracy"]) for line in lines))
+        drawing.suptitle(_title(lines, "rings: seeds, bar: their mean"), fontsize=10)
 
 
 def _row(axes: Axes, row: int, values: np.ndarray, index: int) -> None:
@@ -130,7 +130,7 @@ def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
         drawing.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
 
 
-def _title(lines: list[dict[str, Any]]) -> str:
+def _title(lines: list[dict[str, Any]], shown: str = "mean and range") -> str:
     config, seeds = lines[0]["config"], len(lines[0]["seeds"])
     seeds_text = f"{seeds} seeds" if seeds > 1 else "1 seed"
-    return f"{config['dataset']}, {config['architecture']}: mean and range of {seeds_text}"
+    return f"{config['dataset']}, {config['architecture']}, {seeds_text} ({shown})"

@@ -222,7 +222,7 @@ def _feedback(given: dict) -> Control:
 
 def _batch(given: dict) -> Control:
     base = _base(given)
-    rates = {1: (0.01, 0.03), 16: (0.1,), 128: (0.1, 0.3)}
+    rates = {1: (0.01, 0.03), 16: (0.1,), 128: (0.3,)}
     return Control(
         "Does it learn online, one image and one weight change at a time, as a brain does? Each "
         "batch size with one or two learning rates.",
@@ -306,10 +306,8 @@ def _fast_mnist(given: dict) -> Control:
         _setting(f"{prefix}{label}", rule, base, _FAST[label], train_images=12_000)
         for label in (
             "He, rate 0.1",
-            "He, rate 0.2",
-            "He, softmax T 0.1",
-            "He, softmax T 0.1, rate 0.2",
             "He, Adam 0.001",
+            "He, softmax T 0.1, Adam 0.001",
             "paper's N(0, 0.01²), rate 0.1",
         )
         for rule, prefix in (("backprop", "backprop: "), ("q_agrel", ""))
@@ -326,17 +324,16 @@ def _fast_conv(given: dict) -> Control:
     base = _base(given, epochs=15, seeds=2)
     base = configs.replace(base, {"architecture": "conv", "hidden": None, "batch_size": 64})
     paper = {"initialisation": "paper"}
-    momentum = {"optimizer": "momentum", "learning_rate": 0.003}
+    adam = {"optimizer": "adam", "learning_rate": 0.001}
     settings = [
         _setting(f"{prefix}{label}", rule, base, changes)
         for rule, prefix in (("backprop", "backprop: "), ("q_agrel", ""))
         for label, changes in (
             ("paper's N(0, 0.005²), rate 0.1", paper),
-            ("He, rate 0.003", {"learning_rate": 0.003}),
             ("He, rate 0.01", {"learning_rate": 0.01}),
             ("He, rate 0.03", {"learning_rate": 0.03}),
             ("He, rate 0.1", {}),
-            ("He, momentum 0.9, rate 0.003", momentum),
+            ("He, Adam 0.001", adam),
         )
     ]
     return Control(
