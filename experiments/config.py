@@ -14,6 +14,8 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 DEFAULT = "digits"
 
 RULES = ("q_agrel", "backprop")
+CONTROL_RULES = ("broadcast", "node_perturbation", "reinforce", "stochastic_units")
+REWARDS = ("right", "shuffled", "always")
 POLICIES = ("greedy", "epsilon_greedy", "softmax", "max_boltzmann")
 FEEDBACKS = ("tied", "reciprocal", "random", "sign")
 ARCHITECTURES = ("dense", "conv", "locally_connected", "deep")
@@ -43,13 +45,32 @@ class Config:
         default=None, metadata={"help": "units of the dense net's layers, e.g. 300,200,100"}
     )
     rules: tuple[str, ...] = field(
-        default=RULES, metadata={"help": "learning rules, comma-separated", "several": RULES}
+        default=RULES,
+        metadata={"help": "learning rules, comma-separated", "several": RULES + CONTROL_RULES},
     )
     feedback: str = _one_of(FEEDBACKS, "feedback pathway", default="tied")
     initialisation: str = _one_of(INITIALISATIONS, "how kernels are drawn", default="he")
     policy: str = _one_of(POLICIES, "action selection of q_agrel", default="max_boltzmann")
     epsilon: float = _number(0, 1, "probability of exploring", default=0.02)
     temperature: float = _number(0, 1e9, "softmax temperature", open_low=True, default=1.0)
+    reward: str = _one_of(
+        REWARDS, "what is paid: right choices, those of others in the batch, or any choice",
+        default="right",
+    )  # fmt: skip
+    reward_right: float = _number(-1e9, 1e9, "the reward of a right choice", default=1.0)
+    reward_wrong: float = _number(
+        -1e9, 1e9, "of a wrong one; right 1-c and wrong -c is the same as Q values that start at c",
+        default=0.0,
+    )  # fmt: skip
+    positive_gain: float = _number(
+        0, 1e9, "weighs positive reward-prediction errors of q_agrel", open_low=True, default=1.0
+    )
+    noise_sd: float = _number(
+        0, 1e9, "of the units of node_perturbation and stochastic_units", open_low=True, default=0.1
+    )
+    broadcast_strength: float = _number(
+        -1e9, 1e9, "what broadcast gives hidden units in place of attention", default=1.0
+    )
     optimizer: str = _one_of(OPTIMIZERS, "optax optimiser", default="sgd")
     learning_rate: float = _number(0, 1e9, "step size", open_low=True, default=0.1)
     halve_every: int = _number(0, 10**9, "halve the learning rate so often, epochs; 0: never",
@@ -77,6 +98,8 @@ class Config:
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
             _check(entry, getattr(self, entry.name))
+        if self.reward == "shuffled" and self.batch_size < 2:
+            raise UserError("--reward shuffled needs a --batch-size of at least 2")
         if self.hidden is not None and self.architecture != "dense":
             raise UserError(f"--hidden goes with the dense architecture, not {self.architecture}")
         if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):

@@ -19,6 +19,7 @@ from qagrel_jax import analysis, fitting, rules, sharding, training
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
 from qagrel_jax.policies import make_policy
+from qagrel_jax.tasks import classification
 
 CLASS_LEARNED = 0.5
 """A class counts as discovered once so much of it is named rightly."""
@@ -54,11 +55,35 @@ def make_splits(dataset: Dataset, config: Config) -> Splits:
 
 def make_rule(name: str, config: Config) -> rules.Rule:
     """Build the learning rule ``name`` with the configuration's policy."""
-    if name == "backprop":
-        return rules.backprop()
-    return rules.q_agrel(
-        make_policy(config.policy, epsilon=config.epsilon, temperature=config.temperature)
-    )
+    policy = make_policy(config.policy, epsilon=config.epsilon, temperature=config.temperature)
+    match name:
+        case "q_agrel":
+            if config.positive_gain == 1:
+                return rules.q_agrel(policy)
+            return rules.q_agrel(policy, rules.amplified_prediction_error(config.positive_gain))
+        case "backprop":
+            return rules.backprop()
+        case "broadcast":
+            return rules.broadcast(policy, config.broadcast_strength)
+        case "node_perturbation":
+            return rules.node_perturbation(policy, config.noise_sd)
+        case "reinforce":
+            return rules.reinforce()
+        case "stochastic_units":
+            return rules.stochastic_units(config.noise_sd)
+    raise ValueError(f"unknown rule {name!r}")
+
+
+def make_reward(config: Config) -> training.RewardFunction:
+    """Build what the task pays for."""
+    match config.reward:
+        case "right":
+            return classification.paying(config.reward_right, config.reward_wrong)
+        case "shuffled":
+            return classification.shuffled_reward
+        case "always":
+            return classification.any_reward
+    raise ValueError(f"unknown reward {config.reward!r}")
 
 
 def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
@@ -97,6 +122,7 @@ def make_trainer(
         num_classes=dataset.num_classes,
         batch_size=config.batch_size,
         mesh=mesh,
+        reward=make_reward(config),
     )
 
 

@@ -59,3 +59,25 @@ def feedback_angles(
                 raise ValueError(f"unknown feedback {feedback!r}")
         angles[layer] = jax.vmap(angle_degrees)(kernel, down)
     return angles
+
+
+def layer_angles(a: chex.ArrayTree, b: chex.ArrayTree) -> dict[str, chex.Array]:
+    """Angle, layer by layer, between two updates of one network's kernels.
+
+    Args:
+      a: shaped like the parameters, ``{layer: {"kernel": ..., ...}}``.
+      b: likewise.
+
+    Returns:
+      ``{layer: float[] in degrees}`` for every layer with a kernel; NaN where one update is zero.
+
+    >>> import jax.numpy as jnp
+    >>> a, b = {"out": {"kernel": jnp.eye(2)}}, {"out": {"kernel": jnp.ones((2, 2))}}
+    >>> round(float(layer_angles(a, b)["out"]), 3)
+    45.0
+    """
+    return {
+        layer: angle_degrees(weights["kernel"], b[layer]["kernel"])
+        for layer, weights in a.items()
+        if "kernel" in weights
+    }

@@ -9,14 +9,22 @@ from jax import lax
 
 from qagrel_jax import layers, networks, rules
 from qagrel_jax.layers import Conv, Dense, LocallyConnected
-from qagrel_jax.policies import max_boltzmann, softmax
+from qagrel_jax.policies import softmax
 from tests.reference import local_learning
 
 RULES = {
     "q_agrel": rules.q_agrel(),
     "q_agrel_softmax": rules.q_agrel(policy=softmax),
+    "q_agrel_amplified": rules.q_agrel(rpe=rules.amplified_prediction_error(3.0)),
     "backprop": rules.backprop(),
+    "broadcast": rules.broadcast(),
+    "node_perturbation": rules.node_perturbation(),
+    "reinforce": rules.reinforce(),
+    "stochastic_units": rules.stochastic_units(),
 }
+# Each example has noise of its own, which another batch size would draw anew.
+NOISY = ("node_perturbation", "stochastic_units")
+POLICY_GRADIENTS = ("reinforce", "stochastic_units")
 BATCH = 4
 
 
@@ -173,10 +181,11 @@ def test_synapses_onto_unchosen_actions_do_not_change():
     assert set(np.flatnonzero(change)) == {int(decision.action[0])}
 
 
-def test_no_teacher():
+@pytest.mark.parametrize("name", [n for n, r in RULES.items() if r.outcome == "reward"])
+def test_no_teacher(name):
     """Two labels that give the same reward give the same update, bit for bit."""
-    params, inputs, forward = _setup("conv")
-    rule = rules.q_agrel(policy=max_boltzmann)
+    params, inputs, forward = _setup("conv" if name in ("q_agrel", *NOISY) else "dense")
+    rule = RULES[name]
 
     @jax.jit
     def learn(labels):
@@ -206,6 +215,16 @@ def test_a_reward_prediction_error_of_ones_own():
     decision = rule.act(jax.random.key(0), lambda p, x: x @ p, jnp.ones((2, 3)), jnp.ones((1, 2)))
     _, rpe = rule.update(decision, jnp.zeros(1))
     assert rpe.tolist() == [-1.0]
+
+
+def test_an_amplified_prediction_error_settles_at_an_expectile():
+    """Paid with probability P, q rests where gain·P(1 − q) = (1 − P) q."""
+    rpe, p, gain = rules.amplified_prediction_error(3.0), 0.2, 3.0
+    q = jnp.array(gain * p / (gain * p + 1 - p))
+    drift = p * rpe(q, jnp.ones(())) + (1 - p) * rpe(q, jnp.zeros(()))
+    np.testing.assert_allclose(drift, 0, atol=1e-7)
+    with pytest.raises(ValueError, match="gain must be positive and finite, got 0"):
+        rules.amplified_prediction_error(0)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -241,6 +260,8 @@ class TestContract:
         assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
     def test_a_batch_is_the_mean_of_its_examples(self, name):
+        if name in NOISY:
+            pytest.skip("the test against a loop over synapses covers it: test_control_rules.py")
         rule = RULES[name]
         params, inputs, forward = _setup("dense")
         decision = rule.act(jax.random.key(0), forward, params, inputs, has_aux=True)
@@ -256,6 +277,8 @@ class TestContract:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b / BATCH, atol=1e-6), grads, total)
 
     def test_a_small_step_downhill_shrinks_the_error(self, name):
+        if name == "node_perturbation":
+            pytest.skip("downhill on average only: test_control_rules.py")
         rule = RULES[name]
         params, inputs, forward = _setup("dense")
         decision = rule.act(jax.random.key(0), forward, params, inputs, has_aux=True)
@@ -263,6 +286,13 @@ class TestContract:
         grads, errors = rule.update(decision, outcome)
         moved = jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads)
         after = rule.act(jax.random.key(0), forward, moved, inputs, has_aux=True)
+        if name in POLICY_GRADIENTS:  # their error is no objective: what paid must become likelier
+            log_odds = jnp.take_along_axis(
+                jax.nn.log_softmax(after.outputs) - jax.nn.log_softmax(decision.outputs),
+                decision.action[:, None], 1,
+            )  # fmt: skip
+            assert errors @ log_odds[:, 0] > 0
+            return
         _, errors_after = rule.update(after._replace(action=decision.action), outcome)
         size = jnp.square if rule.outcome == "reward" else jnp.asarray
         assert size(errors_after).mean() < size(errors).mean()
@@ -293,9 +323,11 @@ class TestContract:
 
     def test_wrong_shapes_are_refused(self, name):
         rule = RULES[name]
+        layer, x = Dense(2), jnp.ones((1, 3))
+        params = layer.init(jax.random.key(1), x)
         with pytest.raises(AssertionError):
-            rule.act(jax.random.key(0), lambda p, x: p.sum(), jnp.ones(3), jnp.ones((1, 3)))
-        decision = rule.act(jax.random.key(0), lambda p, x: x @ p, jnp.ones((3, 2)), jnp.ones((1, 3)))  # noqa: E501  # fmt: skip
+            rule.act(jax.random.key(0), lambda p, x: layer.apply(p, x).sum(), params, x)
+        decision = rule.act(jax.random.key(0), layer.apply, params, x)
         with pytest.raises(AssertionError):
             rule.update(decision, jnp.ones(2))
 

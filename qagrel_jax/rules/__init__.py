@@ -1,18 +1,36 @@
-"""Learning rules, one a file; ``base`` holds what the one-step rules share."""
+"""Learning rules, one a file; ``base`` holds what the one-step rules share.
+
+The papers' rules are ``q_agrel``, ``agrel`` and ``augment``; ``backprop`` is their supervised
+control. The other controls take something away: ``broadcast`` the attention feedback,
+``node_perturbation`` and ``stochastic_units`` all structured feedback; ``reinforce`` learns a
+policy instead of values.
+"""
 
 from qagrel_jax.rules import augment
 from qagrel_jax.rules.agrel import agrel
 from qagrel_jax.rules.backprop import backprop
 from qagrel_jax.rules.base import Decision, Rule, one_step_rule
-from qagrel_jax.rules.q_agrel import q_agrel, reward_prediction_error
+from qagrel_jax.rules.broadcast import broadcast
+from qagrel_jax.rules.node_perturbation import node_perturbation
+from qagrel_jax.rules.q_agrel import (
+    amplified_prediction_error,
+    q_agrel,
+    reward_prediction_error,
+)
+from qagrel_jax.rules.reinforce import reinforce, stochastic_units
 
 __all__ = [
     "Decision",
     "Rule",
     "agrel",
+    "amplified_prediction_error",
     "augment",
     "backprop",
+    "broadcast",
+    "node_perturbation",
     "one_step_rule",
     "q_agrel",
+    "reinforce",
     "reward_prediction_error",
+    "stochastic_units",
 ]

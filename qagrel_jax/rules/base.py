@@ -54,8 +54,8 @@ class Rule(NamedTuple):
 
     name: str
     outcome: str  # what ``update`` must be told: "reward" or "label"
-    act: Callable[..., Decision]
-    update: Callable[[Decision, chex.Array], tuple[chex.ArrayTree, chex.Array]]
+    act: Callable[..., Any]  # -> Decision, or what the rule's own ``update`` takes
+    update: Callable[[Any, chex.Array], tuple[chex.ArrayTree, chex.Array]]
 
 
 def one_step_rule(

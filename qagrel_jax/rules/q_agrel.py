@@ -28,6 +28,7 @@ from collections.abc import Callable
 
 import chex
 import jax
+import jax.numpy as jnp
 
 from qagrel_jax.policies import Policy, max_boltzmann
 from qagrel_jax.rules.base import Rule, one_step_rule
@@ -47,6 +48,39 @@ def reward_prediction_error(q_selected: chex.Array, reward: chex.Array) -> chex.
       float[].
     """
     return reward - q_selected
+
+
+def amplified_prediction_error(gain: float) -> RewardPredictionError:
+    """Make δ = gain·(r − q_s) where the reward exceeds what was expected, r − q_s elsewhere.
+
+    Early in learning nearly every choice fails, and a rare success carries all the information;
+    dopamine neurons, too, signal positive errors over a wider range than negative ones (Bayer &
+    Glimcher 2005). The published rule has gain 1. With another gain the Q value of an action that
+    is rewarded with probability P no longer settles at P but at gain·P / (gain·P + 1 − P), an
+    expectile, which orders the actions all the same.
+
+    Args:
+      gain: > 0.
+
+    Returns:
+      ``(q_selected [], reward []) -> δ []``.
+
+    Raises:
+      ValueError: ``gain`` not positive.
+
+    >>> import jax.numpy as jnp
+    >>> rpe = amplified_prediction_error(3.0)
+    >>> float(rpe(jnp.array(0.5), jnp.array(1.0))), float(rpe(jnp.array(0.5), jnp.array(0.0)))
+    (1.5, -0.5)
+    """
+    if not 0 < gain < float("inf"):
+        raise ValueError(f"gain must be positive and finite, got {gain}")
+
+    def rpe(q_selected: chex.Array, reward: chex.Array) -> chex.Array:
+        delta = reward_prediction_error(q_selected, reward)
+        return jnp.where(delta > 0, gain * delta, delta)
+
+    return rpe
 
 
 def q_agrel(

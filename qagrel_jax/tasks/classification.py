@@ -4,7 +4,10 @@ One step a trial: an image is shown, the network chooses one of n actions, and i
 action is the image's class. The label stays with the task; only the reward leaves it.
 """
 
+from collections.abc import Callable
+
 import chex
+import jax
 import jax.numpy as jnp
 
 
@@ -26,6 +29,46 @@ def reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.A
     del key
     chex.assert_equal_shape([labels, actions])
     return (labels == actions).astype(jnp.float32)
+
+
+def paying(
+    right: float = 1.0, wrong: float = 0.0
+) -> Callable[[chex.PRNGKey, chex.Array, chex.Array], chex.Array]:
+    """Make a ``reward`` that pays ``right`` for each right choice and ``wrong`` for any other.
+
+    >>> import jax, jax.numpy as jnp
+    >>> paying(1.0, -1.0)(jax.random.key(0), jnp.array([3, 1]), jnp.array([3, 2])).tolist()
+    [1.0, -1.0]
+    """
+
+    def pay(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
+        return wrong + (right - wrong) * reward(key, labels, actions)
+
+    return pay
+
+
+def shuffled_reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
+    """Give each choice the reward of another: as many rewards in the batch, none of them earned.
+
+    All move on by the same random number of places, so that no choice keeps its own. A control:
+    nothing can be learned from it. Arguments and value as in ``reward``.
+
+    Raises:
+      ValueError: a batch of one, which has no other.
+    """
+    batch = labels.shape[0]
+    if batch < 2:
+        raise ValueError(f"rewards of a batch of {batch} cannot be shuffled")
+    places = jax.random.randint(key, (), 1, batch)
+    return jnp.roll(reward(key, labels, actions), places)
+
+
+def any_reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
+    """Reward every choice with 1: attention still gates learning, but the reward says nothing.
+
+    A control. Arguments and value as in ``reward``.
+    """
+    return jnp.ones_like(reward(key, labels, actions))
 
 
 def normalise(images: chex.Array) -> chex.Array:

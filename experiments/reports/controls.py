@@ -1,0 +1,78 @@
+"""Controls: for each, its question, a table of every setting that was tried, and its pictures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments import controls_settings, controls_summary
+
+NOT_RUN = "*Not run.*"
+PICTURES = {"picture.png": "Result of the control", "angles.png": "Angles by layer and epoch"}
+
+
+def section(results: Path) -> str:
+    """Return a part for each control: question, command, table, angles, pictures."""
+    parts = []
+    for name in controls_settings.names():
+        parts.append(f"### `{name}`")
+        path = results / "controls" / name / "summary.json"
+        parts.append(_part(name, json.loads(path.read_text())) if path.is_file() else NOT_RUN)
+        parts += [
+            f"![{name}: {title}](results/controls/{name}/{picture})"
+            for picture, title in PICTURES.items()
+            if (path.parent / picture).is_file()
+        ]
+    return "\n\n".join(parts)
+
+
+def _part(name: str, content: dict[str, Any]) -> str:
+    done = content["results"]
+    config, seeds = done[0]["config"], done[0]["seeds"]
+    commits = " and ".join(sorted({f"`{str(r['commit'])[:7]}`" for r in done}))
+    parts = [
+        content["question"],
+        f"Command: `python -m experiments.controls {name}`; {config['dataset']}, "
+        f"{config['architecture']}; {config['epochs']} epochs; seeds {seeds[0]}–{seeds[-1]}; "
+        f"{done[0]['device']}; commit {commits}.",
+        _table(controls_summary.HEADINGS, [_row(result, done) for result in done]),
+    ]
+    if content["missing"]:
+        parts.append(f"Not run: {', '.join(content['missing'])}.")
+    if any(result["last_angles"] for result in done):
+        parts.append(_angles(done))
+    return "\n\n".join(parts)
+
+
+def _row(result: dict[str, Any], results: list[dict[str, Any]]) -> list[str]:
+    cells = list(controls_summary.cells(result))
+    family = [r for r in results if (r["family"], r["classes"]) ==
+              (result["family"], result["classes"])]  # fmt: skip
+    if result["chosen"] and len(family) > 1:
+        cells[0] = f"**{cells[0]}**"  # the one of its family that validation chose
+    return cells
+
+
+def _angles(results: list[dict[str, Any]]) -> str:
+    kinds = {
+        "update_angle_degrees": "Angle of the update to the true gradient of ½(r − q_s)²",
+        "feedback_angle_degrees": "Angle of feedback to forward weights",
+    }
+    parts = []
+    for kind, title in kinds.items():
+        layers = list(results[0]["last_angles"][kind])
+        rows = [
+            [r["label"], *(_degrees(r["last_angles"][kind][layer]) for layer in layers)]
+            for r in results
+            if r["last_angles"]
+        ]
+        parts += [f"{title}, after the last epoch:", _table(("setting", *layers), rows)]
+    return "\n\n".join(parts)
+
+
+def _degrees(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f}°"
+
+
+def _table(headings: tuple[str, ...], rows: list[list[str]]) -> str:
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

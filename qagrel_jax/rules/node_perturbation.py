@@ -1,0 +1,95 @@
+r"""Node perturbation: the same objective as Q-AGREL's, without any structured feedback.
+
+A quiet pass gives the Q values q; the policy chooses action s, the world answers with reward r. In
+a second pass every unit, output units included, gets noise σ ξ_j of its own and the Q values are q̃.
+One global scalar says how much worse the noise made the prediction of the reward,
+
+    E = ½ (r − q_s)²,      Ẽ = ½ (r − q̃_s)²,      Δw_ij = −α (Ẽ − E) x_i ξ_j / σ,
+
+and every synapse correlates it with the noise of its own unit. No feedback tells a unit what it
+contributed to the chosen action. On average over the noise, and for small σ, the change is −α ∇E,
+which is Q-AGREL's with tied feedback; but a single change points there only as one random direction
+does, the more loosely the more units there are. That is what attention feedback saves.
+
+References:
+  Werfel, Xie & Seung (2005), Learning curves for stochastic gradient descent in linear feedforward
+  networks, Neural Computation 17. (The noise-free pass as the baseline.)
+  Fiete & Seung (2006), Gradient learning in spiking neural networks by dynamic perturbation of
+  conductances, Physical Review Letters 97.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from qagrel_jax.policies import Policy, max_boltzmann
+from qagrel_jax.rules.base import Forward, Rule
+from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
+
+
+class PerturbedDecision(NamedTuple):
+    """A ``rules.Decision``, and what the noise made of the outputs."""
+
+    action: chex.Array  # int32[batch]
+    outputs: chex.Array  # float[batch, actions], Q values without noise
+    aux: Any
+    pathway: Callable[[chex.Array], chex.ArrayTree]  # global scalars [batch] -> params-like
+    noisy_outputs: chex.Array  # float[batch, actions], q̃
+
+
+def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> Rule:
+    """Node perturbation of Q-AGREL's error, equations in the module's docstring.
+
+    Args:
+      policy: ``(key, q_values [actions]) -> action``.
+      noise_sd: σ > 0 of the noise in every unit's input current.
+
+    Returns:
+      A ``Rule`` whose ``update`` takes rewards float[batch] and returns ``(grads, δ = r − q_s)``.
+      ``act`` needs a network made of ``qagrel_jax.layers`` and runs it twice.
+
+    Raises:
+      ValueError: ``noise_sd`` not positive; from ``act``, a network without a known layer.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from qagrel_jax.networks import DenseNet
+    >>> network, inputs = DenseNet(num_actions=2, hidden=(3,)), jnp.ones((1, 4))
+    >>> params = network.init(jax.random.key(0), inputs)
+    >>> rule = node_perturbation()
+    >>> decision = rule.act(jax.random.key(1), network.apply, params, inputs)
+    >>> grads, rpe = rule.update(decision, jnp.ones(1))
+    """
+    check_noise_sd(noise_sd)
+
+    def act(
+        key: chex.PRNGKey,
+        forward: Forward,
+        params: chex.ArrayTree,
+        inputs: chex.Array,
+        has_aux: bool = False,
+    ) -> PerturbedDecision:
+        choice_key, noise_key = jax.random.split(key)
+        outputs, aux, layers = quiet_pass(forward, params, inputs, has_aux)
+        action = jax.vmap(policy)(jax.random.split(choice_key, len(outputs)), outputs)
+        noisy = noisy_pass(noise_key, forward, params, inputs, has_aux, noise_sd, layers)
+
+        def pathway(scalars: chex.Array) -> chex.ArrayTree:
+            return noisy.pathway(scalars, jnp.zeros_like(outputs))
+
+        return PerturbedDecision(action, outputs, aux, pathway, noisy.outputs)
+
+    def update(
+        decision: PerturbedDecision, outcome: chex.Array
+    ) -> tuple[chex.ArrayTree, chex.Array]:
+        batch = len(decision.outputs)
+        chex.assert_shape(outcome, (batch,))
+        chosen = decision.action[:, None]
+        rpe = outcome - jnp.take_along_axis(decision.outputs, chosen, 1)[:, 0]
+        noisy_rpe = outcome - jnp.take_along_axis(decision.noisy_outputs, chosen, 1)[:, 0]
+        worse = (jnp.square(noisy_rpe) - jnp.square(rpe)) / 2
+        return decision.pathway(worse / batch), rpe
+
+    return Rule("node_perturbation", "reward", act, update)

@@ -1,0 +1,141 @@
+r"""REINFORCE: policy gradient from a reward, with and without structured feedback.
+
+The outputs are logits, p their softmax, and action s is drawn from p. Both rules ascend the
+expected reward E[r] with a reward baseline b that depends on neither the action nor the noise,
+
+    b = Σ_k p_k²,
+
+the reward a network expects if its probabilities are right (p of the pass without noise).
+
+``reinforce``        Hidden units are deterministic. ∂ log p_s / ∂w runs down the feedback pathway:
+                     Δw = α (r − b) ∂ log p_s / ∂w. It *has* structured feedback, backpropagation's:
+                     every output unit k sends its own error, 1[k = s] − p_k. The difference to
+                     Q-AGREL is what is learned (a policy, not values) and who feeds back (all
+                     outputs, not the chosen one alone).
+``stochastic_units`` Williams's original: every hidden unit is stochastic, here Gaussian around its
+                     input current, and correlates its own noise with the global reward:
+                     Δw_ij = α (r − b) x_i ξ_j / σ for hidden units,
+                     Δw_jk = α (r − b) y_j (1[k = s] − p̃_k) for output units.
+                     *No* feedback enters the hidden layers: their one signal is the scalar r − b.
+
+Reference:
+  Williams (1992), Simple statistical gradient-following algorithms for connectionist reinforcement
+  learning, Machine Learning 8.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from qagrel_jax.policies import softmax
+from qagrel_jax.rules.base import Forward, Rule, one_step_rule
+from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
+
+
+class StochasticDecision(NamedTuple):
+    """A ``rules.Decision`` of stochastic units, and what they would do without noise."""
+
+    action: chex.Array  # int32[batch]
+    outputs: chex.Array  # float[batch, actions], logits with noise, which the action was drawn from
+    aux: Any
+    pathway: Callable[[chex.Array, chex.Array], chex.ArrayTree]
+    # (global scalars [batch], output errors [batch, actions]) -> params-like
+    quiet_outputs: chex.Array  # float[batch, actions], logits without noise
+
+
+def expected_reward(logits: chex.Array) -> chex.Array:
+    """Return b = Σ_k p_k², what a network that trusts its probabilities expects to be paid.
+
+    Args:
+      logits: float[..., actions].
+
+    Returns:
+      float[...], in [1/actions, 1].
+
+    >>> import jax.numpy as jnp
+    >>> float(expected_reward(jnp.zeros(4)))
+    0.25
+    """
+    return jnp.square(jax.nn.softmax(logits)).sum(-1)
+
+
+def reinforce() -> Rule:
+    """REINFORCE through the network: policy gradient *with* structured feedback.
+
+    Returns:
+      A ``Rule`` whose ``update`` takes rewards float[batch] and returns ``(grads, r − b [batch])``.
+
+    >>> import jax, jax.numpy as jnp
+    >>> rule = reinforce()
+    >>> forward = lambda params, x: x @ params
+    >>> decision = rule.act(jax.random.key(0), forward, jnp.zeros((3, 2)), jnp.ones((1, 3)))
+    >>> grads, error = rule.update(decision, jnp.ones(1))
+    >>> float(error[0]), float(grads[0, decision.action[0]])
+    (0.5, -0.25)
+    """
+
+    def teaching_signal(
+        logits: chex.Array, action: chex.Array, reward: chex.Array
+    ) -> tuple[chex.Array, chex.Array]:
+        error = reward - expected_reward(logits)
+        return -error * _surprise(logits, action), error
+
+    return one_step_rule("reinforce", softmax, teaching_signal)
+
+
+def stochastic_units(noise_sd: float = 0.1) -> Rule:
+    """REINFORCE with stochastic hidden units: policy gradient *without* structured feedback.
+
+    Args:
+      noise_sd: σ > 0 of the Gaussian hidden units, in units of their input current.
+
+    Returns:
+      A ``Rule`` whose ``update`` takes rewards float[batch] and returns ``(grads, r − b [batch])``.
+      ``act`` needs a network made of ``qagrel_jax.layers``; its read-out (the layer that runs last)
+      has no noise of its own but the draw of the action. The network runs twice.
+
+    Raises:
+      ValueError: ``noise_sd`` not positive; from ``act``, a network without a known layer.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from qagrel_jax.networks import DenseNet
+    >>> network, inputs = DenseNet(num_actions=2, hidden=(3,)), jnp.ones((1, 4))
+    >>> params = network.init(jax.random.key(0), inputs)
+    >>> rule = stochastic_units()
+    >>> decision = rule.act(jax.random.key(1), network.apply, params, inputs)
+    >>> grads, error = rule.update(decision, jnp.ones(1))
+    """
+    check_noise_sd(noise_sd)
+
+    def act(
+        key: chex.PRNGKey,
+        forward: Forward,
+        params: chex.ArrayTree,
+        inputs: chex.Array,
+        has_aux: bool = False,
+    ) -> StochasticDecision:
+        choice_key, noise_key = jax.random.split(key)
+        quiet, aux, layers = quiet_pass(forward, params, inputs, has_aux)
+        noisy = noisy_pass(noise_key, forward, params, inputs, has_aux, noise_sd, layers - 1)
+        action = jax.vmap(softmax)(jax.random.split(choice_key, len(quiet)), noisy.outputs)
+        return StochasticDecision(action, noisy.outputs, aux, noisy.pathway, quiet)
+
+    def update(
+        decision: StochasticDecision, outcome: chex.Array
+    ) -> tuple[chex.ArrayTree, chex.Array]:
+        batch = len(decision.outputs)
+        chex.assert_shape(outcome, (batch,))
+        error = outcome - expected_reward(decision.quiet_outputs)
+        surprise = jax.vmap(_surprise)(decision.outputs, decision.action)
+        return decision.pathway(-error / batch, -error[:, None] * surprise / batch), error
+
+    return Rule("stochastic_units", "reward", act, update)
+
+
+def _surprise(logits: chex.Array, action: chex.Array) -> chex.Array:
+    """Return ∂ log p_s / ∂ logits = onehot(s) − p."""
+    chosen = jax.nn.one_hot(action, logits.shape[0], dtype=logits.dtype)
+    return chosen - jax.nn.softmax(logits)

@@ -1,0 +1,206 @@
+"""Rules without structured feedback: their local equations, and what they do on average."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qagrel_jax import rules
+from qagrel_jax.networks import DenseNet
+from qagrel_jax.policies import softmax
+from qagrel_jax.rules import perturbation
+from qagrel_jax.tasks import classification
+from tests.reference import perturbation as literal
+
+SIZES = (5, 4, 3)
+BATCH = 3
+
+
+def _net():
+    network = DenseNet(num_actions=SIZES[-1], hidden=SIZES[:-1])
+    inputs = jax.random.uniform(jax.random.key(0), (BATCH, 6), jnp.result_type(float))
+    params = network.init(jax.random.key(3), inputs)
+    # The read-out at full size, so that hidden units matter to it.
+    params["params"]["Dense_2"]["kernel"] = 10 * params["params"]["Dense_2"]["kernel"]
+    return network.apply, params, inputs
+
+
+def _kernels(params):
+    return [np.asarray(params["params"][f"Dense_{i}"]["kernel"]) for i in range(len(SIZES))]
+
+
+def _flat(grads):
+    return jnp.concatenate([g.ravel() for g in jax.tree.leaves(grads)])
+
+
+def _cosine(a, b):
+    a, b = _flat(a), _flat(b)
+    return float(a @ b / jnp.linalg.norm(a) / jnp.linalg.norm(b))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["node_perturbation", "stochastic_units", "broadcast"])
+def test_the_local_equations(name, monkeypatch):
+    """Against a loop over synapses, with the same noise in both."""
+    apply, params, inputs = _net()
+    noise = [np.random.default_rng(i).normal(size=(BATCH, n)) for i, n in enumerate(SIZES)]
+    monkeypatch.setattr(
+        perturbation, "_draw", lambda key, like: jnp.asarray(noise[SIZES.index(like.shape[1])])
+    )
+    rule, change_of = {
+        "node_perturbation": (
+            rules.node_perturbation(softmax, noise_sd=0.3),
+            lambda b, k, s, r: literal.node_perturbation_change(
+                k, np.asarray(inputs[b]), [n[b] for n in noise], 0.3, s, r
+            ),
+        ),
+        "stochastic_units": (
+            rules.stochastic_units(noise_sd=0.3),
+            lambda b, k, s, r: literal.stochastic_units_change(
+                k, np.asarray(inputs[b]), [n[b] for n in noise[:-1]], 0.3, s, r
+            ),
+        ),
+        "broadcast": (
+            rules.broadcast(softmax, strength=0.7),
+            lambda b, k, s, r: literal.broadcast_change(k, np.asarray(inputs[b]), 0.7, s, r),
+        ),
+    }[name]
+    decision = rule.act(jax.random.key(2), apply, params, inputs)
+    rewards = np.array([1.0, 0.0, 0.4])
+    grads, _ = rule.update(decision, jnp.asarray(rewards))
+    changes = [
+        change_of(b, _kernels(params), int(decision.action[b]), rewards[b]) for b in range(BATCH)
+    ]
+    for layer in range(len(SIZES)):
+        expected = np.mean([change[layer] for change in changes], axis=0)
+        np.testing.assert_allclose(
+            -grads["params"][f"Dense_{layer}"]["kernel"], expected, atol=1e-10
+        )
+        assert np.abs(expected).max() > 1e-3
+
+
+def test_node_perturbation_tends_to_q_agrel():
+    """Averaged over ever more noise it turns towards the change that feedback gives at once."""
+    apply, params, inputs = _net()
+    noisy, attentive = rules.node_perturbation(noise_sd=0.01), rules.q_agrel()
+    toward = _learn(attentive, apply, params, inputs[:1])
+    learn = jax.jit(lambda keys: jax.vmap(
+        lambda key: _learn(noisy, apply, params, inputs[:1], key))(keys))  # fmt: skip
+    each = learn(jax.random.split(jax.random.key(3), 4096))
+    cosines = [
+        _cosine(jax.tree.map(lambda g, n=samples: g[:n].mean(0), each), toward)
+        for samples in (4, 64, 4096)
+    ]
+    assert cosines[0] < cosines[1] < cosines[2]
+    assert cosines[1] < 0.95 < cosines[2]
+
+
+def _learn(rule, apply, params, inputs, key=None):
+    key = jax.random.key(3) if key is None else key
+    decision = rule.act(key, apply, params, inputs)
+    return rule.update(decision._replace(action=jnp.ones(1, jnp.int32)), jnp.ones(1))[0]
+
+
+def test_stochastic_units_climb_the_expected_reward():
+    """Against the derivative of the same expectation along its path, noise held fixed."""
+    apply, params, inputs = _net()
+    samples, sd, paid = 20_000, 0.5, jnp.array([1.0, 0.0, 0.0])
+    rule = rules.stochastic_units(noise_sd=sd)
+    repeated = jnp.repeat(inputs[:1], samples, axis=0)
+
+    @jax.jit
+    def learn(params):
+        decision = rule.act(jax.random.key(4), apply, params, repeated)
+        return rule.update(decision, paid[decision.action])[0]
+
+    grads = learn(params)
+
+    noise_key = jax.random.key(5)
+    kernels = [params["params"][f"Dense_{i}"]["kernel"] for i in range(3)]
+
+    def expected_reward(kernels):
+        x = repeated
+        for layer, kernel in enumerate(kernels[:-1]):
+            noise = jax.random.normal(jax.random.fold_in(noise_key, layer), (samples, SIZES[layer]))
+            x = jax.nn.relu(x @ kernel + sd * noise)
+        return (jax.nn.softmax(x @ kernels[-1]) @ paid).mean()
+
+    uphill = jax.jit(jax.grad(expected_reward))(kernels)
+    for layer, slope in enumerate(uphill):
+        assert _cosine(-grads["params"][f"Dense_{layer}"]["kernel"], slope) > 0.9, layer
+
+
+@pytest.mark.usefixtures("x64")
+def test_reinforce_is_the_gradient_of_the_expected_reward():
+    """Exactly, once its change is averaged over the actions it might have taken."""
+    apply, params, inputs = _net()
+    rule, paid = rules.reinforce(), jnp.array([1.0, -0.5, 0.2])
+    decision = rule.act(jax.random.key(6), apply, params, inputs[:1])
+    p = jax.nn.softmax(decision.outputs[0])
+    total = jax.tree.map(jnp.zeros_like, params)
+    for action in range(3):
+        grads, error = rule.update(
+            decision._replace(action=jnp.array([action])), paid[action, None]
+        )
+        np.testing.assert_allclose(error, paid[action] - (p**2).sum())
+        total = jax.tree.map(lambda t, g, a=action: t + p[a] * g, total, grads)
+    slope = jax.grad(lambda q: jax.nn.softmax(apply(q, inputs[:1])[0]) @ paid)(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(-a, b, atol=1e-12), total, slope)
+
+
+def test_without_strength_only_the_read_out_learns():
+    apply, params, inputs = _net()
+    rule = rules.broadcast(strength=0.0)
+    decision = rule.act(jax.random.key(2), apply, params, inputs)
+    grads, _ = rule.update(decision, jnp.ones(BATCH))
+    sizes = [float(jnp.abs(grads["params"][f"Dense_{i}"]["kernel"]).max()) for i in range(3)]
+    assert sizes[:2] == [0.0, 0.0]
+    assert sizes[2] > 0
+
+
+@pytest.mark.parametrize("rule", ["node_perturbation", "stochastic_units", "broadcast"])
+def test_a_network_of_other_layers_is_refused(rule):
+    with pytest.raises(ValueError, match=r"needs a network made of qagrel_jax\.layers"):
+        getattr(rules, rule)().act(
+            jax.random.key(0), lambda p, x: x @ p, jnp.ones((3, 2)), jnp.ones((1, 3))
+        )
+
+
+def test_parameters_out_of_range():
+    with pytest.raises(ValueError, match="noise_sd must be positive and finite, got 0"):
+        rules.node_perturbation(noise_sd=0)
+    with pytest.raises(ValueError, match="noise_sd must be positive and finite, got -1"):
+        rules.stochastic_units(noise_sd=-1)
+    with pytest.raises(ValueError, match="strength must be finite, got inf"):
+        rules.broadcast(strength=float("inf"))
+
+
+def test_rewards_that_say_nothing():
+    labels = jnp.array([0, 1, 2, 3])
+    right = jnp.array([0, 0, 0, 0])  # the first choice is the only right one
+    for seed in range(5):
+        dealt = classification.shuffled_reward(jax.random.key(seed), labels, right)
+        assert dealt.sum() == 1 and dealt[0] == 0
+    assert classification.any_reward(jax.random.key(0), labels, right).tolist() == [1.0] * 4
+    with pytest.raises(ValueError, match="batch of 1 cannot be shuffled"):
+        classification.shuffled_reward(jax.random.key(0), labels[:1], right[:1])
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(1.0, 0.0), (0.0, -1.0), (3.0, 0.5)])
+def test_paying(right, wrong):
+    paid = classification.paying(right, wrong)(
+        jax.random.key(0), jnp.array([0, 1]), jnp.array([0, 0])
+    )
+    assert paid.tolist() == [right, wrong]
+
+
+@pytest.mark.usefixtures("x64")
+def test_optimistic_q_values_are_rewards_moved_down():
+    """A constant c added to every Q value, or taken from every reward: the same change."""
+    apply, params, inputs = _net()
+    rule, c = rules.q_agrel(), 1.0
+    rewards = jnp.array([1.0, 0.0, 0.0])
+    optimistic = rule.act(jax.random.key(0), lambda p, x: c + apply(p, x), params, inputs)
+    plain = rule.act(jax.random.key(0), apply, params, inputs)
+    one, other = rule.update(optimistic, rewards), rule.update(plain, rewards - c)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), one, other)
