@@ -17,6 +17,7 @@ jax.config.update("jax_debug_key_reuse", True)
 @pytest.fixture
 def x64():
     """Run a test in float64."""
-    enable_x64 = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64  # before 0.8
+    # Before JAX 0.8 it is experimental.
+    enable_x64 = getattr(jax if hasattr(jax, "enable_x64") else jax.experimental, "enable_x64")
     with enable_x64(True):
         yield

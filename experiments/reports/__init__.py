@@ -8,7 +8,18 @@ it read. It imports no JAX, and says ``NOT_RUN`` for what is not there.
 import importlib
 from pathlib import Path
 
-NAMES = ("cells", "digits", "mnist_start", "controls", "agrel", "memory", "speed")
+NAMES = (
+    "cells",
+    "configs",
+    "controls",
+    "digits",
+    "precision",
+    "mnist_start",
+    "agrel",
+    "memory",
+    "speed",
+    "streaming",
+)
 NOT_RUN = "*Not run.*"
 
 

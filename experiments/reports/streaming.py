@@ -1,0 +1,35 @@
+"""What streaming images from disk costs, beside holding them on the device."""
+
+import json
+from pathlib import Path
+
+from experiments.reports import NOT_RUN, markdown
+
+
+def section(results: Path) -> str:
+    """Return the table of ``results/streaming_speed``."""
+    path = results / "streaming_speed" / "streaming_speed.json"
+    if not path.is_file():
+        return f"{NOT_RUN} `python -m experiments.streaming_speed --out {path.parent}`"
+    content = json.loads(path.read_text())
+    rows = [
+        [
+            name,
+            "×".join(map(str, cell["image_shape"])),
+            f"{cell['resident_images_per_second']:,.0f}",
+            f"{cell['streamed_images_per_second']:,.0f}",
+            f"{cell['streamed_over_resident']:.2f}",
+        ]
+        for name, cell in content["results"].items()
+    ]
+    return "\n\n".join(
+        [
+            f"Command: `{content['command']}`; median of {content['repeats']} turns; "
+            f"{content['device']}; commit `{content['commit'][:7]}`.",
+            markdown.table(
+                ("network", "images", "resident, images/s", "streamed, images/s",
+                 "ratio, median of turns"),
+                rows,
+            ),
+        ]
+    )  # fmt: skip
