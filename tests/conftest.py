@@ -18,6 +18,6 @@ jax.config.update("jax_debug_key_reuse", True)
 def x64():
     """Run a test in float64."""
     # Before JAX 0.8 it is experimental.
-    enable_x64 = getattr(jax if hasattr(jax, "enable_x64") else jax.experimental, "enable_x64")
+    enable_x64 = (jax if hasattr(jax, "enable_x64") else jax.experimental).enable_x64
     with enable_x64(True):
         yield

@@ -1,4 +1,4 @@
-"""What computing in bfloat16 does to accuracy: the digits in both precisions, over the same seeds."""
+"""What bfloat16 does to accuracy: the digits in both precisions, over the same seeds."""
 
 from pathlib import Path
 
