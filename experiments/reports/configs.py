@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments import config as configs
 
-FREE = ("name", "rules", "seeds", "first_seed", "precision", "protocol")
+FREE = ("name", "rules", "seeds", "first_seed", "protocol")
 """Settings in which a run may differ from the configuration and still be its recipe."""
 
 HEADINGS = (
@@ -66,7 +66,8 @@ def _entries(results: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         config = content.get("config", {})
         for entry in content.get("results", []):
             if {"dataset", "architecture"} <= config.keys() and "train_seconds" in entry:
-                yield config, entry
+                # Fields that came later are at their defaults.
+                yield configs.to_json(configs.from_json(config)), entry
 
 
 def _accuracy(entries: list, config: configs.Config, rule: str) -> str:
@@ -74,7 +75,7 @@ def _accuracy(entries: list, config: configs.Config, rule: str) -> str:
     keys = [f.name for f in dataclasses.fields(config) if f.name not in FREE]
     found = []
     for ran, entry in entries:
-        if entry["rule"] == rule and all(ran.get(key) == wanted[key] for key in keys):
+        if entry["rule"] == rule and all(ran[key] == wanted[key] for key in keys):
             values = [100 * a for a in entry["test_accuracy"]]
             spread = f" ({statistics.stdev(values):.2f})" if len(values) > 1 else ""
             found.append(

@@ -9,11 +9,11 @@ from experiments.reports import NOT_RUN, markdown, runs
 from experiments.run_results import CONTROL
 
 PRECISIONS = ("float32", "bfloat16")
-FOLDERS = {precision: f"digits_{precision}" for precision in PRECISIONS}
+FOLDERS = {"float32": "digits", "bfloat16": "digits_bfloat16"}
 
 
 def section(results: Path) -> str:
-    """Return the table of ``results/digits_float32`` and ``results/digits_bfloat16``."""
+    """Return the table of ``results/digits`` and ``results/digits_bfloat16``."""
     found = {p: run_results.read(results / folder) for p, folder in FOLDERS.items()}
     missing = [p for p, run in found.items() if run is None or not run.finished]
     if missing:
