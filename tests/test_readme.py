@@ -33,7 +33,7 @@ QUICK = {
     "experiments.export": [],
     "experiments.tensorboard": [],
 }
-LONG = ("controls", "reproduce", "report", "benchmark")
+LONG = ("controls", "reproduce", "report", "benchmark", "memory_speed")
 
 
 @pytest.fixture(scope="module")
