@@ -34,8 +34,8 @@ def make_mesh(seeds: int = 1, batch: int = 1) -> Mesh:
       ValueError: a size below 1, more parts than devices, or, with several processes, devices left
         over (a process without a part could not take part).
 
-    >>> make_mesh().shape
-    OrderedDict({'seeds': 1, 'batch': 1})
+    >>> dict(make_mesh().shape)
+    {'seeds': 1, 'batch': 1}
     """
     devices = jax.devices()
     if seeds < 1 or batch < 1 or seeds * batch > len(devices):
