@@ -26,10 +26,17 @@ def load(path: Path, template: Any) -> Any | None:
     if not path.is_file():
         return None
     try:
-        raw = flax.serialization.from_bytes(_raw_keys(template), path.read_bytes())
+        wanted = _raw_keys(template)
+        raw = flax.serialization.from_bytes(wanted, path.read_bytes())
+        jax.tree.map(_check_alike, wanted, raw)
     except Exception as error:
         raise UserError(f"{path} is damaged ({error}): delete it to start this rule anew") from None
     return jax.tree.map(_like, template, raw)
+
+
+def _check_alike(wanted: Any, found: Any) -> None:
+    if jnp.shape(wanted) != jnp.shape(found):
+        raise ValueError(f"expected shape {jnp.shape(wanted)}, got {jnp.shape(found)}")
 
 
 def _raw_keys(tree: Any) -> Any:

@@ -3,8 +3,11 @@
 import statistics
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+from experiments.summary import first_reaching
 
 CRITERION = 0.98
 """Fraction of the reference's accuracy that counts as learned, as in ``experiments.train``."""
@@ -39,7 +42,9 @@ def summarise(
     for line in lines:
         target = criterion(line, lines)
         curves = zip(*line["validation_accuracy"], strict=True)
-        epochs = [first_reaching(curve, target) for curve in curves]
+        epochs = [
+            None if target is None else first_reaching(np.array(curve), target) for curve in curves
+        ]
         results.append(
             {key: value for key, value in line.items() if key not in LONG}
             | {
@@ -84,13 +89,6 @@ def criterion(line: dict[str, Any], lines: list[dict[str, Any]]) -> float | None
     alike = [other for other in lines if _alike(line, other) and other["diverged"] is None]
     reference = [other for other in alike if other["rule"] == "backprop"] or alike
     return CRITERION * max(map(accuracy, reference)) if reference else None
-
-
-def first_reaching(curve: tuple[float, ...], target: float | None) -> int | None:
-    """Return the first epoch (from 1) whose accuracy is at least ``target``, or None."""
-    if target is None:
-        return None
-    return next((epoch for epoch, value in enumerate(curve, 1) if value >= target), None)
 
 
 def mean_epochs(result: dict[str, Any]) -> float | None:

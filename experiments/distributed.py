@@ -117,6 +117,26 @@ def own_folder(folder: Path | None, mesh: Any) -> Iterator[Path | None]:
             yield Path(copy)
 
 
+@contextlib.contextmanager
+def together(mesh: Any) -> Iterator[None]:
+    """End every process when the first one alone cannot go on, rather than leave them waiting.
+
+    Raises:
+      UserError: what the first process met with; in the others, that it did.
+    """
+    from qagrel_jax import sharding
+
+    met = None
+    try:
+        yield
+    except UserError as error:
+        met = error
+    if mesh is not None and not sharding.agree(met is None) and met is None:
+        raise UserError("the first process cannot go on; its own message says why")
+    if met is not None:
+        raise met
+
+
 def _pack(folder: Path | None) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
@@ -135,7 +155,8 @@ def _unpack(packed: bytes, folder: Path) -> None:
 def _of_first_process(content: bytes) -> bytes:
     from jax.experimental.multihost_utils import broadcast_one_to_all
 
-    size = int(broadcast_one_to_all(np.int32(len(content))))
+    digits = np.frombuffer(len(content).to_bytes(8, "little"), np.uint8)
+    size = int.from_bytes(broadcast_one_to_all(digits).tobytes(), "little")
     buffer = np.zeros(size, np.uint8)
     buffer[: len(content)] = np.frombuffer(content, np.uint8)
     return broadcast_one_to_all(buffer).tobytes()

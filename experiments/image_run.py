@@ -145,7 +145,8 @@ def run_rule(
       splits: from ``make_splits``.
       mesh: the devices; None: one.
       deadline: on the clock of ``time.monotonic``. A rule that begins before it gets on by one
-        epoch at least, and begins none that would end after it; what is done is saved.
+        epoch at least. Once a second one has told how long an epoch takes (the first compiles),
+        none is begun that would end after it. What is done is saved.
 
     Returns:
       What ``summary.json`` says of the rule, less what depends on the other rules; None if the

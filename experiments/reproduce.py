@@ -132,14 +132,15 @@ def _name(work: Work) -> str:
     return f"{work.config.name}, {work.config.protocol} protocol, {seeds}"
 
 
-def _cells(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
-
-
 def _parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m experiments.reproduce", description=__doc__)
     add = parser.add_argument
-    add("--cells", type=_cells, metavar="A,B", help=f"configs; default: {', '.join(CELLS)}")
+    add(
+        "--cells",
+        type=cli.several(str),
+        metavar="A,B",
+        help=f"configs; default: {', '.join(CELLS)}",
+    )
     add("--seeds", type=cli.number(int, 1, 10**6), metavar="N",
         help="of a cell that is not begun yet (default: its config's)")  # fmt: skip
     add("--budget", type=cli.number(float, 0, 1e7, open_low=True), metavar="MINUTES",

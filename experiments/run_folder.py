@@ -13,6 +13,7 @@
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,17 @@ def claim(folder: Path, config: Config, resume: bool) -> None:
 
 def append_line(path: Path, content: dict[str, Any]) -> None:
     """Add one JSON line to ``path``."""
-    with path.open("a") as file:
-        file.write(json.dumps(content, allow_nan=False) + "\n")
+    line = json.dumps(content, allow_nan=False) + "\n"
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # a line cut off by a crash must not spoil this one
+                line = "\n" + line
+        file.write(line.encode())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the whole JSON lines of ``path``; a last line cut off by a crash is left out."""
+    """Return the whole JSON lines of ``path``; one cut off by a crash is left out."""
     if not path.is_file():
         return []
     lines = []
@@ -93,7 +99,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             lines.append(json.loads(text))
         except ValueError:
-            break
+            continue
     return lines
 
 

@@ -11,7 +11,6 @@ $TFDS_DATA_DIR, else ~/tensorflow_datasets.
 """
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Sequence
@@ -27,6 +26,8 @@ from experiments.config import Config
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, train every rule, sum up."""
     arguments = _parser().parse_args(argv)
+    if arguments.resume and arguments.out is None:
+        raise UserError("--resume needs --out DIR, the folder of the run to go on with")
     mesh = distributed.join(arguments)
     with distributed.own_folder(arguments.out, mesh) as arguments.out:
         config, folder = _what_and_where(arguments)
@@ -74,7 +75,8 @@ def run(
         splits = image_run.make_splits(dataset, config)
     except ValueError as error:
         raise UserError(str(error)) from None
-    run_folder.claim(folder, config, resume)
+    with distributed.together(mesh):
+        run_folder.claim(folder, config, resume)
     # Of the code that runs, not of a later commit.
     run_folder.append_line(folder / "environments.jsonl", provenance.environment())
     results = []
@@ -103,13 +105,10 @@ def run(
 def _what_and_where(arguments: Any) -> tuple[Config, Path]:
     fields = {entry.name for entry in dataclasses.fields(Config)}
     given = {k: v for k, v in vars(arguments).items() if k in fields and v is not None}
-    if arguments.resume:
-        if arguments.out is None:
-            raise UserError("--resume needs --out DIR, the folder of the run to go on with")
-        if run_folder.holds_run(arguments.out):
-            saved = run_folder.saved_config(arguments.out)
-            base = configs.load(arguments.config) if arguments.config else saved
-            return configs.replace(base, given), arguments.out
+    if arguments.resume and run_folder.holds_run(arguments.out):
+        saved = run_folder.saved_config(arguments.out)
+        base = configs.load(arguments.config) if arguments.config else saved
+        return configs.replace(base, given), arguments.out
     config = configs.replace(configs.load(arguments.config or configs.DEFAULT), given)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return config, arguments.out or Path("runs") / f"{config.name}-{stamp}"
@@ -143,7 +142,7 @@ def _add_option(group: Any, entry: dataclasses.Field) -> None:
         text += f": {', '.join(metadata['choices'])}"
     elif "several" in metadata:
         flags.insert(0, "--rule")
-        convert = functools.partial(_names, valid=metadata["several"])
+        convert = cli.several(cli.one_of("rule", metadata["several"]))
         text += f": {', '.join(metadata['several'])}"
     elif entry.name == "hidden":
         convert = _sizes
@@ -155,11 +154,6 @@ def _add_option(group: Any, entry: dataclasses.Field) -> None:
     if entry.default is not dataclasses.MISSING:
         text += f" (default {entry.default})"
     group.add_argument(*flags, dest=entry.name, type=convert, metavar="…", help=text)
-
-
-def _names(text: str, valid: tuple[str, ...]) -> tuple[str, ...]:
-    check = cli.one_of("rule", valid)
-    return tuple(check(name.strip()) for name in text.split(","))
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -59,7 +59,7 @@ class Fit(NamedTuple):
 
 
 class EpochRecord(NamedTuple):
-    """What one epoch looked like, for each seed; stopped seeds repeat their last values as NaN."""
+    """What one epoch looked like, for each seed; NaN for seeds that have stopped."""
 
     epoch: int
     accuracy: np.ndarray  # float[S], on the monitored examples, greedy

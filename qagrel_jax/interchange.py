@@ -49,7 +49,7 @@ def save(path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str,
     path = Path(path)
     suffix = _suffix(path)
     flat = flax.traverse_util.flatten_dict(jax.device_get(dict(variables)), sep="/")
-    arrays = {name: np.ascontiguousarray(array) for name, array in flat.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in flat.items()}
     if not arrays:
         raise ValueError("no arrays to save")
     for name, array in arrays.items():
@@ -64,7 +64,7 @@ def save(path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str,
         np.savez(buffer, **arrays | {_METADATA: np.asarray(text)})  # type: ignore[arg-type]
         content = buffer.getvalue()
     else:
-        content = _package("safetensors.numpy").save(arrays, metadata={"qagrel_jax": text})
+        content = optional_package("safetensors.numpy").save(arrays, metadata={"qagrel_jax": text})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content)
     os.replace(temporary, path)
@@ -100,7 +100,7 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
                 arrays = {name: file[name] for name in file.files}
             text = str(arrays.pop(_METADATA))
         else:
-            arrays = dict(_package("safetensors.numpy").load(content))
+            arrays = dict(optional_package("safetensors.numpy").load(content))
             length = int.from_bytes(content[:8], "little")  # of the JSON header that follows
             text = json.loads(content[8 : 8 + length])["__metadata__"]["qagrel_jax"]
         metadata = json.loads(text)
@@ -143,7 +143,8 @@ def _suffix(path: Path) -> str:
     return path.suffix
 
 
-def _package(name: str) -> Any:
+def optional_package(name: str) -> Any:
+    """Import a package that an extra brings; ``ImportError`` in one line where it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError:

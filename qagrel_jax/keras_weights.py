@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qagrel_jax.interchange import _package
+from qagrel_jax.interchange import optional_package
 
 _KINDS = {2: "Dense", 3: "LocallyConnected", 4: "Conv"}  # by the kernel's axes
 _BATCH_NORM = {
@@ -99,7 +99,7 @@ def load_keras(
 
 def _read(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
     """Return every layer that has weights, in the model's order: ``(name, {weight: array})``."""
-    h5py = _package("h5py")
+    h5py = optional_package("h5py")
     try:
         file = h5py.File(path, "r")
     except FileNotFoundError:

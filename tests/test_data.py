@@ -490,7 +490,7 @@ def test_reachability_ends_in_time(monkeypatch):
 
 
 def test_fetching_from_an_unreachable_host_fails_fast(tmp_path):
-    """In a process of its own, with a proxy that cannot be there: under 5 s, one line."""
+    """In a process of its own, with a proxy that cannot be there: in seconds, one line."""
     environment = {**os.environ, "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
     code = (
         "from qagrel_jax import data\n"
@@ -501,8 +501,8 @@ def test_fetching_from_an_unreachable_host_fails_fast(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment
     )
-    # Importing JAX alone takes over a second on a busy machine.
-    assert time.monotonic() - start < 10
+    # Importing JAX alone takes seconds on a busy machine; TFDS would try for minutes.
+    assert time.monotonic() - start < 40
     assert "cannot be reached" in result.stdout and result.stdout.count("\n") == 1
     assert result.stderr == ""
 

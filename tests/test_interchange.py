@@ -55,6 +55,15 @@ def test_others_can_read_them(saved, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_single_number_stays_one(suffix, tmp_path):
+    path = tmp_path / f"gain{suffix}"
+    interchange.save(path, {"params": {"gain": np.float32(3)}}, {})
+    variables, metadata = interchange.load(path)
+    assert np.shape(variables["params"]["gain"]) == () and variables["params"]["gain"] == 3
+    assert metadata["shapes"] == {"params/gain": []}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_damaged_and_foreign_files_say_so(saved, suffix, tmp_path):
     path = tmp_path / f"net{suffix}"
     interchange.save(path, saved[2], {})

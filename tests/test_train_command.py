@@ -94,8 +94,8 @@ def test_killed_and_resumed_it_ends_the_same(finished, tmp_path, delay):
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "experiments.train", "--resume", "--out", str(folder), *QUICK]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not folder.exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while not folder.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(delay)
     os.kill(process.pid, signal.SIGKILL)

@@ -58,6 +58,11 @@ class Rule(NamedTuple):
     update: Callable[[Any, chex.Array], tuple[chex.ArrayTree, chex.Array]]
 
 
+def choose(policy: Policy, key: chex.PRNGKey, outputs: chex.Array) -> chex.Array:
+    """Let each example choose by ``policy`` with a key of its own: [batch, actions] -> [batch]."""
+    return jax.vmap(policy)(jax.random.split(key, outputs.shape[0]), outputs)
+
+
 def one_step_rule(
     name: str, policy: Policy, teaching_signal: TeachingSignal, outcome: str = "reward"
 ) -> Rule:
@@ -94,8 +99,7 @@ def one_step_rule(
         result = jax.vjp(lambda p: forward(p, inputs), params, has_aux=has_aux)  # type: ignore[call-overload]
         outputs, pathway, aux = result if has_aux else (*result, None)
         chex.assert_rank(outputs, 2)
-        keys = jax.random.split(key, outputs.shape[0])
-        action = jax.vmap(policy)(keys, outputs)
+        action = choose(policy, key, outputs)
         return Decision(action, outputs, aux, lambda errors: pathway(errors)[0])
 
     def update(decision: Decision, outcome: chex.Array) -> tuple[chex.ArrayTree, chex.Array]:

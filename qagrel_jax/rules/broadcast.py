@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from qagrel_jax.interception import Layer, each_layer
 from qagrel_jax.policies import Policy, max_boltzmann
-from qagrel_jax.rules.base import Decision, Forward, Rule
+from qagrel_jax.rules.base import Decision, Forward, Rule, choose
 from qagrel_jax.rules.q_agrel import q_agrel
 
 
@@ -75,7 +75,7 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
 
         (outputs, received), pathway, aux = jax.vjp(lambda p: cut(p, inputs), params, has_aux=True)
         chex.assert_rank(outputs, 2)
-        action = jax.vmap(policy)(jax.random.split(key, len(outputs)), outputs)
+        action = choose(policy, key, outputs)
 
         def down(errors: chex.Array) -> chex.ArrayTree:
             # Q-AGREL's output errors are −δ at the chosen unit: their sum is what is broadcast.

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from qagrel_jax.policies import Policy, max_boltzmann
-from qagrel_jax.rules.base import Forward, Rule
+from qagrel_jax.rules.base import Forward, Rule, choose
 from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
 
 
@@ -73,7 +73,7 @@ def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> 
     ) -> PerturbedDecision:
         choice_key, noise_key = jax.random.split(key)
         outputs, aux, layers = quiet_pass(forward, params, inputs, has_aux)
-        action = jax.vmap(policy)(jax.random.split(choice_key, len(outputs)), outputs)
+        action = choose(policy, choice_key, outputs)
         noisy = noisy_pass(noise_key, forward, params, inputs, has_aux, noise_sd, layers)
 
         def pathway(scalars: chex.Array) -> chex.ArrayTree:

@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 
 from qagrel_jax.policies import softmax
-from qagrel_jax.rules.base import Forward, Rule, one_step_rule
+from qagrel_jax.rules.base import Forward, Rule, choose, one_step_rule
 from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
 
 
@@ -120,7 +120,7 @@ def stochastic_units(noise_sd: float = 0.1) -> Rule:
         choice_key, noise_key = jax.random.split(key)
         quiet, aux, layers = quiet_pass(forward, params, inputs, has_aux)
         noisy = noisy_pass(noise_key, forward, params, inputs, has_aux, noise_sd, layers - 1)
-        action = jax.vmap(softmax)(jax.random.split(choice_key, len(quiet)), noisy.outputs)
+        action = choose(softmax, choice_key, noisy.outputs)
         return StochasticDecision(action, noisy.outputs, aux, noisy.pathway, quiet)
 
     def update(
