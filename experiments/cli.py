@@ -49,7 +49,8 @@ def number(
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {kind.__name__}") from None
+            name = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {name}") from None
         if not low <= value <= high or (open_low and value == low):
             raise argparse.ArgumentTypeError(f"must be in {interval}, got {text}")
         return value

@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     controls = {
         name: controls_settings.load(name, arguments.seeds, arguments.epochs) for name in chosen
     }
+    if out.is_dir() and any(path.name not in controls_settings.names() for path in out.iterdir()):
+        raise UserError(f"{out} holds files that are no controls: choose another --out")
     done = {name: _claim(out / name, controls[name], arguments.resume) for name in controls}
     for name, control in controls.items():
         run(out / name, name, control, done[name], arguments.data_dir)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from experiments import controls_summary, plots
+from experiments import controls_summary, plots, summary
 from experiments.controls_settings import Control
 
 
@@ -25,7 +25,7 @@ def _curves(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
     chosen = controls_summary.chosen_labels(lines)
     shown = [line for line in lines if line["label"] in chosen]
     with plots.figure(path, 7.2, 4) as (drawing, axes):
-        for index, line in enumerate(shown):
+        for line, index in zip(shown, _styles([line["rule"] for line in shown]), strict=True):
             values = 100 * np.array(line["validation_accuracy"])
             plots.band(axes, np.arange(1, len(values) + 1), values, index, line["label"])
         axes.set_xlabel("epoch")
@@ -38,7 +38,8 @@ def _curves(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
 
 def _sweep(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
     with plots.figure(path, 8.4, 3.6, ncols=2) as (drawing, (left, right)):
-        for index, family in enumerate(dict.fromkeys(line["family"] for line in lines)):
+        families = {line["family"]: line["rule"] for line in lines}
+        for family, index in zip(families, _styles(list(families.values())), strict=True):
             of_family = [line for line in lines if line["family"] == family]
             x = np.array([line["x"] for line in of_family])
             accuracy = np.array([line["best_validation_accuracy"] for line in of_family])
@@ -46,9 +47,7 @@ def _sweep(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
             reached = np.array(
                 [
                     [
-                        controls_summary.first_reaching(
-                            curve, controls_summary.criterion(line, lines)
-                        )
+                        summary.first_reaching(curve, controls_summary.criterion(line, lines))
                         or np.nan
                         for curve in zip(*line["validation_accuracy"], strict=True)
                     ]
@@ -69,6 +68,14 @@ def _sweep(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
         drawing.suptitle(_title(lines), fontsize=10)
 
 
+def _styles(rules: list[str]) -> list[int]:
+    """Q-AGREL first, backprop second, as in every picture; what comes after them takes the rest."""
+    fixed = {"q_agrel": 0, "backprop": 1}
+    free = iter(range(len(fixed), len(fixed) + len(rules)))
+    # A second setting of the same rule needs a look of its own.
+    return [fixed.pop(rule) if rule in fixed else next(free) for rule in rules]
+
+
 def _dots(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
     height = 1.3 + 0.24 * len(lines)
     with plots.figure(path, 9, height, ncols=2, sharey=True) as (drawing, (left, right)):
@@ -77,7 +84,7 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
             _row(left, row, 100 * np.array(line["best_validation_accuracy"]), index)
             target = controls_summary.criterion(line, lines)
             curves = zip(*line["validation_accuracy"], strict=True)
-            reached = [controls_summary.first_reaching(c, target) for c in curves]
+            reached = [summary.first_reaching(c, target) for c in curves]
             _row(right, row, np.array([e for e in reached if e is not None]), index)
             if None in reached:
                 missed = reached.count(None)

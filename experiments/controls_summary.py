@@ -3,7 +3,6 @@
 import statistics
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -42,9 +41,7 @@ def summarise(
     for line in lines:
         target = criterion(line, lines)
         curves = zip(*line["validation_accuracy"], strict=True)
-        epochs = [
-            None if target is None else first_reaching(np.array(curve), target) for curve in curves
-        ]
+        epochs = [first_reaching(curve, target) for curve in curves]
         results.append(
             {key: value for key, value in line.items() if key not in LONG}
             | {

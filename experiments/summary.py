@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.table import Table
 
@@ -79,9 +80,11 @@ def accuracy_curves(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
     return np.array([line[key] for line in lines], dtype=float)
 
 
-def first_reaching(curve: np.ndarray, target: float) -> int | None:
+def first_reaching(curve: ArrayLike, target: float | None) -> int | None:
     """Return the first epoch (from 1) whose accuracy is at least ``target``, or None."""
-    reached = np.flatnonzero(curve >= target)
+    if target is None:
+        return None
+    reached = np.flatnonzero(np.asarray(curve) >= target)
     return int(reached[0]) + 1 if reached.size else None
 
 
@@ -111,7 +114,7 @@ def print_table(content: dict[str, Any], folder: Path) -> None:
     console.print(table)
     seeds = len(content["results"][0]["seeds"])
     console.print(
-        f"{seeds} seeds; criterion {100 * content['criterion_accuracy']:.2f} % "
+        f"{seeds} seed{'s' * (seeds > 1)}; criterion {100 * content['criterion_accuracy']:.2f} % "
         f"({content['criterion_is']})",
         highlight=False,
     )

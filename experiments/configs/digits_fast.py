@@ -20,7 +20,7 @@ config = Config(
     optimizer="adam",
     learning_rate=0.001,
     batch_size=16,
-    epochs=40,
+    epochs=20,
     patience=40,
     seeds=5,
 )

@@ -33,7 +33,7 @@ def _part(name: str, content: dict[str, Any]) -> str:
         content["question"],
         f"Command: `python -m experiments.controls {name}`; {config['dataset']}, "
         f"{config['architecture']}; {config['epochs']} epochs; seeds {seeds[0]}–{seeds[-1]}; "
-        f"{done[0]['device']}; commit {commits}.",
+        f"{done[0]['device']}; commit {commits}. {_criterion(done)}",
         _table(controls_summary.HEADINGS, [_row(result, done) for result in done]),
     ]
     if content["missing"]:
@@ -41,6 +41,15 @@ def _part(name: str, content: dict[str, Any]) -> str:
     if any(result["last_angles"] for result in done):
         parts.append(_angles(done))
     return "\n\n".join(parts)
+
+
+def _criterion(results: list[dict[str, Any]]) -> str:
+    """Say which validation accuracy the epochs to criterion are counted to."""
+    targets = sorted({r["criterion_accuracy"] for r in results} - {None})
+    whose = "backprop's" if any(r["rule"] == "backprop" for r in results) else (
+        "any setting's")  # fmt: skip
+    listed = ", ".join(f"{100 * target:.2f}" for target in targets)
+    return f"Criterion: {listed} %, 98 % of the best of {whose} mean best validation accuracies."
 
 
 def _row(result: dict[str, Any], results: list[dict[str, Any]]) -> list[str]:
