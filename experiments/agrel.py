@@ -88,6 +88,7 @@ def run(name: str, settings: Settings, rule_name: str, arguments: Any) -> dict[s
     reached = np.full(arguments.networks, np.inf)
     best, trials, start = 0.0, 0, None
     with Reporter(f"{name} {rule_name}", settings.max_trials) as reporter:
+        reporter.update(0, "compiling", important=True)
         while trials + every <= settings.max_trials and np.isinf(reached).any():
             params, reward = advance(keys, params, trials)
             trials += every

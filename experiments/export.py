@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     accuracy = 100 * metadata["monitored_accuracy"]
     print(
         f"{arguments.file}: {metadata['rule']}, seed {metadata['seed']}, epoch "
-        f"{metadata['epoch']}, {accuracy:.2f} % of the monitored images"
+        f"{metadata['epoch']}, monitored accuracy {accuracy:.2f} %"
     )
 
 

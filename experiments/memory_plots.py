@@ -9,25 +9,38 @@ from experiments.plots import COLOURS, LINES, figure
 
 
 def converged(path: Path, summary: dict[str, Any]) -> None:
-    """Draw the fraction of networks that have converged, against trials."""
-    groups = {f"all {summary['networks']} networks": summary["trials"]}
-    if "grid" in summary:
-        per = summary["config"]["networks"]
-        groups = {
-            _setting(summary["grid"], cell): summary["trials"][i * per : (i + 1) * per]
-            for i, cell in enumerate(summary["grid"])
-        }
-    wide = len(groups) > 1
+    """Draw the fraction of networks that have converged, against trials; a large grid by β."""
+    panels = _panels(summary)
+    several = len(panels) > 1
     end = 1.05 * max((t for t in summary["trials"] if t is not None), default=1)
-    with figure(path, 8.0 if wide else 6.0, 4.5 if wide else 4.0) as (_, axes):
-        for index, (name, trials) in enumerate(groups.items()):
-            there = np.sort([t for t in trials if t is not None])
-            x = np.concatenate([[0], there, [end]])
-            y = np.concatenate([np.arange(len(there) + 1), [len(there)]]) / len(trials)
-            line = LINES[index if len(groups) <= 7 else index // 7 % 7]
-            axes.step(x, y, where="post", label=name, color=COLOURS[index % 7], linestyle=line)
-        if not wide and summary["median_trials"] is not None:
+    rows = 1 + several
+    layout = {"nrows": rows, "ncols": -(-len(panels) // rows), "squeeze": False}
+    wide = several or len(next(iter(panels.values()))) > 1
+    size = (8.0, 6.0) if several else (8.0, 4.5) if wide else (6.0, 4.0)
+    with figure(path, *size, sharex=True, sharey=True, **layout) as (drawing, all_axes):
+        for axes, (title, groups) in zip(all_axes.flat, panels.items(), strict=False):
+            for index, (name, trials) in enumerate(groups.items()):
+                there = np.sort([t for t in trials if t is not None])
+                x = np.concatenate([[0], there, [end]])
+                y = np.concatenate([np.arange(len(there) + 1), [len(there)]]) / len(trials)
+                style = {"color": COLOURS[index % 7], "linestyle": LINES[index % 7]}
+                axes.step(x, y, where="post", label=name, **style)
+            axes.set_title(title)
+            axes.set_ylim(0, 1.02)
+            axes.set_xlim(0, end)
+            axes.xaxis.set_major_formatter("{x:,.0f}")
+            axes.set_xlabel("training trials")
+            axes.set_ylabel("fraction converged")
+            axes.label_outer()
+            if wide:
+                axes.legend(fontsize=8, handlelength=4, loc="lower right")
+        for axes in all_axes.flat[len(panels) :]:
+            axes.set_visible(False)
+        if several:
+            drawing.suptitle(summary["task"])
+        elif not wide and summary["median_trials"] is not None:
             median = summary["median_trials"]
+            axes = all_axes[0, 0]
             axes.axvline(median, color="0.4", linestyle=":", linewidth=1.2)
             left = median < end / 2
             axes.annotate(
@@ -38,14 +51,23 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
                 textcoords="offset points",
                 color="0.3",
             )
-        axes.set_xlabel("training trials")
-        axes.set_ylabel("fraction of networks converged")
-        axes.set_ylim(0, 1.02)
-        axes.set_xlim(0, end)
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.set_title(f"{summary['task']}: {100 * summary['converged_fraction']:.2f} % converged")
-        if wide:
-            axes.legend(fontsize=7, handlelength=4, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _panels(summary: dict[str, Any]) -> dict[str, dict[str, list[int | None]]]:
+    """Return {panel: {line: trials of its networks}}; more lines than styles go apart, by β."""
+    task, trials = summary["task"], summary["trials"]
+    if "grid" not in summary:
+        percent = 100 * summary["converged_fraction"]
+        return {f"{task}: {percent:.2f} % converged": {f"all {summary['networks']}": trials}}
+    cells, per = summary["grid"], summary["config"]["networks"]
+    apart = len(cells) > len(LINES) and len({cell["learning_rate"] for cell in cells}) > 1
+    panels: dict[str, dict[str, list[int | None]]] = {}
+    for i, cell in enumerate(cells):
+        panel = f"learning rate β {cell['learning_rate']:g}" if apart else task
+        alike = [c for c in cells if not apart or c["learning_rate"] == cell["learning_rate"]]
+        lines = panels.setdefault(panel, {})
+        lines[_setting(alike, cell)] = trials[i * per : (i + 1) * per]
+    return panels
 
 
 def _setting(grid: list[dict[str, Any]], cell: dict[str, Any]) -> str:

@@ -5,13 +5,15 @@
     python -m experiments.train mnist_dense --rule q_agrel --feedback reciprocal --seeds 3
     python -m experiments.train --out DIR --resume # go on after a crash
 
-DIR gets config.json, environments.jsonl, metrics.jsonl, timings.jsonl, learning_curves.png, a
-checkpoint a rule, and at the end summary.json. Data are looked for in --data-dir, else
+DIR gets config.json, environments.jsonl, metrics.jsonl, timings.jsonl, a checkpoint a rule,
+learning_curves.png, class_discovery.png, angles.png (feedback that is not tied), and at the end
+summary.json. Data are looked for in --data-dir, else
 $TFDS_DATA_DIR, else ~/tensorflow_datasets.
 """
 
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     mesh = distributed.join(arguments)
     with distributed.own_folder(arguments.out, mesh) as arguments.out:
         config, folder = _what_and_where(arguments)
+        if arguments.resume and not run_folder.holds_run(folder):
+            print(f"{folder} holds no run yet: starting one", file=sys.stderr)
         distributed.check(mesh, config)
         with tensorboard.following(folder, arguments.tensorboard):
             run(config, folder, arguments.resume, arguments.data_dir, mesh=mesh)

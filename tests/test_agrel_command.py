@@ -88,7 +88,7 @@ def test_picture_of_networks_that_never_learn(tmp_path):
     [
         (["nosuch"], "unknown task 'nosuch'; valid: xor, count_ones, orientation, digits"),
         (["--networks", "0"], "must be in [1, 100000], got 0"),
-        (["--networks", "two"], "'two' is not int"),
+        (["--networks", "two"], "'two' is not a whole number"),
         (["--max-trials", "-5"], "must be in"),
         (["--learning-rate", "0"], "must be in (0, 100], got 0"),
         (["--feedback", "random"], "valid: tied, reciprocal"),

@@ -165,7 +165,7 @@ def test_aims_met_missed_and_not_run():
 BAD = {
     "cell": (["--cells", "dense,huge"], "unknown cell 'huge'; valid: dense, conv"),
     "seeds": (["--seeds", "0"], "must be in [1"),
-    "not a number": (["--seeds", "1,many"], "'many' is not int"),
+    "not a number": (["--seeds", "1,many"], "'many' is not a whole number"),
     "repeats": (["--repeats", "0"], "must be in [1"),
     "precision": (["--precision", "float8"], "valid: float32, tensorfloat32, bfloat16"),
 }

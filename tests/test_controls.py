@@ -172,7 +172,7 @@ def test_a_setting_that_diverges_is_a_result(reuse_allowed):
     [
         (["nosuch"], "unknown control 'nosuch'; valid: reward"),
         (["--seeds", "0"], "must be in [1, 1000000], got 0"),
-        (["--epochs", "x"], "'x' is not int"),
+        (["--epochs", "x"], "'x' is not a whole number"),
         (["--resume"], "--resume needs --out"),
         (["reward", "--out", "FILE"], "cannot write to"),
     ],

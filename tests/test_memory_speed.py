@@ -120,7 +120,7 @@ def test_writes_times_and_picture(tmp_path, capsys, monkeypatch):
     [
         (["--networks", "0"], "must be in [1, 1000000], got 0"),
         (["--networks", "10,10"], "the same value twice"),
-        (["--repeats", "few"], "'few' is not int"),
+        (["--repeats", "few"], "'few' is not a whole number"),
         (["--nosuch"], "--nosuch"),
     ],
 )

@@ -117,7 +117,7 @@ BAD = {
     "epsilon": (["--epsilon", "1.5"], "must be in [0, 1], got 1.5"),
     "temperature": (["--temperature", "0"], "must be in (0"),
     "seeds": (["--seeds", "0"], "must be in [1"),
-    "not a number": (["--epochs", "many"], "'many' is not int"),
+    "not a number": (["--epochs", "many"], "'many' is not a whole number"),
     "batch": (["--batch-size", "5000"], "--batch-size 5000 is larger than the"),
     "hidden": (["mnist_conv", "--hidden", "8"], "goes with the dense architecture"),
     "resume": (["--resume"], "--resume needs --out"),

@@ -12,6 +12,7 @@ NAMES = (
     "cells",
     "configs",
     "controls",
+    "digits_fast",
     "digits",
     "precision",
     "mnist_start",

@@ -1,8 +1,11 @@
 """The phrases and rows that every report on image runs shares."""
 
+from pathlib import Path
+
 import numpy as np
 
-from experiments.reports import markdown
+from experiments import run_results
+from experiments.reports import NOT_RUN, markdown
 from experiments.run_results import CONTROL, LEVELS, RunResults
 from experiments.statistics import paired_difference, ratio_interval
 
@@ -89,3 +92,35 @@ def short(commit: str | None) -> str:
     if commit is None:
         return "unknown"
     return commit[:7] + ("-dirty" if commit.endswith("-dirty") else "")
+
+
+def tables(results: Path, folder: str, command: str) -> str:
+    """Return accuracy, difference, epochs and curves of the run in ``results/folder``.
+
+    Args:
+      results: ``experiments/results``.
+      folder: below it.
+      command: what to type, less ``--out``, if it has not been run.
+    """
+    run = run_results.read(results / folder)
+    if run is None:
+        return f"{NOT_RUN} `{command} --out experiments/results/{folder}`"
+    points, p = difference(run)
+    accuracies = [[rule, markdown.spread(100 * run.accuracy(rule))]
+                  for rule in (RULE, CONTROL) if run.ran(rule)]  # fmt: skip
+    tail = [] if run.finished else [f"Not finished: {progress(run)}."]
+    return "\n\n".join(
+        [
+            provenance(run),
+            markdown.table(("rule", "test accuracy %, mean (sd) [range]"), accuracies),
+            f"Q-AGREL − backprop, over the same seeds: {points} points (95 % interval; paired "
+            f"t test, p = {p}).",
+            markdown.table(
+                ("epochs to … of backprop's best", "that is, %", "Q-AGREL", "backprop",
+                 "slowdown [95 %]"),
+                epoch_rows(run),
+            ),
+            *tail,
+            f"![Learning curves](results/{folder}/learning_curves.png)",
+        ]
+    )  # fmt: skip
