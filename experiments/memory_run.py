@@ -99,7 +99,8 @@ def _advance(
     begun = time.perf_counter() - seconds
     saved = time.perf_counter()
     with Reporter(config.task, len(packed)) as reporter:
-        reporter.update(len(packed) - packed.learning.size, "compiling", important=True)
+        if packed.learning.size:
+            reporter.update(len(packed) - packed.learning.size, "compiling", important=True)
         while packed.learning.size:
             packed.advance()
             now = time.perf_counter()
