@@ -43,8 +43,9 @@ def execute(path: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False,
                             resources={"metadata": {"path": str(FOLDER)}})  # fmt: skip
-    # From a checkout that is not installed, too.
-    client.execute(env=os.environ | {"PYTHONPATH": str(ROOT)})
+    # From a checkout that is not installed, too; and drawing as Jupyter draws.
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    client.execute(env=environment | {"PYTHONPATH": str(ROOT)})
     return strip(notebook)
 
 
