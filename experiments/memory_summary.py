@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import mannwhitneyu
 
 from experiments.memory_config import MemoryConfig
+from experiments.statistics import rank_test
 from qagrel_jax.packing import Packed
 from qagrel_jax.population import Setup
 
@@ -56,7 +56,7 @@ def compare_feedbacks(summary: dict[str, Any]) -> list[dict[str, Any]]:
     pairs = zip(*(np.split(half, len(summary["grid"]) // 2) for half in halves), strict=True)
     return [
         {"learning_rate": cell["learning_rate"], "tag_decay": cell["tag_decay"]}
-        | {"p": float(mannwhitneyu(*pair).pvalue)}
+        | {"p": rank_test(*pair)}
         for cell, pair in zip(summary["grid"], pairs, strict=False)
     ]
 

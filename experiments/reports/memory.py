@@ -5,10 +5,11 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scipy.stats import fisher_exact, mannwhitneyu
+from scipy.stats import fisher_exact
 
 from experiments import memory_plots
 from experiments.reports import NOT_RUN, markdown
+from experiments.statistics import rank_test
 
 
 class Published(NamedTuple):
@@ -117,7 +118,7 @@ def _grid(folder: Path) -> str:
     for cell, group, papers in zip(run["grid"], ranks, here, strict=True):
         p = "(the paper's)" if papers else "–"
         if own is not None and not papers:
-            p = markdown.p_value(mannwhitneyu(group, own).pvalue)
+            p = markdown.p_value(rank_test(group, own))
         setting = [f"{cell['learning_rate']:g}", f"{cell['tag_decay']:g}"]
         rows.append([*setting, _share(cell), *_trials(cell), p])
     memory_plots.grid(folder / GRID / "grid.png", run)
