@@ -2,7 +2,7 @@
 
 XLA compiles a forward convolution well everywhere. On CPU, though, the two backward convolutions
 that automatic differentiation writes (dilated, over mirrored kernels or over the batch) fall back,
-inside a compiled loop (``lax.scan``), to code 20 to 50 times slower. There the one onto the images
+inside a compiled loop (``lax.scan``), to code many times slower. There the one onto the images
 is written as a forward convolution, and the one onto the kernel as matrix products. On an
 accelerator automatic differentiation is the right one. All give the same values to rounding.
 """
