@@ -8,6 +8,7 @@ accelerator automatic differentiation is the right one. All give the same values
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,6 +18,9 @@ import jax.numpy as jnp
 from jax import lax
 
 Padding = Literal["SAME", "VALID"]
+
+CACHED_NUMBERS = 2**19
+"""So many numbers of patches stay in a core's cache between being cut and being multiplied."""
 
 
 def patches(
@@ -181,14 +185,24 @@ def _onto_kernel(
     low: Sequence[int],
     cotangent: chex.Array,
 ) -> chex.Array:
-    """w̄[i] = Σ_y x[s·y + i] ȳ[y]: a matrix product for each tap i of the window."""
-    slices = _slices(images, window, strides, cotangent.shape[1:3], low)
-    flat = cotangent.reshape(-1, cotangent.shape[-1]).T
-    if images.shape[-1] < 8:  # products too thin to be worth while: all taps in one
-        slices = [jnp.concatenate(slices, axis=-1)]
-    taps = [flat @ x.reshape(-1, x.shape[-1]) for x in slices]
-    kernel = jnp.concatenate(taps, axis=1).T
-    return kernel.reshape(*window, images.shape[-1], cotangent.shape[-1])
+    """w̄ = Σ over positions of patch ⊗ ȳ: a matrix product for every few images."""
+    channels, features = images.shape[-1], cotangent.shape[-1]
+    out = cotangent.shape[1:3]
+    size = math.prod(window) * channels
+
+    def product(images: chex.Array, cotangent: chex.Array) -> chex.Array:
+        cut = jnp.concatenate(_slices(images, window, strides, out, low), axis=-1)
+        return cotangent.reshape(-1, features).T @ cut.reshape(-1, size)
+
+    # All patches at once would be several times the images, written to memory and read again.
+    batch, most = images.shape[0], max(1, CACHED_NUMBERS // (math.prod(out) * size))
+    if channels < 8:  # then they are few, and products of their own too thin to be worth while
+        most = batch
+    few = max(n for n in range(1, min(most, batch) + 1) if batch % n == 0)
+    groups = jax.tree.map(lambda x: x.reshape(-1, few, *x.shape[1:]), (images, cotangent))
+    zeros = jnp.zeros((features, size), jnp.result_type(images, cotangent))
+    kernel, _ = lax.scan(lambda total, group: (total + product(*group), None), zeros, groups)
+    return kernel.T.reshape(*window, channels, features)
 
 
 _convolve_on_cpu.defvjp(_forward, _backward)
