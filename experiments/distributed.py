@@ -2,7 +2,9 @@
 
     python -m experiments.train --mesh seeds           # seeds divided over all devices
     python -m experiments.train --mesh 2x4             # seeds over 2, each batch over 4
-    XLA_FLAGS=--xla_force_host_platform_device_count=8 # (8 pretended ones on a CPU)
+
+Without an accelerator a mesh of N devices is N threads of the CPU: seeds side by side on cores of
+their own get on faster than each in turn on all the cores.
 
 The same command in every process, each with its own ``--process``; JAX joins them (``auto`` asks
 SLURM, Open MPI, Kubernetes or a TPU for the rest):
@@ -17,6 +19,8 @@ temporary folder of their own, so that all decide alike: whether to resume, and 
 import argparse
 import contextlib
 import io
+import math
+import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -33,19 +37,25 @@ from experiments.config import Config
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the options of this module."""
     group = parser.add_argument_group("several devices, several processes")
-    group.add_argument(
-        "--mesh",
-        type=_mesh_shape,
-        metavar="…",
-        help="devices to divide seeds and batches over: seeds (all of them), batch (all of them), "
-        "or SEEDSxBATCH, e.g. 2x4 (default: one device; with several processes: seeds)",
-    )
+    add_mesh_option(group)
     group.add_argument(
         "--coordinator", metavar="HOST:PORT", help="where the first process listens, or auto"
     )
     whole = cli.number(int, 0, 10**6)
     group.add_argument("--processes", type=whole, metavar="N", help="how many there are")
     group.add_argument("--process", type=whole, metavar="I", help="which this is, 0 to N - 1")
+
+
+def add_mesh_option(parser: Any) -> None:
+    """Give ``parser`` the option ``--mesh``, alone."""
+    parser.add_argument(
+        "--mesh",
+        type=_mesh_shape,
+        metavar="…",
+        help="devices to divide seeds and batches over: seeds (all of them), batch (all of them), "
+        "or SEEDSxBATCH, e.g. 2x4 (default: one device; with several processes: seeds); on a CPU "
+        "2x1 trains two seeds at a time, each on a core of its own",
+    )
 
 
 def join(arguments: argparse.Namespace) -> Any:
@@ -60,24 +70,53 @@ def join(arguments: argparse.Namespace) -> Any:
     several = arguments.coordinator is not None
     if not several and (arguments.processes is not None or arguments.process is not None):
         raise UserError("--processes and --process go with --coordinator HOST:PORT")
-    if not several and arguments.mesh is None:
-        return None
+    if not several:
+        return arrange(arguments.mesh)
 
+    import jax
+
+    try:
+        auto = arguments.coordinator == "auto"
+        jax.distributed.initialize(
+            None if auto else arguments.coordinator, arguments.processes, arguments.process
+        )
+        return _mesh(arguments.mesh or "seeds")
+    except (ValueError, RuntimeError) as error:
+        raise UserError(str(error)) from None
+
+
+def arrange(shape: str | tuple[int, int] | None) -> Any:
+    """Arrange the devices of this process alone, as ``--mesh`` says: a ``Mesh``; None for None.
+
+    Raises:
+      UserError: the mesh does not fit the devices.
+    """
+    if shape is None:
+        return None
+    if isinstance(shape, tuple):
+        _make_cpu_devices(math.prod(shape))
+    try:
+        return _mesh(shape)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _mesh(shape: str | tuple[int, int]) -> Any:
     import jax
 
     from qagrel_jax import sharding
 
-    try:
-        if several:
-            auto = arguments.coordinator == "auto"
-            jax.distributed.initialize(
-                None if auto else arguments.coordinator, arguments.processes, arguments.process
-            )
-        shape = arguments.mesh or "seeds"
-        everything = {"seeds": (jax.device_count(), 1), "batch": (1, jax.device_count())}
-        return sharding.make_mesh(*everything.get(shape, shape))
-    except (ValueError, RuntimeError) as error:
-        raise UserError(str(error)) from None
+    everything = {"seeds": (jax.device_count(), 1), "batch": (1, jax.device_count())}
+    return sharding.make_mesh(*everything.get(shape, shape))
+
+
+def _make_cpu_devices(number: int) -> None:
+    import jax
+
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    with contextlib.suppress(RuntimeError):  # too late: the mesh will say what it lacks
+        jax.config.update("jax_num_cpu_devices", number)
 
 
 def check(mesh: Any, config: Config) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, files, reproduce_plan, run_folder, train
+from experiments import cli, distributed, files, reproduce_plan, run_folder, train
 from experiments import config as configs
 from experiments.cli import UserError
 from experiments.published import CELLS
@@ -31,12 +31,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     began = time.monotonic()
     arguments = _parser().parse_args(argv)
     budget = None if arguments.budget is None else 60 * arguments.budget
+    mesh = distributed.arrange(arguments.mesh)  # before planning wakes the devices
     works = _plan(arguments)
     print(reproduce_plan.text(works, budget), flush=True)
     if arguments.plan:
         return
     try:
-        works = _rounds(works, arguments.data_dir, None if budget is None else began + budget)
+        end = None if budget is None else began + budget
+        works = _rounds(works, arguments.data_dir, end, mesh)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
@@ -73,7 +75,9 @@ def _plan(arguments: Any) -> list[Work]:
     return works
 
 
-def _rounds(works: list[Work], data_dir: str | None, end: float | None) -> list[Work]:
+def _rounds(
+    works: list[Work], data_dir: str | None, end: float | None, mesh: Any = None
+) -> list[Work]:
     """Give every open cell its share, again and again, until all are done or time is up."""
     works, waited = list(works), set()
     while True:
@@ -88,7 +92,7 @@ def _rounds(works: list[Work], data_dir: str | None, end: float | None) -> list[
                 break
             deadline = None if end is None else now + (end - now) / (len(turn) - place)
             before = works[i]
-            works[i] = _run(before, data_dir, deadline)
+            works[i] = _run(before, data_dir, deadline, mesh)
             waited.discard(i)
             progress |= works[i].epochs_done != before.epochs_done or not works[i].open
         if not progress:
@@ -109,13 +113,14 @@ def _fitting(works: list[Work], turn: list[int], left: float) -> list[int]:
     return turn
 
 
-def _run(work: Work, data_dir: str | None, deadline: float | None) -> Work:
+def _run(work: Work, data_dir: str | None, deadline: float | None, mesh: Any = None) -> Work:
     import jax
 
     print(f"{_name(work)} in {work.folder}", flush=True)
     until = {} if deadline is None else {"deadline": deadline}
     try:
-        train.run(work.config, work.folder, resume=True, data_dir=data_dir, **until)
+        distributed.check(mesh, work.config)
+        train.run(work.config, work.folder, True, data_dir, mesh=mesh, **until)
     except (UserError, jax.errors.JaxRuntimeError) as error:
         reason = str(error).splitlines()[0]
         print(f"error: {_name(work)}: {reason}", file=sys.stderr)
@@ -149,6 +154,7 @@ def _parser() -> cli.Parser:
         metavar="P", help="paper, clean or both (default)")  # fmt: skip
     add("--out", type=Path, default=HERE / "results" / "cells", metavar="DIR",
         help="default: experiments/results/cells")  # fmt: skip
+    distributed.add_mesh_option(parser)
     add("--data-dir", metavar="DIR", help="default: $TFDS_DATA_DIR")
     add("--plan", action="store_true", help="print the plan and stop")
     return parser

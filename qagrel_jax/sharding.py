@@ -85,7 +85,7 @@ def put(array: Any, mesh: Mesh | None, *axes: str | None) -> Any:
 
 def constrain_batch(tree: chex.ArrayTree, mesh: Mesh | None) -> chex.ArrayTree:
     """Inside a compiled function: divide arrays [batch, ...] over the mesh's "batch"."""
-    if mesh is None:
+    if mesh is None or mesh.shape[BATCH] == 1:
         return tree
     return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(BATCH)))
 

@@ -5,9 +5,9 @@ function of its seeds alone: it can stop after any epoch and go on, or train alo
 seeds, without changing a bit of any of them (beside others under ``vmap``: to rounding).
 
 Images stay on the device as uint8 arguments of the compiled functions and are normalised batch by
-batch; what does not fit there is streamed (``qagrel_jax.streaming``). Seeds run side by side under
-``vmap`` on an accelerator and on a mesh of devices (``qagrel_jax.sharding``), and one after the
-other (``lax.map``) on one CPU, where a batched matrix product is no faster than its parts and a
+batch; what does not fit there is streamed (``qagrel_jax.streaming``). A mesh of devices divides the
+seeds (``qagrel_jax.sharding``). On each device they run side by side under ``vmap``, but one after
+the other (``lax.map``) on a CPU, where a batched matrix product is no faster than its parts and a
 finished seed then costs nothing.
 
 Whatever the network computes in, its parameters, BatchNorm's statistics, the Q values, the
@@ -89,7 +89,8 @@ def make_trainer(
       num_classes: classes the labels run over.
       batch_size: examples a step.
       reward: answers (key, labels, actions) with rewards.
-      seeds_by: "vmap" or "map"; by default "map" on one CPU and "vmap" elsewhere.
+      seeds_by: "vmap" or "map", on each device; by default "map" on CPU where batches are not
+        divided, and "vmap" elsewhere.
       evaluation_batch: images evaluated at once.
       mesh: from ``sharding.make_mesh``: the devices to divide seeds and batches over.
 
@@ -156,19 +157,19 @@ def make_trainer(
         return jax.vmap(one)(states.key)
 
     def run(
-        states: TrainState, active: chex.Array, batches: Any, batch_of: Callable
+        states: TrainState, active: chex.Array, batches: Any, shared: Any, batch_of: Callable
     ) -> tuple[TrainState, StepMetrics]:
-        def one_seed(arguments: tuple) -> tuple[TrainState, StepMetrics]:
-            state, is_active, own_batches = arguments
-            zeros = jnp.zeros(jax.tree.leaves(own_batches)[0].shape[0])
+        def one_seed(own: tuple, shared: Any) -> tuple[TrainState, StepMetrics]:
+            state, is_active, batches = own
+            zeros = jnp.zeros(jax.tree.leaves(batches)[0].shape[0])
             return jax.lax.cond(
                 is_active,
-                lambda s: jax.lax.scan(lambda c, b: step(c, *batch_of(b)), s, own_batches),
+                lambda s: jax.lax.scan(lambda c, b: step(c, *batch_of(shared, b)), s, batches),
                 lambda s: (s, StepMetrics(zeros, zeros)),
                 state,
             )
 
-        return across_seeds(one_seed)((states, active, batches))
+        return across_seeds(one_seed)((states, active, batches), shared)
 
     def run_steps(
         states: TrainState,
@@ -177,12 +178,16 @@ def make_trainer(
         labels: chex.Array,
         order: chex.Array,
     ) -> tuple[TrainState, StepMetrics]:
-        return run(states, active, order, lambda rows: (images[rows], labels[rows]))
+        def batch_of(shared: tuple, rows: chex.Array) -> tuple[chex.Array, chex.Array]:
+            images, labels = shared
+            return images[rows], labels[rows]
+
+        return run(states, active, order, (images, labels), batch_of)
 
     def run_batches(
         states: TrainState, active: chex.Array, images: chex.Array, labels: chex.Array
     ) -> tuple[TrainState, StepMetrics]:
-        return run(states, active, (images, labels), lambda batch: batch)
+        return run(states, active, (images, labels), (), lambda _, batch: batch)
 
     @jax.jit
     def count_right(
@@ -197,7 +202,7 @@ def make_trainer(
         labels = labels.reshape(batches, evaluation_batch)
         shown = jax.nn.one_hot(labels, num_classes).sum((0, 1))
 
-        def one_seed(state: TrainState) -> chex.Array:
+        def one_seed(state: TrainState, shared: tuple) -> chex.Array:
             variables = {"params": state.params, **state.model_state}
 
             def one_batch(batch: tuple[chex.Array, chex.Array]) -> chex.Array:
@@ -206,9 +211,9 @@ def make_trainer(
                 right = _at_least_float32(outputs).argmax(-1) == labels
                 return (jax.nn.one_hot(labels, num_classes) * right[:, None]).sum(0)
 
-            return jax.lax.map(one_batch, (images, labels)).sum(0)
+            return jax.lax.map(one_batch, shared).sum(0)
 
-        return across_seeds(one_seed)(states), shown
+        return across_seeds(one_seed)(states, (images, labels)), shown
 
     def evaluate(states: TrainState, images: Any, labels: chex.Array) -> np.ndarray:
         right, shown = 0, 0
@@ -250,18 +255,29 @@ def select_seeds(use_new: chex.Array, new: chex.ArrayTree, old: chex.ArrayTree) 
 
 
 def _across_seeds(seeds_by: str | None, mesh: Mesh | None) -> Callable:
-    one_cpu = mesh is None and jax.default_backend() == "cpu"
-    seeds_by = seeds_by or ("map" if one_cpu else "vmap")
-    if mesh is not None and seeds_by == "vmap":
-        return lambda one_seed: jax.vmap(one_seed, spmd_axis_name=sharding.SEEDS)
-    if mesh is not None and seeds_by == "map":
-        raise ValueError("seeds_by must be 'vmap' on a mesh, got 'map'")
-    match seeds_by:
-        case "vmap":
-            return lambda one_seed: jax.vmap(one_seed)
-        case "map":
-            return lambda one_seed: lambda seeds: jax.lax.map(one_seed, seeds)
-    raise ValueError(f"seeds_by must be 'vmap' or 'map', got {seeds_by!r}")
+    """Return what turns ``f(own, shared)`` of one seed into that of all: ``own`` [S, ...]."""
+    whole_batches = mesh is None or mesh.shape[sharding.BATCH] == 1
+    one_by_one = whole_batches and jax.default_backend() == "cpu"
+    seeds_by = seeds_by or ("map" if one_by_one else "vmap")
+    if seeds_by not in ("vmap", "map"):
+        raise ValueError(f"seeds_by must be 'vmap' or 'map', got {seeds_by!r}")
+    if not whole_batches:
+        if seeds_by == "map":
+            raise ValueError("seeds_by must be 'vmap' where a mesh divides batches, got 'map'")
+        return lambda f: jax.vmap(f, (0, None), spmd_axis_name=sharding.SEEDS)
+
+    def on_one_device(f: Callable) -> Callable:
+        if seeds_by == "vmap":
+            return jax.vmap(f, (0, None))
+        return lambda own, shared: jax.lax.map(lambda one: f(one, shared), own)
+
+    if mesh is None:
+        return on_one_device
+    # Not left to the compiler, which divides convolutions with a kernel for each seed badly.
+    seeds, everyone = PartitionSpec(sharding.SEEDS), PartitionSpec()
+    return lambda f: jax.shard_map(
+        on_one_device(f), mesh=mesh, in_specs=(seeds, everyone), out_specs=seeds, check_vma=False
+    )
 
 
 def _split(variables: Any) -> tuple[chex.ArrayTree, chex.ArrayTree]:

@@ -131,7 +131,7 @@ def test_a_cell_that_does_not_fit_its_share_does_not_start(tmp_path, monkeypatch
     quick = Work(TINY, tmp_path / "quick", "to do", "", (0, 0), (4, 4), epoch_seconds=40)
     shares = []
 
-    def run(work, data_dir, deadline):
+    def run(work, data_dir, deadline, mesh):
         shares.append(deadline - time.monotonic())
         return work._replace(state="done")
 
@@ -143,6 +143,14 @@ def test_a_cell_that_does_not_fit_its_share_does_not_start(tmp_path, monkeypatch
     assert "no time for it now; an epoch of a rule takes about 17 min" in capsys.readouterr().out
     assert reproduce._fitting([slow, quick, quick], [0, 1, 2], 80) == [1, 2]
     assert reproduce._fitting([slow, quick, quick], [0, 1, 2], 39) == []
+
+
+def test_seeds_that_do_not_divide_over_the_mesh_fail_alone(tmp_path, capsys):
+    work = Work(TINY, tmp_path / "run", "to do")
+    three = SimpleNamespace(shape={"seeds": 3, "batch": 1})
+    assert reproduce._run(work, None, None, three).state == "failed"
+    assert "--seeds 2 does not divide evenly over 3 devices" in capsys.readouterr().err
+    assert not work.folder.exists()
 
 
 def test_the_plan(tmp_path):

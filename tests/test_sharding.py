@@ -45,8 +45,9 @@ def _check(path, expected):
                 np.testing.assert_allclose(found[f"{streamed}_{i}"], value, atol=1e-5)
 
 
-def test_eight_devices_are_one_device(one_device, tmp_path):
-    process = _start(tmp_path / "out.npz", "2x4", devices=8)
+@pytest.mark.parametrize(("shape", "devices"), [("2x4", 8), ("2x1", 2)])
+def test_several_devices_are_one_device(one_device, tmp_path, shape, devices):
+    process = _start(tmp_path / "out.npz", shape, devices=devices)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     _check(tmp_path / "out.npz", one_device)
@@ -114,6 +115,21 @@ def test_options_of_the_mesh(capsys):
     assert "must be seeds, batch, or SEEDSxBATCH such as 2x4, got 'many'" in capsys.readouterr().err
 
 
+def test_a_cpu_becomes_as_many_devices_as_the_mesh_needs():
+    script = """
+import argparse
+from experiments import distributed
+parser = argparse.ArgumentParser()
+distributed.add_options(parser)
+print(dict(distributed.join(parser.parse_args(["--mesh", "3x1"])).shape))
+"""
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    answer = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert answer.stdout == "{'seeds': 3, 'batch': 1}\n", answer.stderr
+
+
 def test_seeds_and_batches_must_divide_evenly():
     two = types.SimpleNamespace(shape={"seeds": 2, "batch": 1})
     distributed.check(two, config.replace(config.load("digits"), {"seeds": 4}))
@@ -124,5 +140,6 @@ def test_seeds_and_batches_must_divide_evenly():
 def test_a_mesh_that_does_not_fit():
     with pytest.raises(ValueError, match=r"2 x 3 \(seeds x batch\) does not fit 1 devices"):
         sharding.make_mesh(2, 3)
-    with pytest.raises(ValueError, match="seeds_by must be 'vmap' on a mesh"):
-        training._across_seeds("map", sharding.make_mesh())
+    divided = types.SimpleNamespace(shape={"seeds": 1, "batch": 2})
+    with pytest.raises(ValueError, match="seeds_by must be 'vmap' where a mesh divides batches"):
+        training._across_seeds("map", divided)
