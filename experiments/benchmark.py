@@ -100,8 +100,9 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
     # So that seconds of compiling are not those of reading a file.
     jax.config.update("jax_enable_compilation_cache", False)
 
-    from experiments import benchmark_summary, benchmark_torch, provenance
+    from experiments import benchmark_summary, benchmark_torch, distributed, provenance
 
+    distributed.make_cpu_devices(benchmark_torch.cores())
     environment = provenance.environment()  # of the code that runs, not of a later commit
     torch_device = None
     if benchmark_torch.importable():
@@ -163,7 +164,8 @@ def measure(name: str, settings: Settings, torch_device: Any) -> dict[str, Any]:
     )
     plan = [("q_agrel", 1), ("backprop", 1), *(("q_agrel", n) for n in seeds if n > 1)]
     torch_rules = ("q_agrel", "backprop")[: 1 if settings.quick else 2] if torch_device else ()
-    preparations = 2 + len(plan) + len(torch_rules)
+    mesh = benchmark_cells.mesh_of_cores()
+    preparations = 2 + len(plan) + (mesh is not None) + len(torch_rules)
     with Reporter(name, preparations + settings.repeats) as reporter:
         subjects, calls, high_water, memory_format = [], [], {}, None
 
@@ -178,6 +180,9 @@ def measure(name: str, settings: Settings, torch_device: Any) -> dict[str, Any]:
         for rule, count in plan:
             reporter.update(1 + len(subjects), f"compiling {rule}, {count} seed{'s' * (count > 1)}")
             add(bench.subject(rule, count))
+        if mesh is not None:
+            reporter.update(1 + len(subjects), "compiling q_agrel, a seed a core")
+            add(bench.subject("q_agrel", mesh.size, mesh))
         if torch_rules:
             reporter.update(1 + len(subjects), "PyTorch, which memory format")
             side = benchmark_torch.Side(

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from experiments import image_run
 from experiments.benchmark_timing import Subject
 from experiments.config import Config
-from qagrel_jax import fitting
+from qagrel_jax import fitting, sharding
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
 
@@ -24,6 +25,9 @@ IMAGES = 2048
 CLASSES = 10
 ACCELERATOR_STEPS = 100
 """Steps in one compiled call on an accelerator, about what ``fitting.fit`` compiles into one."""
+
+MOST_CORES = 8
+"""Each has a network of its own, and its memory."""
 
 
 def random_dataset(image_shape: tuple[int, ...], seed: int = 0) -> Dataset:
@@ -65,18 +69,26 @@ class Bench:
         shape = (seeds, self.steps, self.config.batch_size)
         return np.random.default_rng(1).integers(0, IMAGES, shape, dtype=np.int32)
 
-    def subject(self, rule: str, seeds: int = 1) -> Subject:
-        """Compile ``run_steps`` of ``rule`` for so many seeds at once; compiling is timed apart."""
-        run_steps = self._trainer(rule).run_steps
+    def subject(self, rule: str, seeds: int = 1, mesh: Mesh | None = None) -> Subject:
+        """Compile ``run_steps`` of ``rule`` for so many seeds at once; compiling is timed apart.
+
+        Args:
+          rule: its name.
+          seeds: how many.
+          mesh: devices that the seeds are divided over, one each; None: one device for all.
+        """
+        run_steps = self._trainer(rule, mesh).run_steps
         # All seeds start from the same weights: that changes no speed and saves a compilation.
         states = jax.tree.map(lambda x: jnp.repeat(x, seeds, axis=0), self._initial)
         states = states._replace(key=jax.vmap(jax.random.key)(jnp.arange(seeds)))
-        rest = (jnp.ones(seeds, bool), *self.examples, jnp.asarray(self.rows(seeds)))
+        active, order = jnp.ones(seeds, bool), jnp.asarray(self.rows(seeds))
+        states, active, order = sharding.by_seed((states, active, order), mesh)
+        rest = (active, *sharding.replicate(self.examples, mesh), order)
         began = time.perf_counter()
         compiled = run_steps.lower(states, *rest).compile()
         seconds = time.perf_counter() - began
         return Subject(
-            rule if seeds == 1 else f"{rule}_{seeds}_seeds",
+            f"{rule}_on_cores" if mesh else rule if seeds == 1 else f"{rule}_{seeds}_seeds",
             self.steps,
             _caller(compiled, states, rest),
             images_per_step=seeds * self.config.batch_size,
@@ -84,8 +96,15 @@ class Bench:
             program_bytes=program_bytes(compiled),
         )
 
-    def _trainer(self, rule: str) -> Any:
-        return image_run.make_trainer(self.config, rule, self.dataset, self._splits)
+    def _trainer(self, rule: str, mesh: Mesh | None = None) -> Any:
+        return image_run.make_trainer(self.config, rule, self.dataset, self._splits, mesh)
+
+
+def mesh_of_cores() -> Mesh | None:
+    """Return a mesh with a device for each core, at most ``MOST_CORES``; None where only one is."""
+    if jax.default_backend() != "cpu" or jax.device_count() == 1:
+        return None
+    return sharding.make_mesh(seeds=min(jax.device_count(), MOST_CORES))
 
 
 def program_bytes(compiled: Any) -> int | None:

@@ -18,6 +18,8 @@ DEFINITIONS = {
     "convolutions) over the time of the Q-AGREL step, likewise; see "
     "experiments/benchmark_roofline.py",
     "seeds_scaling": "time of one step of N seeds together over that of one seed, likewise",
+    "on_cores": "images/s of as many seeds as cores (at most 8), a core each, over those of one "
+    "seed on all of them, likewise; null on an accelerator",
     "program_bytes": "what the compiled training call needs by the compiler's account: arguments + "
     "results - what they share + temporaries",
     "process_high_water_bytes": "most memory the whole process (all ways of training of the cell, "
@@ -56,6 +58,10 @@ def summarise(
         "roofline_fraction": medians("roofline_fraction"),
         "seeds_scaling": {
             name: {str(n): value.median for n, value in seeds_scaling(cell["subjects"]).items()}
+            for name, cell in cells.items()
+        },
+        "on_cores": {
+            name: value.median if (value := on_cores(cell["subjects"])) else None
             for name, cell in cells.items()
         },
         "quartiles": {
@@ -99,6 +105,16 @@ def seeds_scaling(subjects: Mapping[str, Mapping[str, Any]]) -> dict[int, Spread
     return {n: ratio(counts[n]["seconds_per_step"], one) for n in sorted(counts)}
 
 
+def on_cores(subjects: Mapping[str, Mapping[str, Any]]) -> Spread | None:
+    """Images/s of a seed a core over one seed's on all cores; None where that was not measured."""
+    if "q_agrel_on_cores" not in subjects:
+        return None
+    one, cores = subjects["q_agrel"], subjects["q_agrel_on_cores"]
+    seeds = cores["images_per_step"] // one["images_per_step"]
+    alone, together = one["seconds_per_step"], cores["seconds_per_step"]
+    return ratio([seeds * seconds for seconds in alone], together)
+
+
 def print_table(content: Mapping[str, Any], folder: Path) -> None:
     """Print images/s, ratios and costs of every cell."""
     console = Console()
@@ -116,6 +132,7 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
         "speed / PyTorch's",
         "bare products' share",
         "step time of N seeds / one's",
+        "speed, a seed a core / one",
     )
     costs = _table("costs of Q-AGREL", "network", "compiling (s)", "program (MB)", "process (MB)")
     for name, cell in content["cells"].items():
@@ -130,6 +147,7 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
             _number(content["vs_torch"][name], 2),
             _number(content["roofline_fraction"][name], 2),
             "\n".join(f"{n}: {value:.2f}" for n, value in scaling.items() if n != "1") or "–",
+            _number(content["on_cores"][name], 2),
         )
         q_agrel = subjects["q_agrel"]
         costs.add_row(

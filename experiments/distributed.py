@@ -94,7 +94,7 @@ def arrange(shape: str | tuple[int, int] | None) -> Any:
     if shape is None:
         return None
     if isinstance(shape, tuple):
-        _make_cpu_devices(math.prod(shape))
+        make_cpu_devices(math.prod(shape))
     try:
         return _mesh(shape)
     except ValueError as error:
@@ -110,7 +110,8 @@ def _mesh(shape: str | tuple[int, int]) -> Any:
     return sharding.make_mesh(*everything.get(shape, shape))
 
 
-def _make_cpu_devices(number: int) -> None:
+def make_cpu_devices(number: int) -> None:
+    """Let JAX take the CPU for so many devices, unless XLA_FLAGS says how many or JAX is awake."""
     import jax
 
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):

@@ -13,10 +13,11 @@ from experiments.reports import speed
 from qagrel_jax.networks import make_network
 
 SUBJECTS = {
-    "q_agrel": {"seconds_per_step": [2.0, 4.0, 8.0]},
+    "q_agrel": {"seconds_per_step": [2.0, 4.0, 8.0], "images_per_step": 10},
     "backprop": {"seconds_per_step": [1.0, 4.0, 16.0]},
     "q_agrel_10_seeds": {"seconds_per_step": [16.0, 36.0, 80.0]},
     "q_agrel_2_seeds": {"seconds_per_step": [4.0, 4.0, 16.0]},
+    "q_agrel_on_cores": {"seconds_per_step": [2.0, 8.0, 8.0], "images_per_step": 20},
     "torch_q_agrel": {"seconds_per_step": [6.0, 4.0, 16.0]},
     "roofline": {"seconds_per_step": [1.0, 3.0, 2.0]},
 }
@@ -31,6 +32,8 @@ def test_ratios_are_medians_of_ratios_within_rounds():
     scaling = benchmark_summary.seeds_scaling(SUBJECTS)
     assert list(scaling) == [1, 2, 10]
     assert [s.median for s in scaling.values()] == [1.0, 2.0, 9.0]
+    assert benchmark_summary.on_cores(SUBJECTS).median == 2.0  # of 2, 1, 2: two seeds a step
+    assert benchmark_summary.on_cores({"q_agrel": SUBJECTS["q_agrel"]}) is None
 
 
 def test_every_round_times_every_subject_once_in_a_rotating_order(monkeypatch):

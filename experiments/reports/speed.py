@@ -84,8 +84,9 @@ def _benchmark(path: Path) -> str:
         "Ratios, medians over the rounds of the ratio within a round:",
         "",
         "| network | step time Q-AGREL / backprop | images/s / PyTorch's, Q-AGREL | the same, "
-        "backprop | bare products' share of the step | step time of N seeds / one's |",
-        "|---|---|---|---|---|---|",
+        "backprop | bare products' share of the step | step time of N seeds / one's | images/s of "
+        "a seed a core / one seed's on all |",
+        "|---|---|---|---|---|---|---|",
         *(_ratios(net, content) for net in content["cells"]),
         "",
         "| aim | measured | |",
@@ -121,7 +122,8 @@ def _ratios(net: str, content: Mapping[str, Any]) -> str:
     keys = ("q_agrel_over_backprop", "vs_torch", "vs_torch_backprop", "roofline_fraction")
     scaling = content["seeds_scaling"][net]
     seeds = ", ".join(f"{n}: {value:.2f}" for n, value in scaling.items() if n != "1")
-    cells = [net, *(_number(content[key][net]) for key in keys), seeds or "not run"]
+    cells = [net, *(_number(content[key][net]) for key in keys), seeds or "not run",
+             _number(content.get("on_cores", {}).get(net))]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
 
