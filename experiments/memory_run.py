@@ -155,4 +155,4 @@ def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packe
         for name, index in setup.task.examples.items()
     }
     state = f"converged after {trials[number]:,} trials" if trials[number] else "not converged"
-    memory_activity.draw(path, f"{config.task}: network {number}, {state}", recordings)
+    memory_activity.draw(path, f"{config.task}: network {number}, {state}", setup.task, recordings)

@@ -236,3 +236,8 @@ def test_a_bad_parameter_is_named_with_its_value(name, field, value):
 def test_an_unknown_task_lists_the_valid_ones():
     with pytest.raises(ValueError, match=r"'stroop'.*saccade.*vibrotactile"):
         make_task("stroop")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_groups_of_inputs_are_all_inputs(name):
+    assert sum(TASKS[name].input_groups.values()) == TASKS[name].inputs

@@ -71,6 +71,8 @@ class Task(NamedTuple):
     name: str
     params: Any  # the class of its parameters
     inputs: int
+    input_groups: dict[str, int]  # what they are: name -> number of units, in their order
+    go_signal: str  # what begins GO
     reset: Callable[..., tuple[TrialState, TimeStep]]  # (key, params)
     step: Callable[..., tuple[TrialState, TimeStep]]  # (key, state, action, params)
     draw: Callable[..., Any]  # (key, params) -> noise

@@ -195,6 +195,12 @@ TASK = base.Task(
     name="probabilistic",
     params=Params,
     inputs=INPUTS,
+    input_groups={
+        "mark": 1,
+        "targets": 4,  # red left, red right, green left, green right
+        **{f"symbol {position}": SYMBOLS for position in range(1, POSITIONS + 1)},
+    },
+    go_signal="mark off",
     reset=reset,
     step=step,
     draw=draw,
