@@ -19,8 +19,8 @@ from jax import lax
 
 Padding = Literal["SAME", "VALID"]
 
-CACHED_NUMBERS = 2**19
-"""So many numbers of patches stay in a core's cache between being cut and being multiplied."""
+CACHED_NUMBERS = 2**20
+"""So many numbers of patches stay in the cache between being cut and being multiplied."""
 
 
 def patches(
