@@ -1,18 +1,15 @@
-"""Files that are either whole or absent: write beside, flush to disk, rename."""
+"""Files of a run, whole or absent: see ``qagrel_jax.atomic``."""
 
 import json
-import os
 from pathlib import Path
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` so that a crash at any moment leaves the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    from qagrel_jax import atomic  # brings JAX: not before arguments are known to be good
+
+    with atomic.replacing(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def write_json(path: Path, content: object) -> None:

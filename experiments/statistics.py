@@ -78,3 +78,14 @@ def rank_test(a: ArrayLike, b: ArrayLike) -> float:
     if np.ptp(ranks) == 0:
         return 1.0
     return float(stats.mannwhitneyu(ranks[: len(a)], ranks[len(a) :]).pvalue)
+
+
+def mean_sd(values: ArrayLike, digits: int = 2) -> str:
+    """Return ``mean (sd)``, the sd with n − 1; one value stands alone.
+
+    >>> mean_sd([1.0, 2.0, 3.0], 1), mean_sd([1.0])
+    ('2.0 (1.0)', '1.00')
+    """
+    values = np.asarray(values, float)
+    text = f"{values.mean():.{digits}f}"
+    return f"{text} ({values.std(ddof=1):.{digits}f})" if len(values) > 1 else text

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from experiments import config as configs
 from experiments.config import Config
+from experiments.statistics import mean_sd
 
 CONTROL = "backprop"
 
@@ -122,12 +123,6 @@ def print_table(content: dict[str, Any], folder: Path) -> None:
     if factor is not None:
         console.print(f"q_agrel takes {factor:.2f} x backprop's epochs", highlight=False)
     console.print(f"everything is in {folder}", highlight=False, soft_wrap=True)
-
-
-def mean_sd(values: list[float]) -> str:
-    """Return ``mean (sd)`` with two decimals; one value has no sd."""
-    mean = f"{statistics.fmean(values):.2f}"
-    return f"{mean} ({statistics.stdev(values):.2f})" if len(values) > 1 else mean
 
 
 def _reached(epochs: list[int | None]) -> str:

@@ -16,6 +16,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from qagrel_jax import atomic
+
 
 def default_folder() -> Path:
     """Return $QAGREL_JAX_CACHE, else $XDG_CACHE_HOME/qagrel_jax, else ~/.cache/qagrel_jax."""
@@ -75,17 +77,10 @@ def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     Warns:
       UserWarning: the cache cannot be written.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic.replacing(path) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         for old in path.parent.glob(f"{path.stem.rpartition('-')[0]}-*.npz"):
             if old != path:
                 old.unlink(missing_ok=True)

@@ -25,6 +25,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 
+from qagrel_jax import atomic
 from qagrel_jax.networks import make_network
 
 FORMAT = "qagrel_jax 1"
@@ -65,9 +66,8 @@ def save(path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str,
         content = buffer.getvalue()
     else:
         content = optional_package("safetensors.numpy").save(arrays, metadata={"qagrel_jax": text})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with atomic.replacing(path) as file:
+        file.write(content)
 
 
 def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,18 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from experiments.statistics import mean_sd
+
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def mean_sd(values: Sequence[float] | np.ndarray, digits: int = 2) -> str:
-    """Return ``mean (sd)``, the sd with n − 1; one value stands alone."""
-    values = np.asarray(values, float)
-    text = f"{values.mean():.{digits}f}"
-    return f"{text} ({values.std(ddof=1):.{digits}f})" if len(values) > 1 else text
 
 
 def spread(values: Sequence[float] | np.ndarray, digits: int = 2) -> str:

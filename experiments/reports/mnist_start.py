@@ -4,6 +4,7 @@ from pathlib import Path
 
 from experiments import run_results
 from experiments.reports import NOT_RUN, markdown, runs
+from experiments.statistics import mean_sd
 
 
 def section(results: Path) -> str:
@@ -14,7 +15,7 @@ def section(results: Path) -> str:
     rows = []
     for rule, curve in run.curves.items():
         by_epoch = ", ".join(f"{100 * a:.2f}" for a in curve.mean(axis=1))
-        rows.append([rule, by_epoch, markdown.mean_sd(100 * run.accuracy(rule))])
+        rows.append([rule, by_epoch, mean_sd(100 * run.accuracy(rule))])
     epochs = run.config.epochs
     headings = ("rule", f"validation accuracy %, epochs 1–{epochs}", "test accuracy %")
     reached = markdown.table(

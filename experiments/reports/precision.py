@@ -30,8 +30,8 @@ def section(results: Path) -> str:
         rows.append(
             [
                 rule,
-                markdown.mean_sd(b),
-                markdown.mean_sd(a),
+                statistics.mean_sd(b),
+                statistics.mean_sd(a),
                 f"{d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}]".replace("-", "−"),
                 markdown.p_value(d.p),
                 *(_epochs(run, rule) for run in (single, half)),
@@ -45,4 +45,4 @@ def section(results: Path) -> str:
 
 def _epochs(run: run_results.RunResults, rule: str) -> str:
     epochs = run.epochs_to(rule, run.target(0.98))
-    return "not reached by all" if np.isnan(epochs).any() else markdown.mean_sd(epochs, 1)
+    return "not reached by all" if np.isnan(epochs).any() else statistics.mean_sd(epochs, 1)

@@ -7,7 +7,7 @@ import numpy as np
 from experiments import run_results
 from experiments.reports import NOT_RUN, markdown
 from experiments.run_results import CONTROL, LEVELS, RunResults
-from experiments.statistics import paired_difference, ratio_interval
+from experiments.statistics import mean_sd, paired_difference, ratio_interval
 
 RULE = "q_agrel"
 
@@ -83,7 +83,7 @@ def _signed(points: float) -> str:
 def _reached(epochs: np.ndarray) -> str:
     there = epochs[~np.isnan(epochs)]
     if len(there) == len(epochs):
-        return markdown.mean_sd(epochs, 1)
+        return mean_sd(epochs, 1)
     return f"{len(there)} of {len(epochs)} seeds" if len(there) else "not reached"
 
 

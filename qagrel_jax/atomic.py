@@ -1,0 +1,31 @@
+"""Files that are either whole or absent: write beside, flush to disk, rename."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a binary file to fill; ``path`` becomes it once all of it is on disk.
+
+    A crash at any moment leaves the old ``path`` or the new one, never a part. An exception leaves
+    the old one, and nothing beside it.
+
+    Args:
+      path: of the file, in a folder that exists.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
