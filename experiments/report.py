@@ -1,7 +1,7 @@
-"""Rebuild the tables and figures of experiments/README.md from the result folders alone.
+"""Rebuild every table and figure of experiments/README.md and README.md from the results alone.
 
     python -m experiments.report          # after a new result
-    python -m experiments.report --check  # exit code 1 if the README is not what would be written
+    python -m experiments.report --check  # exit code 1 if they are not what would be written
 
 Everything between the lines ``<!-- report NAME: begin -->`` and ``<!-- report NAME: end -->`` is
 written by ``experiments/reports/NAME.py``; the prose around it is written by hand and kept.
@@ -25,30 +25,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, rebuild, write or compare."""
     parser = cli.Parser(prog="python -m experiments.report", description=__doc__)
     add = parser.add_argument
-    add("--check", action="store_true", help="write nothing; exit 1 if the README is out of date")
+    add("--check", action="store_true", help="write nothing; exit 1 if they are out of date")
     add("--results", type=Path, default=HERE / "results", metavar="DIR",
         help="the result folders (default: experiments/results)")  # fmt: skip
-    add("--readme", type=Path, default=HERE / "README.md", metavar="FILE",
-        help="the text to rebuild (default: experiments/README.md)")  # fmt: skip
+    add("--readme", type=Path, action="append", metavar="FILE",
+        help="a text to rebuild (default: experiments/README.md and README.md)")  # fmt: skip
     arguments = parser.parse_args(argv)
-    for path in (arguments.results, arguments.readme):
+    readmes = arguments.readme or [HERE / "README.md", HERE.parent / "README.md"]
+    for path in (arguments.results, *readmes):
         if not path.exists():
             raise UserError(f"{path} does not exist: run from a checkout, or say where it is")
-    before = arguments.readme.read_text()
     if arguments.check:
         # Sections may draw; a check must leave no trace.
         with tempfile.TemporaryDirectory() as scratch:
             copy = Path(scratch) / "results"
             shutil.copytree(arguments.results, copy, ignore=CHECKPOINTS)
-            after = rebuild(before, copy)
-        if after != before:
-            print(f"{arguments.readme} is out of date: run `python -m experiments.report`",
-                  file=sys.stderr)  # fmt: skip
+            old = [path for path in readmes if rebuild(path.read_text(), copy) != path.read_text()]
+        for path in old:
+            print(f"{path} is out of date: run `python -m experiments.report`", file=sys.stderr)
+        if old:
             sys.exit(1)
         return
-    after = rebuild(before, arguments.results)
-    files.write_bytes(arguments.readme, after.encode())
-    print(f"{arguments.readme} {'unchanged' if after == before else 'rewritten'}")
+    for path in readmes:
+        before = path.read_text()
+        after = rebuild(before, arguments.results)
+        files.write_bytes(path, after.encode())
+        print(f"{path} {'unchanged' if after == before else 'rewritten'}")
 
 
 def rebuild(text: str, results: Path) -> str:

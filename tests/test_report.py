@@ -105,6 +105,21 @@ def test_an_unfinished_cell_says_how_far(tmp_path):
     assert "It cannot go on: seed 1 diverged at step 7." in reports.section("cells", tmp_path)
 
 
+def test_the_headline(tmp_path):
+    assert reports.section("headline", tmp_path) == "*Not run.*"
+    backprop = [[0.6, 0.9, 0.7], [0.9, 0.9, 0.9]]  # 98 %: .882, in epochs 2, 1, 2
+    write_run(tmp_path / "cells" / "mnist_conv" / "paper", backprop=backprop, finished=False,
+              q_agrel=[*Q_AGREL, [0.9, 0.9, 0.9]])  # fmt: skip
+    write_run(tmp_path / "cells" / "cifar10_conv" / "paper", backprop=[], finished=False)
+    text = reports.section("headline", tmp_path)
+    # Q-AGREL in epochs 3, 3, 4.
+    assert row(text, "`mnist_conv`, paper\\*") == [
+        "0–2", "90.00 (0.00)", "90.00 (0.00)", "3.3 (0.6) against 1.7 (0.6)",
+        "2.00 [1.50, 3.00]", "`0123456`",  # resamples of one seed: 3/2, 3/1, 4/2, each 1 in 27
+    ]  # fmt: skip
+    assert "cifar10" not in text and text.endswith("Not finished: the best so far.")
+
+
 def test_one_seed_has_no_interval(tmp_path):
     write_run(tmp_path / "cells" / "mnist_conv" / "paper", seeds=1)
     text = reports.section("cells", tmp_path)

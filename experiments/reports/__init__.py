@@ -1,4 +1,4 @@
-"""The generated parts of ``experiments/README.md``: one module a part.
+"""The generated parts of ``experiments/README.md`` and ``README.md``: one module a part.
 
 Each module ``NAME`` has ``section(results) -> str``: it reads the summaries below ``results``
 (``experiments/results``), returns the Markdown of its part, and may draw pictures into the folders
@@ -9,6 +9,7 @@ import importlib
 from pathlib import Path
 
 NAMES = (
+    "headline",
     "cells",
     "configs",
     "controls",
