@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             copy = Path(scratch) / "results"
             shutil.copytree(arguments.results, copy, ignore=CHECKPOINTS)
-            old = [path for path in readmes if rebuild(path.read_text(), copy) != path.read_text()]
+            old = [path for path in readmes if (text := path.read_text()) != rebuild(text, copy)]
         for path in old:
             print(f"{path} is out of date: run `python -m experiments.report`", file=sys.stderr)
         if old:

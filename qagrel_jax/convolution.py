@@ -23,33 +23,34 @@ CACHED_NUMBERS = 2**20
 """So many numbers of patches stay in the cache between being cut and being multiplied."""
 
 
-def patches(
-    images: chex.Array, window: tuple[int, int], strides: tuple[int, int], padding: Padding
-) -> chex.Array:
-    """Cut out the window around every output position.
+def output_size(
+    image_shape: Sequence[int], window: tuple[int, int], strides: tuple[int, int], padding: Padding
+) -> tuple[int, int]:
+    """Return (rows, columns) of the positions at which a window is applied.
 
     Args:
-      images: float[batch, height, width, channels].
+      image_shape: (height, width, channels).
       window: (rows, columns).
       strides: (down, right).
       padding: "SAME" (zeros around, output size ⌈n/stride⌉) or "VALID" (no padding).
 
     Returns:
-      float[batch, out_height, out_width, rows·columns·channels], channels varying fastest.
+      (out_height, out_width).
 
     Raises:
       ValueError: the window does not fit into the image.
     """
-    pads = lax.padtype_to_pads(images.shape[1:3], window, strides, padding)
-    size = [n + sum(pad) for n, pad in zip(images.shape[1:3], pads, strict=True)]
-    out = [(n - w) // s + 1 for n, w, s in zip(size, window, strides, strict=True)]
-    if min(out) < 1:
+    pads = lax.padtype_to_pads(image_shape[:2], window, strides, padding)
+    rows, columns = (
+        (n + sum(pad) - w) // s + 1
+        for n, pad, w, s in zip(image_shape[:2], pads, window, strides, strict=True)
+    )
+    if min(rows, columns) < 1:
         raise ValueError(
             f"a {window[0]}x{window[1]} window does not fit into images of shape "
-            f"{images.shape[1:]} with padding {padding}"
+            f"{tuple(image_shape)} with padding {padding}"
         )
-    low = [before for before, _ in pads]
-    return jnp.concatenate(_slices(images, window, strides, out, low), axis=-1)
+    return rows, columns
 
 
 def _slices(

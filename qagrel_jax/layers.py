@@ -30,8 +30,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax.convolution import Padding, convolve, locally_connect
-from qagrel_jax.convolution import patches as cut_patches
+from qagrel_jax.convolution import Padding, convolve, locally_connect, output_size
 
 FEEDBACKS = ("tied", "reciprocal", "random", "sign")
 """The kinds of feedback pathway."""
@@ -184,13 +183,10 @@ class LocallyConnected(_FeedbackLayer):
     def __call__(self, images: chex.Array) -> chex.Array:
         """Map float[batch, height, width, channels] to float[batch, h, w, features]."""
         chex.assert_rank(images, 4)
-        cut = jax.eval_shape(
-            lambda x: cut_patches(x, self.window, self.strides, self.padding), images
-        )
-        _, rows, columns, length = cut.shape
+        rows, columns = output_size(images.shape[1:], self.window, self.strides, self.padding)
 
         def linear(x: chex.Array, kernel: chex.Array) -> chex.Array:
-            flat = kernel.reshape(rows, columns, length, self.features)
+            flat = kernel.reshape(rows, columns, -1, self.features)
             return locally_connect(x, flat, self.window, self.strides, self.padding)
 
         shape = (*self.window, images.shape[-1], self.features)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from qagrel_jax.convolution import _convolve_on_cpu, locally_connect, patches
+from qagrel_jax.convolution import _convolve_on_cpu, locally_connect, output_size
 
 CASES = [
     # image, window, strides, padding
@@ -66,4 +66,4 @@ def test_equal_kernels_everywhere_make_a_convolution(case):
 
 def test_a_window_larger_than_the_image_is_refused():
     with pytest.raises(ValueError, match="3x3 window does not fit into images of shape"):
-        patches(jnp.zeros((1, 2, 2, 1)), (3, 3), (1, 1), "VALID")
+        output_size((2, 2, 1), (3, 3), (1, 1), "VALID")
