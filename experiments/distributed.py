@@ -4,7 +4,8 @@
     python -m experiments.train --mesh 2x4             # seeds over 2, each batch over 4
 
 Without an accelerator a mesh of N devices is N threads of the CPU: seeds side by side on cores of
-their own get on faster than each in turn on all the cores.
+their own get on faster than each in turn on all the cores, and so do the parts of a batch where a
+net's weights are few (convolutions).
 
 The same command in every process, each with its own ``--process``; JAX joins them (``auto`` asks
 SLURM, Open MPI, Kubernetes or a TPU for the rest):
@@ -54,7 +55,7 @@ def add_mesh_option(parser: Any) -> None:
         metavar="…",
         help="devices to divide seeds and batches over: seeds (all of them), batch (all of them), "
         "or SEEDSxBATCH, e.g. 2x4 (default: one device; with several processes: seeds); on a CPU "
-        "2x1 trains two seeds at a time, each on a core of its own",
+        "2x1 trains two seeds at a time, each on a core of its own, and 1x2 halves each batch",
     )
 
 

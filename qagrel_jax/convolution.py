@@ -3,8 +3,9 @@
 XLA compiles a forward convolution well everywhere. On CPU, though, the two backward convolutions
 that automatic differentiation writes (dilated, over mirrored kernels or over the batch) fall back,
 inside a compiled loop (``lax.scan``), to code many times slower. There the one onto the images
-is written as a forward convolution, and the one onto the kernel as matrix products. On an
-accelerator automatic differentiation is the right one. All give the same values to rounding.
+is written as a forward convolution, and the one onto the kernel as matrix products. Of a few
+channels, a picture's colours, the forward one is a matrix product, too. On an accelerator automatic
+differentiation is the right one. All give the same values to rounding.
 """
 
 import functools
@@ -21,6 +22,12 @@ Padding = Literal["SAME", "VALID"]
 
 CACHED_NUMBERS = 2**20
 """So many numbers of patches stay in the cache between being cut and being multiplied."""
+
+FEW_CHANNELS = 8
+"""Below, XLA's convolution on a CPU takes longer than cutting patches and multiplying them does."""
+
+MOST_NUMBERS = 2**24
+"""So many numbers of patches may be kept for the way back."""
 
 
 def output_size(
@@ -66,9 +73,7 @@ def _slices(
         (before, r + w - 1 - before - n)
         for before, r, w, n in zip(low, reach, window, images.shape[1:3], strict=True)
     ]
-    padded = lax.pad(
-        images, jnp.zeros((), images.dtype), ((0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0))
-    )
+    padded = _pad(images, pads)
     return [
         padded[:, i : i + reach[0] : strides[0], j : j + reach[1] : strides[1]]
         for i in range(window[0])
@@ -114,15 +119,32 @@ def locally_connect(
     Returns:
       float[batch, out_height, out_width, features].
     """
-    batch, height, width, channels = images.shape
-    rows, columns = kernel.shape[:2]
-    low = [before for before, _ in lax.padtype_to_pads((height, width), window, strides, padding)]
+    batch, channels, out = images.shape[0], images.shape[-1], kernel.shape[:2]
+    (down, right), low = strides, _padding_before(images.shape, window, strides, padding)
+    blocks = [n + (w - 1) // s for n, w, s in zip(out, window, strides, strict=True)]
+    pads = [
+        (before, s * b - before - n)
+        for before, s, b, n in zip(low, strides, blocks, images.shape[1:3], strict=True)
+    ]
+    padded = _pad(images, pads)
     # A product at each position wants positions first: cheaper to turn the images than the patches.
-    turned = images.transpose(1, 2, 0, 3).reshape(1, height, width, batch * channels)
-    slices = _slices(turned, window, strides, (rows, columns), low)
-    cut = [x.reshape(rows, columns, batch, channels) for x in slices]
+    # And what comes back from the taps is cheaper to add up phase by phase of the stride.
+    turned = padded.reshape(batch, blocks[0], down, blocks[1], right, channels)
+    turned = turned.transpose(2, 4, 1, 3, 0, 5).reshape(-1, *blocks, batch, channels)
+    phases = [phase[0] for phase in lax.split(turned, [1] * (down * right))]
+    cut = [
+        phases[i % down * right + j % right][i // down :, j // right :][: out[0], : out[1]]
+        for i in range(window[0])
+        for j in range(window[1])
+    ]
     outputs = jnp.einsum("hwbk,hwko->hwbo", jnp.concatenate(cut, axis=-1), kernel)
     return outputs.transpose(2, 0, 1, 3)
+
+
+def _pad(images: chex.Array, pads: Sequence[tuple[int, int]]) -> chex.Array:
+    """Put rows and columns of zeros around images [batch, h, w, c], or where negative take away."""
+    around = ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0))
+    return lax.pad(images, jnp.zeros((), images.dtype), around)
 
 
 def _forward_convolution(
@@ -137,21 +159,41 @@ def _forward_convolution(
 def _convolve_on_cpu(
     images: chex.Array, kernel: chex.Array, strides: tuple[int, int], padding: Padding
 ) -> chex.Array:
-    return _forward_convolution(images, kernel, strides, padding)
+    return _forward(images, kernel, strides, padding)[0]
 
 
 def _forward(images, kernel, strides, padding):
-    return _forward_convolution(images, kernel, strides, padding), (images, kernel)
+    window, (channels, features) = kernel.shape[:2], kernel.shape[2:]
+    out = output_size(images.shape[1:], window, strides, padding)
+    numbers = images.shape[0] * math.prod(out) * math.prod(kernel.shape[:3])
+    if channels >= FEW_CHANNELS or numbers > MOST_NUMBERS:
+        return _forward_convolution(images, kernel, strides, padding), (images, kernel, None)
+    low = _padding_before(images.shape, window, strides, padding)
+    patches = jnp.concatenate(_slices(images, window, strides, out, low), axis=-1)
+    return patches @ kernel.reshape(-1, features), (images, kernel, patches)
 
 
 def _backward(strides, padding, residuals, cotangent):
-    images, kernel = residuals
-    pads = lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], strides, padding)
-    low = [before for before, _ in pads]
-    return (
-        _onto_images(images.shape[1:3], kernel, strides, low, cotangent),
-        _onto_kernel(images, kernel.shape[:2], strides, low, cotangent),
-    )
+    images, kernel, patches = residuals
+    low = _padding_before(images.shape, kernel.shape[:2], strides, padding)
+    down = _onto_images(images.shape[1:3], kernel, strides, low, cotangent)
+    if patches is None:
+        return down, _onto_kernel(images, kernel.shape[:2], strides, low, cotangent)
+    return down, _outer_product(patches, cotangent).T.reshape(kernel.shape)
+
+
+def _padding_before(
+    image_shape: Sequence[int], window: tuple[int, int], strides: tuple[int, int], padding: Padding
+) -> list[int]:
+    """Return how many rows and columns of zeros go before those of images [batch, h, w, c]."""
+    pads = lax.padtype_to_pads(image_shape[1:3], window, strides, padding)
+    return [before for before, _ in pads]
+
+
+def _outer_product(patches: chex.Array, cotangent: chex.Array) -> chex.Array:
+    """Σ over batch and positions of ȳ ⊗ patch: [features, numbers of a patch]."""
+    size, features = patches.shape[-1], cotangent.shape[-1]
+    return cotangent.reshape(-1, features).T @ patches.reshape(-1, size)
 
 
 def _onto_images(
@@ -201,12 +243,10 @@ def _onto_kernel(
 
     def product(images: chex.Array, cotangent: chex.Array) -> chex.Array:
         cut = jnp.concatenate(_slices(images, window, strides, out, low), axis=-1)
-        return cotangent.reshape(-1, features).T @ cut.reshape(-1, size)
+        return _outer_product(cut, cotangent)
 
     # All patches at once would be several times the images, written to memory and read again.
     batch, most = images.shape[0], max(1, CACHED_NUMBERS // (math.prod(out) * size))
-    if channels < 8:  # then they are few, and products of their own too thin to be worth while
-        most = batch
     few = max(n for n in range(1, min(most, batch) + 1) if batch % n == 0)
     groups = jax.tree.map(lambda x: x.reshape(-1, few, *x.shape[1:]), (images, cotangent))
     zeros = jnp.zeros((features, size), jnp.result_type(images, cotangent))

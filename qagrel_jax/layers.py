@@ -30,6 +30,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import sharding
 from qagrel_jax.convolution import Padding, convolve, locally_connect, output_size
 
 FEEDBACKS = ("tied", "reciprocal", "random", "sign")
@@ -115,6 +116,7 @@ class _FeedbackLayer(nn.Module):
         inputs, kernel, feedback_kernel = nn.dtypes.promote_dtype(
             inputs, kernel, feedback_kernel, dtype=self.dtype
         )
+        linear = sharding.part_by_part(linear, inputs.shape[0] if inputs.ndim > 1 else 1)
         outputs = with_feedback(linear)(inputs, kernel, feedback_kernel)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))

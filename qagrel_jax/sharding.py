@@ -9,6 +9,7 @@ has joined them, a mesh holds the devices of all. The functions here then are co
 process calls them, in the same order.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -87,7 +88,37 @@ def constrain_batch(tree: chex.ArrayTree, mesh: Mesh | None) -> chex.ArrayTree:
     """Inside a compiled function: divide arrays [batch, ...] over the mesh's "batch"."""
     if mesh is None or mesh.shape[BATCH] == 1:
         return tree
-    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(BATCH)))
+    # Not ``mesh``: where each device has its own seeds, the mesh in use knows it.
+    here = NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec(BATCH))
+    return jax.lax.with_sharding_constraint(tree, here)
+
+
+def part_by_part(
+    linear: Callable[[chex.Array, chex.Array], chex.Array], batch: int
+) -> Callable[[chex.Array, chex.Array], chex.Array]:
+    """Let each device apply ``linear(inputs [batch, ...], kernel)`` to its own part of the batch.
+
+    So that this is not left to the compiler, which for some of a convolution's derivatives collects
+    the whole batch on every device. What the kernel receives is added up over the devices.
+
+    Args:
+      linear: acts on each example by itself.
+      batch: number of examples.
+
+    Returns:
+      The same function; ``linear`` itself unless the mesh in use divides its batch.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if BATCH not in mesh.auto_axes or mesh.shape[BATCH] == 1 or batch % mesh.shape[BATCH]:
+        return linear
+    examples, everyone = PartitionSpec(BATCH), PartitionSpec()
+    return jax.shard_map(
+        linear,
+        in_specs=(examples, everyone),
+        out_specs=examples,
+        axis_names={BATCH},
+        check_vma=False,
+    )
 
 
 def fetch(tree: chex.ArrayTree) -> chex.ArrayTree:

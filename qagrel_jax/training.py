@@ -89,8 +89,7 @@ def make_trainer(
       num_classes: classes the labels run over.
       batch_size: examples a step.
       reward: answers (key, labels, actions) with rewards.
-      seeds_by: "vmap" or "map", on each device; by default "map" on CPU where batches are not
-        divided, and "vmap" elsewhere.
+      seeds_by: "vmap" or "map", on each device; by default "map" on CPU and "vmap" elsewhere.
       evaluation_batch: images evaluated at once.
       mesh: from ``sharding.make_mesh``: the devices to divide seeds and batches over.
 
@@ -99,7 +98,7 @@ def make_trainer(
 
     Raises:
       ValueError: ``batch_size`` < 1 or not divisible over the mesh, or ``seeds_by`` is neither
-        "vmap" nor "map" (on a mesh: not "vmap").
+        "vmap" nor "map".
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -256,15 +255,9 @@ def select_seeds(use_new: chex.Array, new: chex.ArrayTree, old: chex.ArrayTree) 
 
 def _across_seeds(seeds_by: str | None, mesh: Mesh | None) -> Callable:
     """Return what turns ``f(own, shared)`` of one seed into that of all: ``own`` [S, ...]."""
-    whole_batches = mesh is None or mesh.shape[sharding.BATCH] == 1
-    one_by_one = whole_batches and jax.default_backend() == "cpu"
-    seeds_by = seeds_by or ("map" if one_by_one else "vmap")
+    seeds_by = seeds_by or ("map" if jax.default_backend() == "cpu" else "vmap")
     if seeds_by not in ("vmap", "map"):
         raise ValueError(f"seeds_by must be 'vmap' or 'map', got {seeds_by!r}")
-    if not whole_batches:
-        if seeds_by == "map":
-            raise ValueError("seeds_by must be 'vmap' where a mesh divides batches, got 'map'")
-        return lambda f: jax.vmap(f, (0, None), spmd_axis_name=sharding.SEEDS)
 
     def on_one_device(f: Callable) -> Callable:
         if seeds_by == "vmap":
@@ -273,10 +266,16 @@ def _across_seeds(seeds_by: str | None, mesh: Mesh | None) -> Callable:
 
     if mesh is None:
         return on_one_device
-    # Not left to the compiler, which divides convolutions with a kernel for each seed badly.
+    # Not left to the compiler, which divides convolutions with a kernel for each seed badly. The
+    # batches are: BatchNorm's sums, for one, then run over all the parts of any network.
     seeds, everyone = PartitionSpec(sharding.SEEDS), PartitionSpec()
     return lambda f: jax.shard_map(
-        on_one_device(f), mesh=mesh, in_specs=(seeds, everyone), out_specs=seeds, check_vma=False
+        on_one_device(f),
+        mesh=mesh,
+        in_specs=(seeds, everyone),
+        out_specs=seeds,
+        axis_names={sharding.SEEDS},
+        check_vma=False,
     )
 
 

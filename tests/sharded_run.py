@@ -3,6 +3,7 @@
 python tests/sharded_run.py OUT SEEDSxBATCH [HOST:PORT PROCESSES PROCESS]
 """
 
+import re
 import sys
 
 import jax
@@ -10,10 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from qagrel_jax import fitting, rules, sharding, streaming, training
+from qagrel_jax import convolution, fitting, rules, sharding, streaming, training
 from qagrel_jax.networks import ConvNet
 
 SEEDS = 4
+
+
+def small_trainer(mesh=None, seeds_by=None):
+    return training.make_trainer(
+        rules.q_agrel(),
+        ConvNet(2),
+        optax.sgd(0.01, momentum=0.9),
+        image_shape=(4, 4, 1),
+        num_classes=2,
+        batch_size=8,
+        evaluation_batch=20,
+        mesh=mesh,
+        seeds_by=seeds_by,
+    )
 
 
 def small_run(mesh=None, streamed=False):
@@ -24,20 +39,25 @@ def small_run(mesh=None, streamed=False):
         streaming.HostImages(images) if streamed else images,
         (images.mean((1, 2, 3)) > 127).astype(np.int32),
     )
-    trainer = training.make_trainer(
-        rules.q_agrel(),
-        ConvNet(2),
-        optax.sgd(0.01, momentum=0.9),
-        image_shape=(4, 4, 1),
-        num_classes=2,
-        batch_size=8,
-        evaluation_batch=20,
-        mesh=mesh,
-    )
+    trainer = small_trainer(mesh)
     run = fitting.start(trainer, jax.vmap(jax.random.key)(jnp.arange(SEEDS)))
     for last in fitting.fit(trainer, run, examples, examples, epochs=2, patience=9):
         run, record = last
     return run, record
+
+
+def gathers(mesh, seeds_by):
+    """Return how often a compiled training step collects on a device what others hold."""
+    trainer = small_trainer(mesh, seeds_by)
+    states = trainer.init(jax.vmap(jax.random.key)(jnp.arange(SEEDS)))
+    examples = jnp.zeros((40, 4, 4, 1), jnp.uint8), jnp.zeros(40, jnp.int32)
+    program = trainer.run_steps.lower(
+        states,
+        sharding.by_seed(jnp.ones(SEEDS, bool), mesh),
+        *sharding.replicate(examples, mesh),
+        trainer.epoch_order(states, 0, 40),
+    )
+    return len(re.findall("all-gather|all-to-all|collective-permute", program.compile().as_text()))
 
 
 def arrays(run, record):
@@ -51,7 +71,10 @@ if __name__ == "__main__":
     if several:
         jax.distributed.initialize(several[0], int(several[1]), int(several[2]))
     mesh = sharding.make_mesh(*map(int, shape.split("x")))
+    convolution.CACHED_NUMBERS = 1  # so that a part of a batch is many groups of images
     found = {}
+    if not several:
+        found = {f"gathers_{seeds_by}": gathers(mesh, seeds_by) for seeds_by in ("map", "vmap")}
     for streamed in (False, True):
         run, record = small_run(mesh, streamed)
         kernel = jax.tree.leaves(run.states.params)[0]

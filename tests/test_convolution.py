@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from qagrel_jax import convolution
 from qagrel_jax.convolution import _convolve_on_cpu, locally_connect, output_size
 
 CASES = [
@@ -21,10 +22,10 @@ CASES = [
 ]
 
 
-def _inputs(shape, window, strides, padding):
+def _inputs(shape, window, strides, padding, channels=3):
     x_key, w_key, g_key = jax.random.split(jax.random.key(0), 3)
-    images = jax.random.normal(x_key, (2, *shape, 3), jnp.float64)
-    kernel = jax.random.normal(w_key, (*window, 3, 4), jnp.float64)
+    images = jax.random.normal(x_key, (2, *shape, channels), jnp.float64)
+    kernel = jax.random.normal(w_key, (*window, channels, 4), jnp.float64)
     out = jax.eval_shape(lambda x, w: _native(x, w, strides, padding), images, kernel)
     return images, kernel, jax.random.normal(g_key, out.shape, jnp.float64)
 
@@ -35,11 +36,23 @@ def _native(x, w, strides, padding):
     )
 
 
+WAYS = {
+    "few channels": (3, {}),
+    "few channels of large images": (3, {"MOST_NUMBERS": 1}),
+    "many channels": (8, {}),
+    "many channels, image by image": (8, {"CACHED_NUMBERS": 1}),
+}
+
+
 @pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_form_for_cpu_equals_the_native_convolution(case):
+def test_the_form_for_cpu_equals_the_native_convolution(case, way, monkeypatch):
     _, _, strides, padding = case
-    images, kernel, cotangent = _inputs(*case)
+    channels, limits = WAYS[way]
+    for name, value in limits.items():
+        monkeypatch.setattr(convolution, name, value)
+    images, kernel, cotangent = _inputs(*case, channels)
 
     @functools.partial(jax.jit, static_argnums=0)
     def value_and_derivatives(convolve, images, kernel):
