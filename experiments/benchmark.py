@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 
 CELLS = {
-    "dense": Cell("mnist_dense", (28, 28, 1), 10),
+    "dense": Cell("mnist_dense", (28, 28, 1), 30),
     "conv": Cell("cifar10_conv", (32, 32, 3), 2),
     "locally_connected": Cell("cifar10_locally_connected", (32, 32, 3), 4),
     "deep": Cell("cifar10_deep", (32, 32, 3), 2),
@@ -164,8 +164,8 @@ def measure(name: str, settings: Settings, torch_device: Any) -> dict[str, Any]:
     )
     plan = [("q_agrel", 1), ("backprop", 1), *(("q_agrel", n) for n in seeds if n > 1)]
     torch_rules = ("q_agrel", "backprop")[: 1 if settings.quick else 2] if torch_device else ()
-    mesh = benchmark_cells.mesh_of_cores()
-    preparations = 2 + len(plan) + (mesh is not None) + len(torch_rules)
+    meshes = benchmark_cells.meshes_of_cores(config.batch_size)
+    preparations = 2 + len(plan) + len(meshes) + len(torch_rules)
     with Reporter(name, preparations + settings.repeats) as reporter:
         subjects, calls, high_water, memory_format = [], [], {}, None
 
@@ -180,9 +180,10 @@ def measure(name: str, settings: Settings, torch_device: Any) -> dict[str, Any]:
         for rule, count in plan:
             reporter.update(1 + len(subjects), f"compiling {rule}, {count} seed{'s' * (count > 1)}")
             add(bench.subject(rule, count))
-        if mesh is not None:
-            reporter.update(1 + len(subjects), "compiling q_agrel, a seed a core")
-            add(bench.subject("q_agrel", mesh.size, mesh))
+        for mesh in meshes:
+            what = "a seed a core" if mesh.shape["seeds"] > 1 else "the batch over the cores"
+            reporter.update(1 + len(subjects), f"compiling q_agrel, {what}")
+            add(bench.subject("q_agrel", mesh.shape["seeds"], mesh))
         if torch_rules:
             reporter.update(1 + len(subjects), "PyTorch, which memory format")
             side = benchmark_torch.Side(

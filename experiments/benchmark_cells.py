@@ -75,7 +75,8 @@ class Bench:
         Args:
           rule: its name.
           seeds: how many.
-          mesh: devices that the seeds are divided over, one each; None: one device for all.
+          mesh: devices that the seeds are divided over, one each, or the batch of one seed; None:
+            one device for all.
         """
         run_steps = self._trainer(rule, mesh).run_steps
         # All seeds start from the same weights: that changes no speed and saves a compilation.
@@ -87,8 +88,11 @@ class Bench:
         began = time.perf_counter()
         compiled = run_steps.lower(states, *rest).compile()
         seconds = time.perf_counter() - began
+        name = rule if seeds == 1 else f"{rule}_{seeds}_seeds"
+        if mesh is not None:
+            name = f"{rule}_{'batch' if seeds == 1 else 'seeds'}_on_cores"
         return Subject(
-            f"{rule}_on_cores" if mesh else rule if seeds == 1 else f"{rule}_{seeds}_seeds",
+            name,
             self.steps,
             _caller(compiled, states, rest),
             images_per_step=seeds * self.config.batch_size,
@@ -100,11 +104,17 @@ class Bench:
         return image_run.make_trainer(self.config, rule, self.dataset, self._splits, mesh)
 
 
-def mesh_of_cores() -> Mesh | None:
-    """Return a mesh with a device for each core, at most ``MOST_CORES``; None where only one is."""
-    if jax.default_backend() != "cpu" or jax.device_count() == 1:
-        return None
-    return sharding.make_mesh(seeds=min(jax.device_count(), MOST_CORES))
+def meshes_of_cores(batch_size: int) -> list[Mesh]:
+    """Return the ways to use the cores of a CPU as devices: a seed each, and a part of the batch.
+
+    Each takes at most ``MOST_CORES``, and is left out where it would take one alone.
+    """
+    if jax.default_backend() != "cpu":
+        return []
+    cores = min(jax.device_count(), MOST_CORES)
+    parts = max(n for n in range(1, cores + 1) if batch_size % n == 0)
+    shapes = {"seeds": cores}, {"batch": parts}
+    return [sharding.make_mesh(**shape) for shape in shapes if max(shape.values()) > 1]
 
 
 def program_bytes(compiled: Any) -> int | None:

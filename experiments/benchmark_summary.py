@@ -18,8 +18,10 @@ DEFINITIONS = {
     "convolutions) over the time of the Q-AGREL step, likewise; see "
     "experiments/benchmark_roofline.py",
     "seeds_scaling": "time of one step of N seeds together over that of one seed, likewise",
-    "on_cores": "images/s of as many seeds as cores (at most 8), a core each, over those of one "
-    "seed on all of them, likewise; null on an accelerator",
+    "seeds_on_cores": "images/s of as many seeds as cores (at most 8), a core each, over those of "
+    "one seed on all of them, likewise; null on an accelerator",
+    "batch_on_cores": "images/s of one seed whose batches are divided over the cores, likewise. "
+    "vs_torch_batch_on_cores: the same over PyTorch's",
     "program_bytes": "what the compiled training call needs by the compiler's account: arguments + "
     "results - what they share + temporaries",
     "process_high_water_bytes": "most memory the whole process (all ways of training of the cell, "
@@ -55,15 +57,14 @@ def summarise(
         "q_agrel_over_backprop": medians("q_agrel_over_backprop"),
         "vs_torch": medians("vs_torch"),
         "vs_torch_backprop": medians("vs_torch_backprop"),
+        "vs_torch_batch_on_cores": medians("vs_torch_batch_on_cores"),
         "roofline_fraction": medians("roofline_fraction"),
         "seeds_scaling": {
             name: {str(n): value.median for n, value in seeds_scaling(cell["subjects"]).items()}
             for name, cell in cells.items()
         },
-        "on_cores": {
-            name: value.median if (value := on_cores(cell["subjects"])) else None
-            for name, cell in cells.items()
-        },
+        "seeds_on_cores": medians("seeds_on_cores"),
+        "batch_on_cores": medians("batch_on_cores"),
         "quartiles": {
             name: {k: [v.low, v.high] if v else None for k, v in of_cell.items()}
             for name, of_cell in ratios.items()
@@ -74,22 +75,27 @@ def summarise(
 
 
 def cell_ratios(subjects: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread | None]:
-    """The four ratios of one cell; None where one of its two sides was not measured.
+    """The ratios of one cell; None where one of its two sides was not measured.
 
     Args:
       subjects: by name, at least ``seconds_per_step``, one value a round.
     """
 
-    def over(numerator: str, denominator: str) -> Spread | None:
+    def over(numerator: str, denominator: str, images: bool = False) -> Spread | None:
         if not {numerator, denominator} <= subjects.keys():
             return None
-        sides = (subjects[name]["seconds_per_step"] for name in (numerator, denominator))
-        return ratio(*sides)
+        above, below = subjects[numerator], subjects[denominator]
+        scale = below["images_per_step"] / above["images_per_step"] if images else 1
+        seconds = [scale * one for one in above["seconds_per_step"]]
+        return ratio(seconds, below["seconds_per_step"])
 
     return {
         "q_agrel_over_backprop": over("q_agrel", "backprop"),
         "vs_torch": over("torch_q_agrel", "q_agrel"),
         "vs_torch_backprop": over("torch_backprop", "backprop"),
+        "vs_torch_batch_on_cores": over("torch_q_agrel", "q_agrel_batch_on_cores"),
+        "seeds_on_cores": over("q_agrel", "q_agrel_seeds_on_cores", images=True),
+        "batch_on_cores": over("q_agrel", "q_agrel_batch_on_cores"),
         "roofline_fraction": over("roofline", "q_agrel"),
     }
 
@@ -103,16 +109,6 @@ def seeds_scaling(subjects: Mapping[str, Mapping[str, Any]]) -> dict[int, Spread
         if name.startswith("q_agrel_") and name.endswith("_seeds")
     }
     return {n: ratio(counts[n]["seconds_per_step"], one) for n in sorted(counts)}
-
-
-def on_cores(subjects: Mapping[str, Mapping[str, Any]]) -> Spread | None:
-    """Images/s of a seed a core over one seed's on all cores; None where that was not measured."""
-    if "q_agrel_on_cores" not in subjects:
-        return None
-    one, cores = subjects["q_agrel"], subjects["q_agrel_on_cores"]
-    seeds = cores["images_per_step"] // one["images_per_step"]
-    alone, together = one["seconds_per_step"], cores["seconds_per_step"]
-    return ratio([seeds * seconds for seconds in alone], together)
 
 
 def print_table(content: Mapping[str, Any], folder: Path) -> None:
@@ -133,6 +129,7 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
         "bare products' share",
         "step time of N seeds / one's",
         "speed, a seed a core / one",
+        "speed, batch over cores / one",
     )
     costs = _table("costs of Q-AGREL", "network", "compiling (s)", "program (MB)", "process (MB)")
     for name, cell in content["cells"].items():
@@ -147,7 +144,8 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
             _number(content["vs_torch"][name], 2),
             _number(content["roofline_fraction"][name], 2),
             "\n".join(f"{n}: {value:.2f}" for n, value in scaling.items() if n != "1") or "–",
-            _number(content["on_cores"][name], 2),
+            _number(content["seeds_on_cores"][name], 2),
+            _number(content["batch_on_cores"][name], 2),
         )
         q_agrel = subjects["q_agrel"]
         costs.add_row(

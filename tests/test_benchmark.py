@@ -17,7 +17,8 @@ SUBJECTS = {
     "backprop": {"seconds_per_step": [1.0, 4.0, 16.0]},
     "q_agrel_10_seeds": {"seconds_per_step": [16.0, 36.0, 80.0]},
     "q_agrel_2_seeds": {"seconds_per_step": [4.0, 4.0, 16.0]},
-    "q_agrel_on_cores": {"seconds_per_step": [2.0, 8.0, 8.0], "images_per_step": 20},
+    "q_agrel_seeds_on_cores": {"seconds_per_step": [2.0, 8.0, 8.0], "images_per_step": 20},
+    "q_agrel_batch_on_cores": {"seconds_per_step": [1.0, 3.0, 8.0], "images_per_step": 10},
     "torch_q_agrel": {"seconds_per_step": [6.0, 4.0, 16.0]},
     "roofline": {"seconds_per_step": [1.0, 3.0, 2.0]},
 }
@@ -32,8 +33,11 @@ def test_ratios_are_medians_of_ratios_within_rounds():
     scaling = benchmark_summary.seeds_scaling(SUBJECTS)
     assert list(scaling) == [1, 2, 10]
     assert [s.median for s in scaling.values()] == [1.0, 2.0, 9.0]
-    assert benchmark_summary.on_cores(SUBJECTS).median == 2.0  # of 2, 1, 2: two seeds a step
-    assert benchmark_summary.on_cores({"q_agrel": SUBJECTS["q_agrel"]}) is None
+    assert ratios["seeds_on_cores"].median == 2.0  # of 2, 1, 2: two seeds a step
+    assert ratios["batch_on_cores"].median == pytest.approx(4 / 3)  # of 2, 4/3, 1
+    assert ratios["vs_torch_batch_on_cores"].median == 2.0  # of 6, 4/3, 2
+    alone = benchmark_summary.cell_ratios({"q_agrel": SUBJECTS["q_agrel"]})
+    assert alone["seeds_on_cores"] is alone["batch_on_cores"] is None
 
 
 def test_every_round_times_every_subject_once_in_a_rotating_order(monkeypatch):
@@ -156,11 +160,12 @@ def test_aims_met_missed_and_not_run():
         "cells": {"dense": {}, "deep": {}},
         "q_agrel_over_backprop": {"dense": 1.04, "deep": 1.06},
         "vs_torch": {"dense": 0.99, "deep": None},
+        "vs_torch_batch_on_cores": {"dense": 1.0, "deep": None},
         "roofline_fraction": {"dense": 0.86, "deep": 0.4},
         "seeds_scaling": {"dense": {"1": 1.0, "10": 9.9}, "deep": {"1": 1.0}},
     }
     verdicts = [verdict for *_, verdict in speed.aims(content)]
-    assert verdicts == [True, False, True, True, False, None]
+    assert verdicts == [True, False, True, True, True, False, None, None]
     on_accelerator = speed.aims(content | {"device": "NVIDIA H100"})
     assert [v for *_, v in on_accelerator] == [True, False, False, False]
 

@@ -7,43 +7,45 @@ from experiments import config as configs
 from experiments.reports import configs as report
 
 
-def _write(folder, config, rule_entries):
+def _write(folder, config, accuracies, seconds, finished=True):
+    """A run of ten epochs, the rules in the order of ``accuracies``."""
     folder.mkdir(parents=True)
-    content = {"config": configs.to_json(config), "results": rule_entries}
-    (folder / "summary.json").write_text(json.dumps(content))
-
-
-def _entry(rule, accuracy, seconds, config):
-    return {
-        "rule": rule,
-        "dataset": config.dataset,
-        "architecture": config.architecture,
-        "test_accuracy": accuracy,
-        "train_seconds": seconds,
-        "epochs": 10,
-        "seeds": list(range(len(accuracy))),
-        "device": "a device",
+    rules = dict(zip(config.rules, accuracies, strict=True))
+    results = [
+        {"rule": rule, "test_accuracy": accuracy, "train_seconds": seconds, "epochs": 10,
+         "seeds": list(range(len(accuracy)))}
+        for rule, accuracy in rules.items()
+    ]  # fmt: skip
+    lines = {
+        "metrics": [{"rule": rule, "epoch": 1, "test_accuracy": a} for rule, a in rules.items()],
+        "timings": [{"rule": rule, "epoch": 1, "seconds": seconds} for rule in rules],
+        "environments": [{"device": "a device"}],
     }
+    (folder / "config.json").write_text(json.dumps(configs.to_json(config)))
+    for name, content in lines.items():
+        text = "".join(json.dumps(line) + "\n" for line in content)
+        (folder / f"{name}.jsonl").write_text(text)
+    if finished:
+        (folder / "summary.json").write_text(json.dumps({"results": results}))
 
 
 def test_rows_by_hand(tmp_path):
     config = configs.load("mnist_conv")
-    entries = [
-        _entry("q_agrel", [0.98, 0.99, 1.0], 60.0, config),
-        _entry("backprop", [0.995], 9.0, config),
-    ]
-    _write(tmp_path / "cells" / "a", config, entries)
-    other = configs.replace(config, {"initialisation": "he"})  # another recipe, the same cost
-    _write(tmp_path / "b", other, [_entry("q_agrel", [0.5], 15.0, other)])
+    three = [[0.98, 0.99, 1.0], [0.995] * 3]
+    _write(tmp_path / "cells" / "a", configs.replace(config, {"seeds": 3}), three, 60.0)
+    one = configs.replace(config, {"seeds": 1, "protocol": "clean"})
+    _write(tmp_path / "cells" / "b", one, [[0.9], [0.8]], 9.0, finished=False)
+    other = configs.replace(one, {"initialisation": "he"})  # another recipe, the same cost
+    _write(tmp_path / "c", other, [[0.5], [0.5]], 15.0)
     (tmp_path / "agrel").mkdir()
-    (tmp_path / "agrel" / "summary.json").write_text('{"results": [{"rule": "agrel"}]}')
+    (tmp_path / "agrel" / "config.json").write_text('{"name": "agrel"}')
     rows = {line.split("|")[1].strip(" `"): line for line in report.section(tmp_path).splitlines()}
     assert set(configs.names()) <= rows.keys()
     cells = [cell.strip() for cell in rows["mnist_conv"].split("|")[1:-1]]
     assert cells[2:] == [
         "99.31 (0.04) after 63 (18) epochs",
-        "99.00 (1.00), 3 seeds, paper",
-        "99.50, 1 seed, paper",
+        "99.00 (1.00), 3 seeds, paper; 90.00, 1 seed, clean, not finished",
+        "99.50 (0.00), 3 seeds, paper; 80.00, 1 seed, clean, not finished",
         "1.5 s, a device",
     ]
     cells = [cell.strip() for cell in rows["cifar100_conv"].split("|")[1:-1]]

@@ -2,7 +2,7 @@
 
 What it is and what was published stands in the configuration's file; cost and accuracy are those of
 the runs among the results. Any run of the same network on the same data tells the cost; accuracy is
-taken from runs of the same recipe only.
+taken from runs of the same recipe only, of those not finished the best so far.
 """
 
 import ast
@@ -12,9 +12,12 @@ import re
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from experiments import config as configs
+from experiments import run_folder, run_results
+from experiments.reports import runs
+from experiments.run_results import RunResults
+from experiments.statistics import mean_sd
 
 FREE = ("name", "rules", "seeds", "first_seed", "protocol")
 """Settings in which a run may differ from the configuration and still be its recipe."""
@@ -31,7 +34,7 @@ HEADINGS = (
 
 def section(results: Path) -> str:
     """Return a table with a row for each configuration."""
-    entries = list(_entries(results))
+    found = list(_runs(results))
     lines = [HEADINGS, ["---"] * len(HEADINGS)]
     for name in configs.names():
         config = configs.load(name)
@@ -41,9 +44,9 @@ def section(results: Path) -> str:
                 f"{config.architecture}, {config.dataset}; batch {config.batch_size}, at most "
                 f"{config.epochs} epochs, initialisation {config.initialisation}",
                 published(configs.CONFIGS / f"{name}.py"),
-                _accuracy(entries, config, "q_agrel"),
-                _accuracy(entries, config, "backprop"),
-                _cost(entries, config),
+                _accuracy(found, config, runs.RULE),
+                _accuracy(found, config, run_results.CONTROL),
+                _cost(found, config),
             )
         )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -59,43 +62,45 @@ def published(path: Path) -> str:
     return f"{figures[1]} ({figures[2]}){figures[3] or ''}" if figures else found[1]
 
 
-def _entries(results: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield ``(config, entry)`` for every rule of every finished image run below ``results``."""
-    for path in sorted(results.rglob("summary.json")):
-        content = json.loads(path.read_text())
-        config = content.get("config", {})
-        for entry in content.get("results", []):
-            if {"dataset", "architecture"} <= config.keys() and "train_seconds" in entry:
-                # Fields that came later are at their defaults.
-                yield configs.to_json(configs.from_json(config)), entry
+def _runs(results: Path) -> Iterator[RunResults]:
+    """Yield every image run below ``results`` that has an epoch, finished or not."""
+    for path in sorted(results.rglob("config.json")):
+        if {"dataset", "architecture"} <= json.loads(path.read_text()).keys():
+            run = run_results.read(path.parent)
+            if run is not None:
+                yield run
 
 
-def _accuracy(entries: list, config: configs.Config, rule: str) -> str:
-    wanted = configs.to_json(config)
+def _accuracy(found: list[RunResults], config: configs.Config, rule: str) -> str:
     keys = [f.name for f in dataclasses.fields(config) if f.name not in FREE]
-    found = []
-    for ran, entry in entries:
-        if entry["rule"] == rule and all(ran[key] == wanted[key] for key in keys):
-            values = [100 * a for a in entry["test_accuracy"]]
-            spread = f" ({statistics.stdev(values):.2f})" if len(values) > 1 else ""
-            found.append(
-                f"{statistics.fmean(values):.2f}{spread}, {len(values)} "
-                f"seed{'s' * (len(values) > 1)}, {ran['protocol']}"
-            )
-    return "; ".join(found) or "not run"
+    texts = []
+    for run in found:
+        if run.ran(rule) and all(getattr(run.config, key) == getattr(config, key) for key in keys):
+            values = 100 * run.accuracy(rule)
+            seeds = f"{len(values)} seed{'s' * (len(values) > 1)}"
+            unfinished = "" if run.finished else ", not finished"
+            texts.append(f"{mean_sd(values, 2)}, {seeds}, {run.config.protocol}{unfinished}")
+    return "; ".join(texts) or "not run"
 
 
-def _cost(entries: list, config: configs.Config) -> str:
+def _cost(found: list[RunResults], config: configs.Config) -> str:
     """The quickest on each device: other work on the machine only ever adds."""
     seconds: dict[str, float] = {}
-    for ran, entry in entries:
-        same = all(ran[key] == getattr(config, key) for key in ("dataset", "architecture"))
-        if same and entry["rule"] == "q_agrel" and _same_sizes(ran, config):
-            cost = entry["train_seconds"] / (entry["epochs"] * len(entry["seeds"]))
-            device = entry["device"]
-            seconds[device] = min(cost, seconds.get(device, cost))
+    for run in found:
+        same = ("dataset", "architecture", "hidden")
+        if all(getattr(run.config, key) == getattr(config, key) for key in same):
+            cost, device = _seconds(run), runs.devices(run)
+            if cost is not None:
+                seconds[device] = min(cost, seconds.get(device, cost))
     return "; ".join(f"{s:.2g} s, {device}" for device, s in sorted(seconds.items())) or "not run"
 
 
-def _same_sizes(ran: dict[str, Any], config: configs.Config) -> bool:
-    return ran.get("hidden") == configs.to_json(config)["hidden"]
+def _seconds(run: RunResults) -> float | None:
+    """Seconds that one seed's epoch of Q-AGREL took, on average."""
+    if run.summary is not None:
+        for entry in run.summary["results"]:
+            if entry["rule"] == runs.RULE:
+                return entry["train_seconds"] / (entry["epochs"] * len(entry["seeds"]))
+    lines = run_folder.read_lines(run.folder / "timings.jsonl")
+    found = [line["seconds"] for line in lines if line["rule"] == runs.RULE]
+    return statistics.fmean(found) / run.config.seeds if found else None
