@@ -32,16 +32,16 @@ class Cell(NamedTuple):
 
     config: str  # its configuration in experiments/configs
     image_shape: tuple[int, int, int]
-    steps: int  # in one compiled call on CPU
+    steps: int  # in one compiled call on CPU; each call also copies the weights in and out
 
 
 CELLS = {
     "dense": Cell("mnist_dense", (28, 28, 1), 30),
-    "conv": Cell("cifar10_conv", (32, 32, 3), 2),
-    "locally_connected": Cell("cifar10_locally_connected", (32, 32, 3), 4),
+    "conv": Cell("cifar10_conv", (32, 32, 3), 8),
+    "locally_connected": Cell("cifar10_locally_connected", (32, 32, 3), 16),
     "deep": Cell("cifar10_deep", (32, 32, 3), 2),
-    "mnist_conv": Cell("mnist_conv", (28, 28, 1), 2),
-    "mnist_locally_connected": Cell("mnist_locally_connected", (28, 28, 1), 4),
+    "mnist_conv": Cell("mnist_conv", (28, 28, 1), 8),
+    "mnist_locally_connected": Cell("mnist_locally_connected", (28, 28, 1), 16),
     "digits": Cell("digits", (8, 8, 1), 50),
 }
 DEFAULT_CELLS = ("dense", "conv", "locally_connected", "deep")
