@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from experiments import controls_summary, plots, summary
 from experiments.controls_settings import Control
@@ -39,11 +39,13 @@ def _curves(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
 def _sweep(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
     with plots.figure(path, 8.4, 3.6, ncols=2) as (drawing, (left, right)):
         families = {line["family"]: line["rule"] for line in lines}
+        values = sorted({line["x"] for line in lines})
+        limit = max(len(line["validation_accuracy"]) for line in lines)
         for family, index in zip(families, _styles(list(families.values())), strict=True):
             of_family = [line for line in lines if line["family"] == family]
             x = np.array([line["x"] for line in of_family])
             accuracy = np.array([line["best_validation_accuracy"] for line in of_family])
-            plots.band(left, x, 100 * accuracy, index, family)
+            plots.band(left, x, 100 * accuracy, index, family, marker="o")
             reached = np.array(
                 [
                     [
@@ -56,14 +58,19 @@ def _sweep(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
             )
             there = ~np.isnan(reached).all(1)
             if there.any():
-                plots.band(right, x[there], reached[there], index, family)
+                plots.band(right, x[there], reached[there], index, family, marker="o")
+            never = np.full((~there).sum(), limit)
+            right.plot(x[~there], never, "x", color=plots.COLOURS[index % len(plots.COLOURS)])
         left.set_ylabel("best validation accuracy (%)")
-        right.set_ylabel("epochs to criterion")
-        right.set_ylim(bottom=0)
+        right.set_ylabel(f"epochs to criterion (×: not in {limit})")
+        right.set_ylim(0, 1.05 * limit)
+        right.yaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in (left, right):
             axes.set_xlabel(control.x_label)
             if control.x_log:
                 axes.set_xscale("log")
+                axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xticks(values, [f"{value:g}" for value in values])
         left.legend()
         drawing.suptitle(_title(lines), fontsize=10)
 
@@ -139,5 +146,5 @@ def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
 
 def _title(lines: list[dict[str, Any]], shown: str = "mean and range") -> str:
     config, seeds = lines[0]["config"], len(lines[0]["seeds"])
-    seeds_text = f"{seeds} seeds" if seeds > 1 else "1 seed"
-    return f"{config['dataset']}, {config['architecture']}, {seeds_text} ({shown})"
+    seeds_text = f"{seeds} seeds ({shown})" if seeds > 1 else "1 seed"
+    return f"{config['dataset']}, {config['architecture']}, {seeds_text}"

@@ -52,10 +52,13 @@ def save(drawing: Figure, path: Path) -> None:
     plt.close(drawing)
 
 
-def band(axes: Axes, x: np.ndarray, values: np.ndarray, index: int, label: str) -> None:
+def band(
+    axes: Axes, x: np.ndarray, values: np.ndarray, index: int, label: str, marker: str = ""
+) -> None:
     """Draw the mean over the last axis (seeds) of ``values``, and the range as a band."""
     colour, line = COLOURS[index % len(COLOURS)], LINES[index % len(LINES)]
-    axes.plot(x, np.nanmean(values, axis=-1), color=colour, linestyle=line, label=label)
+    mean = np.nanmean(values, axis=-1)
+    axes.plot(x, mean, color=colour, linestyle=line, marker=marker, markersize=4, label=label)
     low, high = np.nanmin(values, axis=-1), np.nanmax(values, axis=-1)
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -27,12 +27,13 @@ def section(results: Path) -> str:
 
 def _part(name: str, content: dict[str, Any]) -> str:
     done = content["results"]
-    config, seeds = done[0]["config"], done[0]["seeds"]
+    config, (first, *rest) = done[0]["config"], done[0]["seeds"]
+    seeds = f"seeds {first}–{rest[-1]}" if rest else f"seed {first}"
     commits = " and ".join(sorted({f"`{str(r['commit'])[:7]}`" for r in done}))
     parts = [
         content["question"],
         f"Command: `python -m experiments.controls {name}`; {config['dataset']}, "
-        f"{config['architecture']}; {config['epochs']} epochs; seeds {seeds[0]}–{seeds[-1]}; "
+        f"{config['architecture']}; {config['epochs']} epochs; {seeds}; "
         f"{done[0]['device']}; commit {commits}. {_criterion(done)}",
         _table(controls_summary.HEADINGS, [_row(result, done) for result in done]),
     ]
