@@ -13,10 +13,15 @@ RULE = "q_agrel"
 
 
 def difference(run: RunResults) -> tuple[str, str]:
-    """Return Q-AGREL − backprop in points of accuracy with its 95 % interval, and p."""
+    """Return Q-AGREL − backprop in points of accuracy with its 95 % interval, and p.
+
+    Of a run that is not finished the difference alone: the rules may not have had equal times.
+    """
     if not (run.ran(RULE) and run.ran(CONTROL)):
         return "–", "–"
     d = paired_difference(100 * run.accuracy(RULE), 100 * run.accuracy(CONTROL))
+    if not run.finished:
+        return f"{_signed(d.mean)} so far", "–"
     if np.isnan(d.low):
         return f"{_signed(d.mean)} (no interval)", "–"
     return f"{_signed(d.mean)} [{_signed(d.low)}, {_signed(d.high)}]", markdown.p_value(d.p)
