@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from experiments import run_folder
 
@@ -235,7 +236,9 @@ def learning_curves(folder: Path) -> None:
 
 
 def panels_of_curves(path: Path, panels: list[tuple[str, dict, float | None]]) -> None:
-    """Draw accuracy by epoch, one panel a run: mean and range over the seeds of each rule.
+    """Draw errors by epoch, one panel a run: mean and range over the seeds of each rule.
+
+    On a logarithmic axis: most of the epochs go into the last per cent.
 
     Args:
       path: the PNG.
@@ -250,15 +253,19 @@ def panels_of_curves(path: Path, panels: list[tuple[str, dict, float | None]]) -
         for axes, (title, curves, published) in zip(grid.flat, panels, strict=False):
             for rule, accuracy in curves.items():
                 epochs = np.arange(1, len(accuracy) + 1)
-                band(axes, epochs, 100 * _carried(accuracy), rules.index(rule), rule)
+                errors = np.maximum(100 * (1 - _carried(accuracy)), 0.01)
+                band(axes, epochs, errors, rules.index(rule), rule)
             if published is not None:
-                axes.axhline(published, color="0.4", linewidth=1, linestyle=":",
-                             label=f"published {published:g} %")  # fmt: skip
+                axes.axhline(100 - published, color="0.4", linewidth=1, linestyle=":",
+                             label=f"published: {published:g} % right")  # fmt: skip
             axes.set_title(title, fontsize=10)
             axes.set_xlabel("epoch")
-            axes.set_ylabel("monitored accuracy (%)")
-            axes.set_ylim(0, 102)
-            axes.legend(loc="lower right", fontsize=8)
+            axes.set_ylabel("wrong choices, monitored (%)")
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
+            axes.legend(loc="upper right", fontsize=8)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
 

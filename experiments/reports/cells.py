@@ -137,7 +137,7 @@ def _draw(path: Path, there: dict[tuple[str, str], RunResults]) -> None:
         if not run.finished:  # a kill leaves none, or an old one
             plots.learning_curves(run.folder)
     for (name, protocol), run in there.items():
-        title = f"{name}, {protocol}" + ("" if run.finished else " (not finished)")
+        title = f"{name}\n{protocol}" + ("" if run.finished else ", not finished")
         published = CELLS.get(name) if protocol == "paper" else None
         line = published.accuracy if published else None
         panels.append((title, {r: c for r, c in run.curves.items() if len(c)}, line))
