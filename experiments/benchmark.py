@@ -164,7 +164,8 @@ def measure(name: str, settings: Settings, torch_device: Any) -> dict[str, Any]:
     )
     plan = [("q_agrel", 1), ("backprop", 1), *(("q_agrel", n) for n in seeds if n > 1)]
     torch_rules = ("q_agrel", "backprop")[: 1 if settings.quick else 2] if torch_device else ()
-    meshes = benchmark_cells.meshes_of_cores(config.batch_size)
+    meshes = [] if settings.quick else benchmark_cells.meshes_of_cores(config.batch_size)
+    steps = max(2, cell.steps // 4) if settings.quick else cell.steps
     preparations = 2 + len(plan) + len(meshes) + len(torch_rules)
     with Reporter(name, preparations + settings.repeats) as reporter:
         subjects, calls, high_water, memory_format = [], [], {}, None
@@ -176,7 +177,7 @@ def measure(name: str, settings: Settings, torch_device: Any) -> dict[str, Any]:
             subjects.append(subject)
 
         reporter.update(0, "compiling the network", important=True)
-        bench = benchmark_cells.Bench(config, cell.image_shape, cell.steps)
+        bench = benchmark_cells.Bench(config, cell.image_shape, steps)
         for rule, count in plan:
             reporter.update(1 + len(subjects), f"compiling {rule}, {count} seed{'s' * (count > 1)}")
             add(bench.subject(rule, count))
@@ -265,7 +266,11 @@ def _parser() -> cli.Parser:
         f"(with --quick only for {', '.join(QUICK_SEEDS_OF)}); 1 is always there",
     )
     add("--out", type=Path, metavar="DIR", help="default: runs/benchmark-TIME")
-    add("--quick", action="store_true", help="less of everything: rounds, seeds, rules")
+    add(
+        "--quick",
+        action="store_true",
+        help="less of everything: rounds, seeds, rules, steps a call; not the cores as devices",
+    )
     add("--repeats", type=count, metavar="N", help="rounds; default 9, with --quick 5")
     add(
         "--seconds",
