@@ -1,7 +1,7 @@
 """How fast training runs: against backprop, against PyTorch, against the bare products.
 
     python -m experiments.benchmark                      # the four networks, 1 to 10 seeds
-    python -m experiments.benchmark --quick              # the same in less than four minutes
+    python -m experiments.benchmark --quick              # less of it, in less than four minutes
     python -m experiments.benchmark --cells conv,deep --seeds 1,10 --out DIR
 
 Run it on a machine that does nothing else. In one process, after everything is compiled and warm,

@@ -4,8 +4,8 @@
     python -m experiments.train --mesh 2x4             # seeds over 2, each batch over 4
 
 Without an accelerator a mesh of N devices is N threads of the CPU: seeds side by side on cores of
-their own get on faster than each in turn on all the cores, and so do the parts of a batch where a
-net's weights are few (convolutions).
+their own get on faster than each in turn on all the cores. So do the parts of a batch where a net
+has few weights for its work (``deep``), whose changes the cores add up at every step.
 
 The same command in every process, each with its own ``--process``; JAX joins them (``auto`` asks
 SLURM, Open MPI, Kubernetes or a TPU for the rest):

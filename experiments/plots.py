@@ -253,6 +253,7 @@ def panels_of_curves(path: Path, panels: list[tuple[str, dict, float | None]]) -
         for axes, (title, curves, published) in zip(grid.flat, panels, strict=False):
             for rule, accuracy in curves.items():
                 epochs = np.arange(1, len(accuracy) + 1)
+                # No choice wrong has no logarithm: it is drawn as one in 10,000.
                 errors = np.maximum(100 * (1 - _carried(accuracy)), 0.01)
                 band(axes, epochs, errors, rules.index(rule), rule)
             if published is not None:

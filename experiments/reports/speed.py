@@ -61,8 +61,7 @@ def aims(content: Mapping[str, Any]) -> list[tuple[str, float | None, bool | Non
             (ROOFLINE.get(net) if cpu else None, "roofline_fraction", "bare products' share"),
         ):
             if aim is not None:
-                value = content.get(key, {}).get(net)  # an older benchmark lacks some
-                add(f"{net}: {text} ≥ {aim:g}", value, lambda v, aim=aim: v >= aim)
+                add(f"{net}: {text} ≥ {aim:g}", content[key][net], lambda v, aim=aim: v >= aim)
         ten_seeds = content["seeds_scaling"][net].get("10")
         if ten_seeds is not None:
             add(f"{net}: 10 seeds ≤ {ten:g} × one", ten_seeds, lambda v: v <= ten)
@@ -128,9 +127,8 @@ def _ratios(net: str, content: Mapping[str, Any]) -> str:
     keys = ("q_agrel_over_backprop", "vs_torch", "vs_torch_backprop", "roofline_fraction")
     scaling = content["seeds_scaling"][net]
     seeds = ", ".join(f"{n}: {value:.2f}" for n, value in scaling.items() if n != "1")
-    on_cores = (content.get(key, {}).get(net) for key in ("seeds_on_cores", "batch_on_cores"))
-    cells = [net, *(_number(content[key][net]) for key in keys), seeds or "not run",
-             *(_number(value) for value in on_cores)]  # fmt: skip
+    on_cores = (_number(content[key][net]) for key in ("seeds_on_cores", "batch_on_cores"))
+    cells = [net, *(_number(content[key][net]) for key in keys), seeds or "not run", *on_cores]
     return f"| {' | '.join(cells)} |"
 
 
