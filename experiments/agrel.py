@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings = dataclasses.replace(TASKS[name], **{k: v for k, v in given.items() if v})
         results += [run(name, settings, rule, arguments) for rule in RULES]
     config = {key: value for key, value in vars(arguments).items() if key != "out"}
-    comparisons = [_compare(*pair) for pair in zip(results[::2], results[1::2], strict=True)]
+    comparisons = [compare(*pair) for pair in zip(results[::2], results[1::2], strict=True)]
     content = {"config": config, "results": results, "comparisons": comparisons}
     content |= provenance.environment()
     files.write_json(folder / "summary.json", content)
@@ -186,16 +186,16 @@ def _statistics(reached: Any) -> dict[str, Any]:
     }
 
 
-def _compare(agrel: dict[str, Any], backprop: dict[str, Any]) -> dict[str, Any]:
-    """Compare trials to criterion of the two rules; the test is on ranks, "never" the last."""
-    from experiments.statistics import rank_test
+def compare(agrel: dict[str, Any], backprop: dict[str, Any]) -> dict[str, Any]:
+    """Compare trials to criterion of the two rules, network by network, "never" the last."""
+    from experiments.statistics import signed_rank_test
 
-    ranks = [[t or float("inf") for t in row["trials"]] for row in (agrel, backprop)]
+    trials = [[t or float("inf") for t in row["trials"]] for row in (agrel, backprop)]
     medians = agrel["median_trials"], backprop["median_trials"]
     return {
         "task": agrel["task"],
         "median_ratio_agrel_to_backprop": medians[0] / medians[1] if all(medians) else None,
-        "mann_whitney_p": rank_test(*ranks),
+        "wilcoxon_p": signed_rank_test(*trials),
     }
 
 

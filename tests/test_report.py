@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments import config as configs
 from experiments import report, reports, run_results
 from experiments.cli import UserError
 from experiments.config import Config
-from experiments.statistics import paired_difference, ratio_interval
+from experiments.statistics import paired_difference, ratio_interval, signed_rank_test
 
 ROOT = Path(__file__).resolve().parent.parent
 # Accuracies by epoch of three seeds. Backprop's best: .9, 1, .8, mean .9, so that 95 % is .855,
@@ -69,9 +70,9 @@ def test_a_finished_cell(tmp_path):
         "85.50", "2.7 (0.6)", "2 of 3 seeds", "–", "–",
     ]  # fmt: skip
     assert row(text, "mnist_conv", "paper", "99 %")[:2] == ["89.10", "2 of 3 seeds"]
-    # The best: 3, 3, 4 against 2, 2, 2: ratio 5/3; resamples lie between 3/2 and 2.
+    # The best: 3, 3, 4 against 2, 2, 2: ratio 5/3 ± t(.975, 2) · 1/3 / 2.
     assert row(text, "mnist_conv", "paper", "the best epoch") == [
-        "–", "3.3 (0.6)", "2.0 (0.0)", "1.67 [1.50, 2.00]", "63 (18)",
+        "–", "3.3 (0.6)", "2.0 (0.0)", "1.67 [0.95, 2.38]", "63 (18)",
     ]  # fmt: skip
     assert row(text, "mnist_conv", "paper", "0–2") == [
         "q_agrel 4 epochs, backprop 2 epochs", "abacus", "`0123456`", "`do it`",
@@ -84,9 +85,10 @@ def test_a_slowdown_all_seeds_reached(tmp_path):
     backprop = [[0.6, 0.9, 0.7], [0.9, 0.9, 0.9]]  # 95 %: .855
     write_run(tmp_path / "cells" / "mnist_conv" / "paper", backprop=backprop)
     text = reports.section("cells", tmp_path)
-    # Epochs 3, 2, 3 against 2, 1, 2: 8/5. The interval: all resamples are between 3/2 and 2.
+    # Epochs 3, 2, 3 against 2, 1, 2: 8/5. All three (co)variances are 1/3, t²/9 = 2.0570: with
+    # B = 40/9 - 2.0570, A = 25/9 - 2.0570, C = 64/9 - 2.0570 the ends are (B ± √(B² - AC)) / A.
     assert row(text, "mnist_conv", "paper", "95 %")[1:4] == [
-        "2.7 (0.6)", "1.7 (0.6)", "1.60 [1.50, 2.00]",
+        "2.7 (0.6)", "1.7 (0.6)", "1.60 [1.32, 5.30]",
     ]  # fmt: skip
 
 
@@ -115,9 +117,9 @@ def test_the_headline(tmp_path):
     # Q-AGREL in epochs 3, 3, 4.
     assert row(text, "`mnist_conv`, paper\\*") == [
         "0–2", "90.00 (0.00)", "90.00 (0.00)", "3.3 (0.6) against 1.7 (0.6)",
-        "2.00 [1.50, 3.00]", "`0123456`",  # resamples of one seed: 3/2, 3/1, 4/2, each 1 in 27
+        "2.00 so far", "`0123456`",
     ]  # fmt: skip
-    assert "cifar10" not in text and text.endswith("Not finished: the best so far.")
+    assert "cifar10" not in text and "Not finished: the best so far" in text
 
 
 def test_one_seed_has_no_interval(tmp_path):
@@ -155,10 +157,22 @@ def test_statistics_by_hand():
     np.testing.assert_allclose(d[:3], [2, 2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5], rtol=1e-6)
     np.testing.assert_allclose(d.p, 1 - 12**0.5 / 14**0.5)
     assert np.isnan(paired_difference(np.array([0.3, 0.4]), np.array([0.2, 0.3])).p)
-    # Two seeds: half of the resamples hold both, a quarter each of them twice.
-    assert ratio_interval(np.array([2.0, 6.0]), np.array([1.0, 2.0])) == (8 / 3, 2.0, 3.0)
-    ratio, low, high = ratio_interval(np.array([3.0]), np.array([2.0]))
-    assert ratio == 1.5 and np.isnan([low, high]).all()
+    # Fieller's ends are the ratios that a paired t test of a against ratio · b just rejects.
+    a, b = np.array([10.0, 14.0, 9.0, 12.0]), np.array([5.0, 6.0, 5.5, 6.5])
+    ratio, low, high = ratio_interval(a, b)
+    assert ratio == 45 / 23 and low < ratio < high
+    for end in (low, high):
+        np.testing.assert_allclose(stats.ttest_rel(a, end * b).pvalue, 0.05, rtol=1e-9)
+    # One seed; nothing varies; b may be 0 as far as two seeds can tell.
+    for a, b in ([3], [2]), ([4, 4], [2, 2]), ([2, 6], [1, 2]):
+        ratio, *ends = ratio_interval(a, b)
+        assert ratio == np.mean(a) / np.mean(b) and np.isnan(ends).all()
+
+
+def test_signed_ranks_by_hand():
+    # Ranks 1 to 5, the third against the others: of 32 sign patterns 2 · 5 are as far out (W ≤ 3).
+    assert signed_rank_test([2, 4, 1, 9, np.inf], [1, 2, 4, 5, 5]) == 10 / 32
+    assert signed_rank_test([np.inf, 3], [np.inf, 3]) == 1
 
 
 def test_only_the_marked_parts_are_written(tmp_path):

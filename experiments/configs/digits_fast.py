@@ -4,8 +4,9 @@ Command   python -m experiments.train digits_fast
 Paper     none. In place of SGD 0.1 and max-Boltzmann: Adam 0.001 and a softmax policy at T = 0.1.
           Adam keeps the size of every synapse's own recent changes, which is local to the synapse;
           the softmax explores while all Q values are alike and stops by itself once one stands out.
-Chosen by `python -m experiments.controls fast`, by validation accuracy; the table of all that was
-          tried, with what did not help, is in experiments/README.md.
+Chosen by `python -m experiments.controls fast`: the fewest epochs to a criterion of validation
+          accuracy; the table of all that was tried, with what did not help and a setting as fast,
+          is in experiments/README.md.
 """
 
 from experiments.config import Config

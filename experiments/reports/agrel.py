@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import run_folder
+from experiments.agrel import compare
 from experiments.reports import NOT_RUN, markdown, runs
 
 FOLDERS = {
@@ -31,9 +32,9 @@ def section(results: Path) -> str:
 def _part(folder: str, content: dict[str, Any]) -> str:
     rules = {(row["task"], row["rule"]): row for row in content["results"]}
     rows = []
-    for comparison in content["comparisons"]:
-        task = comparison["task"]
+    for task in dict.fromkeys(task for task, _ in rules):
         agrel, backprop = rules[task, "agrel"], rules[task, "backprop"]
+        comparison = compare(agrel, backprop)
         inputs, outputs = LAYERS[task]
         rows.append(
             [
@@ -43,7 +44,7 @@ def _part(folder: str, content: dict[str, Any]) -> str:
                 _trials(agrel),
                 _trials(backprop),
                 _ratio(comparison["median_ratio_agrel_to_backprop"]),
-                markdown.p_value(comparison["mann_whitney_p"]),
+                markdown.p_value(comparison["wilcoxon_p"]),
             ]
         )
     headings = ("task", "network", "rate", "AGREL, trials", "backpropagation, trials", "ratio of "

@@ -29,7 +29,7 @@ def section(results: Path) -> str:
             _accuracy_table(there),
             "**Epochs** until the monitored accuracy first reaches 95, 98 and 99 % of backprop's "
             "final (mean best monitored) accuracy, and the epoch of the best: mean (sd). Slowdown: "
-            "ratio of the means, with a 95 % bootstrap interval over the seeds.",
+            "ratio of the means, with its 95 % interval over the seeds (Fieller, paired).",
             _epoch_table(there),
             *_unfinished(there),
             "![Learning curves of every cell](results/cells/learning_curves.png)",
@@ -51,7 +51,7 @@ def _accuracy_table(there: dict[tuple[str, str], RunResults]) -> str:
         shown = "not known to us"
         if name.startswith("tiny_imagenet100") or name not in CELLS:
             shown = "none"
-        elif published:
+        elif published and protocol == "paper":
             shown = f"{published.accuracy:.2f} ({published.accuracy_sd:.2f})"
         accuracies = [markdown.spread(100 * run.accuracy(rule)) if run.ran(rule) else "not run"
                       for rule in (runs.RULE, CONTROL)]  # fmt: skip
@@ -66,7 +66,7 @@ def _epoch_table(there: dict[tuple[str, str], RunResults]) -> str:
     rows = []
     for (name, protocol), run in there.items():
         published = CELLS.get(name)
-        known = published is not None and published.epochs is not None
+        known = published is not None and published.epochs is not None and protocol == "paper"
         for row in runs.epoch_rows(run):
             beside = "–"
             if row[0] == "the best epoch" and known:

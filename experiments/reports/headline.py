@@ -26,7 +26,8 @@ def section(results: Path) -> str:
     table = markdown.table(headings, [_row(run) for run in shown])
     if all(run.finished for run in shown):
         return table
-    return f"{table}\n\n\\* Not finished: the best so far."
+    note = "\\* Not finished: the best so far on the images that pick the epoch."
+    return f"{table}\n\n{note}"
 
 
 def _row(run: RunResults) -> list[str]:

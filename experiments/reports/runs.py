@@ -28,16 +28,22 @@ def difference(run: RunResults) -> tuple[str, str]:
 
 
 def epoch_rows(run: RunResults) -> list[list[str]]:
-    """Return a row a level: what is reached, its accuracy, epochs of both rules, slowdown."""
+    """Return a row a level: what is reached, its accuracy, epochs of both rules, slowdown.
+
+    Of a run that is not finished without intervals, and without a slowdown to the best epoch,
+    which says no more than how long each rule has run.
+    """
     rows = []
     if run.ran(CONTROL):
         for level in LEVELS:
             target = run.target(level)
             epochs = {rule: run.epochs_to(rule, target)
                       for rule in (RULE, CONTROL) if run.ran(rule)}  # fmt: skip
-            rows.append([f"{100 * level:g} %", f"{100 * target:.2f}", *_epochs(epochs)])
+            cells = _epochs(epochs, run.finished)
+            rows.append([f"{100 * level:g} %", f"{100 * target:.2f}", *cells])
     best = {rule: run.best_epoch(rule) for rule in (RULE, CONTROL) if run.ran(rule)}
-    rows.append(["the best epoch", "–", *_epochs(best)])
+    *cells, factor = _epochs(best, run.finished)
+    rows.append(["the best epoch", "–", *cells, factor if run.finished else "–"])
     return rows
 
 
@@ -71,12 +77,14 @@ def provenance(run: RunResults) -> str:
             f"{commits(run)}; folder `results/{run.folder.name}/`.")  # fmt: skip
 
 
-def _epochs(epochs: dict[str, np.ndarray]) -> list[str]:
+def _epochs(epochs: dict[str, np.ndarray], finished: bool) -> list[str]:
     cells = [_reached(epochs[rule]) if rule in epochs else "–" for rule in (RULE, CONTROL)]
     both = [epochs.get(rule, np.array([np.nan])) for rule in (RULE, CONTROL)]
     if any(np.isnan(values).any() for values in both):
         return [*cells, "–"]
     ratio, low, high = ratio_interval(*both)
+    if not finished:
+        return [*cells, f"{ratio:.2f} so far"]
     interval = "(no interval)" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
     return [*cells, f"{ratio:.2f} {interval}"]
 
@@ -111,6 +119,7 @@ def tables(results: Path, folder: str, command: str) -> str:
     if run is None:
         return f"{NOT_RUN} `{command} --out experiments/results/{folder}`"
     points, p = difference(run)
+    test = "" if p == "–" else f" (95 % interval; paired t test, p = {p})"
     accuracies = [[rule, markdown.spread(100 * run.accuracy(rule))]
                   for rule in (RULE, CONTROL) if run.ran(rule)]  # fmt: skip
     tail = [] if run.finished else [f"Not finished: {progress(run)}."]
@@ -118,8 +127,7 @@ def tables(results: Path, folder: str, command: str) -> str:
         [
             provenance(run),
             markdown.table(("rule", "test accuracy %, mean (sd) [range]"), accuracies),
-            f"Q-AGREL − backprop, over the same seeds: {points} points (95 % interval; paired "
-            f"t test, p = {p}).",
+            f"Q-AGREL − backprop, over the same seeds: {points} points{test}.",
             markdown.table(
                 ("epochs to … of backprop's best", "that is, %", "Q-AGREL", "backprop",
                  "slowdown [95 %]"),
