@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 
 
 def angle_degrees(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -36,28 +37,30 @@ def feedback_angles(
       feedback: the kind of pathway, one of ``qagrel_jax.layers.FEEDBACKS``.
 
     Returns:
-      ``{layer: float[seeds] in degrees}``, layers from input to output as they are named.
+      ``{layer: float[seeds] in degrees}`` of every layer with a kernel, as they are named; a layer
+      within a module is ``module/layer``.
 
     Raises:
       ValueError: an unknown ``feedback``.
     """
+    weights = flatten_dict(params)
+    fixed = flatten_dict(model_state.get("feedback", {}))
     angles = {}
-    for layer, weights in params.items():
-        if "kernel" not in weights:
+    for (*layer, name), kernel in weights.items():
+        if name != "kernel":
             continue
-        kernel = weights["kernel"]
         match feedback:
             case "tied":
                 down = kernel
             case "sign":
                 down = jnp.sign(kernel)
             case "reciprocal":
-                down = weights["feedback_kernel"]
+                down = weights[*layer, "feedback_kernel"]
             case "random":
-                down = model_state["feedback"][layer]["kernel"]
+                down = fixed[*layer, "kernel"]
             case _:
                 raise ValueError(f"unknown feedback {feedback!r}")
-        angles[layer] = jax.vmap(angle_degrees)(kernel, down)
+        angles["/".join(layer)] = jax.vmap(angle_degrees)(kernel, down)
     return angles
 
 
@@ -65,7 +68,7 @@ def layer_angles(a: chex.ArrayTree, b: chex.ArrayTree) -> dict[str, chex.Array]:
     """Angle, layer by layer, between two updates of one network's kernels.
 
     Args:
-      a: shaped like the parameters, ``{layer: {"kernel": ..., ...}}``.
+      a: shaped like the parameters, ``{layer: {"kernel": ..., ...}}``; modules may be nested.
       b: likewise.
 
     Returns:
@@ -76,8 +79,9 @@ def layer_angles(a: chex.ArrayTree, b: chex.ArrayTree) -> dict[str, chex.Array]:
     >>> round(float(layer_angles(a, b)["out"]), 3)
     45.0
     """
+    others = flatten_dict(b)
     return {
-        layer: angle_degrees(weights["kernel"], b[layer]["kernel"])
-        for layer, weights in a.items()
-        if "kernel" in weights
+        "/".join(layer): angle_degrees(kernel, others[*layer, name])
+        for (*layer, name), kernel in flatten_dict(a).items()
+        if name == "kernel"
     }

@@ -5,7 +5,6 @@ come down from the layer above. They need to be where a layer meets its inputs. 
 a function there, for any network built of ``qagrel_jax.layers``.
 """
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,6 +34,9 @@ def each_layer(
     Yields:
       A function that says how many layers have run.
 
+    Raises:
+      ValueError: within the context, a layer with a kernel that is not of ``qagrel_jax.layers``.
+
     >>> import jax, jax.numpy as jnp
     >>> from qagrel_jax.networks import DenseNet
     >>> network = DenseNet(num_actions=2, hidden=(3,))
@@ -43,14 +45,21 @@ def each_layer(
     ...     network.apply(variables, jnp.ones((1, 4))).tolist(), layers_run()
     ([[0.0, 0.0]], 2)
     """
-    counter, run = itertools.count(), [0]
+    run = 0
 
     def interceptor(following: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
-        if context.method_name != "__call__" or not isinstance(context.module, LAYERS):
-            return following(*args, **kwargs)
-        index = next(counter)
-        run[0] = index + 1
-        return replace(index, following, *args, **kwargs)
+        nonlocal run
+        module = context.module
+        if context.method_name == "__call__" and isinstance(module, LAYERS):
+            run += 1
+            return replace(run - 1, following, *args, **kwargs)
+        result = following(*args, **kwargs)
+        if context.method_name == "__call__" and module.has_variable("params", "kernel"):
+            raise ValueError(
+                f"a {type(module).__name__} of {type(module).__module__} cannot be reached into: "
+                "use the layers of qagrel_jax.layers throughout"
+            )
+        return result
 
     with nn.intercept_methods(interceptor):
-        yield lambda: run[0]
+        yield lambda: run

@@ -119,7 +119,8 @@ class _FeedbackLayer(nn.Module):
         linear = sharding.part_by_part(linear, inputs.shape[0] if inputs.ndim > 1 else 1)
         outputs = with_feedback(linear)(inputs, kernel, feedback_kernel)
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            shape = (*positions, self.features)
+            bias = self.param("bias", nn.initializers.zeros_init(), shape)
             outputs += jnp.broadcast_to(bias.astype(outputs.dtype), outputs.shape)
         return outputs
 
@@ -130,7 +131,7 @@ class Dense(_FeedbackLayer):
     Attributes:
       features: number of units.
       feedback: one of ``FEEDBACKS``; see the module's docstring.
-      use_bias: add a bias per unit; off in the papers' networks.
+      use_bias: add a bias to each unit (each feature map of ``Conv``); off in the papers' networks.
       kernel_init: initialiser of W [inputs, features].
       feedback_init: initialiser of B where it is drawn; by default that of W.
       dtype: dtype of the computation (parameters stay float32).
@@ -174,7 +175,7 @@ class LocallyConnected(_FeedbackLayer):
 
     No neuron can copy its weights to its neighbours, so this is the biological version of ``Conv``.
     Attributes as in ``Conv``; the kernel is [out_height, out_width, rows, columns, channels,
-    features].
+    features], the bias, if any, [out_height, out_width, features].
     """
 
     window: tuple[int, int] = (3, 3)

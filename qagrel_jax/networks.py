@@ -29,7 +29,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax.layers import Conv, Dense, Initializer, LocallyConnected, he_normal
+from qagrel_jax.layers import FEEDBACKS, Conv, Dense, Initializer, LocallyConnected, he_normal
 
 INITIALISATIONS = ("he", "paper")
 
@@ -105,7 +105,14 @@ class DenseNet(_Network):
 
 
 class ConvNet(_Network):
-    """``conv``, and with ``shared=False`` ``locally_connected``. Attributes as in ``DenseNet``."""
+    """``conv``, or ``locally_connected``.
+
+    Attributes as in ``DenseNet``, without ``hidden``, and:
+      shared: one kernel for all positions (``conv``), or one at each (``locally_connected``).
+
+    Raises:
+      ValueError: from a call, images too small for the kernels.
+    """
 
     shared: bool = True
 
@@ -122,11 +129,19 @@ class ConvNet(_Network):
 
 
 class DeepNet(_Network):
-    """``deep``: seven convolutions in three blocks, 500 units. Attributes as in ``DenseNet``."""
+    """``deep``: seven convolutions in three blocks, 500 units.
+
+    Attributes as in ``DenseNet``, without ``hidden``.
+
+    Raises:
+      ValueError: from a call, images of less than 8 × 8 pixels: three poolings leave nothing.
+    """
 
     @nn.compact
     def __call__(self, images: chex.Array, train: bool = False) -> chex.Array:
         """Map float[batch, height, width, channels] to Q values float[batch, num_actions]."""
+        if min(images.shape[1:3]) < 8:
+            raise ValueError(f"deep needs images of at least 8 x 8 pixels, got {images.shape[1:3]}")
         x = images
         for features, convolutions, dropout in ((64, 2, 0.3), (128, 2, 0.3), (128, 3, 0.8)):
             for _ in range(convolutions):
@@ -174,6 +189,7 @@ def make_network(
 
     Raises:
       ValueError: an unknown name, or ``num_actions`` < 1.
+      TypeError: an option that the architecture does not have.
 
     >>> import jax, jax.numpy as jnp
     >>> network = make_network("dense", num_actions=10)
@@ -181,10 +197,13 @@ def make_network(
     >>> network.apply(variables, jnp.zeros((2, 8, 8, 1))).shape
     (2, 10)
     """
-    if architecture not in ARCHITECTURES:
-        raise ValueError(
-            f"unknown architecture {architecture!r}; valid: {', '.join(ARCHITECTURES)}"
-        )
+    for what, name, valid in (
+        ("architecture", architecture, ARCHITECTURES),
+        ("feedback", feedback, FEEDBACKS),
+        ("initialisation", initialisation, INITIALISATIONS),
+    ):
+        if name not in valid:
+            raise ValueError(f"unknown {what} {name!r}; valid: {', '.join(valid)}")
     if num_actions < 1:
         raise ValueError(f"num_actions must be at least 1, got {num_actions}")
     return ARCHITECTURES[architecture](

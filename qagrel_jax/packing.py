@@ -7,6 +7,7 @@ Blocks come in a few sizes only, so that little is compiled; on a CPU a block of
 networks fits its cache.
 """
 
+import dataclasses
 from typing import Any
 
 import chex
@@ -54,13 +55,16 @@ class Packed:
           block: the largest block; None for what suits the device.
 
         Raises:
-          ValueError: no networks, not one ``tag_decay`` for each ``learning_rate``, no steps.
+          ValueError: no networks, not one ``tag_decay`` for each ``learning_rate``, one of them out
+            of range, no steps.
         """
         size = len(learning_rate)
         if size < 1 or len(tag_decay) != size:
             raise ValueError(f"need settings for each network, got {size} and {len(tag_decay)}")
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
+        rates = {"learning_rate": np.asarray(learning_rate), "tag_decay": np.asarray(tag_decay)}
+        dataclasses.replace(setup.config, **rates)  # it checks their range
         self.setup, self.steps, self.turn = setup, steps, 0
         self._sizes = _block_sizes(size, block)
         settings = population.Settings(

@@ -29,13 +29,13 @@ class Setup:
 
     Attributes:
       task: from ``qagrel_jax.tasks.TASKS``.
-      params: the task's parameters.
+      params: the task's parameters; shaping starts at level 0, whatever their ``level``.
       config: sizes and parameters of AuGMEnT.
       criterion: when a network has learned.
       substeps: of each action, see ``augment_continuous``; 1 is AuGMEnT.
 
     Raises:
-      ValueError: ``config.inputs`` is not the task's; ``substeps`` below 1.
+      ValueError: ``config.inputs`` or ``config.actions`` is not the task's; ``substeps`` below 1.
     """
 
     task: base.Task
@@ -51,6 +51,11 @@ class Setup:
             raise ValueError(
                 f"{self.task.name} has {self.task.inputs} inputs, got config.inputs = "
                 f"{self.config.inputs}"
+            )
+        if self.config.actions != base.ACTIONS:
+            raise ValueError(
+                f"{self.task.name} has {base.ACTIONS} actions, got config.actions = "
+                f"{self.config.actions}"
             )
 
     def __hash__(self) -> int:

@@ -255,6 +255,9 @@ def test_initial_weights_fill_the_range_and_differ():
         ("leak", 1.01),
         ("weight_range", -1.0),
         ("threshold", float("nan")),
+        ("learning_rate", float("inf")),
+        ("tag_decay", np.float32(1.5)),
+        ("discount", jnp.float32(1.5)),
     ],
 )
 def test_a_bad_parameter_is_named_with_its_value(field, value):

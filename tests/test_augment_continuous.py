@@ -72,6 +72,12 @@ def test_several_substeps_agree_with_the_stated_equations(x64, feedback):
     assert np.abs(reference.W_M).max() > 0.26, "nothing was learned, so nothing was tested"
 
 
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5])
+def test_steps_are_a_fraction_of_an_action(fraction):
+    with pytest.raises(ValueError, match=rf"fraction must be in \(0, 1\], got {fraction}"):
+        augment_continuous.in_steps_of(AugmentConfig(inputs=4), fraction)
+
+
 def test_substeps_below_one_are_refused():
     config = AugmentConfig(inputs=4)
     state = augment.init(jax.random.key(0), config)

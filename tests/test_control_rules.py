@@ -1,11 +1,12 @@
 """Rules without structured feedback: their local equations, and what they do on average."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qagrel_jax import rules
+from qagrel_jax import layers, rules
 from qagrel_jax.networks import DenseNet
 from qagrel_jax.policies import softmax
 from qagrel_jax.rules import perturbation
@@ -164,6 +165,15 @@ def test_a_network_of_other_layers_is_refused(rule):
         getattr(rules, rule)().act(
             jax.random.key(0), lambda p, x: x @ p, jnp.ones((3, 2)), jnp.ones((1, 3))
         )
+
+
+@pytest.mark.parametrize("rule", ["node_perturbation", "stochastic_units", "broadcast"])
+def test_a_network_with_one_other_layer_is_refused(rule):
+    """Its synapses would not learn, and nothing would say so."""
+    network = nn.Sequential([nn.Dense(3), nn.relu, layers.Dense(2)])
+    params = network.init(jax.random.key(0), jnp.ones((1, 3)))
+    with pytest.raises(ValueError, match=r"a Dense of flax.* use the layers of qagrel_jax\.layers"):
+        getattr(rules, rule)().act(jax.random.key(1), network.apply, params, jnp.ones((1, 3)))
 
 
 def test_parameters_out_of_range():

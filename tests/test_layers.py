@@ -98,7 +98,9 @@ def test_bias_is_off_by_default_and_learns_when_on():
         layer, variables, inputs = _make(name, "random", use_bias=True)
         outputs, pathway = jax.vjp(lambda v, la=layer, x=inputs: la.apply(v, x), variables)
         (changes,) = pathway(jnp.ones_like(outputs))
-        expected = np.full(4, outputs.size / 4)
+        # No unit shares its bias but those of a feature map, and none where kernels are not shared.
+        shape = outputs.shape[1:] if name.startswith("local") else outputs.shape[-1:]
+        expected = np.full(shape, outputs.size / np.prod(shape))
         np.testing.assert_allclose(changes["params"]["bias"], expected, rtol=1e-6)
 
 

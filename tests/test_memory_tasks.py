@@ -220,6 +220,7 @@ def test_noise_each_step_is_drawn_anew():
     [
         ("saccade", "delay_steps", -1),
         ("saccade", "fixation_reward", -0.2),
+        ("saccade", "response_timeout", 2.5),
         ("saccade", "fixation_break", "never"),
         ("match_to_category", "tuning_width", 0.0),
         ("vibrotactile", "noise", "loud"),

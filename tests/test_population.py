@@ -119,6 +119,10 @@ def test_bad_populations_are_named():
         dataclasses.replace(shared, substeps=0)
     with pytest.raises(ValueError, match=r"saccade has 4 inputs, got config.inputs = 5"):
         dataclasses.replace(shared, config=AugmentConfig(inputs=5))
+    with pytest.raises(ValueError, match=r"saccade has 3 actions, got config.actions = 2"):
+        dataclasses.replace(shared, config=AugmentConfig(inputs=4, actions=2))
+    with pytest.raises(ValueError, match="tag_decay must be in"):
+        Packed(shared, jax.random.key(0), np.full(2, 0.15), np.array([0.2, 1.5]))
 
 
 def test_settings_reach_their_network():

@@ -72,12 +72,21 @@ def test_expected_reward_by_hand():
     )
 
 
+ONE_PIXEL = np.zeros((2, 1, 1, 1), np.uint8)
+
+
+def test_images_that_were_divided_already_are_refused():
+    with pytest.raises(AssertionError):
+        vectors.images(ONE_PIXEL / 255, np.array([0, 1]), 2)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda: vectors.count_ones(0), "bits must be in .* got 0"),
         (lambda: vectors.orientation(tilts=5), "tilts must be even .* got 5"),
         (lambda: vectors.orientation(colours=0), "got 0 and 8"),
+        (lambda: vectors.images(ONE_PIXEL, np.array([0, 3]), 3), r"in \[0, 2\], got 0 to 3"),
     ],
 )
 def test_errors_print_the_value(make, says):

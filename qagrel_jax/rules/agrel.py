@@ -21,8 +21,9 @@ w'_sj = w_js, the expected change is that of error-backpropagation of the softma
 
 **The bound.** f grows without limit as δ → 1, that is, when a choice the network held to be nearly
 impossible turns out right; one such trial could wreck the weights. Here f(δ) ≤ ``bound`` (100 by
-default). It binds only where p_s < 1/(1 + bound); there the expected change is smaller than
-backpropagation's, never of another sign.
+default). It binds only where p_s < 1/(1 + bound). There the expected change of synapses onto output
+units is smaller than backpropagation's, never of another sign; of those onto hidden units, where
+the right choice's part is cut short and the wrong ones' are not, even the sign may differ.
 
 Reference:
   Roelfsema & van Ooyen (2005), Attention-gated reinforcement learning of internal representations

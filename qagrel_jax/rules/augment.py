@@ -290,8 +290,10 @@ def _outer(before: chex.Array, after: chex.Array) -> chex.Array:
 
 def _check(name: str, value: Any, low: float, high: float) -> None:
     # Tracers, and the placeholders that pytree utilities put in, have no value to check.
-    if isinstance(value, int | float | np.ndarray) and not (
-        np.all(np.greater_equal(value, low)) and np.all(np.less_equal(value, high))
-    ):
-        interval = f"in [{low}, {high}]" if high < float("inf") else f"at least {low}"
+    known = isinstance(value, int | float | np.generic | np.ndarray | jax.Array)
+    if not known or isinstance(value, jax.core.Tracer):
+        return
+    values = np.asarray(value)
+    if not np.all(np.isfinite(values) & (values >= low) & (values <= high)):
+        interval = f"in [{low}, {high}]" if high < float("inf") else f"finite, at least {low}"
         raise ValueError(f"{name} must be {interval}, got {value}")

@@ -31,10 +31,22 @@ from qagrel_jax.rules.augment import Activity, AugmentConfig, AugmentState, Choo
 def in_steps_of(config: AugmentConfig, fraction: float) -> AugmentConfig:
     """Return the parameters of a step of dt = ``fraction`` · T: γ, λ, leak to its power, β · dt/T.
 
+    Args:
+      config: those of a step of T.
+      fraction: dt/T, in (0, 1].
+
+    Returns:
+      The same sizes, other parameters.
+
+    Raises:
+      ValueError: ``fraction`` out of range.
+
     >>> config = in_steps_of(AugmentConfig(inputs=4, discount=0.81), 0.5)
     >>> config.discount, config.learning_rate
     (0.9, 0.075)
     """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must be in (0, 1], got {fraction}")
     return dataclasses.replace(
         config,
         learning_rate=config.learning_rate * fraction,

@@ -5,7 +5,8 @@ from the chosen action, here every one receives the same constant c.
 
     δ = r − q_s,      ΔW_l = α · δ · (presynaptic activity) · c g_l,      ΔW[:, s] = α δ y_L,
 
-with g = f'(a). It is a three-factor Hebbian rule: before × after × reward. The output layer is
+with g = f'(a). It is a three-factor Hebbian rule: before × after × reward. (BatchNorm between two
+layers belongs to the way down, too: below it c is what its outputs receive.) The output layer is
 untouched by the ablation, for the chosen unit is known there by its own activity. With c = 0 the
 hidden layers do not learn at all, and only the read-out of random features does: the line above
 which a rule must rise to show that its hidden layers learn anything of use.

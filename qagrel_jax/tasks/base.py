@@ -36,6 +36,8 @@ from qagrel_jax.tasks.criterion import Criterion
 FIXATE, LEFT, RIGHT = 0, 1, 2
 """The three actions. In the vibrotactile task fixating is holding on."""
 
+ACTIONS = 3
+
 BLANK, ACQUIRE, HOLD, GO, OVER = range(5)
 """The phases of a trial."""
 
@@ -126,9 +128,12 @@ class TrialParams:
 
 
 def at_least(params: Any, low: float, *names: str) -> None:
-    """Raise ``ValueError`` for any named field below ``low``, or not finite."""
+    """Raise ``ValueError`` for any named field below ``low``, not finite, or no whole number."""
+    whole = {field.name for field in dataclasses.fields(params) if field.type is int}
     for name in names:
         value = getattr(params, name)
+        if name in whole and value != int(value):
+            raise ValueError(f"{name} must be a whole number, got {value}")
         if not low <= value < float("inf"):
             raise ValueError(f"{name} must be at least {low}, got {value}")
 

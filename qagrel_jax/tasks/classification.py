@@ -36,6 +36,13 @@ def paying(
 ) -> Callable[[chex.PRNGKey, chex.Array, chex.Array], chex.Array]:
     """Make a ``reward`` that pays ``right`` for each right choice and ``wrong`` for any other.
 
+    Args:
+      right: the reward of a right choice.
+      wrong: of any other.
+
+    Returns:
+      A function with the arguments and the value of ``reward``.
+
     >>> import jax, jax.numpy as jnp
     >>> paying(1.0, -1.0)(jax.random.key(0), jnp.array([3, 1]), jnp.array([3, 2])).tolist()
     [1.0, -1.0]

@@ -4,7 +4,8 @@ Inputs: fixation mark, then 20 direction units with circular Gaussian tuning (sd
 18°. Twelve directions 30° apart; the boundary is the diameter through 0° and 180°, so six fall on
 either side. Each presentation shows its direction with Gaussian noise (sd 5°). The second cue is
 GO: it stays on, with the mark, until the response. Left if both categories are the same, right if
-not. The two directions are drawn independently, all twelve equally likely.
+not. The two directions are drawn independently, all twelve equally likely. When a network gives up
+is our choice: after 100,000 trials (``TASK``).
 
 Reference:
   Rombouts, Bohté & Roelfsema (2015), PLoS Comput Biol 11(3): e1004060; after Freedman & Assad

@@ -146,8 +146,16 @@ def images(pixels: chex.Array, labels: chex.Array, num_classes: int) -> VectorTa
 
     Returns:
       A task whose observations are the flattened images.
+
+    Raises:
+      ValueError: a label out of range.
+      AssertionError: another shape, or pixels that are not uint8.
     """
     chex.assert_rank([pixels, labels], [4, 1])
+    chex.assert_type(pixels, jnp.uint8)
+    low, high = int(jnp.min(labels)), int(jnp.max(labels))
+    if low < 0 or high >= num_classes:
+        raise ValueError(f"labels must be in [0, {num_classes - 1}], got {low} to {high}")
     flat = jnp.asarray(pixels, jnp.float32).reshape(pixels.shape[0], -1) / 255
     return VectorTask(flat, jnp.asarray(labels, jnp.int32), num_classes)
 

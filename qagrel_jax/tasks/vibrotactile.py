@@ -7,7 +7,8 @@ on for ``stimulus_steps`` and gone during ``delay_steps``; F2 ~ U[5, 50] Hz, at 
 
 What the paper leaves open, with the default first: ``slope`` is per Hz; ``noise`` on the rates is
 "proportional" (sd a fraction of the rate) or "additive" (the same fraction of the highest rate);
-it is drawn once for each stimulus, or anew every step with ``noise_each_step``.
+it is drawn once for each stimulus, or anew every step with ``noise_each_step``. After a failed
+frozen test ten trials pass before the next, and a network gives up after 100,000 (``TASK``).
 
 Reference:
   Rombouts, Bohté & Roelfsema (2015), PLoS Comput Biol 11(3): e1004060; after Hernández et al.

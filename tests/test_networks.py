@@ -1,0 +1,99 @@
+"""The papers' networks: published sizes, the order of their parts, the spread of their weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qagrel_jax import networks
+
+CONV = (3, 3)
+# Image shape, and kernels from input to output.
+PUBLISHED = {
+    "dense": ((28, 28, 1), [(784, 1500), (1500, 1000), (1000, 500), (500, 10)]),
+    "conv": (
+        (28, 28, 1),
+        [(*CONV, 1, 32), (*CONV, 32, 32), (14 * 14 * 32, 500), (500, 10)],
+    ),
+    # Valid padding: 28 -> 26 -> 12 places.
+    "locally_connected": (
+        (28, 28, 1),
+        [(26, 26, *CONV, 1, 32), (12, 12, *CONV, 32, 32), (12 * 12 * 32, 500), (500, 10)],
+    ),
+    # Three poolings: 32 -> 16 -> 8 -> 4.
+    "deep": (
+        (32, 32, 3),
+        [(*CONV, 3, 64), (*CONV, 64, 64), (*CONV, 64, 128)]
+        + 4 * [(*CONV, 128, 128)]
+        + [(4 * 4 * 128, 500), (500, 10)],
+    ),
+}
+
+
+def _kernels(architecture, **options):
+    shape, expected = PUBLISHED[architecture]
+    network = networks.make_network(architecture, 10, **options)
+    params = network.init(jax.random.key(0), jnp.zeros((1, *shape)))["params"]
+    found = {name: layer["kernel"] for name, layer in params.items() if "kernel" in layer}
+    for name in found:
+        assert "bias" not in params[name]
+    return found, expected
+
+
+@pytest.mark.parametrize("architecture", PUBLISHED)
+def test_sizes_are_the_published_ones(architecture):
+    found, expected = _kernels(architecture)
+    assert sorted(kernel.shape for kernel in found.values()) == sorted(expected)
+
+
+@pytest.mark.parametrize(("architecture", "sd"), [("dense", 0.01), ("conv", 0.005)])
+def test_the_papers_kernels_have_one_spread(architecture, sd):
+    found, _ = _kernels(architecture, initialisation="paper")
+    for kernel in found.values():
+        few = 5 / np.sqrt(2 * kernel.size)  # five standard errors of a standard deviation
+        np.testing.assert_allclose(kernel.std(), sd, rtol=few)
+
+
+def test_he_kernels_keep_the_size_of_activity_but_for_the_output():
+    found, _ = _kernels("dense", initialisation="he")
+    variances = [2 / 784, 2 / 1500, 2 / 1000, 0.01 / 500]
+    for kernel, variance in zip(found.values(), variances, strict=True):
+        np.testing.assert_allclose(kernel.var(), variance, rtol=10 / np.sqrt(2 * kernel.size))
+
+
+def test_normalisation_comes_after_the_relu():
+    """Its input is never negative, so its running mean moves up wherever it moves."""
+    network = networks.make_network("conv", 2)
+    inputs = jax.random.uniform(jax.random.key(1), (4, 8, 8, 1))
+    variables = network.init(jax.random.key(0), inputs)
+    _, changed = network.apply(
+        variables, inputs, train=True, mutable=["batch_stats"],
+        rngs={"dropout": jax.random.key(2)},
+    )  # fmt: skip
+    for norm in changed["batch_stats"].values():
+        assert (norm["mean"] >= 0).all() and (norm["mean"] > 0).any()
+
+
+def test_pooling_is_the_maximum_of_four():
+    image = jnp.arange(20.0).reshape(1, 4, 5, 1)  # the odd column is left out
+    np.testing.assert_array_equal(networks._max_pool(image)[0, ..., 0], [[6, 8], [16, 18]])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"architecture": "wide"}, "unknown architecture 'wide'; valid: dense, conv"),
+        ({"feedback": "magic"}, "unknown feedback 'magic'; valid: tied"),
+        ({"initialisation": "zero"}, "unknown initialisation 'zero'; valid: he, paper"),
+        ({"num_actions": 0}, "num_actions must be at least 1, got 0"),
+    ],
+)
+def test_a_bad_name_lists_the_valid_ones(options, says):
+    with pytest.raises(ValueError, match=says):
+        networks.make_network(**{"architecture": "dense", "num_actions": 2, **options})
+
+
+def test_images_too_small():
+    network = networks.make_network("deep", 2)
+    with pytest.raises(ValueError, match=r"at least 8 x 8 pixels, got \(7, 9\)"):
+        network.init(jax.random.key(0), jnp.zeros((1, 7, 9, 3)))
