@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, files
+from experiments import cli, files, run_folder
 from experiments.cli import UserError
 
 RULES = ("agrel", "backprop")
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run every task with both rules, write the summary and the picture."""
     arguments = _parser().parse_args(argv)
     folder = arguments.out or Path("runs") / f"agrel-{time.strftime('%Y%m%d-%H%M%S')}"
-    _claim(folder)
+    run_folder.make_new(folder)
 
     from experiments import agrel_plots, provenance
 
@@ -213,19 +213,6 @@ def _print_table(results: list[dict[str, Any]], folder: Path) -> None:
         share = f"{row['converged_fraction']:.0%}"
         print(f"{row['task']:12} {row['rule']:9} {share:>9} {middle:>7} {low + ' - ' + high:>15}")
     print(f"written to {folder}")
-
-
-def _claim(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UserError(f"{folder} holds another run or other files: choose another --out")
-        (folder / "summary.json").touch()
-        (folder / "summary.json").unlink()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror}; choose another --out"
-        ) from None
 
 
 def _parser() -> cli.Parser:

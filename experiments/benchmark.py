@@ -22,9 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import cli, files
+from experiments import cli, files, run_folder
 from experiments import config as configs
-from experiments.cli import UserError
 
 
 class Cell(NamedTuple):
@@ -77,12 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.quick,
     )
     folder = arguments.out or Path("runs") / f"benchmark-{time.strftime('%Y%m%d-%H%M%S')}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {folder} cannot be made: {error.strerror}") from None
-    if (folder / "benchmark.json").exists():
-        raise UserError(f"{folder} holds a benchmark: choose another --out")
+    run_folder.make_new(folder)
     try:
         run(settings, folder)
     except KeyboardInterrupt:

@@ -21,16 +21,23 @@ def load(path: Path, template: Any) -> Any | None:
     """Read what ``save`` wrote into the shape of ``template``; None if there is none.
 
     Raises:
-      UserError: the file is damaged or of another shape.
+      UserError: the file cannot be read, or is damaged or of another shape.
     """
     if not path.is_file():
         return None
     try:
-        wanted = _raw_keys(template)
-        raw = flax.serialization.from_bytes(wanted, path.read_bytes())
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    wanted = _raw_keys(template)
+    try:
+        raw = flax.serialization.from_bytes(wanted, content)
         jax.tree.map(_check_alike, wanted, raw)
     except Exception as error:
-        raise UserError(f"{path} is damaged ({error}): delete it to start this rule anew") from None
+        raise UserError(
+            f"{path} is damaged, or of another version ({error}): move it away to start this rule "
+            "anew"
+        ) from None
     return jax.tree.map(_like, template, raw)
 
 
@@ -44,7 +51,9 @@ def _raw_keys(tree: Any) -> Any:
 
 
 def _like(template: Any, raw: Any) -> Any:
-    return jax.random.wrap_key_data(jnp.asarray(raw)) if _is_key(template) else jnp.asarray(raw)
+    if not _is_key(template):
+        return jnp.asarray(raw)
+    return jax.random.wrap_key_data(jnp.asarray(raw), impl=jax.random.key_impl(template))
 
 
 def _is_key(x: Any) -> bool:

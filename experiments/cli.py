@@ -4,8 +4,11 @@ Bad input ends in one line on stderr that says what to do, and exit code 2.
 """
 
 import argparse
+import contextlib
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from experiments import compile_cache
@@ -71,13 +74,27 @@ def several(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
 
 
 def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> None:
-    """Call ``main(argv)``; a ``UserError`` becomes one line and exit code 2."""
+    """Call ``main(argv)``; a ``UserError`` becomes one line and exit code 2.
+
+    Products are of float32 unless a script says otherwise: accelerators have less by default.
+    """
     compile_cache.switch_on()
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "float32")
     try:
         main(argv)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command with --resume goes on from here", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+@contextlib.contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Say how to go on with the run in ``folder`` if Ctrl-C ends it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"interrupted; to go on: --resume --out {folder}", file=sys.stderr)
         sys.exit(130)

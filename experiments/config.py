@@ -22,7 +22,7 @@ ARCHITECTURES = ("dense", "conv", "locally_connected", "deep")
 INITIALISATIONS = ("he", "paper")
 PROTOCOLS = ("clean", "paper")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop", "lion")
+OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop", "lion")
 """Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
 
 
@@ -50,7 +50,11 @@ class Config:
     )
     feedback: str = _one_of(FEEDBACKS, "feedback pathway", default="tied")
     initialisation: str = _one_of(INITIALISATIONS, "how kernels are drawn", default="he")
-    policy: str = _one_of(POLICIES, "action selection of q_agrel", default="max_boltzmann")
+    policy: str = _one_of(
+        POLICIES,
+        "action selection of q_agrel, broadcast, node_perturbation",
+        default="max_boltzmann",
+    )
     epsilon: float = _number(0, 1, "probability of exploring", default=0.02)
     temperature: float = _number(0, 1e9, "softmax temperature", open_low=True, default=1.0)
     reward: str = _one_of(

@@ -10,6 +10,7 @@ seeds each, under the clean protocol, and leaves in DIR/NAME: settings.jsonl (a 
 its learning curves), summary.json, picture.png (and angles.png). A setting is the unit of resuming.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -31,11 +32,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     controls = {
         name: controls_settings.load(name, arguments.seeds, arguments.epochs) for name in chosen
     }
-    if out.is_dir() and any(path.name not in controls_settings.names() for path in out.iterdir()):
+    valid = controls_settings.names()
+    if out.is_dir() and any(path.name not in valid for path in run_folder.visible(out)):
         raise UserError(f"{out} holds files that are no controls: choose another --out")
-    done = {name: _claim(out / name, controls[name], arguments.resume) for name in controls}
-    for name, control in controls.items():
-        run(out / name, name, control, done[name], arguments.data_dir)
+    with cli.resumable(out), contextlib.ExitStack() as stack:
+        for name in controls:
+            stack.enter_context(run_folder.locked(out / name))
+        done = {name: _claim(out / name, controls[name], arguments.resume) for name in controls}
+        for name, control in controls.items():
+            run(out / name, name, control, done[name], arguments.data_dir)
 
 
 def run(
@@ -51,11 +56,13 @@ def run(
     from qagrel_jax import data
 
     environment = provenance.environment()
+    run_folder.append_line(folder / "environments.jsonl", environment)
+    first = run_folder.read_lines(folder / "environments.jsonl")[0]  # a later one only went on
     planned = [setting.label for setting in control.settings]
     datasets: dict[str, Any] = {}
 
     def write() -> dict[str, Any]:
-        content = controls_summary.summarise(name, control.question, lines, planned) | environment
+        content = controls_summary.summarise(name, control.question, lines, planned) | first
         files.write_json(folder / "summary.json", content)
         return content
 
@@ -95,9 +102,8 @@ def run(
 
 def _claim(folder: Path, control: Control, resume: bool) -> list[dict[str, Any]]:
     """Make ``folder`` this control's, and return the lines of the settings already done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not resume:
+    with run_folder.writable(folder):
+        if run_folder.visible(folder) and not resume:
             raise UserError(
                 f"{folder} holds another run: add --resume to go on with it, or choose another "
                 "--out"
@@ -107,10 +113,6 @@ def _claim(folder: Path, control: Control, resume: bool) -> list[dict[str, Any]]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         if lines or (folder / "settings.jsonl").exists():
             files.write_bytes(folder / "settings.jsonl", text.encode())
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror}; choose another --out"
-        ) from None
     wanted = {s.label: controls_settings.identity(s) for s in control.settings}
     for line in lines:
         if wanted.get(line["label"]) != controls_settings.identity_of_line(line):

@@ -11,7 +11,7 @@ import numpy as np
 from experiments import config as configs
 from experiments import image_run
 from experiments.controls_settings import Setting
-from qagrel_jax import analysis, fitting, training
+from qagrel_jax import analysis, fitting, streaming, training
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
 from qagrel_jax.tasks import classification
@@ -81,7 +81,8 @@ def train(
                 angles.measure(run.states)
             on_epoch(record.epoch, f"validation {100 * record.accuracy.mean():.2f} %")
     except fitting.DivergedError as error:
-        return line | {"diverged": str(error), "validation_accuracy": []}
+        named = error.counted_from(config.first_seed)
+        return line | {"diverged": str(named), "validation_accuracy": []}
     per_class = trainer.evaluate(run.best, *splits.test)
     test_accuracy = training.overall_accuracy(per_class, splits.test.labels)
     line |= {
@@ -107,8 +108,12 @@ class _Angles:
             )
             for kind in ("tied", config.feedback)
         }  # fmt: skip
-        images = classification.normalise(splits.train.images[:PROBE_IMAGES])
-        labels = splits.train.labels[:PROBE_IMAGES]
+        probe = jnp.arange(min(PROBE_IMAGES, len(splits.train.labels)))
+        images = splits.train.images
+        if isinstance(images, streaming.HostImages):
+            images = images.read(np.asarray(probe))
+        images = classification.normalise(jnp.asarray(images[: len(probe)]))
+        labels = splits.train.labels[: len(probe)]
         reward = image_run.make_reward(config)
 
         def update(kind: str, state: training.TrainState) -> Any:

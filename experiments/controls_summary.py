@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from experiments.summary import first_reaching
+from experiments.statistics import mean_sd
+from experiments.summary import first_reaching, reached
 
 CRITERION = 0.98
 """Fraction of the reference's accuracy that counts as learned, as in ``experiments.train``."""
@@ -115,12 +116,6 @@ def last_angles(line: dict[str, Any]) -> dict[str, dict[str, float | None]]:
     }
 
 
-def percent(values: list[float]) -> str:
-    """Return ``mean (sd)`` in per cent."""
-    mean = f"{100 * statistics.fmean(values):.2f}"
-    return f"{mean} ({100 * statistics.stdev(values):.2f})" if len(values) > 1 else mean
-
-
 HEADINGS = ("setting", "validation %, mean (sd)", "test %, mean (sd)", "epochs to criterion",
             "slowdown")  # fmt: skip
 
@@ -129,16 +124,11 @@ def cells(result: dict[str, Any]) -> tuple[str, ...]:
     """Return a result's cells, one for each of ``HEADINGS``."""
     if result["diverged"] is not None:
         return result["label"], "diverged", "–", "–", "–"
-    epochs = result["epochs_to_criterion"]
-    there = [e for e in epochs if e is not None]
-    reached = f"{statistics.fmean(there):.1f}" if there else "not reached"
-    if there and len(there) < len(epochs):
-        reached += f" ({len(there)} of {len(epochs)} seeds)"
     return (
         result["label"],
-        percent(result["best_validation_accuracy"]),
-        percent(result["test_accuracy"]),
-        reached,
+        mean_sd([100 * a for a in result["best_validation_accuracy"]]),
+        mean_sd([100 * a for a in result["test_accuracy"]]),
+        reached(result["epochs_to_criterion"]),
         "–" if result["slowdown"] is None else f"{result['slowdown']:.2f}",
     )
 

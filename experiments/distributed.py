@@ -1,7 +1,9 @@
 """Several devices, several processes: the options, and who writes.
 
-    python -m experiments.train --mesh seeds           # seeds divided over all devices
-    python -m experiments.train --mesh 2x4             # seeds over 2, each batch over 4
+    python -m experiments.train --seeds 8 --mesh seeds   # seeds divided over all devices
+    python -m experiments.train --seeds 8 --mesh 2x4     # seeds over 2, each batch over 4
+
+Seeds and batch size must divide evenly.
 
 Without an accelerator a mesh of N devices is N threads of the CPU: seeds side by side on cores of
 their own get on faster than each in turn on all the cores. So do the parts of a batch where a net
@@ -183,7 +185,7 @@ def _pack(folder: Path | None) -> bytes:
     with tarfile.open(fileobj=packed, mode="w") as archive:
         if folder is not None and folder.is_dir():
             for path in sorted(folder.iterdir()):
-                if path.is_file() and path.suffix != ".tmp":
+                if path.is_file() and not path.name.startswith("."):
                     archive.add(path, path.name)
     return packed.getvalue()
 
@@ -207,7 +209,7 @@ def _mesh_shape(text: str) -> str | tuple[int, int]:
     if text in ("seeds", "batch"):
         return text
     seeds, x, batch = text.partition("x")
-    if not (x and seeds.isdigit() and batch.isdigit()):
+    if not (x and seeds.isdigit() and batch.isdigit() and int(seeds) and int(batch)):
         raise argparse.ArgumentTypeError(
             f"must be seeds, batch, or SEEDSxBATCH such as 2x4, got {text!r}"
         )

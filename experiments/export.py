@@ -7,13 +7,15 @@ The parameters are those of the epoch that the run's protocol picked. Read them 
 `qagrel_jax.interchange.load_network("net.npz")`, or with NumPy or safetensors alone.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import cli, run_folder
 from experiments.cli import UserError
+
+Q_RULES = ("q_agrel", "broadcast", "node_perturbation")
+"""Rules whose outputs predict rewards."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -68,13 +70,18 @@ def best(
 
     import qagrel_jax
     from experiments import config as configs
-    from experiments import provenance
 
+    sittings = run_folder.read_lines(folder / "environments.jsonl")
+    commit = sittings[0]["commit"] if sittings else None
     path = folder / f"checkpoint_{rule}.msgpack"
     if not path.is_file():
         raise UserError(f"{path} does not exist: has {rule} finished an epoch?")
     try:
-        run = flax.serialization.msgpack_restore(path.read_bytes())
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        run = flax.serialization.msgpack_restore(content)
         row = seed - config.first_seed
         learner = jax.tree.map(lambda array: array[row], run["best"])
         variables = {"params": learner["params"], **learner["model_state"]}
@@ -93,13 +100,13 @@ def best(
         "qagrel_jax": qagrel_jax.__version__,
         "network": network,
         "inputs": f"images of {config.dataset}, float [batch, height, width, channels], / 255",
-        "outputs": "Q values" if rule != "backprop" else "logits",
+        "outputs": "Q values" if rule in Q_RULES else "logits",
         "rule": rule,
         "seed": seed,
         "epoch": epoch,
         "monitored_accuracy": accuracy,
         "protocol": config.protocol,
-        "commit": _trained_at(folder) or provenance.commit(),
+        "commit": commit,
         "config": configs.to_json(config),
     }
 
@@ -108,14 +115,6 @@ def _num_actions(params: dict[str, Any]) -> int:
     dense = [name for name in params if name.startswith("Dense_")]
     output = max(dense, key=lambda name: int(name.removeprefix("Dense_")))
     return int(params[output]["kernel"].shape[-1])
-
-
-def _trained_at(folder: Path) -> str | None:
-    """The commit that the run's summary names, if it has finished."""
-    try:
-        return json.loads((folder / "summary.json").read_text())["results"][0]["commit"]
-    except (OSError, ValueError, KeyError, IndexError):
-        return None
 
 
 if __name__ == "__main__":

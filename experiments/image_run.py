@@ -37,8 +37,8 @@ class Splits(NamedTuple):
     test: fitting.Examples
 
 
-def make_splits(dataset: Dataset, config: Config) -> Splits:
-    """Divide ``dataset`` by the protocol: see ``qagrel_jax.fitting``."""
+def make_splits(dataset: Dataset, config: Config, mesh: Any = None) -> Splits:
+    """Divide ``dataset`` by the protocol (see ``qagrel_jax.fitting``) and place it on ``mesh``."""
     train = fitting.Examples(dataset.train_images, dataset.train_labels)
     test = fitting.Examples(dataset.test_images, dataset.test_labels)
     if config.protocol == "clean":
@@ -50,7 +50,9 @@ def make_splits(dataset: Dataset, config: Config) -> Splits:
             f"--batch-size {config.batch_size} is larger than the {len(train.labels)} training "
             f"images of {config.dataset}"
         )
-    return Splits(*map(fitting.place, (train, monitored, test)))
+    train, test = fitting.place(train, mesh), fitting.place(test, mesh)
+    monitored = test if config.protocol == "paper" else fitting.place(monitored, mesh)
+    return Splits(train, monitored, test)
 
 
 def make_rule(name: str, config: Config) -> rules.Rule:
@@ -95,6 +97,8 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransf
         )
     if config.optimizer == "momentum":
         optimizer = optax.sgd(rate, momentum=0.9)
+    elif config.optimizer == "lion":
+        optimizer = optax.lion(rate, weight_decay=0.0)  # decay is ``l2``'s affair
     else:
         optimizer = getattr(optax, config.optimizer)(rate)
     if not config.l2:
@@ -105,7 +109,13 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransf
 def make_trainer(
     config: Config, rule: str, dataset: Dataset, splits: Splits, mesh: Any = None
 ) -> training.Trainer:
-    """Compile the training of one rule, for the devices of ``mesh`` (None: one)."""
+    """Compile the training of one rule, for the devices of ``mesh`` (None: one).
+
+    From here on JAX's products have the configuration's precision.
+    """
+    # In bfloat16 the network itself is told; what stays in float32 is not to be rounded further.
+    matmul = "tensorfloat32" if config.precision == "tensorfloat32" else "float32"
+    jax.config.update("jax_default_matmul_precision", matmul)
     network = make_network(
         config.architecture,
         dataset.num_classes,
@@ -170,8 +180,14 @@ def run_rule(
     run = checkpoints.load(checkpoint, run) or run
     for path in (metrics, timings):
         run_folder.cut_lines(path, rule, int(run.epoch))
+    there = [line["epoch"] for line in run_folder.read_lines(metrics) if line["rule"] == rule]
+    if there != list(range(1, int(run.epoch) + 1)):
+        raise UserError(
+            f"{metrics} lacks epochs that {checkpoint} has done: move the latter away to start "
+            "this rule anew"
+        )
 
-    saver, epochs_here, seconds = _Saver(checkpoint), 0, 0.0
+    saver, epochs_here, seconds = _Saver(checkpoint, int(run.epoch)), 0, 0.0
     with Reporter(f"{config.name} {rule}", config.epochs) as reporter:
         reporter.update(
             int(run.epoch), _resumed(run) if run.epoch else "compiling", bool(run.epoch)
@@ -214,8 +230,9 @@ def run_rule(
         except fitting.DivergedError as error:
             kept = f"the last good checkpoint is {checkpoint}" if checkpoint.is_file() else (
                 "no epoch was finished")  # fmt: skip
+            named = error.counted_from(config.first_seed)
             raise Diverged(
-                f"{rule}: {error}; {kept}; try a lower --learning-rate in a new --out"
+                f"{rule}: {named}; {kept}; try a lower --learning-rate in a new --out"
             ) from None
         reporter.update(int(run.epoch), state or "done before", important=True)
     saver.save(run, at_once=True)
@@ -306,13 +323,13 @@ def _kernels(params: chex.ArrayTree) -> chex.ArrayTree:
 class _Saver:
     """Saves checkpoints no more often than keeps their cost under a twentieth of the run's time."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, epoch: int) -> None:
+        self._path, self._epoch = path, epoch  # the epoch that the file holds
         self._next = float("-inf")
 
     def save(self, run: fitting.Fit, at_once: bool = False) -> None:
-        began = time.monotonic()
-        if sharding.agree(at_once or began >= self._next):
+        began, epoch = time.monotonic(), int(run.epoch)
+        if epoch != self._epoch and sharding.agree(at_once or began >= self._next):
             checkpoints.save(self._path, run)
-            now = time.monotonic()
+            now, self._epoch = time.monotonic(), epoch
             self._next = now + 20 * (now - began)

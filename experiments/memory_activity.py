@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.plots import COLOURS, LINES, figure
+from experiments.plots import figure, unit_activity
 from qagrel_jax.recording import Recording
 from qagrel_jax.tasks import base
 
@@ -18,7 +18,6 @@ def draw(path: Path, title: str, task: base.Task, recordings: dict[str, Recordin
     grid = {"nrows": 4, "ncols": columns, "sharex": True, "sharey": "row", "squeeze": False}
     with figure(path, 2.9 * columns + 0.9, 8.5, **grid) as (drawing, axes):
         for column, (name, trial) in enumerate(recordings.items()):
-            steps = np.arange(len(trial.phase))
             axes[0, column].set_title(
                 f"{name}\n({'correct' if trial.correct else 'wrong'} response)"
             )
@@ -27,10 +26,11 @@ def draw(path: Path, title: str, task: base.Task, recordings: dict[str, Recordin
                 interpolation="nearest",
             )  # fmt: skip
             axes[0, column].grid(False)
-            _lines(axes[1, column], steps, trial.regular, "R")
-            _lines(axes[2, column], steps, trial.memory, "M")
+            for row, (kind, values) in enumerate((("R", trial.regular), ("M", trial.memory)), 1):
+                names = [f"{kind}{unit + 1}" for unit in range(values.shape[1])]
+                unit_activity(axes[row, column], values, names)
             # The last observation follows the trial's end; nothing is chosen any more.
-            _lines(axes[3, column], steps[:-1], trial.q_values[:-1], "", ACTION_NAMES)
+            unit_activity(axes[3, column], trial.q_values[:-1], ACTION_NAMES)
             for row in range(4):
                 go = f"go: {task.go_signal}"
                 _mark_phases(axes[row, column], trial, go, shaded=row > 0, named=row == 1)
@@ -45,13 +45,6 @@ def draw(path: Path, title: str, task: base.Task, recordings: dict[str, Recordin
         for row in (1, 2):
             axes[row, 0].set_ylim(-0.05, 1.05)
         drawing.suptitle(title)
-
-
-def _lines(axes: Any, steps: np.ndarray, values: np.ndarray, prefix: str, names: Any = ()) -> None:
-    for unit in range(values.shape[1]):
-        label = names[unit] if unit < len(names) else f"{prefix}{unit + 1}"
-        style = {"color": COLOURS[unit % 7], "linestyle": LINES[unit % 7]}
-        axes.plot(steps, values[:, unit], marker=".", markersize=5, label=label, **style)
 
 
 def _name_inputs(axes: Any, groups: dict[str, int]) -> None:

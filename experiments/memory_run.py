@@ -9,7 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import files, memory_activity, memory_plots, memory_summary, provenance
+from experiments import (
+    files,
+    memory_activity,
+    memory_plots,
+    memory_summary,
+    provenance,
+    run_folder,
+)
 from experiments.cli import UserError
 from experiments.memory_config import MemoryConfig
 from experiments.progress import Reporter
@@ -31,24 +38,28 @@ def run(config: MemoryConfig, folder: Path, checkpoint_seconds: float = 30.0) ->
         a damaged checkpoint.
     """
     setup = make_setup(config)
-    environment = provenance.environment()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(folder / "config.json", config.to_json())
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror}; choose another --out"
-        ) from None
+    with run_folder.locked(folder):
+        with run_folder.writable(folder):
+            files.write_json(folder / "config.json", config.to_json())
+        return _run(config, setup, folder, checkpoint_seconds)
+
+
+def _run(
+    config: MemoryConfig, setup: Setup, folder: Path, checkpoint_seconds: float
+) -> dict[str, Any]:
+    environments = folder / "environments.jsonl"
+    run_folder.append_line(environments, provenance.environment())
     packed, seconds = _load(folder, config, setup)
     seconds = _advance(packed, config, folder, seconds, checkpoint_seconds)
     _save(folder, packed, seconds)
 
-    summary = memory_summary.summarise(config, setup, packed, seconds, environment)
+    first = run_folder.read_lines(environments)[0]  # a later one only went on
+    summary = memory_summary.summarise(config, setup, packed, seconds, first)
     files.write_json(folder / "summary.json", summary)
-    memory_plots.converged(folder / "converged.png", summary)
-    _draw_activity(folder / "activity.png", config, setup, packed)
     if len(config.settings) > 1:
         files.write_json(folder / "grid.json", summary["grid"])
+    memory_plots.converged(folder / "converged.png", summary)
+    _draw_activity(folder / "activity.png", config, setup, packed)
     if len(config.learning_rates) * len(config.tag_decays) > 1:
         memory_plots.grid(folder / "grid.png", summary)
     memory_summary.show(summary, folder)
@@ -135,11 +146,18 @@ def _load(folder: Path, config: MemoryConfig, setup: Setup) -> tuple[Packed, flo
     if not path.is_file():
         return packed, 0.0
     try:
-        with np.load(path) as state:
+        content = io.BytesIO(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        with np.load(content) as state:
             packed.restore(dict(state))
             return packed, float(state["seconds"])
     except Exception as error:
-        raise UserError(f"{path} is damaged ({error}): delete it to start the run anew") from None
+        raise UserError(
+            f"{path} is damaged, or of another version ({error}): move it away to start the run "
+            "anew"
+        ) from None
 
 
 def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packed) -> None:
@@ -151,8 +169,21 @@ def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packe
     learner = packed.network(number).learner
     key = jax.random.key(config.seed)
     recordings = {
-        name: recording.record(setup, learner, index, jax.random.fold_in(key, index))
+        name: _recorded(setup, learner, index, jax.random.fold_in(key, index))
         for name, index in setup.task.examples.items()
     }
     state = f"converged after {trials[number]:,} trials" if trials[number] else "not converged"
     memory_activity.draw(path, f"{config.task}: network {number}, {state}", setup.task, recordings)
+
+
+def _recorded(setup: Setup, learner: Any, index: int, key: jax.Array) -> recording.Recording:
+    """Record a trial, however long its delays were set."""
+    steps = 64
+    while True:
+        try:
+            again = jax.random.clone(key)  # of the same trial
+            return recording.record(setup, learner, index, again, steps=steps)
+        except ValueError:
+            if steps > 100_000:
+                raise
+            steps *= 4

@@ -19,8 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, files
-from experiments.cli import UserError
+from experiments import cli, files, run_folder
 
 FULL: dict[str, Any] = {"networks": (1, 100, 1000, 10_000), "repeats": 7, "first_turns": 40}
 QUICK: dict[str, Any] = {"networks": (1, 100), "repeats": 3, "first_turns": 4}
@@ -35,14 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, time, write."""
     arguments = _parser().parse_args(argv)
     folder = arguments.out or Path("runs") / f"memory_speed-{time.strftime('%Y%m%d-%H%M%S')}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(not path.name.endswith(".tmp") for path in folder.iterdir()):
-            raise UserError(f"{folder} is not empty: choose another --out")
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror}; choose another --out"
-        ) from None
+    run_folder.make_new(folder)
 
     from experiments import memory_plots, provenance  # slow to import
 

@@ -3,9 +3,11 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "tensorflow-datasets", "qagrel_jax")
@@ -36,24 +38,27 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device() -> str:
-    """Return the default JAX device in words, e.g. ``cpu (2 cores, x86_64)`` or ``NVIDIA H100``."""
+def device(mesh: Any = None) -> str:
+    """Return the devices of ``mesh`` (None: JAX's first) in words, as in ``2 x NVIDIA H100``.
+
+    Of a CPU all cores count, whatever the mesh: ``cpu (2 cores, x86_64)``.
+    """
     import jax
 
     first = jax.devices()[0]
     if first.platform == "cpu":
         return f"cpu ({os.cpu_count()} cores, {platform.machine()})"
-    count = jax.device_count()
+    count = 1 if mesh is None else mesh.size
     return first.device_kind if count == 1 else f"{count} x {first.device_kind}"
 
 
-def environment() -> dict[str, object]:
+def environment(mesh: Any = None) -> dict[str, object]:
     """Return device, versions, commit and command as one JSON-ready dictionary."""
     return {
-        "device": device(),
+        "device": device(mesh),
         "versions": versions(),
         "commit": commit(),
-        "command": " ".join(["python", "-m", *_module_and_arguments()]),
+        "command": shlex.join(["python", "-m", *_module_and_arguments()]),
     }
 
 

@@ -18,7 +18,7 @@ from experiments import cli, files, reports
 from experiments.cli import UserError
 
 HERE = Path(__file__).resolve().parent
-CHECKPOINTS = shutil.ignore_patterns("checkpoint_*", "*.tmp")
+CHECKPOINTS = shutil.ignore_patterns("checkpoint_*", "*.tmp", ".lock")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -6,11 +6,12 @@
 
 Each cell, a config under a protocol, has a folder of its own, DIR/CONFIG/PROTOCOL, as
 ``experiments.train`` writes it. What is done is left alone; what a kill or the end of the budget
-broke off goes on and ends in the same bits as if nothing had happened. Of the budget every
-unfinished cell gets an equal share of what is left, and of its share every rule that is not done;
-what some do not need goes to the others. ``python -m experiments.report`` makes the tables.
+broke off goes on and ends as if nothing had happened, on a CPU in the same bits. Of the budget
+every unfinished cell gets an equal share of what is left, and of its share every rule that is not
+done; what some do not need goes to the others. ``python -m experiments.report`` makes the tables.
 """
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -70,8 +71,9 @@ def _plan(arguments: Any) -> list[Work]:
                 work = reproduce_plan.timed(work, arguments.data_dir, times)
             works.append(work)
     if times:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        files.write_json(times_file, times)  # so that the next call starts at once
+        with contextlib.suppress(OSError):  # kept only so that the next call starts at once
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            files.write_json(times_file, times)
     return works
 
 

@@ -8,12 +8,17 @@
 ``environments.jsonl``     device, versions, commit and command of every sitting, first to last
 ``summary.json``           results; it is there if and only if all rules are done
 ``failed.json``            why the run cannot go on, if it cannot
-``learning_curves.png``    the picture
+``learning_curves.png``    the pictures; so are ``class_discovery.png`` and, with feedback that is
+                           not tied, ``angles.png``
+``.lock``                  held by the process that works on the run
 =========================  ======================================================================
 """
 
+import contextlib
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,37 +55,106 @@ def read_json(path: Path) -> dict[str, Any] | None:
         raise UserError(f"cannot read {path}: {error}") from None
 
 
-def claim(folder: Path, config: Config, resume: bool) -> None:
-    """Make ``folder`` the run of ``config``, or check that it is already.
+def check(folder: Path, config: Config, resume: bool) -> None:
+    """Raise unless ``folder`` is free for the run of ``config``, or holds it.
+
+    A run may go on for more ``epochs`` than it was started with: it is a function of its seeds.
 
     Raises:
-      UserError: it holds another run, or files that are no run, or cannot be written.
+      UserError: it holds another run, or files that are no run.
     """
-    if holds_run(folder):
-        if not resume:
-            raise UserError(f"{folder} holds another run: add --resume to go on with it, or "
-                            "choose another --out")  # fmt: skip
-        saved, wanted = configs.to_json(saved_config(folder)), configs.to_json(config)
-        different = [key for key in wanted if saved.get(key) != wanted[key]]
-        if different:
-            listed = ", ".join(f"{k} {saved.get(k)!r} there, {wanted[k]!r} here" for k in different)
-            raise UserError(f"{folder} was started with a different config ({listed}): leave "
-                            "these options out to resume, or choose another --out")  # fmt: skip
+    if not holds_run(folder):
+        if folder.is_dir() and visible(folder):
+            raise UserError(f"{folder} holds files that are no run: choose another --out")
         return
+    if not resume:
+        raise UserError(f"{folder} holds another run: add --resume to go on with it, or "
+                        "choose another --out")  # fmt: skip
+    saved, wanted = configs.to_json(saved_config(folder)), configs.to_json(config)
+    different = [key for key in wanted if saved.get(key) != wanted[key]]
+    if different == ["epochs"] and config.epochs > saved["epochs"]:
+        return
+    if different:
+        listed = ", ".join(f"{k} {saved.get(k)!r} there, {wanted[k]!r} here" for k in different)
+        raise UserError(f"{folder} was started with a different config ({listed}): leave "
+                        "these options out to resume, or choose another --out")  # fmt: skip
+
+
+def claim(folder: Path, config: Config, resume: bool) -> None:
+    """Make ``folder`` the run of ``config``, after a ``check``; more epochs make it unfinished.
+
+    Raises:
+      UserError: as ``check``, or it cannot be written.
+    """
+    check(folder, config, resume)
+    if holds_run(folder) and saved_config(folder) == config:
+        return
+    with writable(folder):
+        (folder / "summary.json").unlink(missing_ok=True)
+        files.write_json(folder / "config.json", configs.to_json(config))
+
+
+def make_new(folder: Path) -> None:
+    """Make ``folder`` for results that are written once.
+
+    Raises:
+      UserError: it is not empty, or cannot be written to.
+    """
+    with writable(folder):
+        if visible(folder):
+            raise UserError(f"{folder} holds another run or other files: choose another --out")
+        (folder / ".lock").touch()  # what cannot be written is to be known now, not after hours
+
+
+@contextlib.contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Make ``folder``; an ``OSError`` in it or while something is written becomes a ``UserError``.
+
+    Raises:
+      UserError: it cannot be made or written to; what to do.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # A start killed before its config was whole leaves only such a temporary file.
-        if any(not p.name.endswith(".tmp") for p in folder.iterdir()):
-            raise UserError(f"{folder} holds files that are no run: choose another --out")
-        files.write_json(folder / "config.json", configs.to_json(config))
+        yield
     except OSError as error:
         raise UserError(
             f"cannot write to {folder}: {error.strerror}; choose another --out"
         ) from None
 
 
+def visible(folder: Path) -> list[Path]:
+    """Return what ``folder`` holds, less hidden files: locks, and what a kill left half-written."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make ``folder``, and keep every other process from working in it meanwhile.
+
+    The operating system lets go of the lock when the process ends, in whatever way. What a killed
+    process left half-written is removed.
+
+    Raises:
+      UserError: another process works in it, or it cannot be written to.
+    """
+    with writable(folder):
+        file = (folder / ".lock").open("a")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is at work in {folder}: let it end, or choose "
+                            "another --out") from None  # fmt: skip
+        except OSError:
+            pass  # a file system without locks
+        else:
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
+        yield
+
+
 def append_line(path: Path, content: dict[str, Any]) -> None:
-    """Add one JSON line to ``path``."""
+    """Add one JSON line to ``path``; it is on the disk when this returns."""
     line = json.dumps(content, allow_nan=False) + "\n"
     with path.open("ab+") as file:
         if file.tell():
@@ -88,6 +162,8 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
             if file.read(1) != b"\n":  # a line cut off by a crash must not spoil this one
                 line = "\n" + line
         file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

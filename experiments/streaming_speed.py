@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import cli, files, provenance
+from experiments import cli, files, provenance, run_folder
 from experiments.cli import UserError
 
 
@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if unknown := [name for name in names if name not in CELLS]:
         raise UserError(f"unknown cell {unknown[0]!r}; valid: {', '.join(CELLS)}")
 
+    if arguments.out:
+        run_folder.make_new(arguments.out)
     results, environment = {}, provenance.environment()
     print(f"{'cell':12} {'resident':>12} {'streamed':>12}   (images/s)   streamed / resident")
     for name in names:
@@ -61,7 +63,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             flush=True,
         )
         if arguments.out:
-            arguments.out.mkdir(parents=True, exist_ok=True)
             content = {"results": results, "repeats": arguments.repeats, **environment}
             files.write_json(arguments.out / "streaming_speed.json", content)
 

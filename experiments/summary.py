@@ -107,7 +107,7 @@ def print_table(content: dict[str, Any], folder: Path) -> None:
         table.add_row(
             entry["rule"],
             mean_sd([100 * a for a in entry["test_accuracy"]]),
-            _reached(entry["epochs_to_criterion"]),
+            reached(entry["epochs_to_criterion"]),
             str(entry["epochs"]),
             f"{entry['images_per_second']:,.0f}",
         )
@@ -125,7 +125,8 @@ def print_table(content: dict[str, Any], folder: Path) -> None:
     console.print(f"everything is in {folder}", highlight=False, soft_wrap=True)
 
 
-def _reached(epochs: list[int | None]) -> str:
+def reached(epochs: list[int | None]) -> str:
+    """Return the mean of the epochs at which seeds got there, and how many did if not all."""
     there = [e for e in epochs if e is not None]
     if not there:
         return "not reached"

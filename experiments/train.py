@@ -11,6 +11,7 @@ summary.json. Data are looked for in --data-dir, else
 $TFDS_DATA_DIR, else ~/tensorflow_datasets.
 """
 
+import contextlib
 import dataclasses
 import math
 import sys
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.resume and not run_folder.holds_run(folder):
             print(f"{folder} holds no run yet: starting one", file=sys.stderr)
         distributed.check(mesh, config)
-        with tensorboard.following(folder, arguments.tensorboard):
+        with cli.resumable(folder), tensorboard.following(folder, arguments.tensorboard):
             run(config, folder, arguments.resume, arguments.data_dir, mesh=mesh)
 
 
@@ -52,17 +53,18 @@ def run(
 
     Until a ``deadline`` on the clock of ``time.monotonic`` each rule that is not done gets an
     equal part of the time left. If that is too short, the summary is None and the folder holds
-    what it takes to go on: ``resume`` then ends in the same bits as a run without a deadline.
+    what it takes to go on: ``resume`` then ends as a run without a deadline, on a CPU in the same
+    bits.
 
     Raises:
       UserError: data that cannot be had, a folder that holds another run, a diverged seed.
     """
-    if run_folder.holds_run(folder):
-        run_folder.claim(folder, config, resume)  # before the slow imports, if it fails
+    run_folder.check(folder, config, resume)  # before the slow imports, if it fails
 
-    from experiments import plots, summary
+    from experiments import summary
 
-    if (content := run_folder.saved_summary(folder)) is not None:
+    content = run_folder.saved_summary(folder)
+    if content is not None and run_folder.saved_config(folder) == config:
         summary.print_table(content, folder)
         return content
 
@@ -71,38 +73,58 @@ def run(
     from experiments import image_run
     from qagrel_jax import data
 
-    # In bfloat16 the network itself is told; what stays in float32 is not to be rounded further.
-    matmul = "tensorfloat32" if config.precision == "tensorfloat32" else "float32"
-    jax.config.update("jax_default_matmul_precision", matmul)
     try:
         dataset = data.load(config.dataset, data_dir)
-        splits = image_run.make_splits(dataset, config)
+        splits = image_run.make_splits(dataset, config, mesh)
     except ValueError as error:
         raise UserError(str(error)) from None
-    with distributed.together(mesh):
-        run_folder.claim(folder, config, resume)
+    with contextlib.ExitStack() as stack:
+        with distributed.together(mesh):
+            stack.enter_context(run_folder.locked(folder))
+            run_folder.claim(folder, config, resume)
+        try:
+            return _train(config, folder, dataset, splits, deadline, mesh)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise UserError(
+                f"out of memory on {provenance.device(mesh)}: run fewer --seeds at a time (each in "
+                "a new --out), or divide them over more devices (--mesh seeds)"
+            ) from None
+
+
+def _train(
+    config: Config, folder: Path, dataset: Any, splits: Any, deadline: float, mesh: Any
+) -> dict[str, Any] | None:
+    """Train every rule in a folder that is ours; see ``run``."""
+    from experiments import image_run, plots, summary
+
     # Of the code that runs, not of a later commit.
-    run_folder.append_line(folder / "environments.jsonl", provenance.environment())
-    results = []
+    run_folder.append_line(folder / "environments.jsonl", provenance.environment(mesh))
+    results, diverged = [], None
     for rules_left, rule in zip(range(len(config.rules), 0, -1), config.rules, strict=True):
         now = time.monotonic()
         until = now + (deadline - now) / rules_left
         try:
             results.append(image_run.run_rule(folder, config, rule, dataset, splits, mesh, until))
-        except image_run.Diverged as error:
+        except image_run.Diverged as error:  # the other rules can go on
             files.write_json(folder / "failed.json", {"error": str(error)})
-            raise
+            results.append(None)
+            diverged = error
     metrics = run_folder.read_lines(folder / "metrics.jsonl")
+    content = None
+    if None not in results:
+        environments = run_folder.read_lines(folder / "environments.jsonl")
+        content = summary.summarise(config, results, metrics, environments)
+        files.write_json(folder / "summary.json", content)
+        (folder / "failed.json").unlink(missing_ok=True)
     if metrics:
         for draw in (plots.learning_curves, plots.class_discovery, plots.angles):
             draw(folder)
-    if None in results:
-        return None
-    environments = run_folder.read_lines(folder / "environments.jsonl")
-    content = summary.summarise(config, results, metrics, environments)
-    files.write_json(folder / "summary.json", content)
-    (folder / "failed.json").unlink(missing_ok=True)
-    summary.print_table(content, folder)
+    if diverged is not None:
+        raise diverged
+    if content is not None:
+        summary.print_table(content, folder)
     return content
 
 
@@ -113,7 +135,10 @@ def _what_and_where(arguments: Any) -> tuple[Config, Path]:
         saved = run_folder.saved_config(arguments.out)
         base = configs.load(arguments.config) if arguments.config else saved
         return configs.replace(base, given), arguments.out
-    config = configs.replace(configs.load(arguments.config or configs.DEFAULT), given)
+    base = configs.load(arguments.config or configs.DEFAULT)
+    if given.get("architecture", "dense") != "dense" and "hidden" not in given:
+        given["hidden"] = None  # of the config's dense network
+    config = configs.replace(base, given)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return config, arguments.out or Path("runs") / f"{config.name}-{stamp}"
 
@@ -156,7 +181,7 @@ def _add_option(group: Any, entry: dataclasses.Field) -> None:
     else:
         convert = str
     if entry.default is not dataclasses.MISSING:
-        text += f" (default {entry.default})"
+        text += f" (unless the config says otherwise: {entry.default})"
     group.add_argument(*flags, dest=entry.name, type=convert, metavar="…", help=text)
 
 

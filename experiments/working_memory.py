@@ -14,12 +14,13 @@ config.json, summary.json, converged.png (networks that have learned, by trials)
 
 import ast
 import dataclasses
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, memory_config
+from experiments import cli, memory_config, run_folder
 from experiments.cli import UserError
 from experiments.memory_config import MemoryConfig
 
@@ -31,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from experiments import memory_run  # slow to import: not before the arguments are known good
 
-    memory_run.run(config, folder, arguments.checkpoint_seconds)
+    with cli.resumable(folder):
+        memory_run.run(config, folder, arguments.checkpoint_seconds)
 
 
 def _what_and_where(arguments: Any) -> tuple[MemoryConfig, Path]:
@@ -44,12 +46,10 @@ def _what_and_where(arguments: Any) -> tuple[MemoryConfig, Path]:
             f"{folder} holds another run: add --resume to go on with it, or choose another --out"
         )
     if arguments.resume and saved is None:
-        raise UserError(f"{folder} holds no run to resume: leave --resume out to start one")
+        print(f"{folder} holds no run yet: starting one", file=sys.stderr)
     if folder and not saved and folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is not a folder: choose another --out")
-    # A start killed before its config was whole leaves only a temporary file.
-    files = list(folder.iterdir()) if folder and not saved and folder.is_dir() else []
-    if any(not path.name.endswith(".tmp") for path in files):
+    if folder and not saved and folder.is_dir() and run_folder.visible(folder):
         raise UserError(f"{folder} holds files that are no run: choose another --out")
 
     given = _given(arguments)

@@ -376,6 +376,8 @@ def _room(shape: tuple[int, ...], cache: Path) -> np.ndarray:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache) as file:
+            if hasattr(os, "posix_fallocate"):  # else a full disk would kill us while we write
+                os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, np.uint8, "w+", shape=shape)
     except OSError as error:
         raise DataError(

@@ -69,10 +69,15 @@ class EpochRecord(NamedTuple):
 
 
 class DivergedError(FloatingPointError):
-    """The error of a seed is no longer a finite number."""
+    """The error of a seed, counted from 0 among those of the run, is no longer a finite number."""
 
     def __init__(self, seed: int, step: int, epoch: int) -> None:
         super().__init__(f"seed {seed} diverged at step {step} (epoch {epoch}): NaN or infinity")
+        self.seed, self.step, self.epoch = seed, step, epoch
+
+    def counted_from(self, first_seed: int) -> "DivergedError":
+        """Return the same error, its message naming the seed of a run that begins with another."""
+        return DivergedError(first_seed + self.seed, self.step, self.epoch)
 
 
 def place(examples: Examples, mesh: Mesh | None = None) -> Examples:

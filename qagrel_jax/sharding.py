@@ -79,7 +79,8 @@ def put(array: Any, mesh: Mesh | None, *axes: str | None) -> Any:
         if array.sharding.is_equivalent_to(sharding, array.ndim):
             return array
         if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(put(jax.random.key_data(array), mesh, *axes))
+            numbers = put(jax.random.key_data(array), mesh, *axes)
+            return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(array))
     host = np.asarray(array)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 

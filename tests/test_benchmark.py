@@ -187,7 +187,9 @@ def test_bad_input_is_one_line(name, capsys, tmp_path):
 
 
 def test_an_older_benchmark_is_not_overwritten(measured, capsys):
-    _refused(["--out", str(measured)], "holds a benchmark: choose another --out", capsys)
+    _refused(
+        ["--out", str(measured)], "holds another run or other files: choose another --out", capsys
+    )
 
 
 def _refused(arguments, message, capsys):

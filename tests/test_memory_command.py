@@ -60,6 +60,17 @@ def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(compared, capsys
     assert "is damaged" in refused(capsys, "--resume", "--out", folder)
 
 
+def test_long_delays_are_drawn_and_a_later_sitting_does_not_sign(tmp_path):
+    folder = tmp_path / "run"
+    long = "--networks 1 --max-trials 1 --set fixation_timeout=90 --set response_timeout=90"
+    working_memory.main(["saccade", "--resume", *long.split(), "--out", str(folder)])  # begins
+    assert (folder / "activity.png").read_bytes().startswith(b"\x89PNG")
+    first = json.loads((folder / "environments.jsonl").read_text()) | {"commit": "first"}
+    (folder / "environments.jsonl").write_text(json.dumps(first))
+    working_memory.main(["--resume", "--out", str(folder)])
+    assert json.loads((folder / "summary.json").read_text())["commit"] == "first"
+
+
 def test_the_feedbacks_are_compared_by_rank_with_never_the_last():
     cells = [{"learning_rate": b, "tag_decay": 0.2} for b in (0.1, 0.3)] * 2
     trials = [1, 2, 3, 4, 5, 6, 7, None, 8, 9, 10, 11, 5, 6, 7, None]

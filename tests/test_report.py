@@ -186,11 +186,6 @@ def test_only_the_marked_parts_are_written(tmp_path):
             report.rebuild(bad, tmp_path)
 
 
-def test_a_part_nobody_wrote_was_not_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(reports, "NAMES", (*reports.NAMES, "nonesuch"))
-    assert reports.section("nonesuch", tmp_path) == reports.NOT_RUN
-
-
 @pytest.mark.parametrize("name", reports.NAMES)
 def test_no_results_at_all(name, tmp_path):
     assert "not run" in reports.section(name, tmp_path).lower()

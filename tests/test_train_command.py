@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import cli
+from experiments import cli, run_folder
 from experiments import train as train_command
 from qagrel_jax import data
 
@@ -87,25 +87,72 @@ def test_a_damaged_checkpoint_says_which_file(finished, tmp_path):
     _refused(train("--out", folder, "--resume"), "checkpoint_q_agrel.msgpack is damaged")
 
 
-@pytest.mark.parametrize("delay", [0.5, 4.0, 5.5])
-def test_killed_and_resumed_it_ends_the_same(finished, tmp_path, delay):
-    """SIGKILL at some moment; then as often as it takes to get through."""
-    whole, _ = finished
+# Epochs long enough to be killed in.
+SLOW = ["--hidden", "256", "--seeds", "2", "--epochs", "3", "--batch-size", "2"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slow") / "run"
+    result = train("--out", folder, *SLOW)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 4])
+def test_killed_and_resumed_it_ends_the_same(undisturbed, tmp_path, epochs):
+    """SIGKILL before anything is learned, within the first rule, and within the second."""
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "experiments.train", "--resume", "--out", str(folder), *QUICK]
+    command = [sys.executable, "-m", "experiments.train", "--resume", "--out", str(folder), *SLOW]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while not folder.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(delay)
+    while process.poll() is None and time.monotonic() < deadline:
+        if (folder / "config.json").exists() and len(_lines(folder)) >= epochs:
+            break
+        time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    # A temporary file that a kill leaves behind must not disturb anything.
-    (folder / ".checkpoint_q_agrel.msgpack.1.tmp").write_bytes(b"half")
-    result = train("--resume", "--out", folder, *QUICK)
+    assert epochs <= len(_lines(folder)) < 6 and not (folder / "summary.json").exists()
+    # A temporary file that a kill leaves behind disturbs nothing, and goes.
+    left = folder / ".checkpoint_q_agrel.msgpack.1.tmp"
+    left.write_bytes(b"half")
+    result = train("--resume", "--out", folder, *SLOW)
     assert result.returncode == 0, result.stderr
     for name in ("metrics.jsonl", "checkpoint_q_agrel.msgpack", "checkpoint_backprop.msgpack"):
-        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+        assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    assert not left.exists()
+
+
+def _lines(folder):
+    return run_folder.read_lines(folder / "metrics.jsonl")
+
+
+def test_a_finished_run_goes_on_for_more_epochs(finished, tmp_path):
+    folder = tmp_path / "shorter"
+    for more in (["--epochs", "2"], ["--resume", "--epochs", "3"]):
+        result = train("--out", folder, *QUICK, *more)
+        assert result.returncode == 0, result.stderr
+    for name in ("config.json", "metrics.jsonl"):
+        mine = [line for line in (folder / name).read_text().splitlines() if "patience" not in line]
+        there = (finished[0] / name).read_text().splitlines()
+        assert sorted(mine) == sorted(line for line in there if "patience" not in line), name
+    assert json.loads((folder / "summary.json").read_text())["results"][0]["epochs"] == 3
+    _refused(train("--out", folder, "--resume", "--epochs", "2"), "epochs 3 there, 2 here")
+
+
+def test_epochs_that_got_lost_are_missed(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished[0], folder)
+    (folder / "summary.json").unlink()
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    (folder / "metrics.jsonl").write_text("\n".join(lines[1:]))
+    _refused(train("--out", folder, "--resume"), "move the latter away to start this rule anew")
+
+
+def test_another_architecture_leaves_the_sizes_of_the_dense_one_behind(tmp_path):
+    arguments = train_command._parser().parse_args(["--architecture", "conv"])
+    config, _ = train_command._what_and_where(arguments)
+    assert (config.dataset, config.architecture, config.hidden) == ("digits", "conv", None)
 
 
 BAD = {
@@ -193,11 +240,14 @@ def test_damaged_data_is_one_line(prepared, tmp_path, monkeypatch, capsys, damag
 
 
 def test_a_diverging_run_says_so(tmp_path):
-    result = train("--out", tmp_path / "out", *QUICK, "--learning-rate", "1e9")
-    _refused(result, "diverged at step")
-    failure = json.loads((tmp_path / "out" / "failed.json").read_text())
+    out = tmp_path / "out"
+    hopeless = ["--reward-right", "1e9", "--seeds", "1", "--first-seed", "7"]  # backprop has none
+    result = train("--out", out, *QUICK, *hopeless)
+    _refused(result, "q_agrel: seed 7 diverged at step")
+    failure = json.loads((out / "failed.json").read_text())
     assert "diverged at step" in failure["error"]
-    assert not (tmp_path / "out" / "summary.json").exists()
+    assert not (out / "summary.json").exists()
+    assert [line["rule"] for line in _lines(out)] == 3 * ["backprop"]  # it went on
 
 
 def _refused(result, message):

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments import controls_settings, controls_summary
+from experiments.reports import NOT_RUN, markdown, runs
 
-NOT_RUN = "*Not run.*"
 PICTURES = {"picture.png": "Result of the control", "angles.png": "Angles by layer and epoch"}
 
 
@@ -29,13 +29,15 @@ def _part(name: str, content: dict[str, Any]) -> str:
     done = content["results"]
     config, (first, *rest) = done[0]["config"], done[0]["seeds"]
     seeds = f"seeds {first}–{rest[-1]}" if rest else f"seed {first}"
-    commits = " and ".join(sorted({f"`{str(r['commit'])[:7]}`" for r in done}))
+    commits = " and ".join(sorted({f"`{runs.short(r['commit'])}`" for r in done}))
     parts = [
         content["question"],
         f"Command: `python -m experiments.controls {name}`; {config['dataset']}, "
         f"{config['architecture']}; {config['epochs']} epochs; {seeds}; "
         f"{done[0]['device']}; commit {commits}. {_criterion(done)}",
-        _table(controls_summary.HEADINGS, [_row(result, done) for result in done]),
+        markdown.table(
+            controls_summary.HEADINGS, [_row(result, done) for result in done], right=True
+        ),
     ]
     if content["missing"]:
         parts.append(f"Not run: {', '.join(content['missing'])}.")
@@ -75,14 +77,12 @@ def _angles(results: list[dict[str, Any]]) -> str:
             for r in results
             if r["last_angles"]
         ]
-        parts += [f"{title}, after the last epoch:", _table(("setting", *layers), rows)]
+        parts += [
+            f"{title}, after the last epoch:",
+            markdown.table(("setting", *layers), rows, right=True),
+        ]
     return "\n\n".join(parts)
 
 
 def _degrees(value: float | None) -> str:
     return "–" if value is None else f"{value:.0f}°"
-
-
-def _table(headings: tuple[str, ...], rows: list[list[str]]) -> str:
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -7,9 +7,9 @@ import numpy as np
 from experiments.statistics import mean_sd
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [headings, ["---"] * len(headings), *rows]
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: bool = False) -> str:
+    """Return a Markdown table; ``right``: all columns but the first end at the right."""
+    lines = [headings, ["---", *["---:" if right else "---"] * (len(headings) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.reports import runs
+
 DEFAULT = "benchmark"
 
 Q_AGREL_OVER_BACKPROP = 1.05
@@ -76,7 +78,7 @@ def _benchmark(path: Path) -> str:
         f"`{content['command']}`: {content['device']}, jax {versions['jax']}{torch}, "
         f"{settings['precision']}, {settings['repeats']} rounds, seeds run "
         f"{settings['seeds_run']}, {settings['total_seconds']:.0f} s in all, commit "
-        f"`{(content['commit'] or 'unknown')[:7]}` (`experiments/results/{path.parent.name}/`).",
+        f"`{runs.short(content['commit'])}` (`experiments/results/{path.parent.name}/`).",
         "",
         "Images per second, median (quartiles) over the rounds; GFLOP/s of Q-AGREL's matrix "
         "products; compiling Q-AGREL's step, and what its program needs:",

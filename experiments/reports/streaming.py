@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from experiments.reports import NOT_RUN, markdown
+from experiments.reports import NOT_RUN, markdown, runs
 
 
 def section(results: Path) -> str:
@@ -25,7 +25,7 @@ def section(results: Path) -> str:
     return "\n\n".join(
         [
             f"Command: `{content['command']}`; median of {content['repeats']} turns; "
-            f"{content['device']}; commit `{content['commit'][:7]}`.",
+            f"{content['device']}; commit `{runs.short(content['commit'])}`.",
             markdown.table(
                 ("network", "images", "resident, images/s", "streamed, images/s",
                  "ratio, median of turns"),
