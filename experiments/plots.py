@@ -209,25 +209,23 @@ def _square(values: np.ndarray) -> np.ndarray:
 
 
 def learning_curves(folder: Path) -> None:
-    """Draw ``learning_curves.png`` of a run folder: accuracy and classes discovered by epoch."""
+    """Draw ``learning_curves.png`` of a run folder: errors and classes discovered by epoch."""
     lines = run_folder.read_lines(folder / "metrics.jsonl")
     rules = list(dict.fromkeys(line["rule"] for line in lines))
     with figure(folder / "learning_curves.png", 9, 3.8, ncols=2) as (drawing, (left, right)):
         for index, rule in enumerate(rules):
             of_rule = [line for line in lines if line["rule"] == rule]
             monitored = next(k for k in of_rule[0] if k in ("validation_accuracy", "test_accuracy"))
-            epochs = np.array([line["epoch"] for line in of_rule])
-            # A stopped seed stays at its last value, so that the mean is always over all seeds.
-            accuracy = _carried([line[monitored] for line in of_rule])
+            errors(left, np.array([line[monitored] for line in of_rule], float), index, rule)
             classes = _carried([line["classes_learned"] for line in of_rule])
-            band(left, epochs, 100 * accuracy, index, rule)
-            band(right, epochs, classes, index, rule)
-            left.set_ylabel(f"{monitored.replace('_', ' ')} (%)")
+            band(right, np.array([line["epoch"] for line in of_rule]), classes, index, rule)
+        images = monitored.removesuffix("_accuracy")
+        error_axis(left, f"wrong choices, {images} images (%)")
         right.set_ylabel("classes named rightly half the time")
-        for axes in (left, right):
-            axes.set_xlabel("epoch")
-            axes.set_ylim(bottom=0)
-            axes.legend(loc="lower right")
+        right.set_xlabel("epoch")
+        right.set_ylim(bottom=0)
+        left.legend(loc="upper right")
+        right.legend(loc="lower right")
         config = run_folder.saved_config(folder)
         drawing.suptitle(
             f"{config.dataset}, {config.architecture}, feedback {config.feedback}: "
@@ -237,8 +235,6 @@ def learning_curves(folder: Path) -> None:
 
 def panels_of_curves(path: Path, panels: list[tuple[str, dict, float | None]]) -> None:
     """Draw errors by epoch, one panel a run: mean and range over the seeds of each rule.
-
-    On a logarithmic axis: most of the epochs go into the last per cent.
 
     Args:
       path: the PNG.
@@ -252,23 +248,40 @@ def panels_of_curves(path: Path, panels: list[tuple[str, dict, float | None]]) -
     with figure(path, max(5.0, 3.6 * columns), 3.2 * rows, **size) as (_, grid):
         for axes, (title, curves, published) in zip(grid.flat, panels, strict=False):
             for rule, accuracy in curves.items():
-                epochs = np.arange(1, len(accuracy) + 1)
-                # No choice wrong has no logarithm: it is drawn as one in 10,000.
-                errors = np.maximum(100 * (1 - _carried(accuracy)), 0.01)
-                band(axes, epochs, errors, rules.index(rule), rule)
+                errors(axes, accuracy, rules.index(rule), rule)
             if published is not None:
                 axes.axhline(100 - published, color="0.4", linewidth=1, linestyle=":",
                              label=f"published: {published:g} % right")  # fmt: skip
             axes.set_title(title, fontsize=10)
-            axes.set_xlabel("epoch")
-            axes.set_ylabel("wrong choices, monitored (%)")
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axes.yaxis.set_minor_locator(NullLocator())
+            error_axis(axes, "wrong choices, monitored (%)")
             axes.legend(loc="upper right", fontsize=8)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
+
+
+def errors(axes: Axes, accuracy: np.ndarray, index: int, label: str) -> None:
+    """Draw what is missing from accuracies [epochs, seeds] to 100 %: mean and range of the seeds.
+
+    A seed that has stopped, NaN, stays at its last value: the mean is always over all seeds. No
+    choice wrong has no logarithm and is drawn as one in 10,000.
+    """
+    wrong = np.maximum(100 * (1 - _carried(accuracy)), 0.01)
+    band(axes, np.arange(1, len(wrong) + 1), wrong, index, label)
+
+
+def error_axis(axes: Axes, label: str) -> None:
+    """Make errors by epoch legible down to the last per cent, where most of the epochs go.
+
+    The axis ends a little below the lowest line: the band of a seed without a single error has no
+    lower end.
+    """
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.6 * min(np.nanmin(line.get_ydata()) for line in axes.lines))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _carried(rows: list[list[float | None]] | np.ndarray) -> np.ndarray:

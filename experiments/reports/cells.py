@@ -133,10 +133,8 @@ def _draw(path: Path, there: dict[tuple[str, str], RunResults]) -> None:
     from experiments import plots
 
     panels = []
-    for run in there.values():
-        if not run.finished:  # a kill leaves none, or an old one
-            plots.learning_curves(run.folder)
     for (name, protocol), run in there.items():
+        plots.learning_curves(run.folder)
         title = f"{name}\n{protocol}" + ("" if run.finished else ", not finished")
         published = CELLS.get(name) if protocol == "paper" else None
         line = published.accuracy if published else None

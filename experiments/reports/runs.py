@@ -115,9 +115,12 @@ def tables(results: Path, folder: str, command: str) -> str:
       folder: below it.
       command: what to type, less ``--out``, if it has not been run.
     """
+    from experiments import plots
+
     run = run_results.read(results / folder)
     if run is None:
         return f"{NOT_RUN} `{command} --out experiments/results/{folder}`"
+    plots.learning_curves(run.folder)
     points, p = difference(run)
     test = "" if p == "–" else f" (95 % interval; paired t test, p = {p})"
     accuracies = [[rule, markdown.spread(100 * run.accuracy(rule))]
