@@ -21,6 +21,7 @@ FEEDBACKS = ("tied", "reciprocal", "random", "sign")
 ARCHITECTURES = ("dense", "conv", "locally_connected", "deep")
 INITIALISATIONS = ("he", "paper")
 PROTOCOLS = ("clean", "paper")
+SEEDS_BY = ("auto", "vmap", "map")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop", "lion")
 """Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
@@ -98,6 +99,12 @@ class Config:
         0, 1, "fraction of backprop's final accuracy to reach", open_low=True, default=0.98
     )
     precision: str = _one_of(PRECISIONS, "of the computation", default="float32")
+    seeds_by: str = _one_of(
+        SEEDS_BY,
+        "seeds of a device side by side (vmap) or one after the other (map, less memory); "
+        "auto is map on a CPU, else vmap",
+        default="auto",
+    )
 
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):

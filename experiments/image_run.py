@@ -133,6 +133,7 @@ def make_trainer(
         batch_size=config.batch_size,
         mesh=mesh,
         reward=make_reward(config),
+        seeds_by=None if config.seeds_by == "auto" else config.seeds_by,
     )
 
 

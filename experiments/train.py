@@ -88,8 +88,9 @@ def run(
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             raise UserError(
-                f"out of memory on {provenance.device(mesh)}: run fewer --seeds at a time (each in "
-                "a new --out), or divide them over more devices (--mesh seeds)"
+                f"out of memory on {provenance.device(mesh)}: in a new --out run the seeds one "
+                "after the other (--seeds-by map) or fewer --seeds, or divide them over more "
+                "devices (--mesh seeds)"
             ) from None
 
 

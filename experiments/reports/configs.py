@@ -19,7 +19,7 @@ from experiments.reports import runs
 from experiments.run_results import RunResults
 from experiments.statistics import mean_sd
 
-FREE = ("name", "rules", "seeds", "first_seed", "protocol")
+FREE = ("name", "rules", "seeds", "first_seed", "protocol", "seeds_by")
 """Settings in which a run may differ from the configuration and still be its recipe."""
 
 HEADINGS = (
