@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, files, run_folder
+from experiments import cli, files, folders
 from experiments.cli import UserError
 
 RULES = ("agrel", "backprop")
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run every task with both rules, write the summary and the picture."""
     arguments = _parser().parse_args(argv)
     folder = arguments.out or Path("runs") / f"agrel-{time.strftime('%Y%m%d-%H%M%S')}"
-    run_folder.make_new(folder)
+    folders.make_new(folder)
 
     from experiments import agrel_plots, provenance
 

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import cli, files, run_folder
+from experiments import cli, files, folders
 from experiments import config as configs
 
 
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.quick,
     )
     folder = arguments.out or Path("runs") / f"benchmark-{time.strftime('%Y%m%d-%H%M%S')}"
-    run_folder.make_new(folder)
+    folders.make_new(folder)
     try:
         run(settings, folder)
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, controls_settings, files, run_folder
+from experiments import cli, controls_settings, files, folders, run_folder
 from experiments.cli import UserError
 from experiments.controls_settings import Control
 
@@ -33,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         name: controls_settings.load(name, arguments.seeds, arguments.epochs) for name in chosen
     }
     valid = controls_settings.names()
-    if out.is_dir() and any(path.name not in valid for path in run_folder.visible(out)):
+    if out.is_dir() and any(path.name not in valid for path in folders.visible(out)):
         raise UserError(f"{out} holds files that are no controls: choose another --out")
     with cli.resumable(out), contextlib.ExitStack() as stack:
         for name in controls:
-            stack.enter_context(run_folder.locked(out / name))
+            stack.enter_context(folders.locked(out / name))
         done = {name: _claim(out / name, controls[name], arguments.resume) for name in controls}
         for name, control in controls.items():
             run(out / name, name, control, done[name], arguments.data_dir)
@@ -102,8 +102,8 @@ def run(
 
 def _claim(folder: Path, control: Control, resume: bool) -> list[dict[str, Any]]:
     """Make ``folder`` this control's, and return the lines of the settings already done."""
-    with run_folder.writable(folder):
-        if run_folder.visible(folder) and not resume:
+    with folders.writable(folder):
+        if folders.visible(folder) and not resume:
             raise UserError(
                 f"{folder} holds another run: add --resume to go on with it, or choose another "
                 "--out"

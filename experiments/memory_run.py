@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments import (
     files,
+    folders,
     memory_activity,
     memory_plots,
     memory_summary,
@@ -38,8 +39,8 @@ def run(config: MemoryConfig, folder: Path, checkpoint_seconds: float = 30.0) ->
         a damaged checkpoint.
     """
     setup = make_setup(config)
-    with run_folder.locked(folder):
-        with run_folder.writable(folder):
+    with folders.locked(folder):
+        with folders.writable(folder):
             files.write_json(folder / "config.json", config.to_json())
         return _run(config, setup, folder, checkpoint_seconds)
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, files, run_folder
+from experiments import cli, files, folders
 
 FULL: dict[str, Any] = {"networks": (1, 100, 1000, 10_000), "repeats": 7, "first_turns": 40}
 QUICK: dict[str, Any] = {"networks": (1, 100), "repeats": 3, "first_turns": 4}
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, time, write."""
     arguments = _parser().parse_args(argv)
     folder = arguments.out or Path("runs") / f"memory_speed-{time.strftime('%Y%m%d-%H%M%S')}"
-    run_folder.make_new(folder)
+    folders.make_new(folder)
 
     from experiments import memory_plots, provenance  # slow to import
 

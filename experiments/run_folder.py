@@ -14,16 +14,13 @@
 =========================  ======================================================================
 """
 
-import contextlib
-import fcntl
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments import config as configs
-from experiments import files
+from experiments import files, folders
 from experiments.cli import UserError
 from experiments.config import Config
 
@@ -64,7 +61,7 @@ def check(folder: Path, config: Config, resume: bool) -> None:
       UserError: it holds another run, or files that are no run.
     """
     if not holds_run(folder):
-        if folder.is_dir() and visible(folder):
+        if folder.is_dir() and folders.visible(folder):
             raise UserError(f"{folder} holds files that are no run: choose another --out")
         return
     if not resume:
@@ -89,68 +86,9 @@ def claim(folder: Path, config: Config, resume: bool) -> None:
     check(folder, config, resume)
     if holds_run(folder) and saved_config(folder) == config:
         return
-    with writable(folder):
+    with folders.writable(folder):
         (folder / "summary.json").unlink(missing_ok=True)
         files.write_json(folder / "config.json", configs.to_json(config))
-
-
-def make_new(folder: Path) -> None:
-    """Make ``folder`` for results that are written once.
-
-    Raises:
-      UserError: it is not empty, or cannot be written to.
-    """
-    with writable(folder):
-        if visible(folder):
-            raise UserError(f"{folder} holds another run or other files: choose another --out")
-        (folder / ".lock").touch()  # what cannot be written is to be known now, not after hours
-
-
-@contextlib.contextmanager
-def writable(folder: Path) -> Iterator[None]:
-    """Make ``folder``; an ``OSError`` in it or while something is written becomes a ``UserError``.
-
-    Raises:
-      UserError: it cannot be made or written to; what to do.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror}; choose another --out"
-        ) from None
-
-
-def visible(folder: Path) -> list[Path]:
-    """Return what ``folder`` holds, less hidden files: locks, and what a kill left half-written."""
-    return [path for path in folder.iterdir() if not path.name.startswith(".")]
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Make ``folder``, and keep every other process from working in it meanwhile.
-
-    The operating system lets go of the lock when the process ends, in whatever way. What a killed
-    process left half-written is removed.
-
-    Raises:
-      UserError: another process works in it, or it cannot be written to.
-    """
-    with writable(folder):
-        file = (folder / ".lock").open("a")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is at work in {folder}: let it end, or choose "
-                            "another --out") from None  # fmt: skip
-        except OSError:
-            pass  # a file system without locks
-        else:
-            for path in folder.glob(".*.tmp"):
-                path.unlink(missing_ok=True)
-        yield
 
 
 def append_line(path: Path, content: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import cli, files, provenance, run_folder
+from experiments import cli, files, folders, provenance
 from experiments.cli import UserError
 
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"unknown cell {unknown[0]!r}; valid: {', '.join(CELLS)}")
 
     if arguments.out:
-        run_folder.make_new(arguments.out)
+        folders.make_new(arguments.out)
     results, environment = {}, provenance.environment()
     print(f"{'cell':12} {'resident':>12} {'streamed':>12}   (images/s)   streamed / resident")
     for name in names:

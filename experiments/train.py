@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, distributed, files, provenance, run_folder, tensorboard
+from experiments import cli, distributed, files, folders, provenance, run_folder, tensorboard
 from experiments import config as configs
 from experiments.cli import UserError
 from experiments.config import Config
@@ -80,7 +80,7 @@ def run(
         raise UserError(str(error)) from None
     with contextlib.ExitStack() as stack:
         with distributed.together(mesh):
-            stack.enter_context(run_folder.locked(folder))
+            stack.enter_context(folders.locked(folder))
             run_folder.claim(folder, config, resume)
         try:
             return _train(config, folder, dataset, splits, deadline, mesh)

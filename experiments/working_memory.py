@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, memory_config, run_folder
+from experiments import cli, folders, memory_config
 from experiments.cli import UserError
 from experiments.memory_config import MemoryConfig
 
@@ -49,7 +49,7 @@ def _what_and_where(arguments: Any) -> tuple[MemoryConfig, Path]:
         print(f"{folder} holds no run yet: starting one", file=sys.stderr)
     if folder and not saved and folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is not a folder: choose another --out")
-    if folder and not saved and folder.is_dir() and run_folder.visible(folder):
+    if folder and not saved and folder.is_dir() and folders.visible(folder):
         raise UserError(f"{folder} holds files that are no run: choose another --out")
 
     given = _given(arguments)

@@ -63,8 +63,9 @@ class Packed:
             raise ValueError(f"need settings for each network, got {size} and {len(tag_decay)}")
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
-        rates = {"learning_rate": np.asarray(learning_rate), "tag_decay": np.asarray(tag_decay)}
-        dataclasses.replace(setup.config, **rates)  # it checks their range
+        rates, decays = np.asarray(learning_rate), np.asarray(tag_decay)
+        # It checks their range.
+        dataclasses.replace(setup.config, learning_rate=rates, tag_decay=decays)
         self.setup, self.steps, self.turn = setup, steps, 0
         self._sizes = _block_sizes(size, block)
         settings = population.Settings(

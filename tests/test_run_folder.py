@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import checkpoints, run_folder
+from experiments import checkpoints, folders, run_folder
 from experiments.cli import UserError
 
 
@@ -41,13 +41,13 @@ def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(tmp_path, monkey
 
 def test_two_processes_do_not_work_in_one_folder(tmp_path):
     folder = tmp_path / "new" / "run"
-    with run_folder.locked(folder):
+    with folders.locked(folder):
         (folder / ".config.json.abc.tmp").write_text("being written")
-        with pytest.raises(UserError, match="another process"), run_folder.locked(folder):
+        with pytest.raises(UserError, match="another process"), folders.locked(folder):
             pass
         assert (folder / ".config.json.abc.tmp").exists()
-        assert run_folder.visible(folder) == []
-    with run_folder.locked(folder):  # let go of; what a kill left there is gone
+        assert folders.visible(folder) == []
+    with folders.locked(folder):  # let go of; what a kill left there is gone
         assert not (folder / ".config.json.abc.tmp").exists()
 
 
@@ -62,9 +62,9 @@ def test_random_keys_keep_their_kind(tmp_path):
 
 
 def test_a_folder_for_something_new(tmp_path):
-    run_folder.make_new(tmp_path / "a" / "b")
+    folders.make_new(tmp_path / "a" / "b")
     (tmp_path / "a" / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="holds another run or other files"):
-        run_folder.make_new(tmp_path / "a")
+        folders.make_new(tmp_path / "a")
     with pytest.raises(UserError, match="cannot write to"):
-        run_folder.make_new(tmp_path / "a" / "thesis.txt" / "b")
+        folders.make_new(tmp_path / "a" / "thesis.txt" / "b")
