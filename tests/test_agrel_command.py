@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -48,9 +49,14 @@ def test_writes_summary_and_picture(tmp_path):
         assert reached
 
 
-def test_networks_depend_on_their_own_key_and_on_nothing_else():
+@pytest.fixture(scope="module")
+def xor_networks():
     task, test = agrel._tasks("xor")
-    init, advance = agrel._population(task, test, agrel.TASKS["xor"], "agrel", "tied")
+    return agrel._population(task, test, agrel.TASKS["xor"], "agrel", "tied")
+
+
+def test_networks_depend_on_their_own_key_and_on_nothing_else(xor_networks):
+    init, advance = xor_networks
     keys = jax.random.split(jax.random.key(0), 3)
 
     def rewards(keys):
@@ -61,6 +67,60 @@ def test_networks_depend_on_their_own_key_and_on_nothing_else():
     np.testing.assert_array_equal(together, rewards(keys))
     np.testing.assert_allclose(together[:, ::-1], rewards(keys[::-1]), rtol=1e-6)
     assert len(np.unique(together)) == 6
+
+
+def test_every_chunk_has_trials_of_its_own(xor_networks):
+    init, advance = xor_networks
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = init(keys)
+    assert (advance(keys, params, 0)[1] != advance(keys, params, 20)[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("feedback", "output"), [("tied", {"kernel"}), ("reciprocal", {"kernel", "feedback_kernel"})]
+)
+def test_reciprocal_feedback_has_weights_of_its_own(feedback, output):
+    task, test = agrel._tasks("xor")
+    init, _ = agrel._population(task, test, agrel.TASKS["xor"], "agrel", feedback)
+    params = jax.eval_shape(init, jax.random.split(jax.random.key(0), 2))["params"]
+    assert set(params["output"]) == output and set(params["hidden"]) == {"kernel"}
+
+
+@pytest.mark.parametrize(("rule", "feedback"), [("agrel", "reciprocal"), ("backprop", "tied")])
+def test_a_run_by_hand(rule, feedback, monkeypatch):
+    """Three networks, tested every 20 of 70 trials."""
+    rewards = [[0.5, 0.95, 0.1], [0.9, 0.5, 0.1], [0.3, 0.1, 0.2]]
+    begun = []
+
+    def population(task, test, settings, rule_name, given):
+        assert (rule_name, given) == (rule, feedback)
+
+        def advance(keys, params, first):
+            begun.append(first)
+            return params, rewards[len(begun) - 1]
+
+        return lambda keys: None, advance
+
+    monkeypatch.setattr(agrel, "_population", population)
+    settings = agrel.Settings(8, 2.0, 0.2, 0.9, max_trials=70, trials_between_tests=20)
+    arguments = SimpleNamespace(seed=0, networks=3, feedback="reciprocal")
+    found = agrel.run("xor", settings, rule, arguments)
+    assert begun == [0, 20, 40]
+    assert found["trials"] == [40, 20, None]
+    assert (found["rule"], found["feedback"], found["diverged"]) == (rule, feedback, 0)
+    assert found["last_mean_reward"] == pytest.approx(0.2)
+    assert (found["first_quartile_trials"], found["median_trials"]) == (40, 40)
+
+
+def test_two_rules_compared_by_hand():
+    ours = {"task": "xor", "trials": [30, 60, 10, 90, None], "median_trials": 60.0}
+    theirs = {"task": "xor", "trials": [20, 40, 40, 50, 50], "median_trials": 40.0}
+    # Differences 10, 20, -30, 40, never: of 32 sign patterns 2 · 5 are as far out (W ≤ 3).
+    assert agrel.compare(ours, theirs) == {
+        "task": "xor", "median_ratio_agrel_to_backprop": 1.5, "wilcoxon_p": 10 / 32
+    }  # fmt: skip
+    never = {**ours, "median_trials": None}
+    assert agrel.compare(never, theirs)["median_ratio_agrel_to_backprop"] is None
 
 
 def test_statistics_by_hand():

@@ -39,6 +39,20 @@ def states(config, networks, seed=0):
     return jax.vmap(lambda key: augment.init(key, config), out_axes=-1)(keys)
 
 
+def test_sizes_and_parameters_are_the_papers():
+    """Rombouts, Bohté & Roelfsema (2015)."""
+    assert AugmentConfig(
+        inputs=4, regular=3, memory=4, actions=3, feedback="tied", weight_range=0.25,
+        learning_rate=0.15, tag_decay=0.2, discount=0.9, exploration=0.025, threshold=2.5, leak=1.0,
+    ) == CONFIG  # fmt: skip
+    weights = states(CONFIG, 500).weights
+    shapes = [(1 + 4, 3), (2 * 4, 4), (1 + 3, 3), (4, 3)]
+    assert [w.shape[:-1] for w in weights] == shapes
+    for drawn in weights:
+        assert 0.249 < np.abs(drawn).max() <= 0.25
+        np.testing.assert_allclose([drawn.mean(), drawn.std()], [0, 0.25 / 3**0.5], atol=0.01)
+
+
 @pytest.mark.parametrize(("feedback", "leak"), [("tied", 1.0), ("separate", 0.8)])
 def test_every_number_of_a_thousand_steps_agrees_with_the_printed_equations(x64, feedback, leak):
     networks = 3

@@ -11,7 +11,7 @@ from experiments import config as configs
 from experiments.cli import UserError
 from experiments.controls_settings import Control, Setting
 from experiments.reports import controls as report
-from qagrel_jax import data
+from qagrel_jax import data, fitting
 
 SMALL = configs.replace(
     configs.load("digits"),
@@ -158,6 +158,27 @@ def test_a_run_and_its_resumption(small, tmp_path, monkeypatch, capsys):
         controls.main(command)
     with pytest.raises(UserError, match="'tied' differs"):
         controls.main([*command, "--resume", "--seeds", "5"])
+
+
+def test_a_settings_accuracy_is_that_of_its_best_parameters(reuse_allowed, monkeypatch):
+    best = []
+
+    def fit(trainer, run, train, monitored, **options):
+        """Forget everything in the one epoch there is."""
+        best.append(jax.tree.map(np.asarray, run.best.params))
+        forgotten = jax.tree.map(np.zeros_like, best[0])
+        run = run._replace(states=run.states._replace(params=forgotten))
+        nothing = np.zeros(2)
+        yield run, fitting.EpochRecord(1, nothing, np.zeros((2, 10)), nothing, nothing)
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    digits = data.load("digits")
+    line = controls_run.train(Setting("x", "q_agrel", SMALL), digits, False, lambda *_: None)
+    for seed in range(2):
+        hidden = digits.test_images.reshape(360, -1) / 255 @ best[0]["Dense_0"]["kernel"][seed]
+        chosen = (np.maximum(hidden, 0) @ best[0]["Dense_1"]["kernel"][seed]).argmax(1)
+        right = np.mean(chosen == digits.test_labels)
+        np.testing.assert_allclose(line["test_accuracy"][seed], right, rtol=1e-6)
 
 
 def test_a_setting_that_diverges_is_a_result(reuse_allowed):

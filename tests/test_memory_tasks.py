@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qagrel_jax.tasks import FIXATE, TASKS, base, make_task, probabilistic, vibrotactile
+from qagrel_jax.tasks import (
+    FIXATE,
+    TASKS,
+    base,
+    criterion,
+    make_task,
+    probabilistic,
+    vibrotactile,
+)
 from tests.reference import working_memory as scripts
 
 TRIALS = 60
@@ -47,15 +55,19 @@ def play(name, params, seed, choose, **options):
     state, seen = reset(key, params)
     answer, literal = script(name, jax.tree.map(np.asarray, state.trial), **options)
     observation, reward, done = next(literal)
-    rewards, steps = [], 0
+    rewards, steps, right = [], 0, False
+    # Where both colours are as likely, either response is right.
+    tie = getattr(state.trial, "probability", None) == 0.5
     while True:
         np.testing.assert_allclose(seen.observation, observation, atol=2e-5)
         assert float(seen.reward) == pytest.approx(reward)
         assert bool(seen.done) == done
         rewards.append(float(seen.reward))
+        assert bool(seen.correct) == right
         if done:
-            return rewards, bool(seen.correct), state
+            return rewards, right, state
         action = choose(int(state.phase), steps, answer)
+        right = bool(state.phase == base.GO and (action == answer or (tie and action != FIXATE)))
         observation, reward, done = literal.send(action)
         state, seen = step(jax.random.fold_in(move, steps), state, jnp.int32(action), params)
         steps += 1
@@ -97,6 +109,19 @@ def test_a_perfect_player_gets_every_reward(name):
             name == "probabilistic"
         ) else True  # fmt: skip
         assert [r for r in rewards if r] == pytest.approx([0.2] + [1.5] * paid)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_wrong_response_is_not_correct(name):
+    for seed in range(8):
+
+        def choose(phase, step, answer):
+            return 3 - answer if phase == base.GO else FIXATE
+
+        rewards, correct, state = play(name, params_of(name, seed), seed, choose)
+        assert not correct or state.trial.probability == 0.5
+        if name != "probabilistic":
+            assert sum(rewards) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -146,6 +171,89 @@ def test_options_change_what_they_say():
         rewards.append(float(seen.reward))
         steps += 1
     assert steps == 2 + 2 + 5 + 1 and rewards[-1] == 3.0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"symbols_stay": "sequence", "targets_stay": "response"},
+        {"symbols_stay": "step"},
+    ],
+)
+def test_how_long_symbols_and_targets_stay(options):
+    params = params_of("probabilistic", 7, **options)
+    for seed in range(3):
+        _, correct, _ = play("probabilistic", params, seed, perfect, **options)
+        assert correct
+    # Waiting to the end shows what is on in every step of GO.
+    play("probabilistic", params, 3, lambda *_: FIXATE, **options)
+
+
+def test_additive_noise_is_the_same_for_every_rate():
+    params = params_of("vibrotactile", 0, noise="additive")
+    for seed in range(3):
+        _, correct, _ = play("vibrotactile", params, seed, perfect, additive=True)
+        assert correct
+
+
+@pytest.mark.parametrize(
+    ("ties", "probability", "right_answers"),
+    [
+        ("either", 0.5, {1, 2}),
+        ("baited", 0.5, {1}),  # red is on the right and not baited
+        ("either", 0.9, {2}),
+        ("baited", 0.9, {2}),
+    ],
+)
+def test_what_is_right_where_both_colours_are_as_likely(ties, probability, right_answers):
+    params = params_of("probabilistic", 7, ties=ties)
+    trial = probabilistic.Trial(
+        symbols=jnp.array([2, 3, 0, 0]),
+        positions=jnp.arange(4),
+        length=jnp.int32(2),
+        red_right=jnp.bool_(True),
+        probability=jnp.float32(probability),
+        red_baited=jnp.bool_(False),
+    )
+    state, _ = probabilistic.begin(trial, params)
+    state = state._replace(phase=jnp.int32(base.GO))
+    _, step = functions("probabilistic")
+    after = {a: step(jax.random.key(0), state, jnp.int32(a), params)[1] for a in (1, 2)}
+    assert {a for a, seen in after.items() if seen.correct} == right_answers
+    assert [float(after[a].reward) for a in (1, 2)] == [1.5, 0.0]
+
+
+def test_the_criteria_are_the_papers():
+    """Rombouts, Bohté & Roelfsema (2015); those marked give up after trials of our choice."""
+    hard_and_easy = [4, 4, 4, 4, 10, 10, 4, 4, 4, 4]  # of 20: half wrong at 2 Hz, else under 25 %
+    expected = {
+        "saccade": criterion.Criterion(4, (50,), 0.9, 25_000, (0, 0, 0, 0), 1, 1),
+        "match_to_category": criterion.Criterion(12, (50,), 0.8, 100_000),  # ours
+        "probabilistic": criterion.Criterion(
+            1, (1000, 1500, 2000, 2500, 3000, 10_000, 10_000, 20_000), 0.85, 500_000
+        ),
+        "vibrotactile": criterion.Criterion(
+            9, (50,), 0.8, 100_000, (*hard_and_easy, *hard_and_easy, *hard_and_easy), 20, 10
+        ),  # ours, and the wait of ten trials
+    }
+    assert {name: task.criterion for name, task in TASKS.items()} == expected
+
+
+def test_conditions_are_trial_types_first_cues_and_bins_of_the_first_frequency():
+    key = jax.random.key(0)
+    for name, index, condition in (
+        *(("saccade", kind, kind) for kind in range(4)),
+        ("match_to_category", 5 * 12 + 7, 5),
+        ("match_to_category", 11 * 12 + 0, 11),
+        ("probabilistic", 3, 0),
+    ):
+        task = TASKS[name]
+        noise = task.draw(jax.random.clone(key), task.params())
+        assert int(task.condition(task.test_trial(noise, index, task.params()))) == condition
+    # Nine bins of 5 Hz from 5 Hz on.
+    for frequency, condition in ((5.0, 0), (9.9, 0), (10.1, 1), (27.5, 4), (49.9, 8), (50.0, 8)):
+        trial = vibrotactile.Trial(jnp.array([frequency, 55.0 - frequency]), None)
+        assert int(vibrotactile.condition(trial)) == condition
 
 
 def draw_many(task, params, keys):

@@ -99,6 +99,84 @@ def test_feedback_that_starts_tied_is_tied_feedback():
     assert moved > 0
 
 
+def test_every_turn_has_random_numbers_of_its_own():
+    packed = start(8, setup())
+    before = packed.state()
+    after = []
+    for turn in (0, 1):
+        packed.restore(before | {"turn": np.int64(turn)})
+        packed.advance()
+        assert packed.turn == turn + 1
+        after.append(np.array(packed.networks.learner.weights.memory_q))
+    assert (after[0] != after[1]).any((0, 1)).all()
+
+
+def fixating(learner):
+    """The same networks with Q values of 1, 0, 0 whatever they see: they fixate and wait."""
+    learner = jax.tree.map(np.zeros_like, learner)
+    learner.weights.regular_q[0, 0] = 1.0
+    return learner
+
+
+WAITING = 1 + 2 + 3 + 8  # blank, fixation, cue and delay, and nothing said at GO
+
+
+def test_a_frozen_test_asks_its_trials_in_order_of_networks_that_neither_learn_nor_explore():
+    shared = setup(test_allowed=(1, 1, 1, 1))
+    shared = dataclasses.replace(shared, config=dataclasses.replace(shared.config, exploration=1.0))
+    packed = start(12, shared, steps=WAITING + 1)
+    packed.networks = packed.networks._replace(learner=fixating(packed.networks.learner))
+    packed.networks.progress.status[:] = criteria.TESTING
+    packed.networks.progress.test_index[:] = np.arange(12) % 3
+    before = packed.network(0).learner.weights
+    packed.advance()
+    progress, world = packed.networks.progress, packed.networks.world
+    # One trial has ended in every network, and the next one begun.
+    np.testing.assert_array_equal(progress.test_index, np.arange(12) % 3 + 1)
+    np.testing.assert_array_equal(world.trial.kind, progress.test_index)
+    np.testing.assert_array_equal((world.phase, world.clock), 0)
+    for number in range(12):
+        chex.assert_trees_all_equal(packed.network(number).learner.weights, before)
+    assert (progress.trials == 0).all() and (progress.seen == 0).all()
+
+
+def test_trials_are_of_the_networks_shaping_level():
+    task = make_task("probabilistic")
+    shared = Setup(task, task.params(), AugmentConfig(inputs=45), task.criterion)
+    level = np.repeat(np.arange(8), 12)
+    packed = start(96, shared, steps=32)  # longer than any trial
+    trial = packed.networks.world.trial
+    assert (trial.length == 1).all() and set(trial.symbols.ravel().tolist()) == {0, 1}
+    packed.networks.progress.level[:] = level
+    packed.advance()
+    trial = packed.networks.world.trial
+    np.testing.assert_array_equal(packed.networks.progress.level, level)
+    np.testing.assert_array_equal(trial.length, np.array([1, 1, 1, 1, 1, 2, 3, 4])[level])
+    for one, available in enumerate([2, 4, 6, 8, 10, 10, 10, 10]):
+        drawn = trial.symbols[:, level == one]
+        assert available - 2 <= drawn.max() < available
+
+
+def test_a_recording_shows_the_trial_asked_for_to_a_network_that_neither_learns_nor_explores():
+    shared = setup()
+    shared = dataclasses.replace(shared, config=dataclasses.replace(shared.config, exploration=1.0))
+    learner = fixating(start(1, shared).networks.learner)
+    learner = jax.tree.map(lambda x: x[..., 0], learner)
+    for index, (mark, cue) in enumerate([(0, 2), (0, 3), (1, 2), (1, 3)]):
+        trial = recording.record(shared, learner, index, jax.random.key(5))
+        seen = np.zeros((WAITING + 1, 4))
+        seen[1:6, mark] = 1  # pro or anti, until GO
+        seen[3, cue] = 1  # left or right
+        np.testing.assert_array_equal(trial.observation, seen)
+        np.testing.assert_array_equal(trial.phase, [0, 1, 1, 2, 2, 2, *[3] * 8, 4])
+        np.testing.assert_array_equal(trial.clock, [0, 0, 1, 0, 1, 2, *range(8), 0])
+        # Each step's prediction error would change the 1, that of the reward among them.
+        np.testing.assert_array_equal(trial.q_values, np.tile([1.0, 0.0, 0.0], (WAITING + 1, 1)))
+        np.testing.assert_array_equal(trial.action, 0)
+        np.testing.assert_allclose(trial.reward, np.where(np.arange(WAITING + 1) == 3, 0.2, 0))
+        assert not trial.correct
+
+
 def test_a_recording_is_one_whole_trial():
     shared = setup()
     packed = start(8, shared)

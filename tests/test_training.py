@@ -8,6 +8,7 @@ import pytest
 
 from qagrel_jax import analysis, data, fitting, rules, sharding, training
 from qagrel_jax.networks import ConvNet, DenseNet
+from qagrel_jax.policies import greedy
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +117,102 @@ def test_the_old_best_makes_room_for_the_new():
     assert all(x.is_deleted() for x in before)
     assert not any(x.is_deleted() for x in jax.tree.leaves((better.best, better.states)))
     np.testing.assert_array_equal(better.best_accuracy, np.float32([0.5, -1]))
+
+
+def test_each_seed_keeps_its_own_best_parameters():
+    run = fitting.start(_trainer(), _keys(0, 1))
+    learnt = jax.tree.map(lambda p: p + 1, run.states.params)
+    run = run._replace(states=run.states._replace(params=learnt))
+    before, now = (jax.tree.map(np.array, state.params) for state in (run.best, run.states))
+    best = fitting._after_epoch(run, np.float32([0.5, -2]), 5, 0).best.params
+    jax.tree.map(lambda kept, new: np.testing.assert_array_equal(kept[0], new[0]), best, now)
+    jax.tree.map(lambda kept, old: np.testing.assert_array_equal(kept[1], old[1]), best, before)
+
+
+TWICE = np.tile(np.arange(16), (1, 2, 1))  # one batch, two steps, one seed
+
+
+def _steps(trainer, order):
+    return trainer.run_steps(trainer.init(_keys(0)), np.ones(1, bool), *DATA, order)
+
+
+def test_what_is_random_has_a_key_of_its_own_in_every_step_of_every_seed():
+    """The choice, dropout and the reward; with nothing compiled, so that keys can be looked at."""
+    seen = []
+
+    def note(key):
+        seen.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
+
+    class Network:
+        module = DenseNet(3, hidden=(4,))
+        init = module.init
+
+        def apply(self, *arguments, rngs, **options):
+            note(rngs["dropout"])
+            return self.module.apply(*arguments, rngs=rngs, **options)
+
+    rule = rules.q_agrel()
+
+    def act(key, *arguments, **options):
+        note(key)
+        return rule.act(key, *arguments, **options)
+
+    def reward(key, labels, actions):
+        note(key)
+        return (labels == actions).astype(jnp.float32)
+
+    trainer = _trainer(Network(), rule._replace(act=act), reward=reward)
+    states = trainer.init(_keys(0, 1))
+    with jax.disable_jit():
+        trainer.run_steps(states, np.ones(2, bool), *DATA, np.tile(TWICE, (2, 1, 1)))
+    assert len(seen) == 2 * 2 * 3 and len(set(seen)) == len(seen)
+
+
+def test_dropout_is_drawn_anew_and_running_statistics_add_up():
+    """Without learning, two steps on one batch differ in their dropout alone."""
+    states, metrics = _steps(_trainer(ConvNet(3), optimizer=optax.sgd(0.0)), TWICE)
+    assert abs(metrics.error[0, 0] - metrics.error[0, 1]) > 1e-6
+    kernel = np.asarray(states.params["Conv_0"]["kernel"][0], float)
+    padded = np.pad(IMAGES[:16].astype(float) / 255, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    activity = sum(
+        padded[:, i : i + 8, j : j + 8] * kernel[i, j, 0] for i in range(3) for j in range(3)
+    )
+    mean = np.maximum(activity, 0).mean((0, 1, 2))
+    running = states.model_state["batch_stats"]["BatchNorm_0"]["mean"][0]
+    np.testing.assert_allclose(running, (1 - 0.99**2) * mean, rtol=1e-3)
+
+
+def test_the_optimiser_remembers():
+    """At a rate of 0.1, then 0, two steps are one."""
+    trainer = _trainer(optimizer=optax.sgd(lambda count: jnp.where(count == 0, 0.1, 0.0)))
+    start = trainer.init(_keys(0)).params["Dense_0"]["kernel"]
+    one, two = (_steps(trainer, order)[0].params for order in (TWICE[:, :1], TWICE))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert np.abs(one["Dense_0"]["kernel"] - start).max() > 1e-6
+
+
+@pytest.mark.parametrize("name", ["q_agrel", "backprop"])
+def test_an_epochs_record_by_hand(name):
+    """Without learning and exploring: the whole set's fraction right, and mean δ² or loss."""
+    rule = rules.q_agrel(greedy) if name == "q_agrel" else rules.backprop()
+    trainer = _trainer(rule=rule, optimizer=optax.sgd(0.0))
+    run = fitting.start(trainer, _keys(3, 4))
+    kernels = jax.tree.map(lambda k: np.asarray(k, float), run.states.params)
+    *_, (_, record) = fitting.fit(trainer, run, DATA, DATA, epochs=1, patience=9)
+    for seed in range(2):
+        hidden = IMAGES.reshape(COUNT, -1) / 255 @ kernels["Dense_0"]["kernel"][seed]
+        q_values = np.maximum(hidden, 0) @ kernels["Dense_1"]["kernel"][seed]
+        right = q_values.argmax(1) == LABELS
+        if name == "q_agrel":
+            error = np.mean((right - q_values.max(1)) ** 2)
+        else:
+            p = np.exp(q_values) / np.exp(q_values).sum(1, keepdims=True)
+            error = -np.log(p[np.arange(COUNT), LABELS]).mean()
+        np.testing.assert_allclose(record.error[seed], error, rtol=1e-5)
+        np.testing.assert_allclose(record.accuracy[seed], right.mean(), rtol=1e-6)
+        np.testing.assert_allclose(record.train_accuracy[seed], right.mean(), rtol=1e-6)
+        by_class = [right[c == LABELS].mean() for c in range(3)]
+        np.testing.assert_allclose(record.class_accuracy[seed], by_class, rtol=1e-6)
 
 
 @pytest.mark.parametrize("rule", [rules.q_agrel(), rules.backprop()], ids=["q_agrel", "backprop"])

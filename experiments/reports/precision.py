@@ -26,14 +26,14 @@ def section(results: Path) -> str:
     rows = []
     for rule in (runs.RULE, CONTROL):
         a, b = 100 * half.accuracy(rule), 100 * single.accuracy(rule)
-        d = statistics.paired_difference(a, b)
+        points, p = runs.points(a, b)
         rows.append(
             [
                 rule,
                 statistics.mean_sd(b),
                 statistics.mean_sd(a),
-                f"{d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}]".replace("-", "−"),
-                markdown.p_value(d.p),
+                points,
+                p,
                 *(_epochs(run, rule) for run in (single, half)),
             ]
         )

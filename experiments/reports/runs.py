@@ -19,9 +19,15 @@ def difference(run: RunResults) -> tuple[str, str]:
     """
     if not (run.ran(RULE) and run.ran(CONTROL)):
         return "–", "–"
-    d = paired_difference(100 * run.accuracy(RULE), 100 * run.accuracy(CONTROL))
+    ours, control = 100 * run.accuracy(RULE), 100 * run.accuracy(CONTROL)
     if not run.finished:
-        return f"{_signed(d.mean)} so far", "–"
+        return f"{_signed((ours - control).mean())} so far", "–"
+    return points(ours, control)
+
+
+def points(a: np.ndarray, b: np.ndarray) -> tuple[str, str]:
+    """Return a − b, per cent by seed, with its 95 % interval where there is one, and p."""
+    d = paired_difference(a, b)
     if np.isnan(d.low):
         return f"{_signed(d.mean)} (no interval)", "–"
     return f"{_signed(d.mean)} [{_signed(d.low)}, {_signed(d.high)}]", markdown.p_value(d.p)

@@ -73,19 +73,24 @@ def match_to_category(first, second, shown, **options):
     return answer, trial(mark, pictures, go, lambda a: 1.5 if a == answer else 0, **options)
 
 
-def vibration_rates(frequency, noise):
-    """Ten rising, then ten falling sigmoids; the noise is 7.5 % of each rate."""
+def vibration_rates(frequency, noise, additive=False):
+    """Ten rising, then ten falling sigmoids; the noise is 7.5 % of each rate, or of the highest."""
     centres = [5.5 + 44 * k / 9 for k in range(10)]
     rates = [1 / (1 + math.exp(-5 * (frequency - c))) for c in centres]
     rates += [1 / (1 + math.exp(5 * (frequency - c))) for c in centres]
+    if additive:
+        return [rate + 0.075 * n for rate, n in zip(rates, noise, strict=True)]
     return [rate * (1 + 0.075 * n) for rate, n in zip(rates, noise, strict=True)]
 
 
-def vibrotactile(frequencies, jitter, **options):
+def vibrotactile(frequencies, jitter, additive=False, **options):
     """Left if the second vibration is slower."""
     mark = np.array([1.0] + [0.0] * 20)
-    pictures = [np.array([1.0, *vibration_rates(frequencies[0], jitter[0])]), mark, mark]
-    go = np.array([1.0, *vibration_rates(frequencies[1], jitter[1])])
+    first, go = (
+        np.array([1.0, *vibration_rates(f, n, additive)])
+        for f, n in zip(frequencies, jitter, strict=True)
+    )
+    pictures = [first, mark, mark]
     answer = LEFT if frequencies[1] < frequencies[0] else RIGHT
     return answer, trial(mark, pictures, go, lambda a: 1.5 if a == answer else 0, **options)
 
@@ -103,19 +108,29 @@ def probability_red(symbols):
     return 10 ** (tenths / 10) / (1 + 10 ** (tenths / 10))
 
 
-def probabilistic(symbols, positions, red_right, bait, **options):
+def probabilistic(
+    symbols,
+    positions,
+    red_right,
+    bait,
+    symbols_stay="delay",
+    targets_stay="delay",
+    **options,
+):
     """One symbol a step, all on until the end of the delay; then choose a colour by its side."""
     mark = np.zeros(45)
     mark[0] = 1
-    scene = mark.copy()
+    targets = np.zeros(45)
     for red, right in ((True, red_right), (False, not red_right)):
-        scene[1 + (0 if red else 1) + (2 if right else 0)] = 1
+        targets[1 + (0 if red else 1) + (2 if right else 0)] = 1
     pictures = []
+    scene = mark + targets
     for symbol, position in zip(symbols, positions, strict=True):
-        scene = scene.copy()
+        scene = mark + targets if symbols_stay == "step" else scene.copy()
         scene[5 + 10 * position + symbol] = 1
         pictures.append(scene)
-    pictures += [scene, scene]
+    pictures += 2 * [scene if symbols_stay == "delay" else mark + targets]
+    go = targets if targets_stay == "response" else np.zeros(45)
     probability = probability_red(symbols)
     baited_right = (bait < probability) == red_right
     answer = RIGHT if (probability > 0.5) == red_right else LEFT
@@ -123,4 +138,4 @@ def probabilistic(symbols, positions, red_right, bait, **options):
     def payoff(action):
         return 1.5 if (action == RIGHT) == baited_right else 0
 
-    return answer, trial(mark, pictures, np.zeros(45), payoff, **options)
+    return answer, trial(mark, pictures, go, payoff, **options)
