@@ -272,13 +272,13 @@ def errors(axes: Axes, accuracy: np.ndarray, index: int, label: str) -> None:
 def error_axis(axes: Axes, label: str) -> None:
     """Make errors by epoch legible down to the last per cent, where most of the epochs go.
 
-    The axis ends a little below the lowest line: the band of a seed without a single error has no
-    lower end.
+    The axis ends at half of the lowest line: the band of a seed without a single error has no end.
     """
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.set_yscale("log")
-    axes.set_ylim(bottom=0.6 * min(np.nanmin(line.get_ydata()) for line in axes.lines))
+    half = 0.5 * min(np.nanmin(line.get_ydata()) for line in axes.lines)
+    axes.set_ylim(bottom=max(half, axes.get_ylim()[0]))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
