@@ -67,3 +67,23 @@ def test_precision(tmp_path):
         "90.00 (10.00)", "88.00 (9.00)", "−2.00 [−4.48, +0.48]", "0.074",
         "not reached by all", "not reached by all",
     ]  # fmt: skip
+
+
+def test_learning_rate(tmp_path):
+    assert reports.section("learning_rate", tmp_path).startswith("*Not run.* `python -m")
+    dense = {"name": "mnist_dense", "architecture": "dense"}
+    # 98 % of backprop's best: .882, which it reaches in epochs 2, 1, 2.
+    write_run(tmp_path / "cells" / "mnist_dense" / "paper",
+              backprop=[[0.6, 0.9, 0.7], [0.9, 0.9, 0.9]], **dense)  # fmt: skip
+    write_run(tmp_path / "mnist_dense_rate_1", learning_rate=1.0, finished=False,
+              q_agrel=[[0.85, 0.8, 0.85], [0.89, 0.885, 0.883]], backprop=[], **dense)  # fmt: skip
+    text = reports.section("learning_rate", tmp_path)
+    assert "Not finished: q_agrel 2 epochs, backprop 0 epochs." in text
+    assert "epochs to 85.50 % | epochs to 88.20 % | epochs to 89.10 %" in text
+    # 2, 2, 2 against 2, 1, 2, whose mean is 5/3 ± 4.3027 · 1/3: Fieller's ends are 2 over those.
+    assert row(text, "q_agrel", "1") == [
+        "88.60 (0.36) [88.30–89.00]", "2.0 (0.0)", "2.0 (0.0)", "not reached", "2.0 (0.0)",
+        "1.20 [0.64, 8.60]",
+    ]  # fmt: skip
+    assert row(text, "q_agrel", "0.1")[2] == "3.3 (0.6)"
+    assert row(text, "backprop", "0.1")[-1] == "1"

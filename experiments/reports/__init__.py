@@ -14,6 +14,7 @@ NAMES = (
     "configs",
     "controls",
     "digits_fast",
+    "learning_rate",
     "digits",
     "precision",
     "mnist_start",

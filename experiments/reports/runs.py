@@ -84,7 +84,7 @@ def provenance(run: RunResults) -> str:
 
 
 def _epochs(epochs: dict[str, np.ndarray], finished: bool) -> list[str]:
-    cells = [_reached(epochs[rule]) if rule in epochs else "–" for rule in (RULE, CONTROL)]
+    cells = [reached(epochs[rule]) if rule in epochs else "–" for rule in (RULE, CONTROL)]
     both = [epochs.get(rule, np.array([np.nan])) for rule in (RULE, CONTROL)]
     if any(np.isnan(values).any() for values in both):
         return [*cells, "–"]
@@ -99,7 +99,8 @@ def _signed(points: float) -> str:
     return f"{points:+.2f}".replace("-", "−")
 
 
-def _reached(epochs: np.ndarray) -> str:
+def reached(epochs: np.ndarray) -> str:
+    """Return mean (sd) of the epochs at which seeds got there, or how many did."""
     there = epochs[~np.isnan(epochs)]
     if len(there) == len(epochs):
         return mean_sd(epochs, 1)

@@ -1,0 +1,65 @@
+"""MNIST, dense, at ten times the learning rate of the authors' published code."""
+
+from pathlib import Path
+
+import numpy as np
+
+from experiments import run_results
+from experiments.reports import NOT_RUN, markdown, runs
+from experiments.run_results import CONTROL, LEVELS, RunResults
+from experiments.statistics import mean_sd, ratio_interval
+
+FOLDERS = ("cells/mnist_dense/paper", "mnist_dense_rate_1")
+COMMAND = "python -m experiments.train mnist_dense --learning-rate 1 --seeds 3"
+
+
+def section(results: Path) -> str:
+    """Return both rules at both rates, their epochs counted to the same accuracies."""
+    from experiments import plots
+
+    published, faster = (run_results.read(results / folder) for folder in FOLDERS)
+    if published is None or faster is None:
+        return f"{NOT_RUN} `{COMMAND} --out experiments/results/{FOLDERS[1]}`"
+    plots.learning_curves(faster.folder)
+    reference = published.best(CONTROL)
+    targets = [level * float(reference.mean()) for level in LEVELS]
+    rows = [
+        _row(run, rule, targets, published)
+        for rule in (runs.RULE, CONTROL)
+        for run in (published, faster)
+        if run.ran(rule)
+    ]
+    reached = [f"epochs to {100 * target:.2f} %" for target in targets]
+    headings = ("rule", "learning rate", "test %, mean (sd) [range]", *reached, "the best epoch",
+                f"slowdown, to {100 * targets[1]:.2f} %")  # fmt: skip
+    parts = [
+        runs.provenance(faster),
+        markdown.table(headings, rows),
+        f"The accuracies are 95, 98 and 99 % of backprop's at a rate of "
+        f"{published.config.learning_rate:g}, and slowdown is against its epochs.",
+        f"![Learning curves](results/{FOLDERS[1]}/learning_curves.png)",
+    ]
+    if not faster.finished:
+        why = f" It cannot go on: {faster.failure}." if faster.failure else ""
+        parts.insert(2, f"Not finished: {runs.progress(faster)}.{why}")
+    return "\n\n".join(parts)
+
+
+def _row(run: RunResults, rule: str, targets: list[float], published: RunResults) -> list[str]:
+    epochs = [run.epochs_to(rule, target) for target in targets]
+    itself = run is published and rule == CONTROL
+    return [
+        rule,
+        f"{run.config.learning_rate:g}",
+        markdown.spread(100 * run.accuracy(rule)),
+        *(runs.reached(e) for e in epochs),
+        mean_sd(run.best_epoch(rule), 1),
+        "1" if itself else _slowdown(epochs[1], published.epochs_to(CONTROL, targets[1])),
+    ]
+
+
+def _slowdown(epochs: np.ndarray, control: np.ndarray) -> str:
+    if np.isnan([*epochs, *control]).any():
+        return "–"
+    ratio, low, high = ratio_interval(epochs, control)
+    return f"{ratio:.2f}" if np.isnan(low) else f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
