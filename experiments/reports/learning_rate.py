@@ -7,7 +7,7 @@ import numpy as np
 from experiments import run_results
 from experiments.reports import NOT_RUN, markdown, runs
 from experiments.run_results import CONTROL, LEVELS, RunResults
-from experiments.statistics import mean_sd, ratio_interval
+from experiments.statistics import mean_sd
 
 FOLDERS = ("cells/mnist_dense/paper", "mnist_dense_rate_1")
 COMMAND = "python -m experiments.train mnist_dense --learning-rate 1 --seeds 3"
@@ -61,5 +61,4 @@ def _row(run: RunResults, rule: str, targets: list[float], published: RunResults
 def _slowdown(epochs: np.ndarray, control: np.ndarray) -> str:
     if np.isnan([*epochs, *control]).any():
         return "–"
-    ratio, low, high = ratio_interval(epochs, control)
-    return f"{ratio:.2f}" if np.isnan(low) else f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
+    return runs.ratio(epochs, control)

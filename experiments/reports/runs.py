@@ -88,11 +88,16 @@ def _epochs(epochs: dict[str, np.ndarray], finished: bool) -> list[str]:
     both = [epochs.get(rule, np.array([np.nan])) for rule in (RULE, CONTROL)]
     if any(np.isnan(values).any() for values in both):
         return [*cells, "–"]
-    ratio, low, high = ratio_interval(*both)
     if not finished:
-        return [*cells, f"{ratio:.2f} so far"]
+        return [*cells, f"{ratio_interval(*both)[0]:.2f} so far"]
+    return [*cells, ratio(*both)]
+
+
+def ratio(a: np.ndarray, b: np.ndarray) -> str:
+    """Return mean(a) / mean(b) with its 95 % interval where there is one."""
+    value, low, high = ratio_interval(a, b)
     interval = "(no interval)" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
-    return [*cells, f"{ratio:.2f} {interval}"]
+    return f"{value:.2f} {interval}"
 
 
 def _signed(points: float) -> str:
