@@ -1,11 +1,11 @@
 """Convolution, and its unshared sibling.
 
-XLA compiles a forward convolution well everywhere. On CPU, though, the two backward convolutions
-that automatic differentiation writes (dilated, over mirrored kernels or over the batch) fall back,
-inside a compiled loop (``lax.scan``), to code many times slower. There the one onto the images
-is written as a forward convolution, and the one onto the kernel as matrix products. Of a few
-channels, a picture's colours, the forward one is a matrix product, too. On an accelerator automatic
-differentiation is the right one. All give the same values to rounding.
+On an accelerator XLA's convolution is the right one, and so are the two backward ones that
+automatic differentiation makes of it. On a CPU those (dilated, over mirrored kernels or over the
+batch) fall back, inside a compiled loop (``lax.scan``), to code many times slower, and forward ones
+are fast with many channels and features alone. There the one onto the images is written as a
+forward convolution, and the one onto the kernel, as every narrow one, as matrix products with the
+patches of a few images at a time. All give the same values to rounding.
 """
 
 import functools
@@ -20,14 +20,17 @@ from jax import lax
 
 Padding = Literal["SAME", "VALID"]
 
-CACHED_NUMBERS = 2**20
-"""So many numbers of patches stay in the cache between being cut and being multiplied."""
+CACHED_NUMBERS = 3 * 2**19
+"""So many numbers stay in the cache while patches are cut and multiplied, and the result stored."""
+
+WIDE = 128
+"""With fewer channels or features XLA's convolution on a CPU is slower than products of patches."""
 
 FEW_CHANNELS = 8
-"""Below, XLA's convolution on a CPU takes longer than cutting patches and multiplying them does."""
+"""Below, a picture's colours, the patches of all images are kept for the way back, ..."""
 
 MOST_NUMBERS = 2**24
-"""So many numbers of patches may be kept for the way back."""
+"""... unless they are more than so many numbers."""
 
 
 def output_size(
@@ -60,25 +63,26 @@ def output_size(
     return rows, columns
 
 
-def _slices(
+def _patches(
     images: chex.Array,
     window: Sequence[int],
     strides: Sequence[int],
     out: Sequence[int],
     low: Sequence[int],
-) -> list[chex.Array]:
-    """What each tap of the window sees: [batch, out_height, out_width, channels] for each."""
+) -> chex.Array:
+    """What the window sees: [batch, out_height, out_width, rows·columns·channels]."""
     reach = [s * (n - 1) + 1 for s, n in zip(strides, out, strict=True)]
     pads = [
         (before, r + w - 1 - before - n)
         for before, r, w, n in zip(low, reach, window, images.shape[1:3], strict=True)
     ]
     padded = _pad(images, pads)
-    return [
+    seen_by_taps = [
         padded[:, i : i + reach[0] : strides[0], j : j + reach[1] : strides[1]]
         for i in range(window[0])
         for j in range(window[1])
     ]
+    return jnp.concatenate(seen_by_taps, axis=-1)
 
 
 def convolve(
@@ -148,7 +152,7 @@ def _pad(images: chex.Array, pads: Sequence[tuple[int, int]]) -> chex.Array:
 
 
 def _forward_convolution(
-    images: chex.Array, kernel: chex.Array, strides: tuple[int, int], padding: Any
+    images: chex.Array, kernel: chex.Array, strides: Sequence[int], padding: Any
 ) -> chex.Array:
     return lax.conv_general_dilated(
         images, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -165,11 +169,11 @@ def _convolve_on_cpu(
 def _forward(images, kernel, strides, padding):
     window, (channels, features) = kernel.shape[:2], kernel.shape[2:]
     out = output_size(images.shape[1:], window, strides, padding)
+    low = _padding_before(images.shape, window, strides, padding)
     numbers = images.shape[0] * math.prod(out) * math.prod(kernel.shape[:3])
     if channels >= FEW_CHANNELS or numbers > MOST_NUMBERS:
-        return _forward_convolution(images, kernel, strides, padding), (images, kernel, None)
-    low = _padding_before(images.shape, window, strides, padding)
-    patches = jnp.concatenate(_slices(images, window, strides, out, low), axis=-1)
+        return _forward_on_cpu(images, kernel, strides, out, low), (images, kernel, None)
+    patches = _patches(images, window, strides, out, low)
     return patches @ kernel.reshape(-1, features), (images, kernel, patches)
 
 
@@ -179,7 +183,9 @@ def _backward(strides, padding, residuals, cotangent):
     down = _onto_images(images.shape[1:3], kernel, strides, low, cotangent)
     if patches is None:
         return down, _onto_kernel(images, kernel.shape[:2], strides, low, cotangent)
-    return down, _outer_product(patches, cotangent).T.reshape(kernel.shape)
+    size, features = patches.shape[-1], cotangent.shape[-1]
+    outer_product = cotangent.reshape(-1, features).T @ patches.reshape(-1, size)
+    return down, outer_product.T.reshape(kernel.shape)
 
 
 def _padding_before(
@@ -190,10 +196,36 @@ def _padding_before(
     return [before for before, _ in pads]
 
 
-def _outer_product(patches: chex.Array, cotangent: chex.Array) -> chex.Array:
-    """Σ over batch and positions of ȳ ⊗ patch: [features, numbers of a patch]."""
-    size, features = patches.shape[-1], cotangent.shape[-1]
-    return cotangent.reshape(-1, features).T @ patches.reshape(-1, size)
+def _forward_on_cpu(
+    images: chex.Array,
+    kernel: chex.Array,
+    strides: Sequence[int],
+    out: Sequence[int],
+    low: Sequence[int],
+) -> chex.Array:
+    """Convolve, with ``low`` rows and columns of zeros before, to ``out`` positions."""
+    window, (channels, features) = kernel.shape[:2], kernel.shape[2:]
+    if min(channels, features) >= WIDE:
+        pads = [
+            (before, s * (n - 1) + w - before - size)
+            for before, s, n, w, size in zip(
+                low, strides, out, window, images.shape[1:3], strict=True
+            )
+        ]
+        return _forward_convolution(images, kernel, strides, pads)
+    flat = kernel.reshape(-1, features)
+    few = _images_in_cache(images.shape[0], math.prod(out) * sum(flat.shape))
+    outputs = lax.map(
+        lambda group: _patches(group, window, strides, out, low) @ flat,
+        images.reshape(-1, few, *images.shape[1:]),
+    )
+    return outputs.reshape(-1, *out, features)
+
+
+def _images_in_cache(batch: int, numbers: int) -> int:
+    """Return into how many images to divide a batch, each of which takes so many numbers."""
+    most = max(1, CACHED_NUMBERS // numbers)
+    return max(n for n in range(1, min(most, batch) + 1) if batch % n == 0)
 
 
 def _onto_images(
@@ -218,11 +250,8 @@ def _onto_images(
     blocks = [
         -(-(before + n) // s) - f for before, n, s, f in zip(low, size, strides, first, strict=True)
     ]
-    pads = [
-        (p - 1 - f, b + f - m)
-        for p, f, b, m in zip(taps, first, blocks, cotangent.shape[1:3], strict=True)
-    ]
-    phases = _forward_convolution(cotangent, kernel, (1, 1), pads)
+    zeros = [p - 1 - f for p, f in zip(taps, first, strict=True)]
+    phases = _forward_on_cpu(cotangent, kernel, (1, 1), blocks, zeros)
     phases = phases.reshape(-1, *blocks, down, right, channels).transpose(0, 1, 3, 2, 4, 5)
     images = phases.reshape(-1, blocks[0] * down, blocks[1] * right, channels)
     top, left = (before % s for before, s in zip(low, strides, strict=True))
@@ -237,21 +266,21 @@ def _onto_kernel(
     cotangent: chex.Array,
 ) -> chex.Array:
     """w̄ = Σ over positions of patch ⊗ ȳ: a matrix product for every few images."""
-    channels, features = images.shape[-1], cotangent.shape[-1]
-    out = cotangent.shape[1:3]
-    size = math.prod(window) * channels
+    batch, *out, features = cotangent.shape
+    size = math.prod(window) * images.shape[-1]
+    few = _images_in_cache(batch, math.prod(out) * (size + features))
+    turned = cotangent.reshape(batch // few, -1, features).transpose(0, 2, 1)
+    # Without the barrier XLA merges the turning into the products, which makes them slower.
+    turned = lax.optimization_barrier(turned)
 
-    def product(images: chex.Array, cotangent: chex.Array) -> chex.Array:
-        cut = jnp.concatenate(_slices(images, window, strides, out, low), axis=-1)
-        return _outer_product(cut, cotangent)
+    def add(total: chex.Array, group: tuple) -> tuple[chex.Array, None]:
+        images, cotangent = group
+        patches = _patches(images, window, strides, out, low)
+        return total + cotangent @ patches.reshape(-1, size), None
 
-    # All patches at once would be several times the images, written to memory and read again.
-    batch, most = images.shape[0], max(1, CACHED_NUMBERS // (math.prod(out) * size))
-    few = max(n for n in range(1, min(most, batch) + 1) if batch % n == 0)
-    groups = jax.tree.map(lambda x: x.reshape(-1, few, *x.shape[1:]), (images, cotangent))
     zeros = jnp.zeros((features, size), jnp.result_type(images, cotangent))
-    kernel, _ = lax.scan(lambda total, group: (total + product(*group), None), zeros, groups)
-    return kernel.T.reshape(*window, channels, features)
+    groups = images.reshape(-1, few, *images.shape[1:]), turned
+    return lax.scan(add, zeros, groups)[0].T.reshape(*window, -1, features)
 
 
 _convolve_on_cpu.defvjp(_forward, _backward)

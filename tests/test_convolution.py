@@ -41,6 +41,7 @@ WAYS = {
     "few channels of large images": (3, {"MOST_NUMBERS": 1}),
     "many channels": (8, {}),
     "many channels, image by image": (8, {"CACHED_NUMBERS": 1}),
+    "many channels and features": (8, {"WIDE": 4}),
 }
 
 
