@@ -11,7 +11,10 @@ Cells: dense (MNIST's shape), conv, locally_connected, deep (CIFAR10's shape), e
 configuration; mnist_conv and mnist_locally_connected on request; digits, small, to try the command.
 All train on random images, so no data set is needed. PyTorch is timed if it can be imported.
 
-DIR gets benchmark.json and benchmark.png; a table is printed.
+Then JAX's profiler watches a few calls of each network, to say which kind of work takes how long.
+
+DIR gets benchmark.json, benchmark.png, time_shares.png and, for Perfetto or TensorBoard, traces/;
+tables are printed.
 """
 
 import contextlib
@@ -45,6 +48,7 @@ CELLS = {
 }
 DEFAULT_CELLS = ("dense", "conv", "locally_connected", "deep")
 DEFAULT_SEEDS = (1, 2, 5, 10)
+PROFILED_CALLS = 3
 QUICK_SEEDS_OF = ("dense",)
 """With --quick, only here are several seeds timed unless --seeds asks for them."""
 
@@ -112,7 +116,7 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
     )
     began = time.perf_counter()
     with precise:
-        cells = {name: measure(name, settings, torch_device) for name in settings.cells}
+        cells = {name: measure(name, settings, torch_device, folder) for name in settings.cells}
     content = benchmark_summary.summarise(
         cells,
         environment,
@@ -134,19 +138,26 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
     from experiments import benchmark_plots
 
     benchmark_plots.draw(content, folder / "benchmark.png")
+    benchmark_plots.draw_time_shares(content, folder / "time_shares.png")
     benchmark_summary.print_table(content, folder)
     return content
 
 
-def measure(name: str, settings: Settings, torch_device: Any) -> dict[str, Any]:
-    """Time every way of training the cell ``name``.
+def measure(name: str, settings: Settings, torch_device: Any, folder: Path) -> dict[str, Any]:
+    """Time every way of training the cell ``name``, then watch Q-AGREL's with the profiler.
 
     Returns:
       What ``benchmark_summary.summarise`` takes for one cell.
     """
     import jax.numpy as jnp
 
-    from experiments import benchmark_cells, benchmark_roofline, benchmark_timing, benchmark_torch
+    from experiments import (
+        benchmark_cells,
+        benchmark_profile,
+        benchmark_roofline,
+        benchmark_timing,
+        benchmark_torch,
+    )
     from experiments.progress import Reporter
 
     cell = CELLS[name]
@@ -214,6 +225,8 @@ def measure(name: str, settings: Settings, torch_device: Any) -> dict[str, Any]:
                 preparations + done, f"round {done} of {settings.repeats}"
             ),
         )
+        reporter.update(preparations + settings.repeats, "the profiler")
+        profile = benchmark_profile.profile(subjects[0], PROFILED_CALLS, folder / "traces" / name)
         reporter.update(preparations + settings.repeats, "done", important=True)
     return {
         "config": cell.config,
@@ -224,6 +237,7 @@ def measure(name: str, settings: Settings, torch_device: Any) -> dict[str, Any]:
         "flop_per_step": sum(layer.flop(first=i == 0) for i, layer in enumerate(layers)),
         "torch_memory_format": memory_format,
         "init_compile_seconds": bench.init_seconds,
+        "profile": profile,
         "subjects": {
             subject.name: {
                 "seconds_per_step": seconds[subject.name],

@@ -98,6 +98,7 @@ class Bench:
             images_per_step=seeds * self.config.batch_size,
             compile_seconds=seconds,
             program_bytes=program_bytes(compiled),
+            text=compiled.as_text,
         )
 
     def _trainer(self, rule: str, mesh: Mesh | None = None) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from experiments import plots
+from experiments.benchmark_summary import parts_of
 
 WAYS = {
     "q_agrel": ("Q-AGREL", "o", 0),
@@ -34,6 +35,35 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
         if right:
             _seeds(right[0], scaling)
         drawing.suptitle(f"training step, {content['device']}, {content['settings']['precision']}")
+
+
+def draw_time_shares(content: Mapping[str, Any], path: Path) -> None:
+    """Draw what the profiler saw: a bar per network, a part of it per kind of work."""
+    shares = {n: of_cell for n, of_cell in content["time_shares"].items() if of_cell}
+    if not shares:
+        return
+    with plots.figure(path, 8, 1.8 + 0.5 * len(shares)) as (drawing, axes):
+        begin = np.zeros(len(shares))
+        for index, part in enumerate(parts_of(shares)):
+            width = np.array([100 * of_cell.get(part, 0.0) for of_cell in shares.values()])
+            axes.barh(
+                range(len(shares)),
+                width,
+                left=begin,
+                color=plots.COLOURS[index % len(plots.COLOURS)],
+                edgecolor="white",
+                label=part,
+            )
+            for row, (left, share) in enumerate(zip(begin, width, strict=True)):
+                if share >= 4:
+                    axes.text(left + share / 2, row, f"{share:.0f}", ha="center", va="center")
+            begin += width
+        axes.set_yticks(range(len(shares)), [name.replace("_", "\n") for name in shares])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("% of the time of a Q-AGREL step's operations")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
+        drawing.suptitle(content["device"])
 
 
 def _throughput(axes: Any, cells: Mapping[str, Any]) -> None:

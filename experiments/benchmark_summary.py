@@ -1,5 +1,6 @@
 """From raw seconds to ratios, and to the table a benchmark ends with. No JAX needed."""
 
+import collections
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ DEFINITIONS = {
     "process_high_water_bytes": "most memory the whole process (all ways of training of the cell, "
     "and the libraries) had resident while this one warmed up; null where it cannot be told",
     "device_high_water_bytes": "most accelerator memory allocated by JAX since the process began",
+    "time_shares": "of the time of all operations of a Q-AGREL step as JAX's profiler sees them, "
+    "the part of each kind of work; null where it sees none. profile: the same by layer, way and "
+    "kind; see experiments/benchmark_profile.py",
     "compile_seconds": "tracing and compiling the training call; not in any other time",
 }
 
@@ -65,6 +69,7 @@ def summarise(
         },
         "seeds_on_cores": medians("seeds_on_cores"),
         "batch_on_cores": medians("batch_on_cores"),
+        "time_shares": {name: time_shares(cell["profile"]) for name, cell in cells.items()},
         "quartiles": {
             name: {k: [v.low, v.high] if v else None for k, v in of_cell.items()}
             for name, of_cell in ratios.items()
@@ -100,6 +105,31 @@ def cell_ratios(subjects: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread |
     }
 
 
+PRODUCTS, PATCHES = "products", "cutting and adding patches"
+
+
+def time_shares(profile: Mapping[str, Any] | None) -> dict[str, float] | None:
+    """Add up a profile by kind of work, as parts of one, largest first.
+
+    Args:
+      profile: what ``benchmark_profile.profile`` returned.
+
+    Returns:
+      By kind: products, what layers with kernels do beside them, BatchNorm and Dropout, and what no
+      layer does, as the profile names it.
+    """
+    if profile is None:
+        return None
+    spent: dict[str, float] = collections.defaultdict(float)
+    for place in profile["places"]:
+        layer = place["layer"].split("_")[0]
+        kernels = layer in ("Dense", "Conv", "LocallyConnected")
+        part = PRODUCTS if place["kind"] == "products" else PATCHES if kernels else layer
+        spent[part] += place["seconds_per_step"]
+    largest_first = sorted(spent.items(), key=lambda item: -item[1])
+    return {part: seconds / sum(spent.values()) for part, seconds in largest_first}
+
+
 def seeds_scaling(subjects: Mapping[str, Mapping[str, Any]]) -> dict[int, Spread]:
     """Time of a step of N seeds over that of one, by N in ascending order."""
     one = subjects["q_agrel"]["seconds_per_step"]
@@ -109,6 +139,15 @@ def seeds_scaling(subjects: Mapping[str, Mapping[str, Any]]) -> dict[int, Spread
         if name.startswith("q_agrel_") and name.endswith("_seeds")
     }
     return {n: ratio(counts[n]["seconds_per_step"], one) for n in sorted(counts)}
+
+
+def parts_of(shares: Mapping[str, Mapping[str, float] | None]) -> list[str]:
+    """List the kinds of work of all cells, those of the largest sum of shares first."""
+    total: dict[str, float] = collections.defaultdict(float)
+    for of_cell in shares.values():
+        for part, share in (of_cell or {}).items():
+            total[part] += share
+    return sorted(total, key=lambda part: -total[part])
 
 
 def print_table(content: Mapping[str, Any], folder: Path) -> None:
@@ -154,7 +193,12 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
             _number(q_agrel["program_bytes"], 0, 1e-6),
             _number(q_agrel["process_high_water_bytes"], 0, 1e-6),
         )
-    for table in (speeds, ratios, costs):
+    shares = content["time_shares"]
+    parts = parts_of(shares)
+    where = _table("where Q-AGREL's time goes, %", "network", *parts)
+    for name, of_cell in shares.items():
+        where.add_row(name, *(_number((of_cell or {}).get(part), 0, 100) for part in parts))
+    for table in (speeds, ratios, costs, where) if parts else (speeds, ratios, costs):
         console.print(table)
     settings = content["settings"]
     missing = "" if "torch" in content["versions"] else "; PyTorch is not installed: not compared"

@@ -23,6 +23,7 @@ class Subject(NamedTuple):
     images_per_step: int
     compile_seconds: float | None = None  # before the first call
     program_bytes: int | None = None  # memory the compiled program needs
+    text: Callable[[], str] | None = None  # of the compiled program, as XLA writes it
 
 
 class Spread(NamedTuple):

@@ -143,7 +143,12 @@ def test_the_command_leaves_every_ratio(measured):
     parameters = 4 * (64 * 300 + 300 * 200 + 200 * 100 + 100 * 10)
     assert subjects["q_agrel"]["program_bytes"] > 2048 * 64 + parameters
     assert subjects["q_agrel_2_seeds"]["images_per_step"] == 32
-    assert (measured / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+    shares = content["time_shares"]["digits"]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert {"products", "choice, reward, weight changes"} <= shares.keys()
+    for picture in ("benchmark.png", "time_shares.png"):
+        assert (measured / picture).read_bytes().startswith(b"\x89PNG")
+    assert list((measured / "traces" / "digits").glob("**/*.xplane.pb"))
 
 
 def test_the_report_reads_it(measured, tmp_path):
@@ -152,6 +157,7 @@ def test_the_report_reads_it(measured, tmp_path):
     assert "| digits (8×8×1, 16) |" in text
     assert "![Training speed](results/benchmark/benchmark.png)" in text
     assert "without PyTorch" in text
+    assert "![Where the time of a step goes](results/benchmark/time_shares.png)" in text
 
 
 def test_aims_met_missed_and_not_run():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments import benchmark_summary
 from experiments.reports import runs
 
 DEFAULT = "benchmark"
@@ -104,9 +105,33 @@ def _benchmark(path: Path) -> str:
             for text, value, met in aims(content)
         ),
     ]
-    if (path.parent / "benchmark.png").is_file():
-        lines += ["", f"![Training speed](results/{path.parent.name}/benchmark.png)"]
+    lines += _time_shares(content.get("time_shares", {}))
+    for picture, text in (
+        ("benchmark.png", "Training speed"),
+        ("time_shares.png", "Where the time of a step goes"),
+    ):
+        if (path.parent / picture).is_file():
+            lines += ["", f"![{text}](results/{path.parent.name}/{picture})"]
     return "\n".join(lines)
+
+
+def _time_shares(shares: Mapping[str, Mapping[str, float] | None]) -> list[str]:
+    seen = {net: of_net for net, of_net in shares.items() if of_net}
+    if not seen:
+        return []
+    parts = benchmark_summary.parts_of(seen)
+    return [
+        "",
+        "Where the time of a Q-AGREL step goes, % of the time of its operations as JAX's profiler "
+        "sees them (`profile` in `benchmark.json` has it by layer):",
+        "",
+        f"| network | {' | '.join(parts)} |",
+        f"|---|{'---|' * len(parts)}",
+        *(
+            f"| {net} | {' | '.join(f'{100 * of_net.get(part, 0):.0f}' for part in parts)} |"
+            for net, of_net in seen.items()
+        ),
+    ]
 
 
 def _speeds(net: str, cell: Mapping[str, Any]) -> str:
