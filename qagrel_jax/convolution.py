@@ -63,28 +63,6 @@ def output_size(
     return rows, columns
 
 
-def _patches(
-    images: chex.Array,
-    window: Sequence[int],
-    strides: Sequence[int],
-    out: Sequence[int],
-    low: Sequence[int],
-) -> chex.Array:
-    """What the window sees: [batch, out_height, out_width, rows·columns·channels]."""
-    reach = [s * (n - 1) + 1 for s, n in zip(strides, out, strict=True)]
-    pads = [
-        (before, r + w - 1 - before - n)
-        for before, r, w, n in zip(low, reach, window, images.shape[1:3], strict=True)
-    ]
-    padded = _pad(images, pads)
-    seen_by_taps = [
-        padded[:, i : i + reach[0] : strides[0], j : j + reach[1] : strides[1]]
-        for i in range(window[0])
-        for j in range(window[1])
-    ]
-    return jnp.concatenate(seen_by_taps, axis=-1)
-
-
 def convolve(
     images: chex.Array, kernel: chex.Array, strides: tuple[int, int], padding: Padding
 ) -> chex.Array:
@@ -173,8 +151,9 @@ def _forward(images, kernel, strides, padding):
     numbers = images.shape[0] * math.prod(out) * math.prod(kernel.shape[:3])
     if channels >= FEW_CHANNELS or numbers > MOST_NUMBERS:
         return _forward_on_cpu(images, kernel, strides, out, low), (images, kernel, None)
-    patches = _patches(images, window, strides, out, low)
-    return patches @ kernel.reshape(-1, features), (images, kernel, patches)
+    patches = jnp.concatenate(_seen_by_rows(images, window, strides, out, low), axis=-1)
+    outputs = (patches @ kernel.reshape(-1, features)).reshape(-1, *out, features)
+    return outputs, (images, kernel, patches)
 
 
 def _backward(strides, padding, residuals, cotangent):
@@ -183,8 +162,7 @@ def _backward(strides, padding, residuals, cotangent):
     down = _onto_images(images.shape[1:3], kernel, strides, low, cotangent)
     if patches is None:
         return down, _onto_kernel(images, kernel.shape[:2], strides, low, cotangent)
-    size, features = patches.shape[-1], cotangent.shape[-1]
-    outer_product = cotangent.reshape(-1, features).T @ patches.reshape(-1, size)
+    outer_product = cotangent.reshape(-1, cotangent.shape[-1]).T @ patches
     return down, outer_product.T.reshape(kernel.shape)
 
 
@@ -206,20 +184,49 @@ def _forward_on_cpu(
     """Convolve, with ``low`` rows and columns of zeros before, to ``out`` positions."""
     window, (channels, features) = kernel.shape[:2], kernel.shape[2:]
     if min(channels, features) >= WIDE:
-        pads = [
-            (before, s * (n - 1) + w - before - size)
-            for before, s, n, w, size in zip(
-                low, strides, out, window, images.shape[1:3], strict=True
-            )
-        ]
+        pads = _pads(images.shape, window, strides, out, low)
         return _forward_convolution(images, kernel, strides, pads)
-    flat = kernel.reshape(-1, features)
-    few = _images_in_cache(images.shape[0], math.prod(out) * sum(flat.shape))
-    outputs = lax.map(
-        lambda group: _patches(group, window, strides, out, low) @ flat,
-        images.reshape(-1, few, *images.shape[1:]),
+    by_row = kernel.reshape(window[0], -1, features)
+    few = _images_in_cache(
+        images.shape[0], math.prod(out) * (math.prod(kernel.shape[:3]) + features)
     )
+
+    def convolve(group: chex.Array) -> chex.Array:
+        seen = _seen_by_rows(group, window, strides, out, low)
+        return sum(x @ w for x, w in zip(seen, by_row, strict=True))
+
+    outputs = lax.map(convolve, images.reshape(-1, few, *images.shape[1:]))
     return outputs.reshape(-1, *out, features)
+
+
+def _seen_by_rows(
+    images: chex.Array,
+    window: Sequence[int],
+    strides: Sequence[int],
+    out: Sequence[int],
+    low: Sequence[int],
+) -> list[chex.Array]:
+    """What each row of the window sees: [batch·out_height·out_width, columns·channels] for each."""
+    padded = _pad(images, _pads(images.shape, window, strides, out, low))
+    reach = [s * (n - 1) + 1 for s, n in zip(strides, out, strict=True)]
+    taps = [padded[:, :, j : j + reach[1] : strides[1]] for j in range(window[1])]
+    beside = jnp.concatenate(taps, axis=-1)
+    rows = [beside[:, i : i + reach[0] : strides[0]] for i in range(window[0])]
+    return [row.reshape(-1, row.shape[-1]) for row in rows]
+
+
+def _pads(
+    image_shape: Sequence[int],
+    window: Sequence[int],
+    strides: Sequence[int],
+    out: Sequence[int],
+    low: Sequence[int],
+) -> list[tuple[int, int]]:
+    """Return what to pad images [batch, h, w, c] with, before and after; after may be negative."""
+    return [
+        (before, s * (n - 1) + w - before - size)
+        for before, s, n, w, size in zip(low, strides, out, window, image_shape[1:3], strict=True)
+    ]
 
 
 def _images_in_cache(batch: int, numbers: int) -> int:
@@ -273,14 +280,15 @@ def _onto_kernel(
     # Without the barrier XLA merges the turning into the products, which makes them slower.
     turned = lax.optimization_barrier(turned)
 
-    def add(total: chex.Array, group: tuple) -> tuple[chex.Array, None]:
+    def add(total: list[chex.Array], group: tuple) -> tuple[list[chex.Array], None]:
         images, cotangent = group
-        patches = _patches(images, window, strides, out, low)
-        return total + cotangent @ patches.reshape(-1, size), None
+        seen = _seen_by_rows(images, window, strides, out, low)
+        return [t + cotangent @ x for t, x in zip(total, seen, strict=True)], None
 
-    zeros = jnp.zeros((features, size), jnp.result_type(images, cotangent))
+    row = jnp.zeros((features, size // window[0]), jnp.result_type(images, cotangent))
     groups = images.reshape(-1, few, *images.shape[1:]), turned
-    return lax.scan(add, zeros, groups)[0].T.reshape(*window, -1, features)
+    by_row, _ = lax.scan(add, [row] * window[0], groups)
+    return jnp.stack(by_row).transpose(0, 2, 1).reshape(*window, -1, features)
 
 
 _convolve_on_cpu.defvjp(_forward, _backward)
