@@ -37,6 +37,8 @@ def section(results: Path) -> str:
         markdown.table(headings, rows),
         f"The accuracies are 95, 98 and 99 % of backprop's at a rate of "
         f"{published.config.learning_rate:g}, and slowdown is against its epochs.",
+        f"Both rules at a rate of {faster.config.learning_rate:g}:",
+        *runs.comparison(faster),
         f"![Learning curves](results/{FOLDERS[1]}/learning_curves.png)",
     ]
     if not faster.finished:

@@ -53,6 +53,20 @@ def epoch_rows(run: RunResults) -> list[list[str]]:
     return rows
 
 
+def comparison(run: RunResults) -> list[str]:
+    """Return the difference of the two rules as a sentence, and a table of their epochs."""
+    points, p = difference(run)
+    test = "" if p == "–" else f" (95 % interval; paired t test, p = {p})"
+    return [
+        f"Q-AGREL − backprop, over the same seeds: {points} points{test}.",
+        markdown.table(
+            ("epochs to … of backprop's best", "that is, %", "Q-AGREL", "backprop",
+             "slowdown [95 %]"),
+            epoch_rows(run),
+        ),
+    ]  # fmt: skip
+
+
 def progress(run: RunResults) -> str:
     """Return how far a run is: ``q_agrel 12 epochs, backprop 0``."""
     return ", ".join(f"{rule} {len(curve)} epochs" for rule, curve in run.curves.items())
@@ -133,8 +147,6 @@ def tables(results: Path, folder: str, command: str) -> str:
     if run is None:
         return f"{NOT_RUN} `{command} --out experiments/results/{folder}`"
     plots.learning_curves(run.folder)
-    points, p = difference(run)
-    test = "" if p == "–" else f" (95 % interval; paired t test, p = {p})"
     accuracies = [[rule, markdown.spread(100 * run.accuracy(rule))]
                   for rule in (RULE, CONTROL) if run.ran(rule)]  # fmt: skip
     tail = [] if run.finished else [f"Not finished: {progress(run)}."]
@@ -142,12 +154,7 @@ def tables(results: Path, folder: str, command: str) -> str:
         [
             provenance(run),
             markdown.table(("rule", "test accuracy %, mean (sd) [range]"), accuracies),
-            f"Q-AGREL − backprop, over the same seeds: {points} points{test}.",
-            markdown.table(
-                ("epochs to … of backprop's best", "that is, %", "Q-AGREL", "backprop",
-                 "slowdown [95 %]"),
-                epoch_rows(run),
-            ),
+            *comparison(run),
             *tail,
             f"![Learning curves](results/{folder}/learning_curves.png)",
         ]
