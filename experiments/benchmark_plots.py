@@ -55,11 +55,15 @@ def draw_time_shares(content: Mapping[str, Any], path: Path) -> None:
                 label=part,
             )
             for row, (left, share) in enumerate(zip(begin, width, strict=True)):
-                if share >= 4:
-                    axes.text(left + share / 2, row, f"{share:.0f}", ha="center", va="center")
+                if share >= 3:
+                    axes.text(
+                        left + share / 2, row, f"{share:.0f}", ha="center", va="center",
+                        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.8},
+                    )  # fmt: skip
             begin += width
         axes.set_yticks(range(len(shares)), [name.replace("_", "\n") for name in shares])
         axes.invert_yaxis()
+        axes.grid(visible=False)
         axes.set_xlim(0, 100)
         axes.set_xlabel("% of the time of a Q-AGREL step's operations")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
