@@ -32,6 +32,7 @@ import jax.numpy as jnp
 
 from qagrel_jax import sharding
 from qagrel_jax.convolution import Padding, convolve, locally_connect, output_size
+from qagrel_jax.precision import as_multiplied
 
 FEEDBACKS = ("tied", "reciprocal", "random", "sign")
 """The kinds of feedback pathway."""
@@ -58,14 +59,15 @@ def with_feedback(
 
     @jax.custom_vjp
     def f(inputs: chex.Array, kernel: chex.Array, feedback_kernel: chex.Array) -> chex.Array:
-        del feedback_kernel
-        return linear(inputs, kernel)
+        return forward(inputs, kernel, feedback_kernel)[0]
 
     def forward(inputs, kernel, feedback_kernel):
-        return linear(inputs, kernel), (inputs, kernel, feedback_kernel)
+        operands = jax.tree.map(as_multiplied, (inputs, kernel, feedback_kernel))
+        return linear(*operands[:2]), operands
 
     def backward(residuals, cotangent):
         inputs, kernel, feedback_kernel = residuals
+        cotangent = as_multiplied(cotangent)
         _, down = jax.vjp(lambda x: linear(x, feedback_kernel), inputs)
         _, onto_kernel = jax.vjp(lambda w: linear(inputs, w), kernel)
         (kernel_cotangent,) = onto_kernel(cotangent)

@@ -1,4 +1,4 @@
-"""bfloat16 computes in bfloat16, and in nothing else than the computation."""
+"""bfloat16 computes in bfloat16 and nowhere else; TensorFloat-32 on a CPU rounds every operand."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from qagrel_jax import rules, training
+from qagrel_jax import layers, rules, training
 from qagrel_jax.networks import make_network
 from qagrel_jax.tasks import classification
 
@@ -102,3 +102,39 @@ def test_batchnorm_counts_in_float32():
     assert mean.dtype == jnp.float32
     # Sums in bfloat16 would be off by per cents; here only single activities round differently.
     np.testing.assert_allclose(mean, 0.01 * activity.mean((0, 1, 2)), rtol=2e-4)
+
+
+def _tf32(x):
+    """Round to 10 bits after the point, ties to even, on the bits themselves."""
+    bits = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
+    dropped, odd = bits & 0x1FFF, bits >> 13 & 1
+    up = (dropped > 0x1000) | ((dropped == 0x1000) & (odd == 1))
+    return ((((bits >> 13) + up) << 13).astype(np.uint32)).view(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize("feedback", ["tied", "reciprocal"])
+def test_on_a_cpu_tensorfloat32_rounds_the_operands_of_all_three_products(feedback):
+    layer = layers.Dense(6, feedback=feedback)
+    keys = jax.random.split(jax.random.key(0), 3)
+    inputs, cotangent = (
+        jax.random.normal(k, s) for k, s in zip(keys, [(5, 7), (5, 6)], strict=False)
+    )
+    params = layer.init(keys[2], inputs)["params"]
+    up, down = params["kernel"], params.get("feedback_kernel", params["kernel"])
+
+    def run(precision):
+        with jax.default_matmul_precision(precision):
+            outputs, back = jax.vjp(lambda p, x: layer.apply({"params": p}, x), params, inputs)
+            grads, onto_inputs = back(cotangent)
+        return outputs, onto_inputs, grads["kernel"]
+
+    def expected(rounded):
+        x, w, b, g = map(rounded, (inputs, up, down, cotangent))
+        return x @ w, g @ b.T, x.T @ g
+
+    for mine, reference in zip(run("tensorfloat32"), expected(_tf32), strict=True):
+        np.testing.assert_allclose(mine, reference, atol=2e-6)
+    exact = expected(lambda x: np.asarray(x, np.float64))
+    for mine, reference in zip(run("float32"), exact, strict=True):
+        np.testing.assert_allclose(mine, reference, atol=2e-6)
+    assert max(abs(a - b).max() for a, b in zip(expected(_tf32), exact, strict=True)) > 1e-4

@@ -1,4 +1,4 @@
-"""The reports on AGREL and on bfloat16 against numbers worked out by hand."""
+"""The reports on AGREL, on precisions and on a learning rate against numbers worked out by hand."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_precision(tmp_path):
     write_run(tmp_path / "digits", name="digits", dataset="digits", architecture="dense")
     text = reports.section("precision", tmp_path)
     assert "*Not run.* `python -m experiments.train --precision bfloat16" in text
-    assert "float32" not in text
+    assert "| float32" not in text
     write_run(
         tmp_path / "digits_bfloat16", name="digits", dataset="digits", architecture="dense",
         precision="bfloat16", backprop=[[0.87, 0.9, 0.79], [0.88, 0.97, 0.79]],
@@ -59,14 +59,16 @@ def test_precision(tmp_path):
     text = reports.section("precision", tmp_path)
     # Q-AGREL's best: .89, .9, .9 and .9, .93, .95: d = 1, 3, 5 points, sd 2, t(.975, 2) = 4.3027;
     # p = 1 - t / sqrt(2 + t²), t = 3 / (2 / √3). 98 % of backprop's best is .882, and .862.
-    assert row(text, "q_agrel") == [
-        "89.67 (0.58)", "92.67 (2.52)", "+3.00 [−1.97, +7.97]", "0.12", "3.3 (0.6)", "3.0 (0.0)",
+    assert row(text, "q_agrel", "float32") == ["89.67 (0.58)", "–", "–", "3.3 (0.6)"]
+    assert row(text, "q_agrel", "bfloat16") == [
+        "92.67 (2.52)", "+3.00 [−1.97, +7.97]", "0.12", "3.0 (0.0)",
     ]  # fmt: skip
     # Backprop's: .9, 1, .8 and .88, .97, .79: d = -2, -3, -1.
-    assert row(text, "backprop") == [
-        "90.00 (10.00)", "88.00 (9.00)", "−2.00 [−4.48, +0.48]", "0.074",
-        "not reached by all", "not reached by all",
+    assert row(text, "backprop", "float32") == ["90.00 (10.00)", "–", "–", "not reached by all"]
+    assert row(text, "backprop", "bfloat16") == [
+        "88.00 (9.00)", "−2.00 [−4.48, +0.48]", "0.074", "not reached by all",
     ]  # fmt: skip
+    assert "*Not run.* `python -m experiments.train --precision tensorfloat32" in text
 
 
 def test_learning_rate(tmp_path):
@@ -78,6 +80,7 @@ def test_learning_rate(tmp_path):
     write_run(tmp_path / "mnist_dense_rate_1", learning_rate=1.0, finished=False,
               q_agrel=[[0.85, 0.8, 0.85], [0.89, 0.885, 0.883]], backprop=[], **dense)  # fmt: skip
     text = reports.section("learning_rate", tmp_path)
+    assert "over the same seeds" not in text
     assert "Not finished: q_agrel 2 epochs, backprop 0 epochs." in text
     assert "epochs to 85.50 % | epochs to 88.20 % | epochs to 89.10 %" in text
     # 2, 2, 2 against 2, 1, 2, whose mean is 5/3 ± 4.3027 · 1/3: Fieller's ends are 2 over those.

@@ -37,8 +37,7 @@ def section(results: Path) -> str:
         markdown.table(headings, rows),
         f"The accuracies are 95, 98 and 99 % of backprop's at a rate of "
         f"{published.config.learning_rate:g}, and slowdown is against its epochs.",
-        f"Both rules at a rate of {faster.config.learning_rate:g}:",
-        *runs.comparison(faster),
+        *_at_the_same_rate(faster),
         f"![Learning curves](results/{FOLDERS[1]}/learning_curves.png)",
     ]
     if not faster.finished:
@@ -58,6 +57,12 @@ def _row(run: RunResults, rule: str, targets: list[float], published: RunResults
         mean_sd(run.best_epoch(rule), 1),
         "1" if itself else _slowdown(epochs[1], published.epochs_to(CONTROL, targets[1])),
     ]
+
+
+def _at_the_same_rate(run: RunResults) -> list[str]:
+    if not (run.ran(runs.RULE) and run.ran(CONTROL)):
+        return []
+    return [f"Both rules at a rate of {run.config.learning_rate:g}:", *runs.comparison(run)]
 
 
 def _slowdown(epochs: np.ndarray, control: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""What bfloat16 does to accuracy: the digits in both precisions, over the same seeds."""
+"""What lower precisions do to accuracy: the digits in each, over the same seeds."""
 
 from pathlib import Path
 
@@ -8,41 +8,47 @@ from experiments import run_results, statistics
 from experiments.reports import NOT_RUN, markdown, runs
 from experiments.run_results import CONTROL
 
-PRECISIONS = ("float32", "bfloat16")
-FOLDERS = {"float32": "digits", "bfloat16": "digits_bfloat16"}
+FOLDERS = {
+    "float32": "digits",
+    "tensorfloat32": "digits_tensorfloat32",
+    "bfloat16": "digits_bfloat16",
+}
+"""``results/`` folders by precision; the others are held against the first."""
 
 
 def section(results: Path) -> str:
-    """Return the table of ``results/digits`` and ``results/digits_bfloat16``."""
+    """Return the table of the digits in every precision that has been run.
+
+    Args:
+      results: the folder of results.
+    """
     found = {p: run_results.read(results / folder) for p, folder in FOLDERS.items()}
-    missing = [p for p, run in found.items() if run is None or not run.finished]
-    if missing:
-        return "\n".join(
-            f"{NOT_RUN} `python -m experiments.train --precision {p} --out "
-            f"experiments/results/{FOLDERS[p]}`"
-            for p in missing
-        )
-    single, half = (found[p] for p in PRECISIONS)
-    rows = []
-    for rule in (runs.RULE, CONTROL):
-        a, b = 100 * half.accuracy(rule), 100 * single.accuracy(rule)
-        points, p = runs.points(a, b)
-        rows.append(
-            [
-                rule,
-                statistics.mean_sd(b),
-                statistics.mean_sd(a),
-                points,
-                p,
-                *(_epochs(run, rule) for run in (single, half)),
-            ]
-        )
-    headings = ("rule", "float32, %", "bfloat16, %", "difference, points [95 %]", "p",
-                "epochs to criterion, float32", "bfloat16")  # fmt: skip
-    return "\n\n".join([runs.provenance(single), runs.provenance(half),
-                        markdown.table(headings, rows)])  # fmt: skip
+    missing = [
+        f"{NOT_RUN} `python -m experiments.train --precision {p} --out "
+        f"experiments/results/{FOLDERS[p]}`"
+        for p, run in found.items()
+        if run is None or not run.finished
+    ]
+    done = {p: run for p, run in found.items() if run is not None and run.finished}
+    if "float32" not in done or len(done) == 1:
+        return "\n".join(missing)
+    rows = [
+        _row(rule, precision, run, done["float32"])
+        for rule in (runs.RULE, CONTROL)
+        for precision, run in done.items()
+    ]
+    headings = ("rule", "precision", "test %, mean (sd)", "− float32, points [95 %]", "p",
+                "epochs to criterion")  # fmt: skip
+    return "\n\n".join(
+        [*map(runs.provenance, done.values()), markdown.table(headings, rows), *missing]
+    )
 
 
-def _epochs(run: run_results.RunResults, rule: str) -> str:
+def _row(
+    rule: str, precision: str, run: run_results.RunResults, single: run_results.RunResults
+) -> list[str]:
+    ours, reference = 100 * run.accuracy(rule), 100 * single.accuracy(rule)
+    difference = ("–", "–") if run is single else runs.points(ours, reference)
     epochs = run.epochs_to(rule, run.target(0.98))
-    return "not reached by all" if np.isnan(epochs).any() else statistics.mean_sd(epochs, 1)
+    reached = "not reached by all" if np.isnan(epochs).any() else statistics.mean_sd(epochs, 1)
+    return [rule, precision, statistics.mean_sd(ours), *difference, reached]
