@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.extend.core import jaxprs_in_params
 
 from qagrel_jax import layers, rules, training
 from qagrel_jax.networks import make_network
@@ -35,14 +34,19 @@ def _states(trainer):
     return trainer.init(jax.vmap(jax.random.key)(jnp.arange(1)))
 
 
+def _is_program(x):
+    return hasattr(x, "jaxpr") or hasattr(x, "eqns")
+
+
 def _products(jaxpr):
     """Return the operands (dtype, shape) of every matrix product and convolution, however deep."""
     found = []
     for equation in jaxpr.eqns:
         if equation.primitive.name in ("dot_general", "conv_general_dilated"):
             found.append([(v.aval.dtype, v.aval.shape) for v in equation.invars])
-        for inner in jaxprs_in_params(equation.params):
-            found += _products(inner)
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(inner):
+                found += _products(getattr(inner, "jaxpr", inner))
     return found
 
 
