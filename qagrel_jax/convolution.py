@@ -230,7 +230,7 @@ def _pads(
 
 
 def _images_in_cache(batch: int, numbers: int) -> int:
-    """Return into how many images to divide a batch, each of which takes so many numbers."""
+    """Return how many images, of so many numbers each, to take at a time: a part of the batch."""
     most = max(1, CACHED_NUMBERS // numbers)
     return max(n for n in range(1, min(most, batch) + 1) if batch % n == 0)
 
