@@ -8,6 +8,7 @@ even (a GPU's library may break ties otherwise).
 
 import chex
 import jax
+import jax.numpy as jnp
 
 EXPONENT_BITS, MANTISSA_BITS = 8, 10
 
@@ -19,7 +20,7 @@ def as_multiplied(x: chex.Array) -> chex.Array:
       x: float[...].
 
     Returns:
-      ``x``; on a CPU that is asked for ``tensorfloat32``, its nearest TF32 number.
+      ``x``; if it is float32 and a CPU is asked for ``tensorfloat32``, its nearest TF32 number.
 
     >>> import jax, jax.numpy as jnp
     >>> with jax.default_matmul_precision("tensorfloat32"):
@@ -27,6 +28,6 @@ def as_multiplied(x: chex.Array) -> chex.Array:
     True
     """
     asked = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    if asked != "tensorfloat32" or jax.default_backend() != "cpu":
+    if asked != "tensorfloat32" or jax.default_backend() != "cpu" or x.dtype != jnp.float32:
         return x
     return jax.lax.reduce_precision(x, EXPONENT_BITS, MANTISSA_BITS)

@@ -8,6 +8,7 @@ import pytest
 
 from qagrel_jax import layers, rules, training
 from qagrel_jax.networks import make_network
+from qagrel_jax.precision import as_multiplied
 from qagrel_jax.tasks import classification
 
 RNG = np.random.default_rng(0)
@@ -142,3 +143,11 @@ def test_on_a_cpu_tensorfloat32_rounds_the_operands_of_all_three_products(feedba
     for mine, reference in zip(run("float32"), exact, strict=True):
         np.testing.assert_allclose(mine, reference, atol=2e-6)
     assert max(abs(a - b).max() for a, b in zip(expected(_tf32), exact, strict=True)) > 1e-4
+
+
+def test_only_float32_is_rounded_to_tensorfloat32():
+    exact = 1 + 2.0**-20
+    with jax.enable_x64(True), jax.default_matmul_precision("tensorfloat32"):
+        single, double = jnp.float32(exact), jnp.float64(exact)
+        assert float(as_multiplied(single)) == 1.0
+        assert float(as_multiplied(double)) == exact
