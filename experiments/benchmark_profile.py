@@ -109,9 +109,8 @@ def profile(subject: Subject, calls: int, folder: Path) -> dict[str, Any] | None
         for _ in range(calls):
             subject.call()
         wall = (time.perf_counter() - began) / (calls * subject.steps)
-    spent: dict[Place, float] = {}
-    for trace in folder.glob("**/*.xplane.pb"):
-        spent = add_up(_events(trace), places(subject.text()))
+    events = [event for trace in folder.glob("**/*.xplane.pb") for event in _events(trace)]
+    spent = add_up(events, places(subject.text()))
     if not spent:
         return None
     by_place = {place: seconds / (calls * subject.steps) for place, seconds in spent.items()}

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments.benchmark_profile import PRODUCTS
 from experiments.benchmark_timing import Spread, ratio, spread
 
 DEFINITIONS = {
@@ -105,7 +106,7 @@ def cell_ratios(subjects: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread |
     }
 
 
-PRODUCTS, PATCHES = "products", "cutting and adding patches"
+PATCHES = "cutting and adding patches"
 
 
 def time_shares(profile: Mapping[str, Any] | None) -> dict[str, float] | None:
@@ -124,7 +125,7 @@ def time_shares(profile: Mapping[str, Any] | None) -> dict[str, float] | None:
     for place in profile["places"]:
         layer = place["layer"].split("_")[0]
         kernels = layer in ("Dense", "Conv", "LocallyConnected")
-        part = PRODUCTS if place["kind"] == "products" else PATCHES if kernels else layer
+        part = PRODUCTS if place["kind"] == PRODUCTS else PATCHES if kernels else layer
         spent[part] += place["seconds_per_step"]
     largest_first = sorted(spent.items(), key=lambda item: -item[1])
     return {part: seconds / sum(spent.values()) for part, seconds in largest_first}

@@ -105,7 +105,7 @@ def _benchmark(path: Path) -> str:
             for text, value, met in aims(content)
         ),
     ]
-    lines += _time_shares(content.get("time_shares", {}))
+    lines += _time_shares(content["time_shares"])
     for picture, text in (
         ("benchmark.png", "Training speed"),
         ("time_shares.png", "Where the time of a step goes"),
