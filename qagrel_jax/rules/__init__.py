@@ -1,12 +1,12 @@
 """Learning rules, one a file; ``base`` holds what the one-step rules share.
 
-The papers' rules are ``q_agrel``, ``agrel`` and ``augment``; ``backprop`` is their supervised
-control. The other controls take something away: ``broadcast`` the attention feedback,
+The papers' rules are ``q_agrel``, ``agrel``, ``augment`` and ``recollect``; ``backprop`` is their
+supervised control. The other controls take something away: ``broadcast`` the attention feedback,
 ``node_perturbation`` and ``stochastic_units`` all structured feedback; ``reinforce`` learns a
-policy instead of values.
+policy instead of values. ``memory`` is the table of the working-memory rules.
 """
 
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import augment, recollect
 from qagrel_jax.rules.agrel import agrel
 from qagrel_jax.rules.backprop import backprop
 from qagrel_jax.rules.base import Decision, Rule, one_step_rule
@@ -30,6 +30,7 @@ __all__ = [
     "node_perturbation",
     "one_step_rule",
     "q_agrel",
+    "recollect",
     "reinforce",
     "reward_prediction_error",
     "stochastic_units",

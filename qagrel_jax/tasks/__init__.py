@@ -1,12 +1,23 @@
 """What answers an action with a reward: working-memory tasks, one a file, and classification."""
 
-from qagrel_jax.tasks import match_to_category, probabilistic, saccade, vibrotactile
+from qagrel_jax.tasks import (
+    match_to_category,
+    probabilistic,
+    reversal_bandit,
+    saccade,
+    twelve_ax,
+    vibrotactile,
+)
 from qagrel_jax.tasks.base import FIXATE, LEFT, RIGHT, Task, TimeStep, TrialState
 
 TASKS: dict[str, Task] = {
-    task.TASK.name: task.TASK for task in (saccade, match_to_category, probabilistic, vibrotactile)
+    task.TASK.name: task.TASK
+    for task in (
+        *(saccade, match_to_category, probabilistic, vibrotactile),
+        *(twelve_ax, reversal_bandit),
+    )
 }
-"""The working-memory tasks of AuGMEnT (Rombouts, Bohté & Roelfsema 2015), by name."""
+"""The working-memory tasks by name: the four of AuGMEnT, 12AX, and a reversal bandit."""
 
 
 def make_task(name: str) -> Task:

@@ -30,11 +30,12 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qagrel_jax.tasks.criterion import Criterion
 
 FIXATE, LEFT, RIGHT = 0, 1, 2
-"""The three actions. In the vibrotactile task fixating is holding on."""
+"""The three actions of most tasks. In the vibrotactile task fixating is holding on."""
 
 ACTIONS = 3
 
@@ -48,7 +49,7 @@ class TimeStep(NamedTuple):
     observation: chex.Array  # float[inputs]
     reward: chex.Array  # float[]
     done: chex.Array  # bool[], the trial has ended
-    correct: chex.Array  # bool[], it ended with the right response
+    correct: chex.Array  # bool[], it ended and was right, as the task defines it
 
 
 class TrialState(NamedTuple):
@@ -86,6 +87,15 @@ class Task(NamedTuple):
     begin: Callable[..., tuple[TrialState, TimeStep]]  # (trial, params)
     criterion: Criterion
     examples: dict[str, int]  # trial types worth looking at: name -> index of ``test_trial``
+    action_names: tuple[str, ...] = ("fixate", "left", "right")
+    levels: Callable[[Any], int] = lambda params: 1  # (params) -> number of shaping levels
+    run: Callable[[Any], chex.Array] | None = None  # (trial) -> int32[], where trials hold several
+    # responses: how many right ones, one after another, the trial ended with
+
+    @property
+    def actions(self) -> int:
+        """Number of actions."""
+        return len(self.action_names)
 
 
 def static(default: Any) -> Any:
@@ -128,14 +138,29 @@ class TrialParams:
 
 
 def at_least(params: Any, low: float, *names: str) -> None:
-    """Raise ``ValueError`` for any named field below ``low``, not finite, or no whole number."""
+    """Refuse any named field that is below ``low``, not finite, or no whole number.
+
+    Raises:
+      ValueError: it is.
+      TypeError: it is no number at all.
+    """
     whole = {field.name for field in dataclasses.fields(params) if field.type is int}
     for name in names:
         value = getattr(params, name)
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise TypeError(f"{name} must be a number, got {value!r}")
+        if not low <= value < float("inf"):
+            raise ValueError(f"{name} must be at least {low} and finite, got {value}")
         if name in whole and value != int(value):
             raise ValueError(f"{name} must be a whole number, got {value}")
-        if not low <= value < float("inf"):
-            raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
+def probability(params: Any, *names: str) -> None:
+    """Refuse, as ``at_least`` does, any named field outside [0, 1]."""
+    at_least(params, 0, *names)
+    for name in names:
+        if getattr(params, name) > 1:
+            raise ValueError(f"{name} must be in [0, 1], got {getattr(params, name)}")
 
 
 def one_of(params: Any, name: str, valid: tuple[str, ...]) -> None:

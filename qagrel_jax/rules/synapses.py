@@ -1,0 +1,98 @@
+"""What the working-memory rules (AuGMEnT, RECOLLECT) share: layers as products, checks, actions.
+
+All functions take one network's arrays, or those of many networks along one more axis at the end.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qagrel_jax.policies import epsilon_greedy, max_boltzmann
+
+Chooser = Callable[[Any, chex.Array, chex.Array], chex.Array]
+"""``(randomness, q_values [actions], epsilon []) -> action int32[]``."""
+
+POLICIES: dict[str, Chooser] = {"max_boltzmann": max_boltzmann, "epsilon_greedy": epsilon_greedy}
+"""How a working-memory rule explores: by a Boltzmann draw, or uniformly."""
+
+
+def static(default: Any = dataclasses.MISSING) -> Any:
+    """Declare a dataclass field that is fixed at compile time."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+def uniform(
+    key: chex.PRNGKey, shapes: tuple[tuple[int, int], ...], limit: float
+) -> list[chex.Array]:
+    """Draw one matrix for each of ``shapes``, uniform in [−limit, limit]."""
+    # One draw for all: six compile six times as long.
+    ends = np.cumsum([rows * columns for rows, columns in shapes])
+    drawn = jax.random.uniform(key, (int(ends[-1]),), minval=-limit, maxval=limit)
+    parts = jnp.split(drawn, ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def with_bias(activity: chex.Array) -> chex.Array:
+    """Put a unit that is always 1 before ``activity``."""
+    return jnp.concatenate([jnp.ones_like(activity[:1]), activity])
+
+
+def project(weights: chex.Array, activity: chex.Array) -> chex.Array:
+    """Return weightsᵀ activity, for weights [before, after]."""
+    # A product and a sum, not a dot: XLA fuses it and vectorises over the networks' axis.
+    return (weights * activity[:, None]).sum(0)
+
+
+def outer(before: chex.Array, after: chex.Array) -> chex.Array:
+    """Return the product of every pre- with every postsynaptic factor: [before, after]."""
+    return before[:, None] * after[None]
+
+
+def along(value: chex.Numeric, array: chex.Array) -> chex.Numeric:
+    """Return ``value``, one number or float[networks], ready to multiply [..., networks]."""
+    return value if jnp.ndim(value) == 0 else jnp.asarray(value)[(None,) * (array.ndim - 1)]
+
+
+def per_unit(value: chex.Numeric | tuple[float, ...], rank: int) -> chex.Numeric:
+    """Return ``value`` ready to multiply an array [units, …] of ``rank``; a tuple is per unit."""
+    if not isinstance(value, tuple):
+        return value
+    return jnp.stack([jnp.asarray(part) for part in value]).reshape(-1, *(1,) * (rank - 1))
+
+
+def check_sizes(config: Any, *names: str) -> None:
+    """Raise ``ValueError`` for a named field that is no whole number of at least 1."""
+    for name in names:
+        size = getattr(config, name)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {size}")
+
+
+def check_choice(config: Any, name: str, valid: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` if the named field is none of ``valid``."""
+    if getattr(config, name) not in valid:
+        raise ValueError(f"unknown {name} {getattr(config, name)!r}; valid: {', '.join(valid)}")
+
+
+def check_range(config: Any, low: float, high: float, *names: str) -> None:
+    """Raise ``ValueError`` for a named field with a value outside [low, high] or not finite."""
+    for name in names:
+        value = getattr(config, name)
+        for part in value if isinstance(value, tuple) else (value,):
+            _check(name, part, low, high)
+
+
+def _check(name: str, value: Any, low: float, high: float) -> None:
+    # Tracers, and the placeholders that pytree utilities put in, have no value to check.
+    known = isinstance(value, int | float | np.generic | np.ndarray | jax.Array)
+    if not known or isinstance(value, jax.core.Tracer):
+        return
+    values = np.asarray(value)
+    if not np.all(np.isfinite(values) & (values >= low) & (values <= high)):
+        interval = f"in [{low}, {high}]" if high < float("inf") else f"finite, at least {low}"
+        raise ValueError(f"{name} must be {interval}, got {value}")
