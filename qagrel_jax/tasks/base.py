@@ -150,7 +150,7 @@ def at_least(params: Any, low: float, *names: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise TypeError(f"{name} must be a number, got {value!r}")
         if not low <= value < float("inf"):
-            raise ValueError(f"{name} must be at least {low} and finite, got {value}")
+            raise ValueError(f"{name} must be at least {low}, got {value}")
         if name in whole and value != int(value):
             raise ValueError(f"{name} must be a whole number, got {value}")
 
