@@ -76,6 +76,7 @@ def run(name: str, settings: Settings, rule_name: str, arguments: Any) -> dict[s
     import numpy as np
 
     from experiments.progress import Reporter
+    from qagrel_jax.random_keys import root_key
 
     task, test = _tasks(name)
     every = min(settings.trials_between_tests, settings.max_trials)
@@ -83,7 +84,7 @@ def run(name: str, settings: Settings, rule_name: str, arguments: Any) -> dict[s
     # Error-backpropagation as usually meant runs its errors down the forward weights.
     feedback = "tied" if rule_name == "backprop" else arguments.feedback
     init, advance = _population(task, test, settings, rule_name, feedback)
-    keys = jax.random.split(jax.random.key(arguments.seed), arguments.networks)
+    keys = jax.random.split(root_key(arguments.seed), arguments.networks)
     params = init(keys)
     reached = np.full(arguments.networks, np.inf)
     best, trials, start = 0.0, 0, None

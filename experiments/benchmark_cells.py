@@ -20,6 +20,7 @@ from experiments.config import Config
 from qagrel_jax import fitting, sharding
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
+from qagrel_jax.random_keys import root_keys
 
 IMAGES = 2048
 CLASSES = 10
@@ -61,7 +62,7 @@ class Bench:
         self._splits = image_run.Splits(self.examples, self.examples, self.examples)
         began = time.perf_counter()
         trainer = self._trainer("q_agrel")
-        self._initial = jax.block_until_ready(trainer.init(jax.vmap(jax.random.key)(jnp.arange(1))))
+        self._initial = jax.block_until_ready(trainer.init(root_keys(jnp.arange(1))))
         self.init_seconds = time.perf_counter() - began
 
     def rows(self, seeds: int) -> np.ndarray:
@@ -81,7 +82,7 @@ class Bench:
         run_steps = self._trainer(rule, mesh).run_steps
         # All seeds start from the same weights: that changes no speed and saves a compilation.
         states = jax.tree.map(lambda x: jnp.repeat(x, seeds, axis=0), self._initial)
-        states = states._replace(key=jax.vmap(jax.random.key)(jnp.arange(seeds)))
+        states = states._replace(key=root_keys(jnp.arange(seeds)))
         active, order = jnp.ones(seeds, bool), jnp.asarray(self.rows(seeds))
         states, active, order = sharding.by_seed((states, active, order), mesh)
         rest = (active, *sharding.replicate(self.examples, mesh), order)

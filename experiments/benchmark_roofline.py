@@ -33,6 +33,7 @@ from jax import lax
 
 from experiments.benchmark_timing import Subject
 from qagrel_jax import layers
+from qagrel_jax.random_keys import root_key
 
 Binary = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -90,7 +91,7 @@ def network_layers(network: nn.Module, image_shape: tuple[int, ...], batch: int)
 
     images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32)
     with nn.intercept_methods(record):
-        jax.eval_shape(network.init, jax.random.key(0), images)
+        jax.eval_shape(network.init, root_key(0), images)
     return found
 
 

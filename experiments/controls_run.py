@@ -14,6 +14,7 @@ from experiments.controls_settings import Setting
 from qagrel_jax import analysis, fitting, streaming, training
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
+from qagrel_jax.random_keys import root_key, root_keys
 from qagrel_jax.tasks import classification
 
 PROBE_IMAGES = 256
@@ -54,7 +55,7 @@ def train(
     splits = image_run.make_splits(dataset, config)
     trainer = image_run.make_trainer(config, setting.rule, dataset, splits)
     seeds = jnp.arange(config.first_seed, config.first_seed + config.seeds)
-    start = fitting.start(trainer, jax.vmap(jax.random.key)(seeds))
+    start = fitting.start(trainer, root_keys(seeds))
     angles = _Angles(setting, dataset, splits) if measure_angles else None
     line: dict[str, Any] = {
         "label": setting.label,
@@ -75,6 +76,7 @@ def train(
         for run, record in fitting.fit(
             trainer, start, splits.train, splits.monitored,
             epochs=config.epochs, patience=config.patience, min_gain=config.min_gain,
+            last_batch=config.last_batch,
         ):  # fmt: skip
             line["validation_accuracy"].append([round(float(a), 5) for a in record.accuracy])
             if angles:
@@ -120,7 +122,7 @@ class _Angles:
             def forward(params: Any, inputs: Any) -> Any:
                 return networks[kind].apply({"params": params, **state.model_state}, inputs)
 
-            choice_key, reward_key = jax.random.split(jax.random.key(0))
+            choice_key, reward_key = jax.random.split(root_key(0))
             decision = rule.act(choice_key, forward, state.params, images)
             return rule.update(decision, reward(reward_key, labels, decision.action))[0]
 

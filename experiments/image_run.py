@@ -19,6 +19,7 @@ from qagrel_jax import analysis, fitting, rules, sharding, training
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
 from qagrel_jax.policies import make_policy
+from qagrel_jax.random_keys import root_keys
 from qagrel_jax.tasks import classification
 
 CLASS_LEARNED = 0.5
@@ -127,7 +128,7 @@ def make_trainer(
     return training.make_trainer(
         make_rule(rule, config),
         network,
-        make_optimizer(config, len(splits.train.labels) // config.batch_size),
+        make_optimizer(config, config.epoch_of(len(splits.train.labels))[0]),
         image_shape=dataset.train_images.shape[1:],
         num_classes=dataset.num_classes,
         batch_size=config.batch_size,
@@ -174,7 +175,7 @@ def run_rule(
     trainer = make_trainer(config, rule, dataset, splits, mesh)
     seeds = jnp.arange(config.first_seed, config.first_seed + config.seeds)
     try:
-        run = fitting.start(trainer, jax.vmap(jax.random.key)(seeds))
+        run = fitting.start(trainer, root_keys(seeds))
     except ValueError as error:
         shape = "x".join(map(str, dataset.train_images.shape[1:]))
         raise UserError(f"{config.architecture} does not fit {shape} images: {error}") from None
@@ -206,6 +207,7 @@ def run_rule(
             epochs=config.epochs,
             patience=config.patience,
             min_gain=config.min_gain,
+            last_batch=config.last_batch,
             on_chunk=on_chunk,
         )
         began, active = time.perf_counter(), int(run.active.sum())
@@ -217,7 +219,7 @@ def run_rule(
                 run, record = next(epochs)
                 epochs_here += 1
                 seconds = time.perf_counter() - began
-                seen = active * (len(splits.train.labels) // config.batch_size) * config.batch_size
+                seen = active * config.epoch_of(len(splits.train.labels))[1]
                 run_folder.append_line(metrics, _metrics_line(rule, config, run, record))
                 timing = {"rule": rule, "epoch": record.epoch, "seconds": seconds, "images": seen}
                 run_folder.append_line(timings, timing)

@@ -24,6 +24,7 @@ from experiments.progress import Reporter
 from qagrel_jax import recording
 from qagrel_jax.packing import Packed
 from qagrel_jax.population import Setup
+from qagrel_jax.random_keys import root_key
 from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.tasks import make_task
 from qagrel_jax.tasks.criterion import CONVERGED
@@ -142,7 +143,7 @@ def _load(folder: Path, config: MemoryConfig, setup: Setup) -> tuple[Packed, flo
     feedback, rate, decay = (
         np.repeat(column, config.networks) for column in zip(*config.settings, strict=True)
     )
-    packed = Packed(setup, jax.random.key(config.seed), rate, decay, feedback == "tied")
+    packed = Packed(setup, root_key(config.seed), rate, decay, feedback == "tied")
     path = folder / CHECKPOINT
     if not path.is_file():
         return packed, 0.0
@@ -168,7 +169,7 @@ def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packe
     converged = sum(t is not None for t in trials)
     number = order[max(converged - 1, 0) // 2]
     learner = packed.network(number).learner
-    key = jax.random.key(config.seed)
+    key = root_key(config.seed)
     recordings = {
         name: _recorded(setup, learner, index, jax.random.fold_in(key, index))
         for name, index in setup.task.examples.items()

@@ -71,8 +71,9 @@ def measure(
 
     from experiments.progress import Reporter
     from qagrel_jax.packing import Packed
+    from qagrel_jax.random_keys import root_key
 
-    key = jax.random.key(seed)
+    key = root_key(seed)
     with Reporter("memory_speed", len(sizes) * (repeats + 1)) as reporter:
         reporter.update(0, f"{TRAINED} networks learn beforehand", important=True)
         trained: Packed = _population(TRAINED, jax.random.fold_in(key, 0))

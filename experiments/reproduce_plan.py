@@ -108,7 +108,7 @@ def timed(work: Work, data_dir: str | None, times: dict[str, list[float]]) -> Wo
         except (ValueError, jax.errors.JaxRuntimeError) as error:  # the second: out of memory
             return work._replace(state="left out", note=str(error).splitlines()[0])
     step, compiling = times[key]
-    seconds = examples // config.batch_size * step
+    seconds = config.epoch_of(examples)[0] * step
     return work._replace(epoch_seconds=seconds, compiling_seconds=compiling)
 
 

@@ -13,6 +13,7 @@ from experiments.config import Config
 from qagrel_jax import data
 from qagrel_jax.data import Dataset
 from qagrel_jax.fitting import Examples
+from qagrel_jax.random_keys import root_keys
 
 STEPS = 3
 
@@ -49,7 +50,7 @@ def measure(config: Config, few: Dataset) -> StepTime:
     trainer = image_run.make_trainer(
         dataclasses.replace(config, seeds=seeds), config.rules[0], few, splits
     )
-    states = trainer.init(jax.vmap(jax.random.key)(jnp.arange(seeds)))
+    states = trainer.init(root_keys(jnp.arange(seeds)))
     rows = jnp.arange(STEPS * config.batch_size) % len(examples.labels)
     order = jnp.broadcast_to(
         rows.reshape(1, STEPS, config.batch_size), (seeds, STEPS, config.batch_size)

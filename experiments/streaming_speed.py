@@ -79,6 +79,7 @@ def measure(cell: Cell, repeats: int) -> dict[str, Any]:
     import optax
 
     from qagrel_jax import fitting, networks, rules, streaming, training
+    from qagrel_jax.random_keys import root_keys
 
     random = np.random.default_rng(0)
     labels = random.integers(0, 10, cell.images).astype(np.int32)
@@ -98,7 +99,7 @@ def measure(cell: Cell, repeats: int) -> dict[str, Any]:
             "streamed": fitting.Examples(streaming.HostImages(mapped), labels),
         }
         runs, seconds = {}, {name: [] for name in sources}
-        keys = jax.vmap(jax.random.key)(jnp.arange(cell.seeds))
+        keys = root_keys(jnp.arange(cell.seeds))
         epochs = {
             name: fitting.fit(
                 trainer, fitting.start(trainer, keys), examples, few,

@@ -15,7 +15,6 @@ is reported and divergence noticed; the cuts change no number. What the stopping
 few numbers a seed, and lives on the host.
 """
 
-import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -36,6 +35,7 @@ from qagrel_jax.training import (
 )
 
 PROTOCOLS = ("clean", "paper")
+LAST_BATCH = ("keep", "drop")
 
 
 class Examples(NamedTuple):
@@ -133,6 +133,7 @@ def fit(
     epochs: int,
     patience: int,
     min_gain: float = 0.001,
+    last_batch: str = "keep",
     chunk_steps: int | None = None,
     on_chunk: Callable[[int, int, int], None] = lambda epoch, done, steps: None,
 ) -> Iterator[tuple[Fit, EpochRecord]]:
@@ -142,11 +143,13 @@ def fit(
       trainer: the compiled functions.
       run: from ``start``, or one saved earlier. It is consumed: its buffers are donated.
       train: examples to learn from; an epoch shows each once, in an order of its own for each
-        seed, less those that do not fill a last batch. They are put in place by ``place``.
+        seed. They are put in place by ``place``.
       monitored: examples the stopping rule watches.
       epochs: at most this many in all, those already in ``run`` included.
       patience: epochs without a gain after which a seed stops.
       min_gain: what counts as a gain, as a fraction of the monitored examples.
+      last_batch: what becomes of the examples that do not fill a last batch: "keep", trained on
+        (see ``make_trainer``), or "drop", left out of this epoch.
       chunk_steps: at most about so many steps a call; None: 100 on CPU, an epoch elsewhere.
       on_chunk: called with (epoch, steps done, steps in the epoch) after each chunk; off the CPU
         the device may still be at work on it.
@@ -157,14 +160,17 @@ def fit(
 
     Raises:
       DivergedError: a seed's error is not finite; on CPU after that chunk, else after that epoch.
-      ValueError: fewer training examples than a batch.
+      ValueError: fewer training examples than a batch, or ``last_batch`` is neither of the two.
     """
+    if last_batch not in LAST_BATCH:
+        raise ValueError(f"last_batch must be 'keep' or 'drop', got {last_batch!r}")
     train, monitored = place(train, trainer.mesh), place(monitored, trainer.mesh)
     run = _on_mesh(run, trainer.mesh)
     seeds = len(run.active)
+    chunks = _chunks(trainer, train, seeds, last_batch, chunk_steps)
     while run.epoch < epochs and run.active.any():
         epoch = int(run.epoch) + 1
-        states, metrics = _one_epoch(trainer, run, train, epoch, chunk_steps, on_chunk)
+        states, metrics = _one_epoch(trainer, run, train, epoch, chunks, on_chunk)
         class_accuracy = trainer.evaluate(states, *monitored)
         accuracy = overall_accuracy(class_accuracy, monitored.labels)
 
@@ -176,8 +182,8 @@ def fit(
             epoch,
             of_active(accuracy),
             of_active(class_accuracy),
-            of_active(metrics.correct.mean(1)),
-            of_active(metrics.error.mean(1)),
+            of_active(metrics.correct),
+            of_active(metrics.error),
         )
         run = run._replace(epoch=np.int32(epoch), states=states)
         run = _after_epoch(run, accuracy, patience, min_gain)
@@ -213,55 +219,101 @@ def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
     return Examples(parts[0], labels[kept]), Examples(parts[1], labels[held])
 
 
+class _Chunk(NamedTuple):
+    """What one call learns from: examples ``first`` to ``last`` of an epoch's order."""
+
+    first: int
+    last: int
+    batch: int  # examples a step
+    length: int  # steps the call is compiled for: at least those it does
+
+    @property
+    def steps(self) -> int:
+        return (self.last - self.first) // self.batch
+
+
+def _chunks(
+    trainer: Trainer, train: Examples, seeds: int, last_batch: str, chunk_steps: int | None
+) -> list[_Chunk]:
+    """Cut an epoch into full batches, in calls of one length, and the incomplete last batch."""
+    examples, batch = len(train.labels), trainer.batch_size
+    full, rest = divmod(examples, batch)
+    if full == 0:
+        raise ValueError(f"{examples} training examples do not fill one batch of {batch}")
+    most = chunk_steps or (100 if jax.default_backend() == "cpu" else full)
+    if isinstance(train.images, streaming.HostImages):
+        most = min(most, streaming.steps_at_once(train.images, seeds * batch))
+    length = -(-full // -(-full // most))
+    chunks = [
+        _Chunk(batch * step, batch * min(step + length, full), batch, length)
+        for step in range(0, full, length)
+    ]
+    if rest and last_batch == "keep":
+        chunks.append(_Chunk(examples - rest, examples, rest, 1))
+    return chunks
+
+
 def _one_epoch(
     trainer: Trainer,
     run: Fit,
     train: Examples,
     epoch: int,
-    chunk_steps: int | None,
+    chunks: list[_Chunk],
     on_chunk: Callable[[int, int, int], None],
 ) -> tuple[TrainState, StepMetrics]:
-    """Learn for one epoch; return the states and, on the host, the metrics [S, steps]."""
+    """Learn for one epoch; return the states and, on the host, means over its examples [S]."""
     images, labels = train
-    examples = len(labels)
-    order = trainer.epoch_order(run.states, np.int32(epoch), examples=examples)
-    seeds, steps, batch = order.shape
-    if steps == 0:
-        raise ValueError(f"{examples} training examples do not fill one batch")
+    order = trainer.epoch_order(run.states, np.int32(epoch), examples=len(labels))
     on_cpu = jax.default_backend() == "cpu"
-    most = chunk_steps or (100 if on_cpu else steps)
     if streamed := isinstance(images, streaming.HostImages):
         order = sharding.fetch(order)
-        most = min(most, streaming.steps_at_once(images, seeds * batch))
-    # An even cut: no more than two lengths, each compiled once.
-    cuts = [int(c[0]) for c in np.array_split(np.arange(steps), -(-steps // most))] + [steps]
-    spans = [slice(first, last) for first, last in itertools.pairwise(cuts)]
-    if streamed:
-        chunks = streaming.ahead(
-            partial(streaming.read_batches, images, labels, order[:, span], trainer.mesh)
-            for span in spans
+        batches = streaming.ahead(
+            partial(streaming.read_batches, images, labels, _rows(order, chunk), trainer.mesh)
+            for chunk in chunks
         )
+    steps, done = sum(chunk.steps for chunk in chunks), 0
+    before = (epoch - 1) * steps
     states, metrics = run.states, list[StepMetrics]()
-    for span in spans:
+    for chunk in chunks:
+        # One program for chunks of all lengths; a fixed number of steps where they have just one.
+        even = all(c.steps == c.length for c in chunks if c.batch == chunk.batch)
+        count = None if even else np.int32(chunk.steps)
         if streamed:
-            states, chunk = trainer.run_batches(states, run.active, *next(chunks))
+            states, some = trainer.run_batches(states, run.active, *next(batches), count)
         else:
-            states, chunk = trainer.run_steps(states, run.active, images, labels, order[:, span])
+            rows = _rows(order, chunk)
+            states, some = trainer.run_steps(states, run.active, images, labels, rows, count)
         if on_cpu:  # elsewhere, waiting for numbers would leave the device idle
-            chunk = sharding.fetch(chunk)
-            _check_finite(chunk.error, (epoch - 1) * steps + span.start, epoch)
+            some = sharding.fetch(some)
+            _check_finite(some.error[:, : chunk.steps], before + done, epoch)
         elif streamed and metrics:  # one chunk at work and one waiting, lest they fill the device
             jax.block_until_ready(metrics[-1])
-        metrics.append(chunk)
-        on_chunk(epoch, span.stop, steps)
-    metrics = jax.tree.map(lambda *chunks: np.concatenate(chunks, 1), *sharding.fetch(metrics))
-    _check_finite(metrics.error, (epoch - 1) * steps, epoch)
-    return states, metrics
+        metrics.append(some)
+        done += chunk.steps
+        on_chunk(epoch, done, steps)
+    pieces = [
+        jax.tree.map(lambda m, steps=chunk.steps: m[:, :steps], some)
+        for chunk, some in zip(chunks, sharding.fetch(metrics), strict=True)
+    ]
+    per_step = jax.tree.map(lambda *m: np.concatenate(m, 1), *pieces)
+    _check_finite(per_step.error, before, epoch)
+    examples = np.concatenate([np.full(chunk.steps, chunk.batch) for chunk in chunks])
+    return states, jax.tree.map(lambda m: np.average(m, 1, examples), per_step)
+
+
+def _rows(order: chex.Array, chunk: _Chunk) -> chex.Array:
+    """Return the rows int32[S, length, batch] of a chunk; steps that are not done repeat one."""
+    rows = order[:, chunk.first : chunk.last].reshape(len(order), chunk.steps, chunk.batch)
+    if chunk.steps == chunk.length:
+        return rows
+    padding = ((0, 0), (0, chunk.length - chunk.steps), (0, 0))
+    return (jnp if isinstance(order, jax.Array) else np).pad(rows, padding, mode="edge")
 
 
 def _after_epoch(run: Fit, accuracy: np.ndarray, patience: int, min_gain: float) -> Fit:
     better = run.active & (accuracy > run.best_accuracy)
-    gained = run.active & (accuracy - min_gain > run.reference)
+    # In double precision, as Keras: a gain of exactly ``min_gain`` must not depend on rounding.
+    gained = run.active & (np.asarray(accuracy, np.float64) - min_gain > run.reference)
     reference_epoch = np.where(gained, run.epoch, run.reference_epoch)
     return run._replace(
         best=_keep(better, run.states, run.best) if better.any() else run.best,

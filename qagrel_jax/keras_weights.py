@@ -35,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qagrel_jax.interchange import optional_package
+from qagrel_jax.random_keys import root_key
 
 _KINDS = {2: "Dense", 3: "LocallyConnected", 4: "Conv"}  # by the kernel's axes
 _BATCH_NORM = {
@@ -65,7 +66,7 @@ def load_keras(
       ImportError: without the package h5py.
       OSError: no such file.
     """
-    expected = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *image_shape)))
+    expected = jax.eval_shape(network.init, root_key(0), jnp.zeros((1, *image_shape)))
     expected = flax.traverse_util.flatten_dict(expected, sep="/")
     found: dict[str, tuple[str, np.ndarray]] = {}
     seen: Counter[str] = Counter()

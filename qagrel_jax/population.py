@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from qagrel_jax.policies import max_boltzmann_probabilities
+from qagrel_jax.random_keys import IMPLEMENTATION
 from qagrel_jax.rules import augment, augment_continuous
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks import criterion as criteria
@@ -132,7 +133,7 @@ def advance(setup: Setup, population: Population, turn: chex.Array, steps: int) 
       The ``Population`` afterwards; the one passed in is donated.
     """
     randomness = jax.vmap(
-        lambda key: _draw(setup, jax.random.wrap_key_data(key), turn, steps),
+        lambda key: _draw(setup, jax.random.wrap_key_data(key, impl=IMPLEMENTATION), turn, steps),
         in_axes=-1,
         out_axes=(-1, -1, -1),
     )(population.key)
@@ -182,7 +183,7 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
     next_trial = jax.vmap(functools.partial(_next_trial, setup), in_axes=-1, out_axes=-1)
     going_on = jax.vmap(
         lambda key, world, action: setup.task.step(
-            jax.random.wrap_key_data(key), world, action, setup.params
+            jax.random.wrap_key_data(key, impl=IMPLEMENTATION), world, action, setup.params
         ),
         in_axes=(-1, -1, -1),
         out_axes=-1,

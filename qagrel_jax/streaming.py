@@ -95,7 +95,8 @@ def read_batches(
     """
     if mesh is None:
         return jnp.asarray(images.read(order)), jnp.asarray(labels[order])
-    divided = NamedSharding(mesh, PartitionSpec(SEEDS, None, BATCH))
+    over = BATCH if order.shape[2] % mesh.shape[BATCH] == 0 else None
+    divided = NamedSharding(mesh, PartitionSpec(SEEDS, None, over))
     shape = (*order.shape, *images.shape[1:])
     return (
         jax.make_array_from_callback(

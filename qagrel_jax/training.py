@@ -55,15 +55,19 @@ class Trainer(NamedTuple):
     """The compiled functions of one experiment; the leading axis S runs over seeds."""
 
     init: Callable[..., TrainState]  # (keys [S]) -> states
-    epoch_order: Callable[..., chex.Array]  # (states, epoch, examples) -> int32[S, steps, batch]
+    epoch_order: Callable[..., chex.Array]  # (states, epoch, examples) -> int32[S, examples]
     run_steps: Callable[..., tuple[TrainState, StepMetrics]]
-    # (states, active bool[S], images, labels, order int32[S, steps, batch]) -> metrics [S, steps];
-    # the old states are consumed, here as in run_batches: their buffers become the new ones
+    # (states, active bool[S], images, labels, order int32[S, steps, batch], count=None)
+    # -> (states, metrics [S, steps]); with ``count`` int32[] only the first so many steps are done,
+    # by the same program whatever the count. A batch may be smaller than ``batch_size``. The old
+    # states are consumed, here as in run_batches: their buffers become the new ones
     run_batches: Callable[..., tuple[TrainState, StepMetrics]]
-    # the same, from (states, active, images [S, steps, batch, ...], labels [S, steps, batch])
-    evaluate: Callable[..., np.ndarray]  # (states, images, labels) -> accuracy [S, classes]
+    # the same, from (states, active, images [S, steps, batch, ...], labels [S, steps, batch],
+    # count=None)
+    evaluate: Callable[..., np.ndarray]  # (states, images, labels) -> accuracy f64[S, classes]
     count_right: Callable[..., tuple]  # the same -> right answers [S, classes], shown [classes]
     mesh: Mesh | None  # the devices; None: one
+    batch_size: int  # examples a step; an epoch's last batch may hold fewer
 
 
 def make_trainer(
@@ -87,7 +91,10 @@ def make_trainer(
       optimizer: any ``optax.GradientTransformation``; ``optax.sgd(α)`` gives the published rule.
       image_shape: (height, width, channels).
       num_classes: classes the labels run over.
-      batch_size: examples a step.
+      batch_size: examples a step. A smaller batch, the last of an epoch, is trained on as in the
+        authors' published code: a reward-based rule divides its sum by ``batch_size`` all the same,
+        so that this batch weighs less; a rule told labels averages over the images it sees. Where
+        a mesh does not divide it, every device works on the whole of it.
       reward: answers (key, labels, actions) with rewards.
       seeds_by: "vmap" or "map", on each device; by default "map" on CPU and "vmap" elsewhere.
       evaluation_batch: images evaluated at once.
@@ -138,37 +145,53 @@ def make_trainer(
         rewards = reward(reward_key, labels, decision.action)
         outcome = labels if rule.outcome == "label" else rewards
         grads, errors = rule.update(decision, outcome)
+        if len(labels) < batch_size and rule.outcome == "reward":
+            weight = len(labels) / batch_size
+            grads = jax.tree.map(lambda g: g * weight, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         model_state = {**state.model_state, **decision.aux}
         error = errors.mean() if rule.outcome == "label" else jnp.square(errors).mean()
-        metrics = StepMetrics((decision.action == labels).mean(), error)
+        correct = (decision.action == labels).mean()
+        metrics = StepMetrics(correct.astype(jnp.float32), error.astype(jnp.float32))
         return TrainState(state.key, state.step + 1, params, model_state, opt_state), metrics
 
     def epoch_order(states: TrainState, epoch: chex.Array, examples: int) -> chex.Array:
-        steps = examples // batch_size
-
         def one(key: chex.PRNGKey) -> chex.Array:
             epoch_key = jax.random.fold_in(jax.random.fold_in(key, 2), epoch)
-            order = jax.random.permutation(epoch_key, examples)[: steps * batch_size]
-            return order.reshape(steps, batch_size).astype(jnp.int32)
+            return jax.random.permutation(epoch_key, examples).astype(jnp.int32)
 
         return jax.vmap(one)(states.key)
 
     def run(
-        states: TrainState, active: chex.Array, batches: Any, shared: Any, batch_of: Callable
+        states: TrainState,
+        active: chex.Array,
+        batches: Any,
+        count: chex.Array | None,
+        shared: Any,
+        batch_of: Callable,
     ) -> tuple[TrainState, StepMetrics]:
-        def one_seed(own: tuple, shared: Any) -> tuple[TrainState, StepMetrics]:
+        def one_seed(own: tuple, shared: tuple) -> tuple[TrainState, StepMetrics]:
             state, is_active, batches = own
-            zeros = jnp.zeros(jax.tree.leaves(batches)[0].shape[0])
-            return jax.lax.cond(
-                is_active,
-                lambda s: jax.lax.scan(lambda c, b: step(c, *batch_of(shared, b)), s, batches),
-                lambda s: (s, StepMetrics(zeros, zeros)),
-                state,
-            )
+            shared, count = shared
+            zeros = jnp.zeros(jax.tree.leaves(batches)[0].shape[0], jnp.float32)
+            nothing = StepMetrics(zeros, zeros)
 
-        return across_seeds(one_seed)((states, active, batches), shared)
+            def next_step(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
+                return step(state, *batch_of(shared, batch))
+
+            def numbered(i: chex.Array, done: tuple) -> tuple[TrainState, StepMetrics]:
+                state, metrics = next_step(done[0], jax.tree.map(lambda b: b[i], batches))
+                return state, jax.tree.map(lambda all, m: all.at[i].set(m), done[1], metrics)
+
+            def learn(state: TrainState) -> tuple[TrainState, StepMetrics]:
+                if count is None:
+                    return jax.lax.scan(next_step, state, batches)
+                return jax.lax.fori_loop(0, count, numbered, (state, nothing))
+
+            return jax.lax.cond(is_active, learn, lambda state: (state, nothing), state)
+
+        return across_seeds(one_seed)((states, active, batches), (shared, count))
 
     def run_steps(
         states: TrainState,
@@ -176,17 +199,22 @@ def make_trainer(
         images: chex.Array,
         labels: chex.Array,
         order: chex.Array,
+        count: chex.Array | None = None,
     ) -> tuple[TrainState, StepMetrics]:
         def batch_of(shared: tuple, rows: chex.Array) -> tuple[chex.Array, chex.Array]:
             images, labels = shared
             return images[rows], labels[rows]
 
-        return run(states, active, order, (images, labels), batch_of)
+        return run(states, active, order, count, (images, labels), batch_of)
 
     def run_batches(
-        states: TrainState, active: chex.Array, images: chex.Array, labels: chex.Array
+        states: TrainState,
+        active: chex.Array,
+        images: chex.Array,
+        labels: chex.Array,
+        count: chex.Array | None = None,
     ) -> tuple[TrainState, StepMetrics]:
-        return run(states, active, (images, labels), (), lambda _, batch: batch)
+        return run(states, active, (images, labels), count, (), lambda _, batch: batch)
 
     @jax.jit
     def count_right(
@@ -220,7 +248,7 @@ def make_trainer(
             more = count_right(states, *piece)
             right, shown = right + more[0], shown + more[1]
         right, shown = sharding.fetch((right, shown))
-        return right / np.maximum(shown, 1)
+        return right.astype(np.float64) / np.maximum(shown, 1)
 
     init_all = jax.jit(jax.vmap(init), out_shardings=by_seed)
     return Trainer(
@@ -231,6 +259,7 @@ def make_trainer(
         evaluate=evaluate,
         count_right=count_right,
         mesh=mesh,
+        batch_size=batch_size,
     )
 
 

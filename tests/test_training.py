@@ -99,7 +99,7 @@ def test_the_old_states_make_room_for_the_new():
     """Donation: the compiled step writes into the buffers it read from, all of them."""
     trainer = _trainer(optimizer=optax.sgd(0.05, momentum=0.9))
     states = trainer.init(_keys(0, 1))
-    order = trainer.epoch_order(states, jnp.int32(1), examples=COUNT)
+    order = trainer.epoch_order(states, jnp.int32(1), examples=COUNT).reshape(2, -1, 16)
     arguments = (states, np.ones(2, bool), *DATA, order)
     memory = trainer.run_steps.lower(*arguments).compile().memory_analysis()
     learners = states._replace(key=jax.random.key_data(states.key))
@@ -226,10 +226,8 @@ def test_an_epoch_shows_each_example_once_in_an_order_of_its_own():
     states = trainer.init(_keys(0, 1))
     first = np.asarray(trainer.epoch_order(states, jnp.int32(1), examples=COUNT))
     second = np.asarray(trainer.epoch_order(states, jnp.int32(2), examples=COUNT))
-    assert first.shape == (2, COUNT // 16, 16)
     for order in (*first, *second):
-        assert len(set(order.ravel())) == COUNT // 16 * 16
-        assert set(order.ravel()) <= set(range(COUNT))
+        assert sorted(order) == list(range(COUNT))
     assert not (first[0] == first[1]).all()
     assert not (first[0] == second[0]).all()
 
@@ -245,34 +243,6 @@ def test_evaluation_is_the_plain_fraction_right():
     np.testing.assert_allclose(per_class[0], [right[c == LABELS].mean() for c in range(3)], 1e-6)
     overall = training.overall_accuracy(per_class, DATA.labels)
     np.testing.assert_allclose(overall[0], right.mean(), rtol=1e-6)
-
-
-def _literal_stop(curve, patience, min_gain):
-    """Keras's rule, for one seed: returns (epoch it stops after, best epoch)."""
-    reference, waited, epoch = -np.inf, 0, 0
-    for accuracy in curve:
-        epoch += 1
-        waited += 1
-        if accuracy - min_gain > reference:
-            reference, waited = accuracy, 0
-        if waited >= patience:
-            break
-    return epoch, int(np.argmax(curve[:epoch])) + 1
-
-
-def test_early_stopping_is_the_papers():
-    trainer = _trainer()
-    curves = RNG.uniform(0.3, 0.9, (60, 40)).astype(np.float32)
-    run = fitting.start(trainer, _keys(*range(40)))
-    stopped = np.zeros(40, int)
-    for epoch in range(1, 61):
-        run = run._replace(epoch=jnp.int32(epoch))
-        was_active = np.asarray(run.active)
-        run = fitting._after_epoch(run, jnp.asarray(curves[epoch - 1]), 6, 0.05)
-        stopped[was_active & ~np.asarray(run.active)] = epoch
-    for seed in range(40):
-        stop, best = _literal_stop(curves[:, seed], 6, 0.05)
-        assert (stopped[seed], int(run.best_epoch[seed])) == (stop, best)
 
 
 def test_a_stopped_seed_no_longer_changes():
