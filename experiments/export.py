@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, run_folder
-from experiments.cli import UserError
+from experiments.common import cli
+from experiments.common.cli import UserError
+from experiments.train import folder as run_folder
 
 Q_RULES = ("q_agrel", "broadcast", "node_perturbation")
 """Rules whose outputs predict rewards."""

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import cli, files, folders, provenance
-from experiments.cli import UserError
+from experiments.common import cli, files, folders, provenance
+from experiments.common.cli import UserError
 
 
 class Cell(NamedTuple):

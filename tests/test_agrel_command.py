@@ -12,8 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import agrel, agrel_plots
-from experiments.cli import UserError
+from experiments.agrel import __main__ as agrel
+from experiments.agrel import plots as agrel_plots
+from experiments.common.cli import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,8 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import benchmark, benchmark_roofline, benchmark_summary, benchmark_timing, cli
-from experiments import benchmark_torch as torch_side
+from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark import pytorch as torch_side
+from experiments.benchmark import roofline as benchmark_roofline
+from experiments.benchmark import summary as benchmark_summary
+from experiments.benchmark import timing as benchmark_timing
+from experiments.common import cli
 from experiments.reports import speed
 from qagrel_jax.networks import make_network
 

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import benchmark_profile, benchmark_summary
-from experiments.benchmark_profile import Place
-from experiments.benchmark_timing import Subject
+from experiments.benchmark import profile as benchmark_profile
+from experiments.benchmark import summary as benchmark_summary
+from experiments.benchmark.profile import Place
+from experiments.benchmark.timing import Subject
 from qagrel_jax.networks import make_network
 
 PROGRAM = """

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import benchmark_torch, image_run
 from experiments import config as configs
+from experiments.benchmark import pytorch as benchmark_torch
+from experiments.train import one_rule as image_run
 from qagrel_jax import fitting
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network

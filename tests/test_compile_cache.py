@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compile_cache
+from experiments.common import compile_cache
 from qagrel_jax import array_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = """
 import sys
-from experiments import compile_cache
+from experiments.common import compile_cache
 if "late" in sys.argv:
     import jax
 compile_cache.switch_on()

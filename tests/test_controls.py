@@ -6,10 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cli, controls, controls_run, controls_settings, controls_summary
 from experiments import config as configs
-from experiments.cli import UserError
-from experiments.controls_settings import Control, Setting
+from experiments.common import cli
+from experiments.common.cli import UserError
+from experiments.controls import __main__ as controls
+from experiments.controls import run as controls_run
+from experiments.controls import settings as controls_settings
+from experiments.controls import summary as controls_summary
+from experiments.controls.settings import Control, Setting
 from experiments.reports import controls as report
 from qagrel_jax import data, fitting
 

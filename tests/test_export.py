@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import cli, export
+from experiments import export
+from experiments.common import cli
 from qagrel_jax import data, interchange
 
 ROOT = Path(__file__).resolve().parent.parent

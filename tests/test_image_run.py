@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import config as configs
-from experiments import image_run
+from experiments.train import one_rule as image_run
 from qagrel_jax import data, fitting, rules
 from qagrel_jax.networks import DenseNet
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments import memory_config, memory_run, memory_summary, working_memory
-from experiments.cli import UserError
-from experiments.memory_config import MemoryConfig
+from experiments.common.cli import UserError
+from experiments.working_memory import __main__ as working_memory
+from experiments.working_memory import config as memory_config
+from experiments.working_memory import run as memory_run
+from experiments.working_memory import summary as memory_summary
+from experiments.working_memory.config import MemoryConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,7 +100,7 @@ def test_settings_are_every_combination():
 
 
 def test_the_grid_picture_bears_settings_nobody_learned(tmp_path):
-    from experiments import memory_plots
+    from experiments.working_memory import plots as memory_plots
 
     config = {"feedbacks": ["tied"], "learning_rates": [0.1, 0.2], "tag_decays": [0.0, 0.5]}
     cells = [{"converged_fraction": 0.0, "median_trials": None}] * 4
@@ -149,7 +152,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
 
 def test_a_wrong_task_is_refused_before_anything_slow_is_imported():
     code = (
-        "import sys; from experiments import working_memory as w\n"
+        "import sys; from experiments.working_memory import __main__ as w\n"
         "try: w.cli.run(w.main, ['stroop'])\n"
         "finally: print('jax' in sys.modules)"
     )

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import memory_run
-from experiments.cli import UserError
-from experiments.memory_config import MemoryConfig
+from experiments.common.cli import UserError
+from experiments.working_memory import run as memory_run
+from experiments.working_memory.config import MemoryConfig
 
 GRID = MemoryConfig(
     "saccade", 3, feedbacks=("tied", "separate"), learning_rates=(0.1, 0.5), tag_decays=(0.2, 0.4)

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments import memory_numpy, memory_speed
-from experiments.cli import run
+from experiments.common.cli import run
+from experiments.memory_speed import __main__ as memory_speed
+from experiments.memory_speed import numpy_baseline as memory_numpy
 from tests.reference import working_memory as scripts
 from tests.reference.augment import Augment
 

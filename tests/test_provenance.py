@@ -1,10 +1,12 @@
-"""The commit that a result names: as it was, or changed since."""
+"""The commit and the command that a result names."""
 
 import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 
-from experiments import provenance
+from experiments.common import provenance
 
 
 @pytest.fixture
@@ -38,3 +40,18 @@ def test_outside_git_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert provenance.commit() is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "module"),
+    [
+        ("experiments.train.__main__", "experiments.train"),  # a package
+        ("experiments.export", "experiments.export"),
+        (None, "script.py"),  # python script.py
+    ],
+)
+def test_the_command_as_it_was_given(spec, module, monkeypatch):
+    main = SimpleNamespace(__spec__=None if spec is None else SimpleNamespace(name=spec))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr(sys, "argv", ["folder/script.py", "--out", "a b"])
+    assert provenance.environment()["command"] == f"python -m {module} --out 'a b'"

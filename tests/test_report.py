@@ -10,10 +10,11 @@ import pytest
 from scipy import stats
 
 from experiments import config as configs
-from experiments import report, reports, run_results
-from experiments.cli import UserError
+from experiments import report, reports
+from experiments.common.cli import UserError
+from experiments.common.significance import paired_difference, ratio_interval, signed_rank_test
 from experiments.config import Config
-from experiments.statistics import paired_difference, ratio_interval, signed_rank_test
+from experiments.train import results as run_results
 
 ROOT = Path(__file__).resolve().parent.parent
 # Accuracies by epoch of three seeds. Backprop's best: .9, 1, .8, mean .9, so that 95 % is .855,

@@ -14,9 +14,13 @@ import jax
 import pytest
 
 from experiments import config as configs
-from experiments import image_run, reproduce, reproduce_plan, run_folder, train
 from experiments.config import Config
-from experiments.reproduce_plan import Work, duration
+from experiments.reproduce import __main__ as reproduce
+from experiments.reproduce import plan as reproduce_plan
+from experiments.reproduce.plan import Work, duration
+from experiments.train import __main__ as train
+from experiments.train import folder as run_folder
+from experiments.train import one_rule as image_run
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = Config(name="tiny", dataset="digits", architecture="dense", hidden=(16,), batch_size=64,
@@ -196,7 +200,7 @@ def test_durations():
 
 
 def test_unknown_cells_are_one_line(tmp_path, capsys):
-    from experiments import cli
+    from experiments.common import cli
 
     with pytest.raises(SystemExit) as stop:
         cli.run(reproduce.main, ["--cells", "nonesuch", "--out", str(tmp_path / "out")])

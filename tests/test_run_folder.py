@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import checkpoints, folders, run_folder
-from experiments.cli import UserError
+from experiments.common import folders
+from experiments.common.cli import UserError
+from experiments.train import checkpoints
+from experiments.train import folder as run_folder
 
 
 def test_a_torn_line_spoils_no_other(tmp_path):

@@ -11,7 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cli, config, distributed
+from experiments import config
+from experiments.common import cli
+from experiments.common import devices as distributed
 from qagrel_jax import sharding
 from tests import sharded_run
 
@@ -121,7 +123,7 @@ def test_options_of_the_mesh(capsys):
 def test_a_cpu_becomes_as_many_devices_as_the_mesh_needs():
     script = """
 import argparse
-from experiments import distributed
+from experiments.common import devices as distributed
 parser = argparse.ArgumentParser()
 distributed.add_options(parser)
 print(dict(distributed.join(parser.parse_args(["--mesh", "3x1"])).shape))

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import config as configs
-from experiments import summary
+from experiments.train import summary
 
 ENVIRONMENT = {"device": "abacus", "versions": {"jax": "1"}, "commit": "0123", "command": "do it"}
 # Accuracies by epoch of two seeds; None: that seed has stopped.

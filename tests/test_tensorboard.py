@@ -6,7 +6,9 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from experiments import cli, config, files, run_folder, tensorboard
+from experiments import config, tensorboard
+from experiments.common import cli, files
+from experiments.train import folder as run_folder
 
 
 def _line(rule, epoch, accuracy):

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import cli, run_folder
-from experiments import train as train_command
+from experiments.common import cli
+from experiments.train import __main__ as train_command
+from experiments.train import folder as run_folder
 from qagrel_jax import data
 
 ROOT = Path(__file__).resolve().parent.parent
