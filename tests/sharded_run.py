@@ -11,8 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from qagrel_jax import convolution, fitting, rules, sharding, streaming, training
+from qagrel_jax import rules, sharding, training
+from qagrel_jax.data import streaming
+from qagrel_jax.layers import convolution
 from qagrel_jax.networks import ConvNet
+from qagrel_jax.training import fitting
 
 SEEDS = 4
 

@@ -10,8 +10,8 @@ import pytest
 
 from qagrel_jax.networks import ThreeLayer
 from qagrel_jax.policies import softmax_probabilities
-from qagrel_jax.rules.agrel import agrel, expand, prediction_error
-from qagrel_jax.rules.backprop import backprop
+from qagrel_jax.rules._agrel import agrel, expand, prediction_error
+from qagrel_jax.rules._backprop import backprop
 from qagrel_jax.tasks import vectors
 
 INPUTS, HIDDEN, ACTIONS = 5, 4, 3

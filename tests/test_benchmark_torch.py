@@ -9,9 +9,9 @@ import pytest
 from experiments import config as configs
 from experiments.benchmark import pytorch as benchmark_torch
 from experiments.train import one_rule as image_run
-from qagrel_jax import fitting
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
+from qagrel_jax.training import fitting
 
 torch = pytest.importorskip("torch")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments.common import compile_cache
-from qagrel_jax import array_cache
+from qagrel_jax.data import cache as array_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = """

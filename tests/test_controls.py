@@ -15,7 +15,8 @@ from experiments.controls import settings as controls_settings
 from experiments.controls import summary as controls_summary
 from experiments.controls.settings import Control, Setting
 from experiments.reports import controls as report
-from qagrel_jax import data, fitting
+from qagrel_jax import data
+from qagrel_jax.training import fitting
 
 SMALL = configs.replace(
     configs.load("digits"),

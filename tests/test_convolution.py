@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from qagrel_jax import convolution
-from qagrel_jax.convolution import _convolve_on_cpu, locally_connect, output_size
+from qagrel_jax.layers import convolution
+from qagrel_jax.layers.convolution import _convolve_on_cpu, locally_connect, output_size
 
 CASES = [
     # image, window, strides, padding

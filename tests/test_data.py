@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qagrel_jax import array_cache, data
+from qagrel_jax import data
+from qagrel_jax.data import cache as array_cache
+from qagrel_jax.data import tfds as our_tfds
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = Path(os.environ.get("TFDS_DATA_DIR") or ROOT.parent / "shared" / "tfds")
@@ -267,7 +269,7 @@ def test_reading_needs_no_tensorflow(synthetic, cache):
 def test_cached_set_is_not_decoded_again(synthetic, cache, monkeypatch):
     root, _ = synthetic
     first = data.load("qj_pil", root, cache)
-    monkeypatch.setattr(data, "_decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(our_tfds, "_decode", lambda *_: pytest.fail("decoded again"))
     second = data.load("qj_pil", root, cache)
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -350,10 +352,10 @@ def test_cache_folder_from_the_environment(monkeypatch, tmp_path):
 def test_newest_version_is_taken(synthetic, cache):
     root, folder = synthetic
     shutil.copytree(folder, root / "qj_pil" / "1.10.0")
-    assert data._find_prepared(root, "qj_pil", None, None).name == "1.10.0"
-    assert data._find_prepared(root, "qj_pil", None, "1.2.0").name == "1.2.0"
+    assert our_tfds._find_prepared(root, "qj_pil", None, None).name == "1.10.0"
+    assert our_tfds._find_prepared(root, "qj_pil", None, "1.2.0").name == "1.2.0"
     (root / "qj_pil" / "2.0.0.incompleteABC").mkdir()
-    assert data._find_prepared(root, "qj_pil", None, None).name == "1.10.0"
+    assert our_tfds._find_prepared(root, "qj_pil", None, None).name == "1.10.0"
 
 
 def test_several_configs_must_be_told_apart(synthetic):
@@ -362,7 +364,7 @@ def test_several_configs_must_be_told_apart(synthetic):
         shutil.copytree(folder, root / "many" / config / "1.0.0")
     with pytest.raises(data.DataError, match="valid: many/a, many/b"):
         data.load("many", root)
-    assert data._find_prepared(root, "many", "b", None) == root / "many" / "b" / "1.0.0"
+    assert our_tfds._find_prepared(root, "many", "b", None) == root / "many" / "b" / "1.0.0"
 
 
 # --- errors ---------------------------------------------------------------------------------------
@@ -454,7 +456,7 @@ def test_unknown_config_lists_the_valid_ones(builders, tmp_path):
 
 def test_no_network(builders, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(data, "_reachable", lambda url: asked.append(url))
+    monkeypatch.setattr(our_tfds, "_reachable", lambda url: asked.append(url))
     with pytest.raises(data.DataError) as error:
         data.load("fashion_mnist", tmp_path)
     message = one_line(error)
@@ -466,7 +468,7 @@ def test_preparing_arrays_without_tensorflow_says_what_to_install(builders, tmp_
     if "tensorflow" in sys.modules:
         pytest.skip("TensorFlow is loaded")
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    monkeypatch.setattr(data, "_reachable", lambda url: True)
+    monkeypatch.setattr(our_tfds, "_reachable", lambda url: True)
     builder_class = sys.modules["tensorflow_datasets"].image_classification.MNIST
 
     def fail(self, **_):
@@ -487,9 +489,9 @@ def test_reachability_ends_in_time(monkeypatch):
         over.wait(30)
         raise OSError("what nobody waits for any more")
 
-    monkeypatch.setattr(data.urllib.request, "urlopen", hang)
+    monkeypatch.setattr(our_tfds.urllib.request, "urlopen", hang)
     start = time.monotonic()
-    assert not data._reachable("http://example.invalid/", timeout=0.2)
+    assert not our_tfds._reachable("http://example.invalid/", timeout=0.2)
     assert time.monotonic() - start < 2
     over.set()
 

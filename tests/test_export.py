@@ -12,7 +12,8 @@ import pytest
 
 from experiments import export
 from experiments.common import cli
-from qagrel_jax import data, interchange
+from qagrel_jax import data
+from qagrel_jax.weights import files as interchange
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,8 +10,9 @@ import pytest
 
 from experiments import config as configs
 from experiments.train import one_rule as image_run
-from qagrel_jax import data, fitting, rules
+from qagrel_jax import data, rules
 from qagrel_jax.networks import DenseNet
+from qagrel_jax.training import fitting
 
 DIGITS = data.load("digits")  # no two of its images are the same
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qagrel_jax import interchange, make_network
-from qagrel_jax.keras_weights import load_keras
+from qagrel_jax import make_network
+from qagrel_jax.weights import files as interchange
+from qagrel_jax.weights.keras import load_keras
 from tests.reference import keras_network
 
 

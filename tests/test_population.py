@@ -7,9 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from qagrel_jax import recording
-from qagrel_jax.packing import Packed
-from qagrel_jax.population import Setup
+from qagrel_jax.population import Setup, recording
+from qagrel_jax.population.packing import Packed
 from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.tasks import criterion as criteria
 from qagrel_jax.tasks import make_task

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from qagrel_jax import layers, rules, training
+from qagrel_jax.layers.precision import as_multiplied
 from qagrel_jax.networks import make_network
-from qagrel_jax.precision import as_multiplied
 from qagrel_jax.tasks import classification
 
 RNG = np.random.default_rng(0)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from qagrel_jax import layers, networks, rules
-from qagrel_jax.layers import Conv, Dense, LocallyConnected
+from qagrel_jax import networks, rules
+from qagrel_jax.layers import Conv, Dense, LocallyConnected, layers
 from qagrel_jax.policies import softmax
 from tests.reference import local_learning
 

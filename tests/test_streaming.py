@@ -6,8 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from qagrel_jax import array_cache, fitting, rules, streaming, training
+from qagrel_jax import rules, training
+from qagrel_jax.data import cache as array_cache
+from qagrel_jax.data import streaming
 from qagrel_jax.networks import DenseNet
+from qagrel_jax.training import fitting
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (77, 4, 4, 1), np.uint8)

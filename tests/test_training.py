@@ -6,9 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from qagrel_jax import analysis, data, fitting, rules, sharding, training
+from qagrel_jax import analysis, data, rules, sharding, training
 from qagrel_jax.networks import ConvNet, DenseNet
 from qagrel_jax.policies import greedy
+from qagrel_jax.training import fitting
 
 
 @pytest.fixture(autouse=True)

@@ -120,8 +120,8 @@ def _population(task: Any, test: Any, settings: Settings, rule_name: str, feedba
     import optax
 
     from qagrel_jax.networks import ThreeLayer
-    from qagrel_jax.rules.agrel import agrel
-    from qagrel_jax.rules.backprop import backprop
+    from qagrel_jax.rules._agrel import agrel
+    from qagrel_jax.rules._backprop import backprop
     from qagrel_jax.tasks import vectors
 
     rule = {"agrel": agrel, "backprop": backprop}[rule_name]()

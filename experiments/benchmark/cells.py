@@ -17,9 +17,10 @@ from jax.sharding import Mesh
 from experiments.benchmark.timing import Subject
 from experiments.config import Config
 from experiments.train import one_rule as image_run
-from qagrel_jax import fitting, sharding
+from qagrel_jax import sharding
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
+from qagrel_jax.training import fitting
 
 IMAGES = 2048
 CLASSES = 10

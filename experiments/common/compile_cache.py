@@ -1,7 +1,7 @@
 """Compiled programs kept on disk: a second run of the same network starts without compiling it.
 
 JAX's persistent compilation cache, in ``compiled`` below the folder of the decoded images
-(``qagrel_jax.array_cache.default_folder``): $QAGREL_JAX_CACHE, else $XDG_CACHE_HOME/qagrel_jax,
+(``qagrel_jax.data.cache.default_folder``): $QAGREL_JAX_CACHE, else $XDG_CACHE_HOME/qagrel_jax,
 else ~/.cache/qagrel_jax. JAX's own variables go before: $JAX_COMPILATION_CACHE_DIR puts it
 elsewhere, JAX_ENABLE_COMPILATION_CACHE=false switches it off.
 """

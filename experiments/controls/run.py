@@ -11,10 +11,11 @@ import numpy as np
 from experiments import config as configs
 from experiments.controls.settings import Setting
 from experiments.train import one_rule as image_run
-from qagrel_jax import analysis, fitting, streaming, training
-from qagrel_jax.data import Dataset
+from qagrel_jax import analysis, training
+from qagrel_jax.data import Dataset, streaming
 from qagrel_jax.networks import make_network
 from qagrel_jax.tasks import classification
+from qagrel_jax.training import fitting
 
 PROBE_IMAGES = 256
 """On so many training images updates are compared."""

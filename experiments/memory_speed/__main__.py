@@ -72,7 +72,7 @@ def measure(
     import jax
 
     from experiments.common.progress import Reporter
-    from qagrel_jax.packing import Packed
+    from qagrel_jax.population.packing import Packed
 
     key = jax.random.key(seed)
     with Reporter("memory_speed", len(sizes) * (repeats + 1)) as reporter:
@@ -112,7 +112,7 @@ def _population(size: int, key: Any) -> Any:
 
     from experiments.working_memory.config import MemoryConfig
     from experiments.working_memory.run import make_setup
-    from qagrel_jax.packing import Packed
+    from qagrel_jax.population.packing import Packed
 
     setup = make_setup(MemoryConfig("saccade", size))
     # An accuracy that no exploring network has over 200 trials: nobody converges, or is tested.

@@ -12,7 +12,7 @@ from experiments.config import Config
 from experiments.train import one_rule as image_run
 from qagrel_jax import data
 from qagrel_jax.data import Dataset
-from qagrel_jax.fitting import Examples
+from qagrel_jax.training.fitting import Examples
 
 STEPS = 3
 

@@ -16,11 +16,12 @@ from experiments.common.progress import Reporter
 from experiments.config import Config
 from experiments.train import checkpoints
 from experiments.train import folder as run_folder
-from qagrel_jax import analysis, fitting, rules, sharding, training
+from qagrel_jax import analysis, rules, sharding, training
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
 from qagrel_jax.policies import make_policy
 from qagrel_jax.tasks import classification
+from qagrel_jax.training import fitting
 
 CLASS_LEARNED = 0.5
 """A class counts as discovered once so much of it is named rightly."""
@@ -39,7 +40,7 @@ class Splits(NamedTuple):
 
 
 def make_splits(dataset: Dataset, config: Config, mesh: Any = None) -> Splits:
-    """Divide ``dataset`` by the protocol (see ``qagrel_jax.fitting``) and place it on ``mesh``."""
+    """Divide ``dataset`` by the protocol (see ``qagrel_jax.training``) and place it on ``mesh``."""
     train = fitting.Examples(dataset.train_images, dataset.train_labels)
     test = fitting.Examples(dataset.test_images, dataset.test_labels)
     if config.protocol == "clean":

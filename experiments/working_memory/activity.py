@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.plots import figure, unit_activity
-from qagrel_jax.recording import Recording
+from qagrel_jax.population.recording import Recording
 from qagrel_jax.tasks import base
 
 ACTION_NAMES = ("fixate", "left", "right")

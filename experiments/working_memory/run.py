@@ -17,9 +17,8 @@ from experiments.working_memory import activity as memory_activity
 from experiments.working_memory import plots as memory_plots
 from experiments.working_memory import summary as memory_summary
 from experiments.working_memory.config import MemoryConfig
-from qagrel_jax import recording
-from qagrel_jax.packing import Packed
-from qagrel_jax.population import Setup
+from qagrel_jax.population import Setup, recording
+from qagrel_jax.population.packing import Packed
 from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.tasks import make_task
 from qagrel_jax.tasks.criterion import CONVERGED

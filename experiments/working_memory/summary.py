@@ -8,8 +8,8 @@ import numpy as np
 
 from experiments.common.significance import rank_test
 from experiments.working_memory.config import MemoryConfig
-from qagrel_jax.packing import Packed
 from qagrel_jax.population import Setup
+from qagrel_jax.population.packing import Packed
 
 
 def summarise(

@@ -6,7 +6,7 @@ seed and its number alone: network 7 learns the same in a population of ten and 
 ``advance`` runs all networks of a block for a number of steps. The networks' axis comes last in
 every array (see ``qagrel_jax.rules.augment``), and all random numbers of the call are drawn before
 its loop, which is what makes it fast. A network that has converged or given up changes no more;
-``qagrel_jax.packing`` takes such networks out between calls.
+``Packed`` takes such networks out between calls.
 """
 
 import dataclasses

@@ -26,8 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from qagrel_jax import sharding, streaming
-from qagrel_jax.training import (
+from qagrel_jax import sharding
+from qagrel_jax.data import streaming
+from qagrel_jax.training.trainer import (
     StepMetrics,
     Trainer,
     TrainState,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qagrel_jax.policies import max_boltzmann
-from qagrel_jax.population import Setup
+from qagrel_jax.population.population import Setup
 from qagrel_jax.rules import augment, augment_continuous
 
 

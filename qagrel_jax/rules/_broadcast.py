@@ -18,10 +18,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax.interception import Layer, each_layer
+from qagrel_jax.layers.interception import Layer, each_layer
 from qagrel_jax.policies import Policy, max_boltzmann
+from qagrel_jax.rules._q_agrel import q_agrel
 from qagrel_jax.rules.base import Decision, Forward, Rule, choose
-from qagrel_jax.rules.q_agrel import q_agrel
 
 
 def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:

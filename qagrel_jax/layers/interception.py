@@ -12,7 +12,7 @@ from typing import Any
 import chex
 import flax.linen as nn
 
-from qagrel_jax.layers import Conv, Dense, LocallyConnected
+from qagrel_jax.layers.layers import Conv, Dense, LocallyConnected
 
 LAYERS = (Dense, Conv, LocallyConnected)
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qagrel_jax import population
+from qagrel_jax.population import population
 from qagrel_jax.tasks import criterion as criteria
 
 CPU_BLOCK, SMALL_BLOCK = 128, 16

@@ -5,7 +5,7 @@ function of its seeds alone: it can stop after any epoch and go on, or train alo
 seeds, without changing a bit of any of them (beside others under ``vmap``: to rounding).
 
 Images stay on the device as uint8 arguments of the compiled functions and are normalised batch by
-batch; what does not fit there is streamed (``qagrel_jax.streaming``). A mesh of devices divides the
+batch; what does not fit there is streamed (``data.streaming``). A mesh of devices divides the
 seeds (``qagrel_jax.sharding``). On each device they run side by side under ``vmap``, but one after
 the other (``lax.map``) on a CPU, where a batched matrix product is no faster than its parts and a
 finished seed then costs nothing.
@@ -26,7 +26,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from qagrel_jax import sharding, streaming
+from qagrel_jax import sharding
+from qagrel_jax.data import streaming
 from qagrel_jax.rules.base import Rule
 from qagrel_jax.tasks import classification
 

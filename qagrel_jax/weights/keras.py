@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qagrel_jax.interchange import optional_package
+from qagrel_jax.weights.files import optional_package
 
 _KINDS = {2: "Dense", 3: "LocallyConnected", 4: "Conv"}  # by the kernel's axes
 _BATCH_NORM = {

@@ -30,7 +30,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qagrel_jax import array_cache, streaming
+from qagrel_jax.data import cache as array_cache
+from qagrel_jax.data import streaming
 
 WELL_KNOWN = (
     *("mnist", "fashion_mnist", "kmnist", "emnist/balanced"),
@@ -78,7 +79,7 @@ def load(
       name: "digits", a TFDS name (``name[/config][:version]``), or a prepared folder in
         ``data_dir``.
       data_dir: where TFDS keeps prepared sets; $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      cache_dir: where decoded arrays are kept; see ``array_cache.default_folder``.
+      cache_dir: where decoded arrays are kept; see ``cache.default_folder``.
       progress: called as images are decoded; by default a bar on an interactive stderr.
 
     Returns:

@@ -31,8 +31,8 @@ import jax
 import jax.numpy as jnp
 
 from qagrel_jax import sharding
-from qagrel_jax.convolution import Padding, convolve, locally_connect, output_size
-from qagrel_jax.precision import as_multiplied
+from qagrel_jax.layers.convolution import Padding, convolve, locally_connect, output_size
+from qagrel_jax.layers.precision import as_multiplied
 
 FEEDBACKS = ("tied", "reciprocal", "random", "sign")
 """The kinds of feedback pathway."""
