@@ -15,7 +15,7 @@ from experiments.common import cli
 from qagrel_jax import data
 from qagrel_jax.weights import files as interchange
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

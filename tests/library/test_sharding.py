@@ -15,9 +15,9 @@ from experiments import config
 from experiments.common import cli
 from experiments.common import devices as distributed
 from qagrel_jax import sharding
-from tests import sharded_run
+from tests.library import sharded_run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def one_device():
 def _start(out, shape, *several, devices):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.sharded_run", out, shape, *several],
+        [sys.executable, "-m", "tests.library.sharded_run", out, shape, *several],
         cwd=ROOT, env={**os.environ, "XLA_FLAGS": flags}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

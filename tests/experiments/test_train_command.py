@@ -17,7 +17,7 @@ from experiments.train import __main__ as train_command
 from experiments.train import folder as run_folder
 from qagrel_jax import data
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--hidden", "32", "--seeds", "2", "--epochs", "3"]
 
 

@@ -16,7 +16,7 @@ from experiments.agrel import __main__ as agrel
 from experiments.agrel import plots as agrel_plots
 from experiments.common.cli import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(*arguments):

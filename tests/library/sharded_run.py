@@ -1,6 +1,6 @@
 """Not a test: a small training run on a mesh, for ``test_sharding`` to start as a process.
 
-python tests/sharded_run.py OUT SEEDSxBATCH [HOST:PORT PROCESSES PROCESS]
+python tests/library/sharded_run.py OUT SEEDSxBATCH [HOST:PORT PROCESSES PROCESS]
 """
 
 import re

@@ -18,7 +18,7 @@ from qagrel_jax import data
 from qagrel_jax.data import cache as array_cache
 from qagrel_jax.data import tfds as our_tfds
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 REAL = Path(os.environ.get("TFDS_DATA_DIR") or ROOT.parent / "shared" / "tfds")
 
 # Published class counts of the original files.

@@ -10,7 +10,7 @@ import pytest
 
 import qagrel_jax
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # Import everything with nothing but the dependencies; then use a little of it.

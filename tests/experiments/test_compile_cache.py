@@ -10,7 +10,7 @@ import pytest
 from experiments.common import compile_cache
 from qagrel_jax.data import cache as array_cache
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CODE = """
 import sys
 from experiments.common import compile_cache

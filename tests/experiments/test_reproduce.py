@@ -22,7 +22,7 @@ from experiments.train import __main__ as train
 from experiments.train import folder as run_folder
 from experiments.train import one_rule as image_run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TINY = Config(name="tiny", dataset="digits", architecture="dense", hidden=(16,), batch_size=64,
               epochs=4, patience=4, seeds=2)  # fmt: skip
 CONV = Config(name="tiny_conv", dataset="digits", architecture="conv", rules=("q_agrel",),

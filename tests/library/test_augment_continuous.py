@@ -11,8 +11,8 @@ import pytest
 
 from qagrel_jax.rules import augment, augment_continuous
 from qagrel_jax.rules.augment import AugmentConfig
+from tests.library.test_augment import given, states, world
 from tests.reference.augment import Augment
-from tests.test_augment import given, states, world
 
 
 def first(x):

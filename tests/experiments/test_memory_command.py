@@ -15,7 +15,7 @@ from experiments.working_memory import run as memory_run
 from experiments.working_memory import summary as memory_summary
 from experiments.working_memory.config import MemoryConfig
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def refused(capsys, *arguments):

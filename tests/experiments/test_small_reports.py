@@ -3,7 +3,7 @@
 import json
 
 from experiments import reports
-from tests.test_report import ENVIRONMENT, row, write_run
+from tests.experiments.test_report import ENVIRONMENT, row, write_run
 
 
 def _entry(task, rule, trials, quartiles, **fields):

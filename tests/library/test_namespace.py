@@ -11,7 +11,7 @@ import pytest
 
 import qagrel_jax
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MODULES = [m.name for m in pkgutil.walk_packages(qagrel_jax.__path__, "qagrel_jax.")]
 
 PUBLIC = {
