@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.cli import UserError
+from experiments.common.cli import UserError
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 DEFAULT = "digits"
