@@ -1,11 +1,14 @@
 """What answers an action with a reward: working-memory tasks, one a file, and classification."""
 
 from qagrel_jax.tasks import (
+    classification,
+    criterion,
     match_to_category,
     probabilistic,
     reversal_bandit,
     saccade,
     twelve_ax,
+    vectors,
     vibrotactile,
 )
 from qagrel_jax.tasks.base import FIXATE, LEFT, RIGHT, Task, TimeStep, TrialState
@@ -40,4 +43,22 @@ def make_task(name: str) -> Task:
     return TASKS[name]
 
 
-__all__ = ["FIXATE", "LEFT", "RIGHT", "TASKS", "Task", "TimeStep", "TrialState", "make_task"]
+__all__ = [
+    "FIXATE",
+    "LEFT",
+    "RIGHT",
+    "TASKS",
+    "Task",
+    "TimeStep",
+    "TrialState",
+    "classification",
+    "criterion",
+    "make_task",
+    "match_to_category",
+    "probabilistic",
+    "reversal_bandit",
+    "saccade",
+    "twelve_ax",
+    "vectors",
+    "vibrotactile",
+]

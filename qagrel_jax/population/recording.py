@@ -1,0 +1,93 @@
+"""Look inside a network trained on a working-memory task: its units through one trial."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qagrel_jax.population.population import Setup
+
+
+class Recording(NamedTuple):
+    """One trial, step by step."""
+
+    phase: np.ndarray  # int[steps], see ``qagrel_jax.tasks.base``
+    clock: np.ndarray  # int[steps], steps already spent in the phase
+    observation: np.ndarray  # float[steps, inputs]
+    units: dict[str, np.ndarray]  # float[steps, units] of each group in the rule's ``units``
+    q_values: np.ndarray  # float[steps, actions]
+    action: np.ndarray  # int[steps]; the last one, after the trial's end, means nothing
+    reward: np.ndarray  # float[steps], seen together with the observation
+    correct: bool
+
+    @property
+    def regular(self) -> np.ndarray:
+        """float[steps, regular], y^R of AuGMEnT."""
+        return self.units["regular"]
+
+    @property
+    def memory(self) -> np.ndarray:
+        """float[steps, memory], y^M of AuGMEnT, y of RECOLLECT."""
+        return self.units["memory"]
+
+
+def record(setup: Setup, learner: Any, index: int, key: chex.PRNGKey, steps: int = 64) -> Recording:
+    """Run trial ``index`` of the task's test with β = ε = 0.
+
+    Args:
+      setup: the population's.
+      learner: one network, in the rule's state; it starts as its rule's ``at_rest`` leaves it, so
+        RECOLLECT, which nothing resets, starts with what it remembers.
+      index: which test trial.
+      key: for the noise on the stimuli, and ties.
+      steps: longest trial to expect.
+
+    Returns:
+      The ``Recording`` up to and including the trial's last observation.
+
+    Raises:
+      ValueError: the trial did not end within ``steps``.
+    """
+    recorded, correct = _run(setup, learner, jnp.int32(index), key, steps)
+    done = np.asarray(recorded["done"])
+    if not done.any():
+        raise ValueError(f"trial {index} of {setup.task.name} did not end in {steps} steps")
+    length = int(done.argmax()) + 1
+    del recorded["done"]
+    arrays = jax.tree.map(lambda x: np.asarray(x)[:length], recorded)
+    return Recording(**arrays, correct=bool(np.asarray(correct)[length - 1]))
+
+
+@functools.partial(jax.jit, static_argnames=("setup", "steps"))
+def _run(
+    setup: Setup, learner: Any, index: chex.Array, key: chex.PRNGKey, steps: int
+) -> tuple[dict[str, Any], chex.Array]:
+    task = setup.task
+    params = dataclasses.replace(setup.params, level=task.levels(setup.params) - 1)
+    trial_key, key = jax.random.split(key)
+    trial = task.test_trial(task.draw(trial_key, params), index, params)
+
+    def body(carry: tuple, key: chex.PRNGKey) -> tuple:
+        learner, world, seen = carry
+        act, move = jax.random.split(key)
+        seen_now = seen.observation, seen.reward, seen.done
+        learner, activity = setup.step(act, setup.config, learner, *seen_now, plastic=False)
+        record = {
+            "phase": world.phase,
+            "clock": world.clock,
+            "observation": seen.observation,
+            "units": {name: getattr(activity, name) for name in setup.rule.units},
+            "q_values": activity.q_values,
+            "action": activity.action,
+            "reward": seen.reward,
+            "done": seen.done,
+        }
+        world, after = task.step(move, world, activity.action, params)
+        return (learner, world, after), (record, seen.correct)
+
+    keys = jax.random.split(key, steps)
+    return jax.lax.scan(body, (setup.rule.at_rest(learner), *task.begin(trial, params)), keys)[1]

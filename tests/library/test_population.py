@@ -1,0 +1,321 @@
+"""Populations: a network's fate is its own, and finished networks stay as they are."""
+
+import dataclasses
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from qagrel_jax.population import Setup, population, recording
+from qagrel_jax.population.packing import Packed
+from qagrel_jax.rules import augment
+from qagrel_jax.rules.augment import AugmentConfig
+from qagrel_jax.rules.recollect import RecollectConfig
+from qagrel_jax.tasks import criterion as criteria
+from qagrel_jax.tasks import make_task, saccade
+
+STEPS = 64
+
+
+def setup(feedback="tied", **criterion):
+    task = make_task("saccade")
+    easy = dataclasses.replace(task.criterion, **criterion)
+    return Setup(task, task.params(), AugmentConfig(inputs=task.inputs, feedback=feedback), easy)
+
+
+def start(networks, shared, **options):
+    each = np.ones(networks)
+    options = {"steps": STEPS} | options
+    return Packed(shared, jax.random.key(3), 0.15 * each, 0.2 * each, **options)
+
+
+def alone(packed, number):
+    return jax.tree.map(np.asarray, packed.network(number))
+
+
+def test_a_network_learns_the_same_in_any_company_and_any_block():
+    shared = setup()
+    few, many = start(8, shared), start(10, shared, block=5)
+    for _ in range(6):
+        few.advance()
+        many.advance()
+    for number in (0, 7):
+        chex.assert_trees_all_close(alone(few, number), alone(many, number), rtol=1e-5, atol=1e-6)
+    trials = many.networks.progress.trials
+    assert trials.min() > 5 and len(set(trials.tolist())) > 2
+
+
+def test_finished_networks_change_no_more_and_the_others_go_on():
+    # One right pro-left trial, which chance brings sooner or later, or a limit to run into.
+    shared = setup(conditions=1, windows=(1,), max_trials=80, test_allowed=())
+    packed = start(8, shared)
+    before = None
+    while packed.learning.size:
+        finished = np.setdiff1d(np.arange(8), packed.learning)
+        before = {n: alone(packed, n) for n in finished}
+        packed.advance()
+        for number, network in before.items():
+            chex.assert_trees_all_equal(alone(packed, number), network)
+    assert before, "all finished in the same turn, so nothing was tested"
+    status = packed.networks.progress.status
+    assert set(status.tolist()) == {criteria.CONVERGED, criteria.GAVE_UP}
+    for trials, state in zip(packed.trials_to_convergence(), status, strict=True):
+        assert (trials is None) == (state == criteria.GAVE_UP)
+
+
+def test_a_run_taken_up_again_goes_on_bit_for_bit():
+    shared = setup()
+    whole, first = start(8, shared), start(8, shared)
+    for _ in range(2):
+        whole.advance()
+        first.advance()
+    again = start(8, shared)
+    again.restore(first.state())
+    whole.advance()
+    again.advance()
+    chex.assert_trees_all_equal(again.networks, whole.networks)
+    with pytest.raises(ValueError, match="expected"):
+        start(8, setup("separate")).restore(first.state())
+
+
+def test_feedback_that_starts_tied_is_tied_feedback():
+    """w' = Wᵀ at the start and the same changes: the same learning, and w' = Wᵀ at the end."""
+    tied = start(8, setup())
+    mixed = start(8, setup("separate"), tied=np.arange(8) < 4)
+    for _ in range(6):
+        tied.advance()
+        mixed.advance()
+    moved = 0
+    for number in range(8):
+        ours, theirs = (alone(packed, number).learner for packed in (mixed, tied))
+        forward = ours.weights.regular_q[1:], ours.weights.memory_q
+        gap = max(np.abs(f - b).max() for f, b in zip(forward, ours.feedback, strict=True))
+        if number < 4:
+            assert gap < 1e-6
+            chex.assert_trees_all_close(ours.weights, theirs.weights, rtol=1e-4, atol=1e-5)
+        else:
+            assert gap > 0.01
+        moved = max(moved, np.abs(ours.tags.memory_q).max())
+    assert moved > 0
+
+
+def test_every_turn_has_random_numbers_of_its_own():
+    packed = start(8, setup())
+    before = packed.state()
+    after = []
+    for turn in (0, 1):
+        packed.restore(before | {"turn": np.int64(turn)})
+        packed.advance()
+        assert packed.turn == turn + 1
+        after.append(np.array(packed.networks.learner.weights.memory_q))
+    assert (after[0] != after[1]).any((0, 1)).all()
+
+
+def fixating(learner):
+    """The same networks with Q values of 1, 0, 0 whatever they see: they fixate and wait."""
+    learner = jax.tree.map(np.zeros_like, learner)
+    learner.weights.regular_q[0, 0] = 1.0
+    return learner
+
+
+WAITING = 1 + 2 + 3 + 8  # blank, fixation, cue and delay, and nothing said at GO
+
+
+def test_a_frozen_test_asks_its_trials_in_order_of_networks_that_neither_learn_nor_explore():
+    shared = setup(test_allowed=(1, 1, 1, 1))
+    shared = dataclasses.replace(shared, config=dataclasses.replace(shared.config, exploration=1.0))
+    packed = start(12, shared, steps=WAITING + 1)
+    packed.networks = packed.networks._replace(learner=fixating(packed.networks.learner))
+    packed.networks.progress.status[:] = criteria.TESTING
+    packed.networks.progress.test_index[:] = np.arange(12) % 3
+    before = packed.network(0).learner.weights
+    packed.advance()
+    progress, world = packed.networks.progress, packed.networks.world
+    # One trial has ended in every network, and the next one begun.
+    np.testing.assert_array_equal(progress.test_index, np.arange(12) % 3 + 1)
+    np.testing.assert_array_equal(world.trial.kind, progress.test_index)
+    np.testing.assert_array_equal((world.phase, world.clock), 0)
+    for number in range(12):
+        chex.assert_trees_all_equal(packed.network(number).learner.weights, before)
+    assert (progress.trials == 0).all() and (progress.seen == 0).all()
+
+
+def test_trials_are_of_the_networks_shaping_level():
+    task = make_task("probabilistic")
+    shared = Setup(task, task.params(), AugmentConfig(inputs=45), task.criterion)
+    level = np.repeat(np.arange(8), 12)
+    packed = start(96, shared, steps=32)  # longer than any trial
+    trial = packed.networks.world.trial
+    assert (trial.length == 1).all() and set(trial.symbols.ravel().tolist()) == {0, 1}
+    packed.networks.progress.level[:] = level
+    packed.advance()
+    trial = packed.networks.world.trial
+    np.testing.assert_array_equal(packed.networks.progress.level, level)
+    np.testing.assert_array_equal(trial.length, np.array([1, 1, 1, 1, 1, 2, 3, 4])[level])
+    for one, available in enumerate([2, 4, 6, 8, 10, 10, 10, 10]):
+        drawn = trial.symbols[:, level == one]
+        assert available - 2 <= drawn.max() < available
+
+
+def test_a_recording_shows_the_trial_asked_for_to_a_network_that_neither_learns_nor_explores():
+    shared = setup()
+    shared = dataclasses.replace(shared, config=dataclasses.replace(shared.config, exploration=1.0))
+    learner = fixating(start(1, shared).networks.learner)
+    learner = jax.tree.map(lambda x: x[..., 0], learner)
+    for index, (mark, cue) in enumerate([(0, 2), (0, 3), (1, 2), (1, 3)]):
+        trial = recording.record(shared, learner, index, jax.random.key(5))
+        seen = np.zeros((WAITING + 1, 4))
+        seen[1:6, mark] = 1  # pro or anti, until GO
+        seen[3, cue] = 1  # left or right
+        np.testing.assert_array_equal(trial.observation, seen)
+        np.testing.assert_array_equal(trial.phase, [0, 1, 1, 2, 2, 2, *[3] * 8, 4])
+        np.testing.assert_array_equal(trial.clock, [0, 0, 1, 0, 1, 2, *range(8), 0])
+        # Each step's prediction error would change the 1, that of the reward among them.
+        np.testing.assert_array_equal(trial.q_values, np.tile([1.0, 0.0, 0.0], (WAITING + 1, 1)))
+        np.testing.assert_array_equal(trial.action, 0)
+        np.testing.assert_allclose(trial.reward, np.where(np.arange(WAITING + 1) == 3, 0.2, 0))
+        assert not trial.correct
+
+
+def test_a_recording_is_one_whole_trial():
+    shared = setup()
+    packed = start(8, shared)
+    trial = recording.record(shared, packed.network(0).learner, 2, jax.random.key(0))
+    assert trial.phase[0] == 0 and trial.phase[-1] == 4
+    assert trial.memory.shape == (len(trial.phase), 4)
+    with pytest.raises(ValueError, match="did not end in 1 steps"):
+        recording.record(shared, packed.network(0).learner, 2, jax.random.key(1), steps=1)
+
+
+def test_bad_populations_are_named():
+    shared = setup()
+    with pytest.raises(ValueError, match="settings for each network, got 0 and 0"):
+        start(0, shared)
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        start(2, shared, steps=0)
+    with pytest.raises(ValueError, match="substeps must be at least 1, got 0"):
+        dataclasses.replace(shared, substeps=0)
+    with pytest.raises(ValueError, match=r"saccade has 4 inputs, got config.inputs = 5"):
+        dataclasses.replace(shared, config=AugmentConfig(inputs=5))
+    with pytest.raises(ValueError, match=r"saccade has 3 actions, got config.actions = 2"):
+        dataclasses.replace(shared, config=AugmentConfig(inputs=4, actions=2))
+    with pytest.raises(ValueError, match="tag_decay must be in"):
+        Packed(shared, jax.random.key(0), np.full(2, 0.15), np.array([0.2, 1.5]))
+
+
+def test_settings_reach_their_network():
+    rates = np.where(np.arange(8) < 4, 0.0, 0.3)
+    packed = Packed(setup(), jax.random.key(0), rates, np.full(8, 0.2), steps=STEPS)
+    before = np.array(packed.networks.learner.weights.memory_q)
+    packed.advance()
+    moved = np.abs(packed.networks.learner.weights.memory_q - before).max((0, 1))
+    assert not moved[:4].any() and moved[4:].all()
+
+
+def recollect_setup(**options):
+    task = make_task("saccade")
+    params = options.pop("params", saccade.RECOLLECT)
+    criterion = saccade.recollect_criterion(params)
+    config = RecollectConfig(inputs=task.inputs, **options)
+    return Setup(task, params, config, criterion)
+
+
+@pytest.mark.parametrize("feedback", ["tied", "kolen_pollack"])
+def test_recollects_frozen_test_keeps_every_array_to_the_bit_and_resets_nothing(feedback):
+    shared = recollect_setup(exploration=1.0, feedback=feedback, end_input=True)
+    packed = start(6, shared, steps=48)
+    packed.advance()
+    before = jax.tree.map(np.array, packed.networks.learner)
+    assert all(np.any(trace) for trace in before.traces)
+    # Errors are allowed, so that the test goes on from trial to trial.
+    criterion = dataclasses.replace(shared.criterion, test_allowed=(1,) * 40)
+    packed.setup = dataclasses.replace(shared, criterion=criterion)
+    packed.networks.progress.status[:] = criteria.TESTING
+    trials = packed.networks.progress.trials.copy()
+    packed.advance()
+    after = jax.tree.map(np.array, packed.networks.learner)
+    progress = packed.networks.progress
+    assert (progress.status == criteria.TESTING).all() and progress.test_index.max() > 2
+    assert (progress.trials == trials).all()
+    for new, old in zip(
+        jax.tree.leaves((after.weights, after.feedback)),
+        jax.tree.leaves((before.weights, before.feedback)),
+        strict=True,
+    ):
+        assert new.tobytes() == old.tobytes()
+    assert np.any(after.memory != before.memory) and np.any(after.memory)
+    packed.networks.progress.status[:] = criteria.TRAINING
+    packed.advance()
+    for new, old in zip(packed.networks.learner.weights, after.weights, strict=True):
+        assert np.any(new != old)
+
+
+def test_a_curriculum_shows_each_levels_delay():
+    params = saccade.Params(blank_steps=0, delay_steps=16, curriculum=True)
+    shared = recollect_setup(params=params)
+    packed = start(6, shared, steps=1)
+    assert (packed.networks.world.trial.delay == 4).all()
+    packed.networks.progress.level[:] = np.arange(6) % 3
+    packed.networks.timestep.done[:] = True
+    packed.advance()
+    assert packed.networks.world.trial.delay.tolist() == [4, 8, 16, 4, 8, 16]
+    learner = packed.network(0).learner
+    for index in range(4):
+        seen = recording.record(shared, learner, index, jax.random.key(0))
+        assert set(seen.units) == {"gate", "memory"} and seen.memory.shape[1] == 7
+        np.testing.assert_array_equal(seen.units["gate"].shape, seen.memory.shape)
+
+
+def test_a_recording_of_recollect_goes_on_from_what_it_remembers():
+    shared = recollect_setup()
+    learner = start(2, shared).network(0).learner
+    full = learner._replace(memory=np.ones_like(learner.memory))
+    empty, kept = (recording.record(shared, x, 0, jax.random.key(0)) for x in (learner, full))
+    assert (kept.memory[0] > empty.memory[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"substeps": 2}, "substeps must be 1 with this rule, got 2"),
+        ({"cooling": 100}, "max_boltzmann', got 100 with 'epsilon_greedy'"),
+        ({"params": saccade.Params(delay_steps=16, curriculum=True)}, "each of the 3 shaping lev"),
+    ],
+)
+def test_what_a_setup_cannot_be_is_said(change, says):
+    with pytest.raises(ValueError, match=says):
+        dataclasses.replace(recollect_setup(), **change)
+
+
+def test_exploration_sharpens_with_trials():
+    """1/T = 1 + (10/π) arctan(t/T*), worked out by hand for t = 0, T* and without end."""
+    shared = twelve_ax_setup(cooling=2000)
+    expected = {0: 1.0, 2000: 1 + 10 / 4, 10**9: 6.0}
+    choose = population._chooser(shared, np.array(list(expected)))
+    q_values = np.array([[0.0] * 3, [1.0] * 3])
+    for gap, draws in ((-0.99, (1, 1, 1)), (-2.0, (0, 1, 1)), (-5.0, (0, 0, 1))):
+        # With ε = 1 the worse action is drawn where gumbel_0 − gumbel_1 exceeds 1/T.
+        gumbel = np.array([[-gap] * 3, [0.0] * 3])
+        assert choose(gumbel, q_values, np.ones(3)).tolist() == list(draws)
+
+
+def twelve_ax_setup(**options):
+    task = make_task("twelve_ax")
+    config = AugmentConfig(
+        inputs=task.inputs, actions=2, memory=4, leak=augment.hybrid_leak(4, 0.7, 1.0)
+    )
+    criterion = dataclasses.replace(task.criterion, consecutive=8, max_trials=400)
+    return Setup(task, task.params(), config, criterion, **options)
+
+
+def test_networks_with_different_leaks_learn_12ax_to_responses_in_a_row():
+    shared = twelve_ax_setup(cooling=50)
+    packed = start(12, shared)
+    while packed.learning.size:
+        packed.advance()
+    progress = packed.networks.progress
+    converged = progress.status == criteria.CONVERGED
+    assert converged.any()
+    assert (progress.streak[converged] >= 8).all()
+    assert (progress.trials[~converged] == 400).all()
