@@ -20,7 +20,7 @@ from experiments.working_memory.config import MemoryConfig
 from qagrel_jax.population import Setup, recording
 from qagrel_jax.population.packing import Packed
 from qagrel_jax.random_keys import root_key
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import synapses
 from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.rules.recollect import RecollectConfig
 from qagrel_jax.tasks import Task, make_task, saccade
@@ -121,7 +121,7 @@ def _rule(config: MemoryConfig, task: Task) -> AugmentConfig | RecollectConfig:
         return RecollectConfig(slope=config.slope, end_input=config.end_input, **shared)
     leak = config.leak
     if isinstance(leak, tuple):
-        leak = augment.hybrid_leak(config.memory, *leak)
+        leak = synapses.hybrid_leak(config.memory, *leak)
     return AugmentConfig(regular=config.regular, leak=leak, **shared)
 
 

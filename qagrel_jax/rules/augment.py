@@ -74,7 +74,8 @@ class AugmentConfig:
       exploration: ε of the policy.
       threshold: θ of the sigmoid.
       leak: what the memory keeps from one step to the next; 1 is AuGMEnT, less forgets. A tuple
-        gives every memory unit its own: half 1, half less is hybrid AuGMEnT, see ``hybrid_leak``.
+        gives every memory unit its own: half 1, half less is hybrid AuGMEnT, see
+        ``synapses.hybrid_leak``.
 
     Raises:
       ValueError: a size below 1, a parameter out of range, an unknown kind of feedback.
@@ -192,32 +193,6 @@ def at_rest(state: AugmentState) -> AugmentState:
     """Return the network as it is between trials: its weights, and all else 0."""
     cleared = jax.tree.map(jnp.zeros_like, state)
     return cleared._replace(weights=state.weights, feedback=state.feedback)
-
-
-def hybrid_leak(memory: int, *leaks: float) -> tuple[float, ...]:
-    """Give the ``memory`` units each of ``leaks`` in equal shares, one after another.
-
-    Args:
-      memory: number of memory units, a multiple of the number of leaks.
-      *leaks: what each share keeps, in [0, 1].
-
-    Returns:
-      One leak a unit, for ``AugmentConfig.leak``.
-
-    Raises:
-      ValueError: the units cannot be divided into so many equal shares.
-
-    Reference:
-      Martinolli, Gerstner & Gilra (2018), Multi-timescale memory dynamics extend task repertoire in
-      a reinforcement learning network with attention-gated memory, Front Comput Neurosci 12: 50.
-
-    >>> hybrid_leak(4, 0.7, 1.0)
-    (0.7, 0.7, 1.0, 1.0)
-    """
-    if not leaks or memory % len(leaks):
-        raise ValueError(f"memory must be a multiple of the {len(leaks)} leaks, got {memory}")
-    share = memory // len(leaks)
-    return tuple(leak for leak in leaks for _ in range(share))
 
 
 def step(

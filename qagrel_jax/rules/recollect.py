@@ -63,7 +63,7 @@ SLOPES = ("published", "corrected")
 class RecollectConfig:
     """Sizes and parameters of RECOLLECT; the defaults are those of the authors' code.
 
-    A pytree, as ``AugmentConfig`` is: the parameters from ``learning_rate`` on are leaves.
+    A pytree, as ``AugmentConfig`` is: what follows ``weight_range`` are leaves.
 
     Attributes:
       inputs: number of sensory units, the end-of-trial input not counted.
@@ -163,9 +163,6 @@ def init(key: chex.PRNGKey, config: RecollectConfig) -> RecollectState:
     Args:
       key: a random key.
       config: sizes and parameters.
-
-    Returns:
-      The state, shapes as in ``RecollectState``.
     """
     memory, actions = config.memory, config.actions
     rows = 1 + config.inputs + config.end_input

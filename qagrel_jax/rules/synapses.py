@@ -65,6 +65,32 @@ def per_unit(value: chex.Numeric | tuple[float, ...], rank: int) -> chex.Numeric
     return jnp.stack([jnp.asarray(part) for part in value]).reshape(-1, *(1,) * (rank - 1))
 
 
+def hybrid_leak(memory: int, *leaks: float) -> tuple[float, ...]:
+    """Give the ``memory`` units each of ``leaks`` in equal shares, one after another.
+
+    Args:
+      memory: number of memory units, a multiple of the number of leaks.
+      *leaks: what each share keeps, in [0, 1].
+
+    Returns:
+      One leak a unit, for ``AugmentConfig.leak``.
+
+    Raises:
+      ValueError: the units cannot be divided into so many equal shares.
+
+    Reference:
+      Martinolli, Gerstner & Gilra (2018), Multi-timescale memory dynamics extend task repertoire in
+      a reinforcement learning network with attention-gated memory, Front Comput Neurosci 12: 50.
+
+    >>> hybrid_leak(4, 0.7, 1.0)
+    (0.7, 0.7, 1.0, 1.0)
+    """
+    if not leaks or memory % len(leaks):
+        raise ValueError(f"memory must be a multiple of the {len(leaks)} leaks, got {memory}")
+    share = memory // len(leaks)
+    return tuple(leak for leak in leaks for _ in range(share))
+
+
 def check_sizes(config: Any, *names: str) -> None:
     """Raise ``ValueError`` for a named field that is no whole number of at least 1."""
     for name in names:

@@ -10,7 +10,7 @@ import pytest
 
 from qagrel_jax.policies import max_boltzmann
 from qagrel_jax.population import max_boltzmann_from_gumbel
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import augment, synapses
 from qagrel_jax.rules.augment import AugmentConfig, Weights
 from tests.reference.augment import Augment
 
@@ -194,7 +194,7 @@ def test_leaky_memory_forgets():
 def test_units_that_leak_differently_are_each_a_network_of_their_own(x64):
     """A unit's memory and trace depend on its own leak alone."""
     networks, leaks = 3, (0.7, 0.7, 1.0, 1.0)
-    assert augment.hybrid_leak(4, 0.7, 1.0) == leaks
+    assert synapses.hybrid_leak(4, 0.7, 1.0) == leaks
     config = AugmentConfig(inputs=4, leak=leaks, feedback="separate")
     state = states(config, networks)
     assert state.trace.shape == (8, 4, networks)
@@ -230,7 +230,7 @@ def test_leaks_must_be_one_a_unit():
         with pytest.raises(ValueError, match="leak"):
             AugmentConfig(inputs=4, leak=leak)
     with pytest.raises(ValueError, match="multiple of the 3 leaks, got 4"):
-        augment.hybrid_leak(4, 0.7, 0.8, 1.0)
+        synapses.hybrid_leak(4, 0.7, 0.8, 1.0)
 
 
 def test_jit_vmap_and_the_networks_axis_are_the_plain_step():

@@ -9,7 +9,7 @@ import pytest
 
 from qagrel_jax.population import Setup, population, recording
 from qagrel_jax.population.packing import Packed
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import synapses
 from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.rules.recollect import RecollectConfig
 from qagrel_jax.tasks import criterion as criteria
@@ -303,7 +303,7 @@ def test_exploration_sharpens_with_trials():
 def twelve_ax_setup(**options):
     task = make_task("twelve_ax")
     config = AugmentConfig(
-        inputs=task.inputs, actions=2, memory=4, leak=augment.hybrid_leak(4, 0.7, 1.0)
+        inputs=task.inputs, actions=2, memory=4, leak=synapses.hybrid_leak(4, 0.7, 1.0)
     )
     criterion = dataclasses.replace(task.criterion, consecutive=8, max_trials=400)
     return Setup(task, task.params(), config, criterion, **options)
