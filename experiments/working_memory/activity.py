@@ -41,7 +41,8 @@ def draw(
                 interpolation="nearest",
             )  # fmt: skip
             axes[0, column].grid(False)
-            for row, (group, values) in enumerate(trial.units.items(), 1):
+            for row, group in enumerate(units, 1):
+                values = trial.units[group]
                 names = [f"{LETTERS[group]}{unit + 1}" for unit in range(values.shape[1])]
                 unit_activity(axes[row, column], values, names)
             # The last observation follows the trial's end; nothing is chosen any more.
@@ -56,7 +57,9 @@ def draw(
         axes[0, 0].set_ylabel("inputs")
         axes[last, 0].set_ylabel("Q values\n(reward)")
         for row in range(1, last + 1):
-            axes[row, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+            lines = len(axes[row, -1].get_legend_handles_labels()[0])
+            small = {"ncols": -(-lines // 7), "fontsize": 7} if lines > 7 else {}
+            axes[row, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5), **small)
         for row in range(1, last):
             axes[row, 0].set_ylim(-0.05, 1.05)
         drawing.suptitle(title)
@@ -68,6 +71,8 @@ def _name_inputs(axes: Any, groups: dict[str, int]) -> None:
     axes.set_yticks(middles, groups)
     axes.set_yticks(ends[:-1] - 0.5, minor=True)
     axes.tick_params(axis="y", which="major", length=0)
+    if len(groups) > 6:
+        axes.tick_params(axis="y", which="major", labelsize=7)
     if ends[-1] > 20:  # where rows are thin, the mark's name clears that of the group below
         axes.get_yticklabels()[0].set_verticalalignment("bottom")
 

@@ -59,6 +59,8 @@ def record(setup: Setup, learner: Any, index: int, key: chex.PRNGKey, steps: int
     length = int(done.argmax()) + 1
     del recorded["done"]
     arrays = jax.tree.map(lambda x: np.asarray(x)[:length], recorded)
+    # Mapping sorted them.
+    arrays["units"] = {name: arrays["units"][name] for name in setup.rule.units}
     return Recording(**arrays, correct=bool(np.asarray(correct)[length - 1]))
 
 

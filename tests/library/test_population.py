@@ -267,6 +267,15 @@ def test_a_curriculum_shows_each_levels_delay():
         np.testing.assert_array_equal(seen.units["gate"].shape, seen.memory.shape)
 
 
+def test_units_are_recorded_under_their_names_in_the_rules_order():
+    shared = setup()
+    shared = dataclasses.replace(shared, config=dataclasses.replace(shared.config, regular=2))
+    seen = recording.record(shared, start(2, shared).network(0).learner, 0, jax.random.key(0))
+    widths = {name: values.shape[1] for name, values in seen.units.items()}
+    assert list(widths.items()) == [("regular", 2), ("memory", 4)]
+    assert seen.regular is seen.units["regular"] and seen.memory is seen.units["memory"]
+
+
 def test_a_recording_of_recollect_goes_on_from_what_it_remembers():
     shared = recollect_setup()
     learner = start(2, shared).network(0).learner
