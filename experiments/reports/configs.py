@@ -20,7 +20,7 @@ from experiments.train import folder as run_folder
 from experiments.train import results as run_results
 from experiments.train.results import RunResults
 
-FREE = ("name", "rules", "seeds", "first_seed", "protocol", "seeds_by")
+FREE = ("name", "rules", "seeds", "first_seed", "protocol", "seeds_by", "last_batch")
 """Settings in which a run may differ from the configuration and still be its recipe."""
 
 HEADINGS = (
@@ -66,7 +66,8 @@ def published(path: Path) -> str:
 def _runs(results: Path) -> Iterator[RunResults]:
     """Yield every image run below ``results`` that has an epoch, finished or not."""
     for path in sorted(results.rglob("config.json")):
-        if {"dataset", "architecture"} <= json.loads(path.read_text()).keys():
+        further = run_results.FURTHER_SEEDS in path.parent.name
+        if not further and {"dataset", "architecture"} <= json.loads(path.read_text()).keys():
             run = run_results.read(path.parent)
             if run is not None:
                 yield run
@@ -79,8 +80,10 @@ def _accuracy(found: list[RunResults], config: configs.Config, rule: str) -> str
         if run.ran(rule) and all(getattr(run.config, key) == getattr(config, key) for key in keys):
             values = 100 * run.accuracy(rule)
             seeds = f"{len(values)} seed{'s' * (len(values) > 1)}"
-            unfinished = "" if run.finished else ", not finished"
-            texts.append(f"{mean_sd(values, 2)}, {seeds}, {run.config.protocol}{unfinished}")
+            notes = "" if run.finished else ", not finished"
+            if run.config.last_batch == "drop":
+                notes += ", without the last batch"
+            texts.append(f"{mean_sd(values, 2)}, {seeds}, {run.config.protocol}{notes}")
     return "; ".join(texts) or "not run"
 
 

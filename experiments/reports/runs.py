@@ -12,6 +12,14 @@ from experiments.train.results import CONTROL, LEVELS, RunResults
 RULE = "q_agrel"
 
 
+DROPPED = "† Trained without the incomplete last batch of each epoch, on which the papers trained."
+
+
+def marks(run: RunResults) -> str:
+    """Return what a row's name ends with: \\* not finished, † without the last batch."""
+    return ("" if run.finished else "\\*") + ("†" if run.config.last_batch == "drop" else "")
+
+
 def difference(run: RunResults) -> tuple[str, str]:
     """Return Q-AGREL − backprop in points of accuracy with its 95 % interval, and p.
 
@@ -64,6 +72,8 @@ def comparison(run: RunResults) -> list[str]:
              "slowdown [95 %]"),
             epoch_rows(run),
         ),
+        "The papers count epochs to the best one; those to a fraction of backprop's accuracy are "
+        "the stricter measure.",
     ]  # fmt: skip
 
 
@@ -156,6 +166,7 @@ def tables(results: Path, folder: str, command: str) -> str:
             markdown.table(("rule", "test accuracy %, mean (sd) [range]"), accuracies),
             *comparison(run),
             *tail,
+            *([DROPPED] if run.config.last_batch == "drop" else []),
             f"![Learning curves](results/{folder}/learning_curves.png)",
         ]
     )  # fmt: skip

@@ -117,10 +117,61 @@ def test_the_headline(tmp_path):
     text = reports.section("headline", tmp_path)
     # Q-AGREL in epochs 3, 3, 4.
     assert row(text, "`mnist_conv`, paper\\*") == [
-        "0–2", "90.00 (0.00)", "90.00 (0.00)", "3.3 (0.6) against 1.7 (0.6)",
-        "2.00 so far", "`0123456`",
+        "0–2", "90.00 (0.00)", "90.00 (0.00)", "+0.00 so far", "–", "2.00 so far", "`0123456`",
     ]  # fmt: skip
     assert "cifar10" not in text and "Not finished: the best so far" in text
+
+
+def test_the_papers_measure_stands_beside_the_stricter_one(tmp_path):
+    """Best epochs 4, 4, 3 and 2, 2, 2; 98 % of backprop's best in epochs 3, 4, 3 and 2, 2, 2."""
+    folder = tmp_path / "cells" / "mnist_conv" / "paper"
+    backprop = [[0.6, 0.6, 0.6], [0.9, 0.9, 0.9]]
+    write_run(folder, backprop=backprop,
+              q_agrel=[[0.6] * 3, [0.7] * 3, [0.89, 0.87, 0.9], [0.9, 0.9, 0.8]])  # fmt: skip
+    text = reports.section("headline", tmp_path)
+    assert "slowdown, best epoch | slowdown, 98 % of backprop" in text
+    # 11/6 and 10/6; backprop never varies: ± 4.303 · (1/√3) / √3 / 2.
+    assert row(text, "`mnist_conv`, paper")[4:6] == ["1.83 [1.12, 2.55]", "1.67 [0.95, 2.38]"]
+
+
+def test_a_run_without_the_last_batch_is_marked(tmp_path):
+    folder = tmp_path / "cells" / "mnist_conv" / "paper"
+    write_run(folder)
+    assert "incomplete last batch" not in reports.section("headline", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    del config["last_batch"]  # as versions wrote it that knew no other way
+    (folder / "config.json").write_text(json.dumps(config))
+    for name in ("headline", "cells"):
+        text = reports.section(name, tmp_path)
+        assert "mnist_conv" in text and "†" in text
+        assert "† Trained without the incomplete last batch of each epoch" in text
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_seeds_trained_apart_are_one_run(tmp_path, finished):
+    whole = run_results.read(write_run(tmp_path / "whole" / "paper", finished=finished))
+    folder = write_run(tmp_path / "apart" / "paper", seeds=1, finished=finished)
+    longer = [row[1:] for row in [*Q_AGREL, [0.0, 0.1, 0.2]]]  # went on for another epoch
+    write_run(folder.parent / "paper_from_seed_1", seeds=2, first_seed=1, finished=finished,
+              q_agrel=longer, backprop=[row[1:] for row in BACKPROP])  # fmt: skip
+    apart = run_results.read(folder)
+    assert (apart.config, apart.finished) == (whole.config, finished)
+    for rule in ("q_agrel", "backprop"):
+        np.testing.assert_array_equal(apart.accuracy(rule), whole.accuracy(rule))
+        np.testing.assert_array_equal(apart.best_epoch(rule), whole.best_epoch(rule))
+    assert np.isnan(apart.curves["q_agrel"][4, 0])
+    assert len(apart.sittings) == 2
+
+
+def test_seeds_of_another_recipe_are_refused(tmp_path):
+    folder = write_run(tmp_path / "paper", seeds=1)
+    beside = write_run(tmp_path / "paper_from_seed_1", seeds=1, first_seed=1, learning_rate=1.0)
+    with pytest.raises(UserError, match="paper_from_seed_1 is not the same run as"):
+        run_results.read(folder)
+    config = {**json.loads((beside / "config.json").read_text()), "learning_rate": 0.1}
+    (beside / "config.json").write_text(json.dumps({**config, "first_seed": 3}))
+    with pytest.raises(UserError, match="from seed 1 on: rename it, or train the seeds between"):
+        run_results.read(folder)
 
 
 def test_one_seed_has_no_interval(tmp_path):

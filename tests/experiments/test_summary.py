@@ -29,6 +29,7 @@ def summarise(*rules, protocol="clean", criterion=0.9, curves=CURVES):
             "rule": rule,
             "test_accuracy": [0.7, 0.8],
             "best_monitored_accuracy": [max(filter(None, s)) for s in zip(*rows, strict=True)],
+            "best_epoch": [s.index(max(filter(None, s))) + 1 for s in zip(*rows, strict=True)],
         }
         for rule, rows in curves.items()
         if rule in rules
@@ -46,6 +47,8 @@ def test_the_criterion_and_the_slowdown(protocol):
     assert (q_agrel["rule"], q_agrel["epochs_to_criterion"]) == ("q_agrel", [2, 4])
     assert (backprop["rule"], backprop["epochs_to_criterion"]) == ("backprop", [1, 3])
     assert content["slowdown"] == 3.0 / 2.0
+    # Best epochs: 4 and 5 against 2 and 3.
+    assert content["slowdown_by_best_epoch"] == 9.0 / 5.0
     assert "validation" in content["test_accuracy_is"] or protocol == "paper"
     assert "papers' protocol" in content["test_accuracy_is"] or protocol == "clean"
 

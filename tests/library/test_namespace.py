@@ -30,9 +30,9 @@ PUBLIC = {
     "qagrel_jax.tasks": "FIXATE LEFT RIGHT TASKS Task TimeStep TrialState classification criterion "
     "make_task match_to_category probabilistic reversal_bandit saccade twelve_ax vectors "
     "vibrotactile",
-    "qagrel_jax.training": "DivergedError EpochRecord Examples Fit PROTOCOLS RewardFunction "
-    "StepMetrics TrainState Trainer fit make_trainer overall_accuracy place select_seeds split "
-    "start",
+    "qagrel_jax.training": "DivergedError EpochRecord Examples Fit Learner PROTOCOLS "
+    "RewardFunction StepMetrics TrainState Trainer fit init_state make_trainer overall_accuracy "
+    "place select_seeds split start train_step",
     "qagrel_jax.weights": "FORMAT load load_keras load_network optional_package save",
 }
 
