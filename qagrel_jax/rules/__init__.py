@@ -3,7 +3,7 @@
 The papers' rules are ``q_agrel``, ``agrel`` and ``augment``; ``backprop`` is their supervised
 control. The other controls take something away: ``broadcast`` the attention feedback,
 ``node_perturbation`` and ``stochastic_units`` all structured feedback; ``reinforce`` learns a
-policy instead of values.
+policy instead of values. ``relearnn`` is Q-AGREL at the fixed point of a recurrent network.
 """
 
 from qagrel_jax.rules import augment
@@ -18,6 +18,7 @@ from qagrel_jax.rules.q_agrel import (
     reward_prediction_error,
 )
 from qagrel_jax.rules.reinforce import reinforce, stochastic_units
+from qagrel_jax.rules.relearnn import relearnn
 
 __all__ = [
     "Decision",
@@ -31,6 +32,7 @@ __all__ = [
     "one_step_rule",
     "q_agrel",
     "reinforce",
+    "relearnn",
     "reward_prediction_error",
     "stochastic_units",
 ]
