@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from experiments.plots import COLOURS, LINES, figure
 
@@ -85,38 +86,46 @@ def activity(path: Path, example: tuple[np.ndarray, np.ndarray, str], along: np.
     """
     image, maps, name = example
     steps = _moments(maps)
-    columns = SHOWN // 2 + 1
-    with figure(path, 2.0 * columns, 6.4, nrows=3, ncols=columns) as (drawing, grid):
+    with figure(path, 9.0, 6.6) as (drawing, unused):
+        unused.remove()
+        above, below = drawing.subfigures(2, 1, height_ratios=(1.3, 1))
+        grid = above.subplots(2, SHOWN // 2 + 1)
         colors = np.array([[0.84, 0.15, 0.15], [0.9, 0.8, 0.1], [0.1, 0.62, 0.45], [0, 0.35, 0.8]])
         seen = np.where(image.any(-1, keepdims=True), image @ colors, 0.95)
         grid[0, 0].imshow(seen, interpolation="nearest")
         grid[0, 0].set_title("image", fontsize=9)
-        grid[1, 0].axis("off")
+        grid[1, 0].set_visible(False)
         places = [*grid[0, 1:], *grid[1, 1:]]
+        most = max(float(maps[steps].max()), 1e-6)
         for place, step in zip(places, steps, strict=True):
-            heat = place.imshow(maps[step], cmap="inferno", vmin=0, vmax=maps[-1].max() or 1,
-                                interpolation="nearest")  # fmt: skip
+            heat = place.imshow(
+                maps[step], cmap="inferno", vmin=0, vmax=most, interpolation="nearest"
+            )
             place.set_title(f"step {step + 1}", fontsize=9)
         for place in (grid[0, 0], *places):
             place.set_xticks([])
             place.set_yticks([])
             place.grid(False)
-        drawing.colorbar(heat, ax=grid[1, 0], location="left", fraction=0.4,
-                         label=f"modulated input units, {name}")  # fmt: skip
-        for place in grid[2]:
-            place.remove()
-        below = drawing.add_subplot(3, 1, 3)
-        mean = along.mean(0)
-        pixels = mean.shape[-1]
-        for index, pixel in enumerate(sorted({0, pixels // 2, pixels - 1})):
-            for group, line in ((0, "-"), (1, "--")):
-                curve = ("target", "distractor")[group]
-                below.plot(np.arange(1, mean.shape[1] + 1), mean[group, :, pixel], linestyle=line,
-                           color=COLOURS[index], label=f"{curve}, pixel {pixel + 1}")  # fmt: skip
-        below.set_xlabel("step")
-        below.set_ylabel("modulated activity")
-        below.set_title("Mean over trials and networks", fontsize=10)
-        below.legend(fontsize=7, ncols=3)
+        above.colorbar(heat, ax=grid, label=f"modulated input units, {name}")
+        _along(below.subplots(), along.mean(0)[:, : 2 * steps[-1] + 2])
+
+
+def _along(axes: Axes, mean: np.ndarray) -> None:
+    """Draw activity [target or distractor, steps, pixels] of the first, a middle and the last."""
+    pixels = mean.shape[-1]
+    for index, pixel in enumerate(sorted({0, pixels // 2, pixels - 1})):
+        for curve, values, line in zip(("target", "distractor"), mean, "-:", strict=True):
+            axes.plot(
+                np.arange(1, len(values) + 1),
+                values[:, pixel],
+                linestyle=line,
+                color=COLOURS[index],
+                label=f"{curve}, pixel {pixel + 1}",
+            )
+    axes.set_xlabel("step")
+    axes.set_ylabel("modulated activity")
+    axes.set_title("Modulated input units along both curves, mean over trials and networks")
+    axes.legend(fontsize=7, ncols=3)
 
 
 def _moments(maps: np.ndarray) -> list[int]:

@@ -162,12 +162,13 @@ def _draw_activity(
     """Draw the network that is right most often at the last length, and the means of all."""
     length = config.max_length
     best = int(np.argmax(content["accuracy"][str(length)]))
-    key = root_key(config.seed)
+    keys = jax.random.split(root_key(config.seed), EXAMPLES)
     along = []
     for number in range(config.networks):
         variables = jax.tree.map(lambda leaf, n=number: leaf[n], state["variables"])
         record = jax.vmap(functions.record, (None, 0, None))
-        trials, images, states = record(variables, jax.random.split(key, EXAMPLES), length)
+        # The same trials for every network.
+        trials, images, states = record(variables, jax.random.clone(keys), length)
         maps = np.asarray(states.modulated_input.sum(-1))  # [trials, steps, n, n]
         flat = maps.reshape(*maps.shape[:2], -1)
         curves = [np.asarray(curve)[:, :length] for curve in (trials.target, trials.distractor)]
