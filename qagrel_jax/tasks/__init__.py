@@ -1,8 +1,9 @@
-"""What answers an action with a reward: working-memory tasks, one a file, and classification."""
+"""What answers an action with a reward: working-memory tasks, classification, curve tracing."""
 
 from qagrel_jax.tasks import (
     classification,
     criterion,
+    curve_tracing,
     match_to_category,
     probabilistic,
     reversal_bandit,
@@ -53,6 +54,7 @@ __all__ = [
     "TrialState",
     "classification",
     "criterion",
+    "curve_tracing",
     "make_task",
     "match_to_category",
     "probabilistic",
