@@ -5,6 +5,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qagrel_jax.update_statistics.moments import Moments, kernels, pool, square
 
@@ -78,13 +79,11 @@ def jackknife(groups: Moments, reference: Moments) -> dict[str, Statistics]:
     number = groups.count.shape[0]
     if number < 2:
         raise ValueError(f"a standard error needs at least 2 groups, got {number}")
-    every = jnp.arange(number)
-    without = [
-        statistics(pool(jax.tree.map(lambda x, g=g: x[every != g], groups)), reference)
-        for g in range(number)
-    ]
-    stacked = jax.tree.map(lambda *values: jnp.stack(values), *without)
-    return jax.tree.map(lambda values: jnp.sqrt((number - 1) * values.var(0)), stacked)
+    others = np.stack([np.delete(np.arange(number), group) for group in range(number)])
+    without = jax.lax.map(
+        lambda rows: statistics(pool(jax.tree.map(lambda x: x[rows], groups)), reference), others
+    )
+    return jax.tree.map(lambda values: jnp.sqrt((number - 1) * values.var(0)), without)
 
 
 def _noise(moments: Moments) -> dict[str, chex.Array]:
