@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from experiments import run_results
-from experiments.published import CELLS, NOTES
 from experiments.reports import markdown, runs
-from experiments.run_results import CONTROL, RunResults
+from experiments.reproduce.published import CELLS, NOTES
+from experiments.train import results as run_results
+from experiments.train.results import CONTROL, RunResults
 
 PROTOCOLS = ("paper", "clean")
 

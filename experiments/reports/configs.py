@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments import config as configs
-from experiments import run_folder, run_results
+from experiments.common.significance import mean_sd
 from experiments.reports import runs
-from experiments.run_results import RunResults
-from experiments.statistics import mean_sd
+from experiments.train import folder as run_folder
+from experiments.train import results as run_results
+from experiments.train.results import RunResults
 
 FREE = ("name", "rules", "seeds", "first_seed", "protocol", "seeds_by")
 """Settings in which a run may differ from the configuration and still be its recipe."""

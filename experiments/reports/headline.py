@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from experiments import run_results
-from experiments.published import CELLS
+from experiments.common.significance import mean_sd
 from experiments.reports import NOT_RUN, markdown, runs
 from experiments.reports.cells import PROTOCOLS
-from experiments.run_results import CONTROL, RunResults
-from experiments.statistics import mean_sd
+from experiments.reproduce.published import CELLS
+from experiments.train import results as run_results
+from experiments.train.results import CONTROL, RunResults
 
 REACHED = "98 %"
 """Of backprop's accuracy: a row of ``runs.epoch_rows``."""

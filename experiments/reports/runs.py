@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import run_results
+from experiments.common.significance import mean_sd, paired_difference, ratio_interval
 from experiments.reports import NOT_RUN, markdown
-from experiments.run_results import CONTROL, LEVELS, RunResults
-from experiments.statistics import mean_sd, paired_difference, ratio_interval
+from experiments.train import results as run_results
+from experiments.train.results import CONTROL, LEVELS, RunResults
 
 RULE = "q_agrel"
 

@@ -16,7 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax.interception import Layer, each_layer
+from qagrel_jax.layers.interception import Layer, each_layer
 
 
 class NoisyPass(NamedTuple):
