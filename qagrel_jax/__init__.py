@@ -20,6 +20,7 @@ from qagrel_jax import (
     sharding,
     tasks,
     training,
+    update_statistics,
     weights,
 )
 from qagrel_jax.attention import attend
@@ -69,6 +70,7 @@ __all__ = [
     "softmax",
     "tasks",
     "training",
+    "update_statistics",
     "weights",
 ]
 

@@ -23,9 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, files, folders, run_folder
 from experiments import config as configs
-from experiments.cli import UserError
+from experiments.common import cli, files, folders
+from experiments.common.cli import UserError
+from experiments.train import folder as run_folder
 from experiments.update_statistics import settings
 from experiments.update_statistics.settings import RULES, Plan
 
@@ -45,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(folder: Path, plan: Plan, data_dir: str | None = None) -> dict[str, Any]:
     """Measure what ``folder`` lacks; return the summary, also written."""
-    from experiments import provenance
-    from experiments.progress import Reporter
+    from experiments.common import provenance
+    from experiments.common.progress import Reporter
     from experiments.update_statistics import plots, summary
     from qagrel_jax import data
 

@@ -9,14 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import checkpoints, controls_run, image_run
-from experiments.cli import UserError
+from experiments.common.cli import UserError
 from experiments.config import Config
+from experiments.controls.run import part_of
+from experiments.train import checkpoints
+from experiments.train import one_rule as image_run
 from experiments.update_statistics.settings import OBJECTIVES, RULES, Plan
-from qagrel_jax import fitting, policies, training, update_statistics
+from qagrel_jax import policies, training, update_statistics
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
+from qagrel_jax.random_keys import root_key, root_keys
 from qagrel_jax.tasks import classification
+from qagrel_jax.training import fitting
 from qagrel_jax.update_statistics import Moments, Statistics
 
 DETERMINISTIC = ("dense",)
@@ -44,7 +48,7 @@ def make_problem(plan: Plan, dataset: Dataset, classes: int) -> Problem:
     if classes > dataset.num_classes:
         raise UserError(f"--classes {classes}: {plan.config.dataset} has {dataset.num_classes}")
     if classes < dataset.num_classes:
-        dataset = controls_run.part_of(dataset, classes, 0)
+        dataset = part_of(dataset, classes, 0)
     splits = image_run.make_splits(dataset, plan.config)
     if not isinstance(splits.train.images, jax.Array):
         raise UserError("images above $QAGREL_JAX_RESIDENT_GIB cannot be measured: raise it")
@@ -63,7 +67,7 @@ def weights_at_stages(
     config = plan.config_of(label)
     trainer = image_run.make_trainer(config, RULES[label].rule, problem.dataset, problem.splits)
     seeds = jnp.arange(config.first_seed, config.first_seed + config.seeds)
-    run = fitting.start(trainer, jax.vmap(jax.random.key)(seeds))
+    run = fitting.start(trainer, root_keys(seeds))
     for stage in sorted(plan.stages):
         path = folder / f"weights_{label}_{classes}_{stage}.msgpack"
         saved = checkpoints.load(path, run)
@@ -72,7 +76,7 @@ def weights_at_stages(
         elif run.epoch < stage:
             epochs = fitting.fit(
                 trainer, run, problem.splits.train, problem.splits.monitored,
-                epochs=stage, patience=stage + 1,
+                epochs=stage, patience=stage + 1, last_batch=config.last_batch,
             )  # fmt: skip
             for after, record in epochs:
                 run = after
@@ -115,7 +119,7 @@ class Instrument:
             if exact is not None:
                 moments = update_statistics.of_batch(exact, batch_size)
             else:
-                keys = jax.random.split(jax.random.fold_in(_key(1), seed), self._plan.groups)
+                keys = jax.random.split(jax.random.fold_in(root_key(1), seed), self._plan.groups)
                 groups = _stack([self._sample(key, state, *self._data, batch_size=batch_size)
                                  for key in keys])  # fmt: skip
                 moments = update_statistics.pool(groups)
@@ -187,7 +191,7 @@ class References:
         return {name: update_statistics.exact_gradient(total[name]) for name in OBJECTIVES}
 
     def _batches(self, batch_size: int) -> dict[str, Moments]:
-        keys = jax.random.split(_key(2), self._plan.groups)
+        keys = jax.random.split(root_key(2), self._plan.groups)
         together = update_statistics.pool(
             _stack([self._sample(k, self._state, *self._data, batch_size=batch_size) for k in keys])
         )
@@ -277,7 +281,3 @@ def _stack(each: list[Moments]) -> Moments:
 
 _statistics = jax.jit(update_statistics.statistics)
 _jackknife = jax.jit(update_statistics.jackknife)
-
-
-def _key(number: int) -> Any:
-    return jax.random.key(number, impl="threefry2x32")

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
+from qagrel_jax.random_keys import root_key
 from qagrel_jax.rules.base import Forward, Rule
 from qagrel_jax.tasks import classification
 
@@ -210,7 +211,7 @@ def pool(groups: Moments) -> Moments:
 
 def unused_key() -> chex.PRNGKey:
     """Return a key for where one must be given and nothing that is drawn is used."""
-    return jax.random.key(0, impl="threefry2x32")
+    return root_key(0)
 
 
 def square(x: chex.Array) -> chex.Array:

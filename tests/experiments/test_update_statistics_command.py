@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cli
-from experiments.cli import UserError
+from experiments.common import cli
+from experiments.common.cli import UserError
 from experiments.update_statistics import __main__ as command
 from experiments.update_statistics import measure, settings
 from experiments.update_statistics.summary import ALL
