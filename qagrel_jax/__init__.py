@@ -22,6 +22,7 @@ from qagrel_jax import (
     sharding,
     tasks,
     training,
+    update_statistics,
     weights,
 )
 from qagrel_jax.attention import attend
@@ -73,6 +74,7 @@ __all__ = [
     "softmax",
     "tasks",
     "training",
+    "update_statistics",
     "weights",
 ]
 

@@ -18,7 +18,7 @@ PUBLIC = {
     "qagrel_jax": "Conv Dense LocallyConnected agrel analysis attend attention augment backprop "
     "data environments epsilon_greedy greedy layers load_network make_network make_policy "
     "make_task make_trainer max_boltzmann networks policies population q_agrel random_keys "
-    "recurrent rules sharding softmax tasks training weights",
+    "recurrent rules sharding softmax tasks training update_statistics weights",
     "qagrel_jax.data": "DataError Dataset HostImages Progress WELL_KNOWN limit_bytes load validate",
     "qagrel_jax.layers": "Conv Dense FEEDBACKS Initializer Layer LocallyConnected Padding "
     "as_multiplied convolve each_layer he_normal locally_connect output_size with_feedback",
@@ -33,6 +33,8 @@ PUBLIC = {
     "qagrel_jax.training": "DivergedError EpochRecord Examples Fit Learner PROTOCOLS "
     "RewardFunction StepMetrics TrainState Trainer fit init_state make_trainer overall_accuracy "
     "place select_seeds split start train_step",
+    "qagrel_jax.update_statistics": "ALL Moments Statistics exact_gradient exact_moments "
+    "jackknife kernels objective_gradients of_batch pool sampled_moments statistics",
     "qagrel_jax.weights": "FORMAT load load_keras load_network optional_package save",
 }
 
