@@ -19,6 +19,7 @@ NAMES = (
     "precision",
     "mnist_start",
     "agrel",
+    "curve_tracing",
     "memory",
     "speed",
     "streaming",
