@@ -121,13 +121,14 @@ def make_trainer(
     ) -> tuple[TrainState, StepMetrics]:
         step_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
         choice_key, dropout_key, reward_key = jax.random.split(step_key, 3)
+        feedback_key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.step)
 
         def forward(params: chex.ArrayTree, inputs: chex.Array) -> tuple[chex.Array, Any]:
             outputs, changed = network.apply(
                 {"params": params, **state.model_state},
                 inputs,
                 train=True,
-                rngs={"dropout": dropout_key},
+                rngs={"dropout": dropout_key, "feedback": feedback_key},
                 mutable=list(state.model_state),
             )
             return _at_least_float32(outputs), changed
