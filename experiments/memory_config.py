@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cli import UserError
+from experiments.config import FEEDBACK_ALIASES
 
 TASKS = ("saccade", "match_to_category", "probabilistic", "vibrotactile")
-FEEDBACKS = ("tied", "separate")
+FEEDBACKS = ("tied", "kolen_pollack")
 """Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
 
 DEFAULT_NETWORKS = {
@@ -33,7 +34,7 @@ class MemoryConfig:
       networks: networks, in a grid for each setting.
       max_trials: training trials after which a network gives up; None for the task's own.
       seed: of all random numbers.
-      feedbacks: "tied", "separate" or both.
+      feedbacks: "tied", "kolen_pollack" (also as "separate", its earlier name) or both.
       learning_rates: β, one or several.
       tag_decays: λ, one or several.
       exploration: ε.
@@ -59,6 +60,10 @@ class MemoryConfig:
     substeps: int = 1
     retest_after: int | None = None
     task_parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = tuple(FEEDBACK_ALIASES.get(name, name) for name in self.feedbacks)
+        object.__setattr__(self, "feedbacks", known)
 
     @property
     def settings(self) -> list[tuple[str, float, float]]:

@@ -95,7 +95,7 @@ def make_setup(config: MemoryConfig) -> Setup:
             inputs=task.inputs,
             regular=config.regular,
             memory=config.memory,
-            feedback="separate" if "separate" in config.feedbacks else "tied",
+            feedback="kolen_pollack" if "kolen_pollack" in config.feedbacks else "tied",
             exploration=config.exploration,
             leak=config.leak,
         )

@@ -2,9 +2,9 @@
 
     python -m experiments.working_memory saccade                    # 1,000 networks, about a minute
     python -m experiments.working_memory vibrotactile --networks 200 --seed 1 --out runs/vibro
-    python -m experiments.working_memory saccade --fixation-reward 0 --feedback separate
+    python -m experiments.working_memory saccade --fixation-reward 0 --feedback kolen_pollack
     python -m experiments.working_memory saccade --grid             # a grid over beta and lambda
-    python -m experiments.working_memory saccade --feedback tied,separate     # one against another
+    python -m experiments.working_memory saccade --feedback tied,kolen_pollack  # both
     python -m experiments.working_memory --resume --out runs/vibro  # go on after a crash
 
 TASK is saccade, match_to_category, probabilistic or vibrotactile. The output folder gets
@@ -22,6 +22,7 @@ from typing import Any
 
 from experiments import cli, folders, memory_config
 from experiments.cli import UserError
+from experiments.config import FEEDBACK_ALIASES
 from experiments.memory_config import MemoryConfig
 
 
@@ -131,9 +132,9 @@ def _parser() -> cli.Parser:
     add(
         "--feedback",
         dest="feedbacks",
-        type=cli.several(cli.one_of("feedback", memory_config.FEEDBACKS)),
+        type=cli.several(cli.one_of("feedback", memory_config.FEEDBACKS, FEEDBACK_ALIASES)),
         metavar="KIND[,KIND]",
-        help="tied (default), separate, or both",
+        help="tied (default), kolen_pollack, or both",
     )
     rates = cli.several(cli.number(float, 0, 100))
     fractions = cli.several(cli.number(float, 0, 1))

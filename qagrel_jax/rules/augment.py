@@ -25,9 +25,9 @@ feedback reaches them from unit a alone, through the feedback weights w' just ch
 with σ' = y(1 − y) and the synaptic trace sTrace(t) = leak·sTrace(t−1) + x'(t). A trial's end
 resets S, traces, tags, x(t−1) and q_a(t−1); weights stay.
 
-Feedback is ``tied`` (w' = Wᵀ) or ``separate``: drawn independently, then given the same changes as
-its forward partner. With λ = 0 and V_M constant within the trial, β δ Tag is
-−β ∇ ½(r + γ q_a(t) − q_a(t−1))² through the unrolled memory sum, target held fixed.
+Feedback is ``tied`` (w' = Wᵀ) or ``kolen_pollack``: drawn independently, then given the same
+changes as its forward partner (Kolen & Pollack 1994). With λ = 0 and V_M constant within the trial,
+β δ Tag is −β ∇ ½(r + γ q_a(t) − q_a(t−1))² through the unrolled memory sum, target held fixed.
 
 **Axes.** Shapes below are for one network. Every array may carry one more axis at its *end*, over
 networks: then one call is a step of all of them, laid out so that a CPU vectorises over networks.
@@ -47,9 +47,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qagrel_jax.feedback import ALIASES
 from qagrel_jax.policies import max_boltzmann
 
-FEEDBACK = ("tied", "separate")
+FEEDBACK = ("tied", "kolen_pollack")
 
 Chooser = Callable[[Any, chex.Array, chex.Array], chex.Array]
 """``(randomness, q_values [actions], epsilon []) -> action int32[]``."""
@@ -72,7 +73,7 @@ class AugmentConfig:
       regular: number of regular units.
       memory: number of memory units.
       actions: number of Q units.
-      feedback: "tied" (Wᵀ) or "separate".
+      feedback: "tied" (Wᵀ) or "kolen_pollack", also under its earlier name "separate".
       weight_range: initial weights are uniform in [−weight_range, weight_range].
       learning_rate: β.
       tag_decay: λ; a tag keeps the fraction λγ of itself each step.
@@ -107,6 +108,7 @@ class AugmentConfig:
             size = getattr(self, name)
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {size}")
+        object.__setattr__(self, "feedback", ALIASES.get(self.feedback, self.feedback))
         if self.feedback not in FEEDBACK:
             raise ValueError(f"unknown feedback {self.feedback!r}; valid: {', '.join(FEEDBACK)}")
         infinity = float("inf")
@@ -168,17 +170,17 @@ def init(key: chex.PRNGKey, config: AugmentConfig) -> AugmentState:
     inputs, regular, memory, actions = config.inputs, config.regular, config.memory, config.actions
     shapes = (
         *((1 + inputs, regular), (2 * inputs, memory), (1 + regular, actions), (memory, actions)),
-        *((regular, actions), (memory, actions)),  # separate feedback
+        *((regular, actions), (memory, actions)),  # feedback weights of their own
     )
     # One draw for all: six compile six times as long.
     ends = np.cumsum([rows * columns for rows, columns in shapes])
     low, high = -config.weight_range, config.weight_range
     drawn = jnp.split(jax.random.uniform(key, (int(ends[-1]),), minval=low, maxval=high), ends[:-1])
     drawn = [values.reshape(shape) for values, shape in zip(drawn, shapes, strict=True)]
-    weights, separate = Weights(*drawn[:4]), Feedback(*drawn[4:])
+    weights, own_feedback = Weights(*drawn[:4]), Feedback(*drawn[4:])
     return AugmentState(
         weights=weights,
-        feedback=separate if config.feedback == "separate" else None,
+        feedback=own_feedback if config.feedback == "kolen_pollack" else None,
         tags=jax.tree.map(jnp.zeros_like, weights),
         trace=jnp.zeros(2 * inputs),
         memory=jnp.zeros(memory),
