@@ -1,5 +1,7 @@
 """Layers under Flax's and JAX's transforms: every rule learns the same, or refuses to."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,9 @@ RULES = THROUGH_FEEDBACK | FROM_OUTSIDE
 LIFTED = {"params": None, "feedback": None, "output_error": 0}
 
 
+@functools.cache
 def _jitted(target):
+    """Keep the class: what it compiled once it does not trace again."""
     return nn.jit(target)
 
 
@@ -151,6 +155,7 @@ def test_a_part_of_the_network_under_a_transform(plain, part, transform):
     _equal(learned, {name: expected[name] for name in THROUGH_FEEDBACK})
     network.apply(variables, INPUTS)
     forward = _forward(network, variables)
+    forward(variables["params"], INPUTS)
     for rule in FROM_OUTSIDE.values():
         with pytest.raises(ValueError, match=f"layer 'block/inner' runs inside {transform}"):
             _update(rule, forward, variables["params"])
@@ -215,7 +220,7 @@ def test_every_kind_of_feedback(kind):
         if kind == "sign_batchwise" and where != "layer nn.remat":
             continue  # the transform gives the layer other random numbers
         network = Net(kind, where)
-        network.apply(variables, INPUTS)
+        _forward(network, variables)(variables["params"], INPUTS)
         _equal(_learn(table, network, variables), expected)
     if kind == "sign_batchwise":
         return
