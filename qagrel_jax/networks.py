@@ -29,9 +29,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax.layers import FEEDBACKS, Conv, Dense, Initializer, LocallyConnected, he_normal
+from qagrel_jax.layers import Conv, Dense, Initializer, LocallyConnected, he_normal
+from qagrel_jax.layers.feedback import canonical
 
 INITIALISATIONS = ("he", "paper")
+
+FEEDBACK_INITS = ("kernel", "he")
+"""How feedback weights are drawn: as the layer's forward kernel, or by He et al. in every layer."""
 
 SMALL_OUTPUT = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
 
@@ -43,14 +47,25 @@ class _Network(nn.Module):
     feedback: str = "tied"
     initialisation: str = "he"
     dtype: Any = None
+    feedback_init: str = "kernel"
+    feedback_scale: float = 1.0
+    expansion: int = 4
 
     paper_sd = 0.005
 
     def _layer(self, kind: Any, features: int, output: bool = False, **options: Any) -> nn.Module:
+        if self.feedback_init not in FEEDBACK_INITS:
+            raise ValueError(
+                f"unknown feedback_init {self.feedback_init!r}; valid: {', '.join(FEEDBACK_INITS)}"
+            )
         return kind(
             features,
             feedback=self.feedback,
             kernel_init=self._initialiser(output),
+            feedback_init=he_normal if self.feedback_init == "he" else None,
+            feedback_scale=self.feedback_scale,
+            num_actions=self.num_actions,
+            expansion=self.expansion,
             # The read-out is cheap, and Q values and rewards are compared: never in half precision.
             dtype=None if output else self.dtype,
             **options,
@@ -85,9 +100,13 @@ class DenseNet(_Network):
 
     Attributes:
       num_actions: number of output units.
-      feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
+      feedback: one of ``qagrel_jax.feedback.FEEDBACKS``.
       initialisation: one of ``INITIALISATIONS``.
       dtype: dtype of the computation; None means that of inputs and parameters.
+      feedback_init: one of ``FEEDBACK_INITS``; "he" makes the feedback from the output units as
+        strong as that from others, while forward kernels onto them start small.
+      feedback_scale: factor on feedback weights that are drawn, and on those of the sign kinds.
+      expansion: of ``product`` feedback, see ``qagrel_jax.layers.Dense``.
       hidden: units of each hidden layer.
     """
 
@@ -176,11 +195,12 @@ def make_network(
     Args:
       architecture: a key of ``ARCHITECTURES``.
       num_actions: number of output units, ≥ 1.
-      feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
+      feedback: one of ``qagrel_jax.feedback.FEEDBACKS``.
       initialisation: one of ``INITIALISATIONS``.
       dtype: dtype of the computation, e.g. ``jnp.bfloat16``; parameters, BatchNorm's statistics and
         the read-out stay float32.
-      **options: further attributes of the architecture: ``hidden`` sizes of ``dense``.
+      **options: further attributes of the architecture: ``hidden`` sizes of ``dense``,
+        ``feedback_init``, ``feedback_scale`` and ``expansion`` of the feedback pathway.
 
     Returns:
       A Linen module ``(images float[batch, height, width, channels], train) -> float[batch,
@@ -199,7 +219,6 @@ def make_network(
     """
     for what, name, valid in (
         ("architecture", architecture, ARCHITECTURES),
-        ("feedback", feedback, FEEDBACKS),
         ("initialisation", initialisation, INITIALISATIONS),
     ):
         if name not in valid:
@@ -208,7 +227,7 @@ def make_network(
         raise ValueError(f"num_actions must be at least 1, got {num_actions}")
     return ARCHITECTURES[architecture](
         num_actions=num_actions,
-        feedback=feedback,
+        feedback=canonical(feedback),
         initialisation=initialisation,
         dtype=dtype,
         **options,
@@ -233,7 +252,7 @@ class ThreeLayer(nn.Module):
     Attributes:
       num_actions: number of output units.
       hidden: number of hidden units.
-      feedback: how attention comes down from the output; one of ``qagrel_jax.layers.FEEDBACKS``.
+      feedback: how attention comes down from the output; one of ``qagrel_jax.feedback.FEEDBACKS``.
       spread: half the width of the initial distribution.
     """
 
@@ -252,5 +271,10 @@ class ThreeLayer(nn.Module):
             return jax.random.uniform(key, shape, dtype, -self.spread, self.spread)
 
         y = nn.sigmoid(Dense(self.hidden, kernel_init=uniform, name="hidden")(x))
-        output = Dense(self.num_actions, feedback=self.feedback, kernel_init=uniform, name="output")
-        return output(y)
+        return Dense(
+            self.num_actions,
+            feedback=self.feedback,
+            kernel_init=uniform,
+            num_actions=self.num_actions,
+            name="output",
+        )(y)

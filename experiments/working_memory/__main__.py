@@ -2,9 +2,9 @@
 
     python -m experiments.working_memory saccade                    # 1,000 networks, about a minute
     python -m experiments.working_memory vibrotactile --networks 200 --seed 1 --out runs/vibro
-    python -m experiments.working_memory saccade --fixation-reward 0 --feedback separate
+    python -m experiments.working_memory saccade --fixation-reward 0 --feedback kolen_pollack
     python -m experiments.working_memory saccade --grid             # a grid over beta and lambda
-    python -m experiments.working_memory saccade --feedback tied,separate     # one against another
+    python -m experiments.working_memory saccade --feedback tied,kolen_pollack  # both
     python -m experiments.working_memory saccade --rule recollect --set delay_steps=4
     python -m experiments.working_memory twelve_ax --leak 0.7,1     # hybrid AuGMEnT
     python -m experiments.working_memory --resume --out runs/vibro  # go on after a crash
@@ -26,6 +26,7 @@ from typing import Any
 
 from experiments.common import cli, folders
 from experiments.common.cli import UserError
+from experiments.config import FEEDBACK_ALIASES
 from experiments.working_memory import config as memory_config
 from experiments.working_memory.config import MemoryConfig
 
@@ -150,9 +151,9 @@ def _parser() -> cli.Parser:
     add(
         "--feedback",
         dest="feedbacks",
-        type=cli.several(cli.one_of("feedback", memory_config.FEEDBACKS)),
+        type=cli.several(cli.one_of("feedback", memory_config.FEEDBACKS, FEEDBACK_ALIASES)),
         metavar="KIND[,KIND]",
-        help="tied (default), separate, or both",
+        help="tied (default), kolen_pollack, or both",
     )
     rates = cli.several(cli.number(float, 0, 100))
     fractions = cli.several(cli.number(float, 0, 1))

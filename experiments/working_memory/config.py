@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.cli import UserError
+from experiments.config import FEEDBACK_ALIASES
 
 TASKS = (
     *("saccade", "match_to_category", "probabilistic", "vibrotactile"),
@@ -16,7 +17,7 @@ TASKS = (
 RULES = ("augment", "recollect")
 POLICIES = ("max_boltzmann", "epsilon_greedy")
 SLOPES = ("published", "corrected")
-FEEDBACKS = ("tied", "separate")
+FEEDBACKS = ("tied", "kolen_pollack")
 """Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
 
 DEFAULT_NETWORKS = {
@@ -39,7 +40,7 @@ RECOLLECT: dict[str, Any] = {
 OF_TASK: dict[tuple[str, str], dict[str, Any]] = {
     ("recollect", "saccade"): {"task_parameters": {"blank_steps": 0}},
     ("augment", "twelve_ax"): {
-        "feedbacks": ("separate",),
+        "feedbacks": ("kolen_pollack",),
         "tag_decays": (0.15,),
         "regular": 10,
         "memory": 20,
@@ -65,7 +66,7 @@ class MemoryConfig:
       networks: networks, in a grid for each setting.
       max_trials: training trials after which a network gives up; None for the task's own.
       seed: of all random numbers.
-      feedbacks: "tied", "separate" or both.
+      feedbacks: "tied", "kolen_pollack" (also as "separate", its earlier name) or both.
       learning_rates: β, one or several.
       tag_decays: λ, one or several.
       rule: a name in ``RULES``.
@@ -105,6 +106,10 @@ class MemoryConfig:
     substeps: int = 1
     retest_after: int | None = None
     task_parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = tuple(FEEDBACK_ALIASES.get(name, name) for name in self.feedbacks)
+        object.__setattr__(self, "feedbacks", known)
 
     @property
     def settings(self) -> list[tuple[str, float, float]]:

@@ -111,7 +111,7 @@ def _rule(config: MemoryConfig, task: Task) -> AugmentConfig | RecollectConfig:
         "inputs": task.inputs,
         "actions": task.actions,
         "memory": config.memory,
-        "feedback": "separate" if "separate" in config.feedbacks else "tied",
+        "feedback": "kolen_pollack" if "kolen_pollack" in config.feedbacks else "tied",
         "policy": config.policy,
         "exploration": config.exploration,
         "weight_range": config.weight_range,

@@ -17,6 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.interpreters.ad import JVPTracer
 
 Padding = Literal["SAME", "VALID"]
 
@@ -77,7 +78,8 @@ def convolve(
     Returns:
       float[batch, out_height, out_width, features].
     """
-    if jax.default_backend() == "cpu":
+    # Ours have the way back alone.
+    if jax.default_backend() == "cpu" and not in_forward_mode(images, kernel):
         return _convolve_on_cpu(images, kernel, strides, padding)
     return _forward_convolution(images, kernel, strides, padding)
 
@@ -121,6 +123,16 @@ def locally_connect(
     ]
     outputs = jnp.einsum("hwbk,hwko->hwbo", jnp.concatenate(cut, axis=-1), kernel)
     return outputs.transpose(2, 0, 1, 3)
+
+
+def in_forward_mode(*arrays: chex.Array) -> bool:
+    """Say whether one of ``arrays`` is being differentiated in forward mode, as far as is seen.
+
+    Within ``jax.jit`` or a loop that as a whole is differentiated it can't be seen.
+    """
+    # Without direct linearization reverse mode has the same tracers.
+    linearized = getattr(jax.config, "jax_use_direct_linearize", False)
+    return linearized and any(isinstance(array, JVPTracer) for array in arrays)
 
 
 def _pad(images: chex.Array, pads: Sequence[tuple[int, int]]) -> chex.Array:

@@ -49,8 +49,8 @@ class Packed:
           key: the run's random key.
           learning_rate: float[networks], β.
           tag_decay: float[networks], λ.
-          tied: bool[networks], where ``setup.config.feedback`` is "separate" whose feedback weights
-            shall equal the forward ones all the same; None for no one's.
+          tied: bool[networks], where ``setup.config.feedback`` is "kolen_pollack" whose feedback
+            weights shall equal the forward ones all the same; None for no one's.
           steps: steps a turn.
           block: the largest block; None for what suits the device.
 

@@ -98,7 +98,7 @@ class Settings(NamedTuple):
 
     learning_rate: chex.Array  # float[networks], β
     tag_decay: chex.Array  # float[networks], λ
-    tied: chex.Array  # bool[networks]; where feedback is separate: it starts as Wᵀ, and stays so
+    tied: chex.Array  # bool[networks]; whose own feedback weights start as Wᵀ, and stay so
 
 
 class Population(NamedTuple):

@@ -16,7 +16,7 @@ units it listens to can change:
 
 The expansive f makes up for the rarity of a reward: a right choice of probability p_s is made in a
 fraction p_s of the trials and counts f(1 − p_s) = (1 − p_s)/p_s, a wrong one counts −1. On average
-over the winner, output unit k therefore receives (k is right) − p_k. With reciprocal weights,
+over the winner, output unit k therefore receives (k is right) − p_k. With tied weights,
 w'_sj = w_js, the expected change is that of error-backpropagation of the softmax cross-entropy.
 
 **The bound.** f grows without limit as δ → 1, that is, when a choice the network held to be nearly

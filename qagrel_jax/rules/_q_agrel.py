@@ -14,7 +14,7 @@ Each synapse changes by what it knows locally and δ:
 
     ΔW_l = α · δ · (presynaptic activity) · (g_l ∘ FB_l),      output layer: ΔW[:, s] = α δ y_L.
 
-Synapses onto the other outputs do not change. With reciprocal feedback, W' = Wᵀ, this is
+Synapses onto the other outputs do not change. With tied feedback, W' = Wᵀ, this is
 −α ∇ ½(r − q_s)²: error-backpropagation of one output unit at a time.
 
 The chosen unit is known by its index, never by its activity, so q_s = 0 learns like any other.

@@ -25,9 +25,9 @@ feedback reaches them from unit a alone, through the feedback weights w' just ch
 with σ' = y(1 − y) and the synaptic trace sTrace(t) = leak·sTrace(t−1) + x'(t). A trial's end
 resets S, traces, tags, x(t−1) and q_a(t−1); weights stay.
 
-Feedback is ``tied`` (w' = Wᵀ) or ``separate``: drawn independently, then given the same changes as
-its forward partner. With λ = 0 and V_M constant within the trial, β δ Tag is
-−β ∇ ½(r + γ q_a(t) − q_a(t−1))² through the unrolled memory sum, target held fixed.
+Feedback is ``tied`` (w' = Wᵀ) or ``kolen_pollack``: drawn independently, then given the same
+changes as its forward partner (Kolen & Pollack 1994). With λ = 0 and V_M constant within the trial,
+β δ Tag is −β ∇ ½(r + γ q_a(t) − q_a(t−1))² through the unrolled memory sum, target held fixed.
 
 **Axes.** Shapes below are for one network. Every array may carry one more axis at its *end*, over
 networks: then one call is a step of all of them, laid out so that a CPU vectorises over networks.
@@ -46,10 +46,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax.layers.feedback import ALIASES
 from qagrel_jax.rules import synapses
 from qagrel_jax.rules.synapses import POLICIES, Chooser, outer, per_unit, project, with_bias
 
-FEEDBACK = ("tied", "separate")
+FEEDBACK = ("tied", "kolen_pollack")
 
 
 @jax.tree_util.register_dataclass
@@ -65,7 +66,7 @@ class AugmentConfig:
       regular: number of regular units.
       memory: number of memory units.
       actions: number of Q units.
-      feedback: "tied" (Wᵀ) or "separate".
+      feedback: "tied" (Wᵀ) or "kolen_pollack", also under its earlier name "separate".
       weight_range: initial weights are uniform in [−weight_range, weight_range].
       learning_rate: β.
       tag_decay: λ; a tag keeps the fraction λγ of itself each step.
@@ -101,6 +102,7 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         synapses.check_sizes(self, "inputs", "regular", "memory", "actions")
+        object.__setattr__(self, "feedback", ALIASES.get(self.feedback, self.feedback))
         synapses.check_choice(self, "feedback", FEEDBACK)
         synapses.check_choice(self, "policy", tuple(POLICIES))
         infinity = float("inf")
@@ -162,13 +164,13 @@ def init(key: chex.PRNGKey, config: AugmentConfig) -> AugmentState:
     inputs, regular, memory, actions = config.inputs, config.regular, config.memory, config.actions
     shapes = (
         *((1 + inputs, regular), (2 * inputs, memory), (1 + regular, actions), (memory, actions)),
-        *((regular, actions), (memory, actions)),  # separate feedback
+        *((regular, actions), (memory, actions)),  # feedback weights of their own
     )
     drawn = synapses.uniform(key, shapes, config.weight_range)
-    weights, separate = Weights(*drawn[:4]), Feedback(*drawn[4:])
+    weights, own_feedback = Weights(*drawn[:4]), Feedback(*drawn[4:])
     return AugmentState(
         weights=weights,
-        feedback=separate if config.feedback == "separate" else None,
+        feedback=own_feedback if config.feedback == "kolen_pollack" else None,
         tags=jax.tree.map(jnp.zeros_like, weights),
         trace=jnp.zeros((2 * inputs, memory) if isinstance(config.leak, tuple) else 2 * inputs),
         memory=jnp.zeros(memory),

@@ -27,6 +27,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax.layers import output_error
 from qagrel_jax.policies import Policy
 
 Forward = Callable[[chex.ArrayTree, chex.Array], Any]
@@ -96,7 +97,8 @@ def one_step_rule(
         inputs: chex.Array,
         has_aux: bool = False,
     ) -> Decision:
-        result = jax.vjp(lambda p: forward(p, inputs), params, has_aux=has_aux)  # type: ignore[call-overload]
+        with output_error.delivered():
+            result = jax.vjp(lambda p: forward(p, inputs), params, has_aux=has_aux)  # type: ignore[call-overload]
         outputs, pathway, aux = result if has_aux else (*result, None)
         chex.assert_rank(outputs, 2)
         action = choose(policy, key, outputs)

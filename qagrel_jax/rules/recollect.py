@@ -48,11 +48,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax.layers.feedback import ALIASES
 from qagrel_jax.rules import synapses
 from qagrel_jax.rules.synapses import POLICIES, Chooser, along, outer, project, with_bias
 
 FEEDBACK = ("tied", "kolen_pollack")
-ALIASES = {"separate": "kolen_pollack", "reciprocal": "kolen_pollack"}
 """Other names of a kind of feedback, accepted by ``RecollectConfig``."""
 
 SLOPES = ("published", "corrected")

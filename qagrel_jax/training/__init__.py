@@ -1,5 +1,6 @@
 """Training many seeds of one network with one rule: single steps, and whole runs."""
 
+from qagrel_jax.training import feedback_updates
 from qagrel_jax.training.epoch import DivergedError
 from qagrel_jax.training.evaluation import overall_accuracy
 from qagrel_jax.training.examples import Examples, place, split
@@ -25,6 +26,7 @@ __all__ = [
     "StepMetrics",
     "TrainState",
     "Trainer",
+    "feedback_updates",
     "fit",
     "init_state",
     "make_trainer",

@@ -50,7 +50,18 @@ class Chunk(NamedTuple):
 def chunks_of_epoch(
     trainer: Trainer, train: Examples, seeds: int, last_batch: str, chunk_steps: int | None
 ) -> list[Chunk]:
-    """Cut an epoch into full batches, in calls of one length, and the incomplete last batch."""
+    """Cut an epoch into full batches, in calls of one length, and the incomplete last batch.
+
+    Args:
+      trainer: knows the batch size.
+      train: examples in memory or streamed, which limits a call's steps.
+      seeds: number of seeds, each with batches of its own.
+      last_batch: "keep" or "drop".
+      chunk_steps: at most about so many steps a call; None: 100 on CPU, an epoch elsewhere.
+
+    Raises:
+      ValueError: fewer examples than a batch.
+    """
     examples, batch = len(train.labels), trainer.batch_size
     full, rest = divmod(examples, batch)
     if full == 0:

@@ -74,7 +74,9 @@ def train_step(
     """
     step_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
     choice_key, dropout_key, reward_key = jax.random.split(step_key, 3)
-    forward = _forward(learner.network, state.model_state, dropout_key)
+    feedback_key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.step)
+    rngs = {"dropout": dropout_key, "feedback": feedback_key}
+    forward = _forward(learner.network, state.model_state, rngs)
     inputs = classification.normalise(images)
 
     decision = learner.rule.act(choice_key, forward, state.params, inputs, has_aux=True)
@@ -98,13 +100,13 @@ def at_least_float32(outputs: chex.Array) -> chex.Array:
     return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
 
 
-def _forward(network: nn.Module, model_state: Any, dropout_key: chex.PRNGKey) -> Callable:
+def _forward(network: nn.Module, model_state: Any, rngs: dict) -> Callable:
     def forward(params: chex.ArrayTree, inputs: chex.Array) -> tuple[chex.Array, Any]:
         outputs, changed = network.apply(
             {"params": params, **model_state},
             inputs,
             train=True,
-            rngs={"dropout": dropout_key},
+            rngs=rngs,
             mutable=list(model_state),
         )
         return at_least_float32(outputs), changed

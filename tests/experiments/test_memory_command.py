@@ -30,7 +30,7 @@ def refused(capsys, *arguments):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """A small run that compares tied and separate feedback, and its summary."""
+    """A small run that compares tied and independent feedback, and its summary."""
     folder = tmp_path_factory.mktemp("memory") / "run"
     arguments = "saccade --feedback tied,separate --networks 6 --max-trials 150 --set delay_steps=1"
     working_memory.main([*arguments.split(), "--out", str(folder)])
@@ -45,7 +45,7 @@ def test_writes_summary_and_pictures(compared):
     assert summary["trials"] == [None] * 12 and summary["converged_fraction"] == 0
     assert summary["median_trials"] is None
     cells = [(cell["feedback"], cell["networks"]) for cell in summary["grid"]]
-    assert cells == [("tied", 6), ("separate", 6)]
+    assert cells == [("tied", 6), ("kolen_pollack", 6)]
     assert summary["feedback_mann_whitney"][0]["p"] == 1
     for name in ("converged.png", "activity.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
@@ -95,7 +95,8 @@ def test_statistics_by_hand():
 def test_settings_are_every_combination():
     config = MemoryConfig("saccade", 1, feedbacks=("tied", "separate"), tag_decays=(0.0, 0.5))
     assert config.settings == [
-        ("tied", 0.15, 0.0), ("tied", 0.15, 0.5), ("separate", 0.15, 0.0), ("separate", 0.15, 0.5),
+        ("tied", 0.15, 0.0), ("tied", 0.15, 0.5),
+        ("kolen_pollack", 0.15, 0.0), ("kolen_pollack", 0.15, 0.5),
     ]  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def test_every_rule_and_task_has_its_published_settings():
     assert (hybrid.leak, hybrid.regular, hybrid.memory) == ((0.7, 1.0), 10, 20)
     assert (hybrid.tag_decays, hybrid.learning_rates) == ((0.15,), (0.15,))
     assert (hybrid.weight_range, hybrid.threshold, hybrid.cooling) == (0.5, 0.0, 2000)
-    assert hybrid.feedbacks == ("separate",)
+    assert hybrid.feedbacks == ("kolen_pollack",)
     assert config_of("twelve_ax", "--leak", "0.7").leak == 0.7
     assert config_of("twelve_ax", "--policy", "epsilon_greedy").cooling == 0
     given = config_of("saccade", "--rule", "recollect", "--learning-rate", "0.2", "--memory", "9")
@@ -173,7 +174,7 @@ BAD = {
     "networks": (["saccade", "--networks", "0"], "must be in [1, 1000000], got 0"),
     "not a number": (["saccade", "--max-trials", "many"], "'many' is not a whole number"),
     "fixation reward": (["saccade", "--fixation-reward", "-1"], "must be in [0"),
-    "feedback": (["saccade", "--feedback", "tied,magic"], "'magic'; valid: tied, separate"),
+    "feedback": (["saccade", "--feedback", "tied,magic"], "'magic'; valid: tied, kolen_pollack"),
     "twice": (["saccade", "--feedback", "tied,tied"], "the same value twice"),
     "learning rate": (["saccade", "--learning-rate", "0.1,x"], "'x' is not a number"),
     "tag decay": (["saccade", "--tag-decay", "1.5"], "must be in [0, 1], got 1.5"),

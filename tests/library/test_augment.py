@@ -53,7 +53,7 @@ def test_sizes_and_parameters_are_the_papers():
         np.testing.assert_allclose([drawn.mean(), drawn.std()], [0, 0.25 / 3**0.5], atol=0.01)
 
 
-@pytest.mark.parametrize(("feedback", "leak"), [("tied", 1.0), ("separate", 0.8)])
+@pytest.mark.parametrize(("feedback", "leak"), [("tied", 1.0), ("kolen_pollack", 0.8)])
 def test_every_number_of_a_thousand_steps_agrees_with_the_printed_equations(x64, feedback, leak):
     networks = 3
     config = AugmentConfig(inputs=4, feedback=feedback, leak=leak)
@@ -143,7 +143,7 @@ def test_tags_of_unchosen_q_units_decay_by_lambda_gamma_exactly():
 
 
 def test_separate_feedback_keeps_its_distance_from_the_forward_weights():
-    config = AugmentConfig(inputs=4, feedback="separate")
+    config = AugmentConfig(inputs=4, feedback="kolen_pollack")
     state = first = states(config, 2)
     for observation, reward, ended, action in zip(*world(50, 2), strict=True):
         x = jnp.asarray(observation, jnp.float32)
@@ -288,7 +288,9 @@ def test_gumbel_numbers_drawn_beforehand_give_max_boltzmanns_own_actions():
 
 
 def test_initial_weights_fill_the_range_and_differ():
-    config = AugmentConfig(inputs=20, regular=30, memory=30, weight_range=0.25, feedback="separate")
+    config = AugmentConfig(
+        inputs=20, regular=30, memory=30, weight_range=0.25, feedback="kolen_pollack"
+    )
     state = augment.init(jax.random.key(0), config)
     for w in (*state.weights, *state.feedback):
         assert 0.2 < float(jnp.abs(w).max()) <= 0.25

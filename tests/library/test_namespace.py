@@ -21,7 +21,8 @@ PUBLIC = {
     "recurrent rules sharding softmax tasks training update_statistics weights",
     "qagrel_jax.data": "DataError Dataset HostImages Progress WELL_KNOWN limit_bytes load validate",
     "qagrel_jax.layers": "Conv Dense FEEDBACKS Initializer Layer LocallyConnected Padding "
-    "as_multiplied convolve each_layer he_normal locally_connect output_size with_feedback",
+    "as_multiplied convolve each_layer feedback_kernels he_normal locally_connect output_size "
+    "with_feedback",
     "qagrel_jax.population": "Packed Population Recording Settings Setup advance "
     "epsilon_greedy_from_gumbel max_boltzmann_from_gumbel record start",
     "qagrel_jax.rules": "Decision Rule Settled agrel amplified_prediction_error augment backprop "
@@ -31,8 +32,8 @@ PUBLIC = {
     "criterion curve_tracing make_task match_to_category probabilistic reversal_bandit saccade "
     "twelve_ax vectors vibrotactile",
     "qagrel_jax.training": "DivergedError EpochRecord Examples Fit Learner PROTOCOLS "
-    "RewardFunction StepMetrics TrainState Trainer fit init_state make_trainer overall_accuracy "
-    "place select_seeds split start train_step",
+    "RewardFunction StepMetrics TrainState Trainer feedback_updates fit init_state make_trainer "
+    "overall_accuracy place select_seeds split start train_step",
     "qagrel_jax.update_statistics": "ALL Moments Statistics exact_gradient exact_moments "
     "jackknife kernels objective_gradients of_batch pool sampled_moments statistics",
     "qagrel_jax.weights": "FORMAT load load_keras load_network optional_package save",

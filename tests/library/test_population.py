@@ -76,13 +76,13 @@ def test_a_run_taken_up_again_goes_on_bit_for_bit():
     again.advance()
     chex.assert_trees_all_equal(again.networks, whole.networks)
     with pytest.raises(ValueError, match="expected"):
-        start(8, setup("separate")).restore(first.state())
+        start(8, setup("kolen_pollack")).restore(first.state())
 
 
 def test_feedback_that_starts_tied_is_tied_feedback():
     """w' = Wᵀ at the start and the same changes: the same learning, and w' = Wᵀ at the end."""
     tied = start(8, setup())
-    mixed = start(8, setup("separate"), tied=np.arange(8) < 4)
+    mixed = start(8, setup("kolen_pollack"), tied=np.arange(8) < 4)
     for _ in range(6):
         tied.advance()
         mixed.advance()
