@@ -63,7 +63,8 @@ def number(
     if not known(value):
         return
     values = np.asarray(value)
-    if not (jnp.issubdtype(values.dtype, jnp.number) or leaf) or np.iscomplexobj(values):
+    truth = leaf and jnp.issubdtype(values.dtype, jnp.bool_)
+    if not (jnp.issubdtype(values.dtype, jnp.number) or truth) or np.iscomplexobj(values):
         raise TypeError(f"{name} must be a number {range_}, got {value!r}")
     if values.ndim and not leaf:
         raise TypeError(f"{name} must be one number, got an array of shape {values.shape}")
@@ -144,6 +145,20 @@ def option(name: str, value: Any, valid: Collection[str]) -> None:
         raise ValueError(f"unknown {name} {value!r}; valid: {', '.join(valid)}")
 
 
+def floating_dtype(name: str, value: Any) -> None:
+    """Check that ``value`` is a floating-point dtype.
+
+    Raises:
+      TypeError: anything else.
+    """
+    try:
+        if jnp.issubdtype(jnp.dtype(value), jnp.floating):
+            return
+    except TypeError:
+        pass
+    raise TypeError(f"{name} must be a floating-point dtype, got {value!r}")
+
+
 def function(name: str, value: Any, instead: str = "") -> None:
     """Check that ``value`` can be called; ``instead`` tells where to get one.
 
@@ -181,7 +196,7 @@ def finite(name: str, values: Any) -> None:
     Traceback (most recent call last):
     ValueError: reward must be finite, got nan at 1
     """
-    dtype = jnp.result_type(values) if isinstance(values, _NUMBERS) else np.asarray(values).dtype
+    dtype = _dtype(values)
     if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
         raise TypeError(f"{name} must be numbers, got {dtype}")
     if not known(values) or not jnp.issubdtype(dtype, jnp.inexact):
@@ -200,12 +215,16 @@ def labels(name: str, values: Any, num_classes: int) -> None:
     Traceback (most recent call last):
     ValueError: label must be in [0, 3), got 3 at 1
     """
-    dtype = jnp.result_type(values) if isinstance(values, _NUMBERS) else np.asarray(values).dtype
+    dtype = _dtype(values)
     if not jnp.issubdtype(dtype, jnp.integer):
         raise TypeError(f"{name} must be whole numbers, got {dtype}")
     if known(values):
         array = np.asarray(values)
         _refuse(name, f"in [0, {num_classes})", values, (array < 0) | (array >= num_classes))
+
+
+def _dtype(values: Any) -> Any:
+    return values.dtype if isinstance(values, jax.Array) else np.asarray(values).dtype
 
 
 def _refuse(name: str, wanted: str, values: Any, bad: np.ndarray) -> None:

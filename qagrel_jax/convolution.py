@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from qagrel_jax import checks
+
 Padding = Literal["SAME", "VALID"]
 
 CACHED_NUMBERS = 3 * 2**19
@@ -48,8 +50,10 @@ def output_size(
       (out_height, out_width).
 
     Raises:
-      ValueError: the window does not fit into the image.
+      ValueError: a size below 1, an unknown padding, or a window that does not fit into the image.
+      TypeError: what is no pair of numbers.
     """
+    _check_geometry(window, strides, padding)
     pads = lax.padtype_to_pads(image_shape[:2], window, strides, padding)
     rows, columns = (
         (n + sum(pad) - w) // s + 1
@@ -76,7 +80,11 @@ def convolve(
 
     Returns:
       float[batch, out_height, out_width, features].
+
+    Raises:
+      ValueError, TypeError: as ``output_size``.
     """
+    _check_geometry(kernel.shape[:2], strides, padding)
     if jax.default_backend() == "cpu":
         return _convolve_on_cpu(images, kernel, strides, padding)
     return _forward_convolution(images, kernel, strides, padding)
@@ -121,6 +129,12 @@ def locally_connect(
     ]
     outputs = jnp.einsum("hwbk,hwko->hwbo", jnp.concatenate(cut, axis=-1), kernel)
     return outputs.transpose(2, 0, 1, 3)
+
+
+def _check_geometry(window: Any, strides: Any, padding: Any) -> None:
+    checks.wholes("window", window, length=2)
+    checks.wholes("strides", strides, length=2)
+    checks.option("padding", padding, ("SAME", "VALID"))
 
 
 def _pad(images: chex.Array, pads: Sequence[tuple[int, int]]) -> chex.Array:

@@ -34,6 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qagrel_jax import checks
 from qagrel_jax.interchange import optional_package
 
 _KINDS = {2: "Dense", 3: "LocallyConnected", 4: "Conv"}  # by the kernel's axes
@@ -62,9 +63,12 @@ def load_keras(
     Raises:
       ValueError: a file that is not of this kind, layers or shapes that are not the network's; one
         line that names the layer.
+      TypeError: ``network`` is no Linen module, ``image_shape`` no whole numbers.
       ImportError: without the package h5py.
       OSError: no such file.
     """
+    checks.instance("network", network, nn.Module, "make_network gives one by its name")
+    checks.wholes("image_shape", image_shape, length=3)
     expected = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *image_shape)))
     expected = flax.traverse_util.flatten_dict(expected, sep="/")
     found: dict[str, tuple[str, np.ndarray]] = {}

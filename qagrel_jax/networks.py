@@ -29,6 +29,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.layers import FEEDBACKS, Conv, Dense, Initializer, LocallyConnected, he_normal
 
 INITIALISATIONS = ("he", "paper")
@@ -46,6 +47,10 @@ class _Network(nn.Module):
 
     paper_sd = 0.005
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_options(self)
+
     def _layer(self, kind: Any, features: int, output: bool = False, **options: Any) -> nn.Module:
         return kind(
             features,
@@ -62,9 +67,7 @@ class _Network(nn.Module):
                 return SMALL_OUTPUT if output else he_normal
             case "paper":
                 return nn.initializers.normal(self.paper_sd)
-        raise ValueError(
-            f"unknown initialisation {self.initialisation!r}; valid: {', '.join(INITIALISATIONS)}"
-        )
+        raise AssertionError(self.initialisation)
 
     def _dense(self, x: chex.Array, features: int) -> chex.Array:
         return nn.relu(self._layer(Dense, features)(x))
@@ -89,6 +92,9 @@ class DenseNet(_Network):
       initialisation: one of ``INITIALISATIONS``.
       dtype: dtype of the computation; None means that of inputs and parameters.
       hidden: units of each hidden layer.
+
+    Raises:
+      ValueError, TypeError: an attribute that is none of these.
     """
 
     hidden: tuple[int, ...] = (1500, 1000, 500)
@@ -188,8 +194,8 @@ def make_network(
       collection ``"batch_stats"``.
 
     Raises:
-      ValueError: an unknown name, or ``num_actions`` < 1.
-      TypeError: an option that the architecture does not have.
+      ValueError: an unknown name, ``num_actions`` or a size below 1.
+      TypeError: an option that the architecture does not have, or a value of another type.
 
     >>> import jax, jax.numpy as jnp
     >>> network = make_network("dense", num_actions=10)
@@ -197,15 +203,7 @@ def make_network(
     >>> network.apply(variables, jnp.zeros((2, 8, 8, 1))).shape
     (2, 10)
     """
-    for what, name, valid in (
-        ("architecture", architecture, ARCHITECTURES),
-        ("feedback", feedback, FEEDBACKS),
-        ("initialisation", initialisation, INITIALISATIONS),
-    ):
-        if name not in valid:
-            raise ValueError(f"unknown {what} {name!r}; valid: {', '.join(valid)}")
-    if num_actions < 1:
-        raise ValueError(f"num_actions must be at least 1, got {num_actions}")
+    checks.option("architecture", architecture, ARCHITECTURES)
     return ARCHITECTURES[architecture](
         num_actions=num_actions,
         feedback=feedback,
@@ -213,6 +211,16 @@ def make_network(
         dtype=dtype,
         **options,
     )
+
+
+def _check_options(network: Any) -> None:
+    checks.whole("num_actions", network.num_actions)
+    checks.option("feedback", network.feedback, FEEDBACKS)
+    checks.option("initialisation", network.initialisation, INITIALISATIONS)
+    checks.wholes("hidden", getattr(network, "hidden", ()))
+    checks.flag("shared", getattr(network, "shared", True))
+    if network.dtype is not None:
+        checks.floating_dtype("dtype", network.dtype)
 
 
 def _max_pool(images: chex.Array) -> chex.Array:
@@ -235,12 +243,22 @@ class ThreeLayer(nn.Module):
       hidden: number of hidden units.
       feedback: how attention comes down from the output; one of ``qagrel_jax.layers.FEEDBACKS``.
       spread: half the width of the initial distribution.
+
+    Raises:
+      ValueError, TypeError: an attribute that is none of these.
     """
 
     num_actions: int
     hidden: int
     feedback: str = "tied"
     spread: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole("num_actions", self.num_actions)
+        checks.whole("hidden", self.hidden)
+        checks.option("feedback", self.feedback, FEEDBACKS)
+        checks.number("spread", self.spread, 0)
 
     @nn.compact
     def __call__(self, inputs: chex.Array, train: bool = False) -> chex.Array:

@@ -17,6 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.policies import max_boltzmann_probabilities
 from qagrel_jax.rules import augment, augment_continuous
 from qagrel_jax.tasks import base
@@ -36,6 +37,7 @@ class Setup:
 
     Raises:
       ValueError: ``config.inputs`` or ``config.actions`` is not the task's; ``substeps`` below 1.
+      TypeError: a value of another type.
     """
 
     task: base.Task
@@ -45,8 +47,11 @@ class Setup:
     substeps: int = 1
 
     def __post_init__(self) -> None:
-        if self.substeps < 1:
-            raise ValueError(f"substeps must be at least 1, got {self.substeps}")
+        checks.instance("task", self.task, base.Task, "make_task gives one by its name")
+        checks.instance("params", self.params, self.task.params)
+        checks.instance("config", self.config, augment.AugmentConfig)
+        checks.instance("criterion", self.criterion, criteria.Criterion)
+        checks.whole("substeps", self.substeps)
         if self.config.inputs != self.task.inputs:
             raise ValueError(
                 f"{self.task.name} has {self.task.inputs} inputs, got config.inputs = "
@@ -130,7 +135,12 @@ def advance(setup: Setup, population: Population, turn: chex.Array, steps: int) 
 
     Returns:
       The ``Population`` afterwards; the one passed in is donated.
+
+    Raises:
+      ValueError: ``steps`` below 1.
+      TypeError: ``steps`` is no number.
     """
+    checks.whole("steps", steps)
     randomness = jax.vmap(
         lambda key: _draw(setup, jax.random.wrap_key_data(key), turn, steps),
         in_axes=-1,

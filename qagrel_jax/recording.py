@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qagrel_jax import checks
 from qagrel_jax.policies import max_boltzmann
 from qagrel_jax.population import Setup
 from qagrel_jax.rules import augment, augment_continuous
@@ -43,8 +44,12 @@ def record(
       The ``Recording`` up to and including the trial's last observation.
 
     Raises:
-      ValueError: the trial did not end within ``steps``.
+      ValueError: the trial did not end within ``steps``; ``steps`` below 1, ``index`` below 0.
+      TypeError: one of them is no number, ``setup`` no ``Setup``.
     """
+    checks.instance("setup", setup, Setup)
+    checks.whole("index", index, 0)
+    checks.whole("steps", steps)
     recorded, correct = _run(setup, learner, jnp.int32(index), key, steps)
     done = np.asarray(recorded["done"])
     if not done.any():

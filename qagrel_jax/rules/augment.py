@@ -47,6 +47,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qagrel_jax import checks
 from qagrel_jax.policies import max_boltzmann
 
 FEEDBACK = ("tied", "separate")
@@ -83,6 +84,7 @@ class AugmentConfig:
 
     Raises:
       ValueError: a size below 1, a parameter out of range, an unknown kind of feedback.
+      TypeError: text or nothing in place of a number.
 
     >>> AugmentConfig(inputs=4, tag_decay=1.5)
     Traceback (most recent call last):
@@ -104,17 +106,13 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         for name in ("inputs", "regular", "memory", "actions"):
-            size = getattr(self, name)
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {size}")
-        if self.feedback not in FEEDBACK:
-            raise ValueError(f"unknown feedback {self.feedback!r}; valid: {', '.join(FEEDBACK)}")
-        infinity = float("inf")
-        _check("weight_range", self.weight_range, 0, infinity)
-        _check("learning_rate", self.learning_rate, 0, infinity)
-        _check("threshold", self.threshold, -infinity, infinity)
+            checks.whole(name, getattr(self, name))
+        checks.option("feedback", self.feedback, FEEDBACK)
+        checks.number("weight_range", self.weight_range, 0)
+        checks.number("learning_rate", self.learning_rate, 0, leaf=True)
+        checks.number("threshold", self.threshold, leaf=True)
         for name in ("tag_decay", "discount", "exploration", "leak"):
-            _check(name, getattr(self, name), 0, 1)
+            checks.number(name, getattr(self, name), 0, 1, leaf=True)
 
 
 class Weights(NamedTuple):
@@ -214,7 +212,12 @@ def step(
 
     Raises:
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
+      TypeError: ``config`` is no ``AugmentConfig``, ``choose`` no function, the reward no number.
+      ValueError: the reward is not finite, where it is known.
     """
+    checks.instance("config", config, AugmentConfig)
+    checks.function("choose", choose)
+    checks.finite("reward", reward)
     chex.assert_axis_dimension(observation, 0, config.inputs)
     ended, plastic = jnp.asarray(ended), jnp.asarray(plastic)
     weights, tags = state.weights, state.tags
@@ -286,14 +289,3 @@ def _project(weights: chex.Array, activity: chex.Array) -> chex.Array:
 
 def _outer(before: chex.Array, after: chex.Array) -> chex.Array:
     return before[:, None] * after[None]
-
-
-def _check(name: str, value: Any, low: float, high: float) -> None:
-    # Tracers, and the placeholders that pytree utilities put in, have no value to check.
-    known = isinstance(value, int | float | np.generic | np.ndarray | jax.Array)
-    if not known or isinstance(value, jax.core.Tracer):
-        return
-    values = np.asarray(value)
-    if not np.all(np.isfinite(values) & (values >= low) & (values <= high)):
-        interval = f"in [{low}, {high}]" if high < float("inf") else f"finite, at least {low}"
-        raise ValueError(f"{name} must be {interval}, got {value}")

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qagrel_jax import checks
 from qagrel_jax.policies import Policy, at_least_float32, check_q_values
@@ -128,6 +129,7 @@ def one_step_rule(
     def update(decision: Decision, told: chex.Array) -> tuple[chex.ArrayTree, chex.Array]:
         batch, actions = decision.outputs.shape
         if outcome == "label":
+            told = _array(told)
             chex.assert_shape(told, (batch,))
             checks.labels("label", told, actions)
             told = jnp.asarray(told)
@@ -148,9 +150,14 @@ def checked_rewards(rewards: chex.Array, batch: int) -> chex.Array:
       TypeError: no numbers.
       AssertionError: rewards that are not [batch].
     """
+    rewards = _array(rewards)
     chex.assert_shape(rewards, (batch,))
     checks.finite("reward", rewards)
     return at_least_float32(rewards)
+
+
+def _array(values: Any) -> Any:
+    return values if isinstance(values, jax.Array) else np.asarray(values)
 
 
 def _onto_params(pathway: Callable[[Any], tuple], errors: chex.Array) -> chex.ArrayTree:

@@ -31,6 +31,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.tasks.criterion import Criterion
 
 FIXATE, LEFT, RIGHT = 0, 1, 2
@@ -110,6 +111,7 @@ class TrialParams:
 
     Raises:
       ValueError: a value out of range.
+      TypeError: text or nothing in place of a number.
     """
 
     fixation_reward: float = static(0.2)
@@ -125,25 +127,33 @@ class TrialParams:
         at_least(self, 0, "fixation_reward", "correct_reward", "blank_steps")
         at_least(self, 1, "fixation_timeout", "fixation_steps", "response_timeout")
         one_of(self, "fixation_break", ("end", "restart"))
+        checks.number("level", self.level, 0, leaf=True)
 
 
 def at_least(params: Any, low: float, *names: str) -> None:
-    """Raise ``ValueError`` for any named field below ``low``, not finite, or no whole number."""
+    """Refuse any named field below ``low``, not finite, or not whole where its type says int.
+
+    Raises:
+      ValueError: such a field.
+      TypeError: one that is no number.
+    """
     whole = {field.name for field in dataclasses.fields(params) if field.type is int}
     for name in names:
         value = getattr(params, name)
-        if name in whole and value != int(value):
-            raise ValueError(f"{name} must be a whole number, got {value}")
-        if not low <= value < float("inf"):
-            raise ValueError(f"{name} must be at least {low}, got {value}")
+        if name in whole:
+            checks.whole(name, value, int(low))
+        else:
+            checks.number(name, value, low)
 
 
 def one_of(params: Any, name: str, valid: tuple[str, ...]) -> None:
-    """Raise ``ValueError`` if the named field is none of the ``valid`` options."""
-    if getattr(params, name) not in valid:
-        raise ValueError(
-            f"unknown {name} {getattr(params, name)!r}; valid: {', '.join(map(repr, valid))}"
-        )
+    """Refuse the named field if it is none of the ``valid`` options.
+
+    Raises:
+      ValueError: another option.
+      TypeError: no text.
+    """
+    checks.option(name, getattr(params, name), valid)
 
 
 Observe = Callable[[chex.Array, chex.Array, Any, Any], chex.Array]

@@ -18,6 +18,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
+
 TRAINING, TESTING, CONVERGED, GAVE_UP = range(4)
 """What a network is doing."""
 
@@ -37,6 +39,7 @@ class Criterion:
 
     Raises:
       ValueError: a value out of range.
+      TypeError: text or nothing in place of a number.
     """
 
     conditions: int
@@ -49,12 +52,12 @@ class Criterion:
 
     def __post_init__(self) -> None:
         for name in ("conditions", "max_trials", "test_repeats", "retest_after"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.windows or min(self.windows) < 1:
-            raise ValueError(f"windows must be at least 1 trial each, got {self.windows}")
-        if not 0 < self.accuracy <= 1:
-            raise ValueError(f"accuracy must be in (0, 1], got {self.accuracy}")
+            checks.whole(name, getattr(self, name))
+        checks.wholes("windows", self.windows)
+        if not self.windows:
+            raise ValueError("windows must be at least one number of trials, got none")
+        checks.number("accuracy", self.accuracy, 0, 1, above=True)
+        checks.wholes("test_allowed", self.test_allowed, low=0)
 
     @property
     def required(self) -> tuple[int, ...]:
