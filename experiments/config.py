@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.cli import UserError
+from experiments.common.cli import UserError
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 DEFAULT = "digits"
@@ -21,6 +21,7 @@ FEEDBACKS = ("tied", "reciprocal", "random", "sign")
 ARCHITECTURES = ("dense", "conv", "locally_connected", "deep")
 INITIALISATIONS = ("he", "paper")
 PROTOCOLS = ("clean", "paper")
+LAST_BATCH = ("keep", "drop")
 SEEDS_BY = ("auto", "vmap", "map")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop", "lion")
@@ -82,6 +83,11 @@ class Config:
                                default=100)  # fmt: skip
     l2: float = _number(0, 1e9, "c in the penalty c·Σw² on kernels", default=0.0)
     batch_size: int = _number(1, 10**9, "examples a step", default=128)
+    last_batch: str = _one_of(
+        LAST_BATCH,
+        "the incomplete last batch of an epoch is trained on (keep) or left out (drop)",
+        default="keep",
+    )
     epochs: int = _number(1, 10**9, "at most", default=500)
     patience: int = _number(1, 10**9, "stop after so many epochs without a gain", default=45)
     min_gain: float = _number(0, 1, "a gain, as a fraction", default=0.001)
@@ -115,6 +121,13 @@ class Config:
             raise UserError(f"--hidden goes with the dense architecture, not {self.architecture}")
         if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):
             raise UserError(f"--hidden needs one or more sizes of at least 1, got {self.hidden}")
+
+    def epoch_of(self, examples: int) -> tuple[int, int]:
+        """Return the steps of an epoch over so many training examples, and the images it shows."""
+        full, rest = divmod(examples, self.batch_size)
+        if rest and self.last_batch == "keep":
+            return full + 1, examples
+        return full, full * self.batch_size
 
 
 def load(name: str) -> Config:
@@ -150,10 +163,13 @@ def to_json(config: Config) -> dict[str, Any]:
 def from_json(content: Mapping[str, Any]) -> Config:
     """Return the ``Config`` that ``to_json`` wrote.
 
+    One that does not name ``last_batch`` is of a version that left it out.
+
     Raises:
       UserError: fields missing, unknown or out of range.
     """
     try:
+        content = {"last_batch": "drop", **content}
         return Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
     except TypeError as error:
         raise UserError(f"not a config of this version: {error}") from None

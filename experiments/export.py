@@ -4,15 +4,16 @@
     python -m experiments.export runs/digits-... net.safetensors --rule backprop --seed 3
 
 The parameters are those of the epoch that the run's protocol picked. Read them with
-`qagrel_jax.interchange.load_network("net.npz")`, or with NumPy or safetensors alone.
+`qagrel_jax.load_network("net.npz")`, or with NumPy or safetensors alone.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, run_folder
-from experiments.cli import UserError
+from experiments.common import cli
+from experiments.common.cli import UserError
+from experiments.train import folder as run_folder
 
 Q_RULES = ("q_agrel", "broadcast", "node_perturbation")
 """Rules whose outputs predict rewards."""
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"{arguments.file.name!r} must end in .npz or .safetensors")
     variables, metadata = best(arguments.run, arguments.rule, arguments.seed)
 
-    from qagrel_jax import interchange
+    from qagrel_jax.weights import files as interchange
 
     try:
         interchange.save(arguments.file, variables, metadata)

@@ -14,8 +14,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import cli, files, reports
-from experiments.cli import UserError
+from experiments import reports
+from experiments.common import cli, files
+from experiments.common.cli import UserError
 
 HERE = Path(__file__).resolve().parent
 CHECKPOINTS = shutil.ignore_patterns("checkpoint_*", "*.tmp", ".lock")

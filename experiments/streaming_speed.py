@@ -4,7 +4,7 @@
     python -m experiments.streaming_speed --cells conv --repeats 9 --out DIR
 
 Each cell trains a network on random images (speed does not depend on what is in them), resident and
-mapped from a file (``qagrel_jax.streaming``), an epoch in turn of each, after one of each that
+mapped from a file (``qagrel_jax.data.streaming``), an epoch in turn of each, after one of each that
 compiles; both in chunks of ten steps, so that an epoch here is many, as it is with large data. The
 figure is the median over repeats of resident time / streamed time in the same turn: 1 means that
 streaming is free. The file is in the operating system's cache; a disk that delivers less than the
@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import cli, files, folders, provenance
-from experiments.cli import UserError
+from experiments.common import cli, files, folders, provenance
+from experiments.common.cli import UserError
 
 
 class Cell(NamedTuple):
@@ -78,7 +78,10 @@ def measure(cell: Cell, repeats: int) -> dict[str, Any]:
     import numpy as np
     import optax
 
-    from qagrel_jax import fitting, networks, rules, streaming, training
+    from qagrel_jax import networks, rules, training
+    from qagrel_jax.data import streaming
+    from qagrel_jax.random_keys import root_keys
+    from qagrel_jax.training import fitting
 
     random = np.random.default_rng(0)
     labels = random.integers(0, 10, cell.images).astype(np.int32)
@@ -98,7 +101,7 @@ def measure(cell: Cell, repeats: int) -> dict[str, Any]:
             "streamed": fitting.Examples(streaming.HostImages(mapped), labels),
         }
         runs, seconds = {}, {name: [] for name in sources}
-        keys = jax.vmap(jax.random.key)(jnp.arange(cell.seeds))
+        keys = root_keys(jnp.arange(cell.seeds))
         epochs = {
             name: fitting.fit(
                 trainer, fitting.start(trainer, keys), examples, few,

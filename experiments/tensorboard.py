@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, run_folder
-from experiments.cli import UserError
+from experiments.common import cli
+from experiments.common.cli import UserError
+from experiments.train import folder as run_folder
 
 SECONDS = 2.0
 """How often a running experiment is looked at."""

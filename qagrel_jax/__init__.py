@@ -4,7 +4,27 @@ A network sees an input, chooses an action, gets a reward or none, and learns fr
 global reward-prediction error, gated by attention feedback from the chosen unit.
 """
 
-from qagrel_jax import policies, rules
+import importlib
+from typing import Any
+
+from qagrel_jax import (
+    analysis,
+    attention,
+    data,
+    layers,
+    networks,
+    plain,
+    policies,
+    population,
+    random_keys,
+    rules,
+    sharding,
+    tasks,
+    training,
+    weights,
+)
+from qagrel_jax.attention import attend
+from qagrel_jax.layers import Conv, Dense, LocallyConnected
 from qagrel_jax.networks import make_network
 from qagrel_jax.policies import (
     epsilon_greedy,
@@ -14,20 +34,62 @@ from qagrel_jax.policies import (
     softmax,
 )
 from qagrel_jax.rules import agrel, augment, backprop, q_agrel
+from qagrel_jax.tasks import make_task
+from qagrel_jax.training import make_trainer
+from qagrel_jax.weights import load_network
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Conv",
+    "Dense",
+    "LocallyConnected",
     "agrel",
+    "analysis",
+    "attend",
+    "attention",
     "augment",
     "backprop",
+    "data",
     "epsilon_greedy",
     "greedy",
+    "layers",
+    "load_network",
     "make_network",
     "make_policy",
+    "make_task",
+    "make_trainer",
     "max_boltzmann",
+    "networks",
+    "plain",
     "policies",
+    "population",
     "q_agrel",
+    "random_keys",
     "rules",
+    "sharding",
     "softmax",
+    "tasks",
+    "training",
+    "weights",
 ]
+
+_MOVED = {
+    "array_cache": "data.cache",
+    "convolution": "layers.convolution",
+    "fitting": "training.fitting",
+    "interception": "layers.interception",
+    "interchange": "weights.files",
+    "keras_weights": "weights.keras",
+    "packing": "population.packing",
+    "precision": "layers.precision",
+    "recording": "population.recording",
+    "streaming": "data.streaming",
+}
+"""Modules by the names they once had here."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MOVED:
+        return importlib.import_module(f"qagrel_jax.{_MOVED[name]}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

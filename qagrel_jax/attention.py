@@ -6,7 +6,7 @@ pathways, gated at each unit by the derivative of its activation function, g_l =
     FB_{l−1} = W'_l (g_l ∘ FB_l),        at the input: FB_0 = W'_1 (g_1 ∘ FB_1).
 
 g_l ∘ FB_l is what the synapses onto a unit meet: times δ and the presynaptic activity it is their
-change (``qagrel_jax.rules.q_agrel``). With tied feedback FB_0 is ∂q_s/∂x, a saliency map; with any
+change (``qagrel_jax.q_agrel``). With tied feedback FB_0 is ∂q_s/∂x, a saliency map; with any
 other pathway it is what the network itself could know of that.
 
 Reference:

@@ -91,8 +91,13 @@ def put(array: Any, mesh: Mesh | None, *axes: str | None) -> Any:
 
 
 def constrain_batch(tree: chex.ArrayTree, mesh: Mesh | None) -> chex.ArrayTree:
-    """Inside a compiled function: divide arrays [batch, ...] over the mesh's "batch"."""
-    if mesh is None or mesh.shape[BATCH] == 1:
+    """Inside a compiled function: divide arrays [batch, ...] over the mesh's "batch".
+
+    A batch that the mesh does not divide evenly, the incomplete last one of an epoch, stays whole
+    on every device.
+    """
+    batch = jax.tree.leaves(tree)[0].shape[0]
+    if mesh is None or mesh.shape[BATCH] == 1 or batch % mesh.shape[BATCH]:
         return tree
     # Not ``mesh``: where each device has its own seeds, the mesh in use knows it.
     here = NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec(BATCH))

@@ -4,7 +4,7 @@ Commands run in this process, their options as in README, followed by those of `
 them small. ``LONG`` ones, whose own tests are elsewhere, are asked for ``--help``.
 """
 
-import importlib
+import importlib.util
 import re
 import shlex
 import tomllib
@@ -121,10 +121,16 @@ def test_there_are_symbols():
 def _call(module, arguments):
     # The command line does not check for reused keys; resuming makes the same key again.
     with jax.debug_key_reuse(False):
-        importlib.import_module(module).main(arguments)
+        _module(module).main(arguments)
+
+
+def _module(name):
+    """What ``python -m name`` runs: of a package, its ``__main__``."""
+    package = importlib.util.find_spec(name).submodule_search_locations is not None
+    return importlib.import_module(f"{name}.__main__" if package else name)
 
 
 def _help(module):
     with pytest.raises(SystemExit) as stop:
-        importlib.import_module(module).main(["--help"])
+        _module(module).main(["--help"])
     return stop.value.code

@@ -15,8 +15,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from experiments import cli, files
-from experiments.cli import UserError
+from experiments.common import cli, files
+from experiments.common.cli import UserError
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from experiments import run_folder
-from experiments.agrel import compare
+from experiments.agrel.__main__ import compare
 from experiments.reports import NOT_RUN, markdown, runs
+from experiments.train import folder as run_folder
 
 FOLDERS = {
     "agrel": "Tied feedback",

@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments import config as configs
-from experiments import run_folder, run_results
+from experiments.common.significance import mean_sd
 from experiments.reports import runs
-from experiments.run_results import RunResults
-from experiments.statistics import mean_sd
+from experiments.train import folder as run_folder
+from experiments.train import results as run_results
+from experiments.train.results import RunResults
 
-FREE = ("name", "rules", "seeds", "first_seed", "protocol", "seeds_by")
+FREE = ("name", "rules", "seeds", "first_seed", "protocol", "seeds_by", "last_batch")
 """Settings in which a run may differ from the configuration and still be its recipe."""
 
 HEADINGS = (
@@ -78,8 +79,10 @@ def _accuracy(found: list[RunResults], config: configs.Config, rule: str) -> str
         if run.ran(rule) and all(getattr(run.config, key) == getattr(config, key) for key in keys):
             values = 100 * run.accuracy(rule)
             seeds = f"{len(values)} seed{'s' * (len(values) > 1)}"
-            unfinished = "" if run.finished else ", not finished"
-            texts.append(f"{mean_sd(values, 2)}, {seeds}, {run.config.protocol}{unfinished}")
+            notes = "" if run.finished else ", not finished"
+            if run.config.last_batch == "drop":
+                notes += ", without the last batch"
+            texts.append(f"{mean_sd(values, 2)}, {seeds}, {run.config.protocol}{notes}")
     return "; ".join(texts) or "not run"
 
 

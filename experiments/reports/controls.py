@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments import controls_settings, controls_summary
+from experiments.controls import settings as controls_settings
+from experiments.controls import summary as controls_summary
 from experiments.reports import NOT_RUN, markdown, runs
 
 PICTURES = {"picture.png": "Result of the control", "angles.png": "Angles by layer and epoch"}

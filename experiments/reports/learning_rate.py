@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import run_results
+from experiments.common.significance import mean_sd
 from experiments.reports import NOT_RUN, markdown, runs
-from experiments.run_results import CONTROL, LEVELS, RunResults
-from experiments.statistics import mean_sd
+from experiments.train import results as run_results
+from experiments.train.results import CONTROL, LEVELS, RunResults
 
 FOLDERS = ("cells/mnist_dense/paper", "mnist_dense_rate_1")
 COMMAND = "python -m experiments.train mnist_dense --learning-rate 1 --seeds 3"

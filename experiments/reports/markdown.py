@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.statistics import mean_sd
+from experiments.common.significance import mean_sd
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: bool = False) -> str:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from scipy.stats import fisher_exact
 
-from experiments import memory_plots
+from experiments.common.significance import rank_test
 from experiments.reports import NOT_RUN, markdown
-from experiments.statistics import rank_test
+from experiments.working_memory import plots as memory_plots
 
 
 class Published(NamedTuple):

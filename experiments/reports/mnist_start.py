@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from experiments import run_results
+from experiments.common.significance import mean_sd
 from experiments.reports import NOT_RUN, markdown, runs
-from experiments.statistics import mean_sd
+from experiments.train import results as run_results
 
 
 def section(results: Path) -> str:

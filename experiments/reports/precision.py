@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import run_results, statistics
+from experiments.common import significance as statistics
 from experiments.reports import NOT_RUN, markdown, runs
-from experiments.run_results import CONTROL
+from experiments.train import results as run_results
+from experiments.train.results import CONTROL
 
 FOLDERS = {
     "float32": "digits",

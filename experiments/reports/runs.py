@@ -4,12 +4,20 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import run_results
+from experiments.common.significance import mean_sd, paired_difference, ratio_interval
 from experiments.reports import NOT_RUN, markdown
-from experiments.run_results import CONTROL, LEVELS, RunResults
-from experiments.statistics import mean_sd, paired_difference, ratio_interval
+from experiments.train import results as run_results
+from experiments.train.results import CONTROL, LEVELS, RunResults
 
 RULE = "q_agrel"
+
+
+DROPPED = "† Trained without the incomplete last batch of each epoch, on which the papers trained."
+
+
+def marks(run: RunResults) -> str:
+    """Return what a row's name ends with: \\* not finished, † without the last batch."""
+    return ("" if run.finished else "\\*") + ("†" if run.config.last_batch == "drop" else "")
 
 
 def difference(run: RunResults) -> tuple[str, str]:
@@ -64,6 +72,8 @@ def comparison(run: RunResults) -> list[str]:
              "slowdown [95 %]"),
             epoch_rows(run),
         ),
+        "The papers count epochs to the best one; those to a fraction of backprop's accuracy are "
+        "the stricter measure.",
     ]  # fmt: skip
 
 
@@ -156,6 +166,7 @@ def tables(results: Path, folder: str, command: str) -> str:
             markdown.table(("rule", "test accuracy %, mean (sd) [range]"), accuracies),
             *comparison(run),
             *tail,
+            *([DROPPED] if run.config.last_batch == "drop" else []),
             f"![Learning curves](results/{folder}/learning_curves.png)",
         ]
     )  # fmt: skip

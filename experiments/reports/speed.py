@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import benchmark_summary
+from experiments.benchmark import summary as benchmark_summary
 from experiments.reports import runs
 
 DEFAULT = "benchmark"

@@ -7,17 +7,13 @@ policy instead of values.
 """
 
 from qagrel_jax.rules import augment
-from qagrel_jax.rules.agrel import agrel
-from qagrel_jax.rules.backprop import backprop
+from qagrel_jax.rules._agrel import agrel
+from qagrel_jax.rules._backprop import backprop
+from qagrel_jax.rules._broadcast import broadcast
+from qagrel_jax.rules._node_perturbation import node_perturbation
+from qagrel_jax.rules._q_agrel import amplified_prediction_error, q_agrel, reward_prediction_error
+from qagrel_jax.rules._reinforce import reinforce, stochastic_units
 from qagrel_jax.rules.base import Decision, Rule, one_step_rule
-from qagrel_jax.rules.broadcast import broadcast
-from qagrel_jax.rules.node_perturbation import node_perturbation
-from qagrel_jax.rules.q_agrel import (
-    amplified_prediction_error,
-    q_agrel,
-    reward_prediction_error,
-)
-from qagrel_jax.rules.reinforce import reinforce, stochastic_units
 
 __all__ = [
     "Decision",

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from qagrel_jax import checks
-from qagrel_jax.interception import Layer, each_layer
+from qagrel_jax.layers.interception import Layer, each_layer
 from qagrel_jax.policies import at_least_float32
 
 

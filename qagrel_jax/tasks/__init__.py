@@ -1,7 +1,15 @@
 """What answers an action with a reward: working-memory tasks, one a file, and classification."""
 
 from qagrel_jax import checks
-from qagrel_jax.tasks import match_to_category, probabilistic, saccade, vibrotactile
+from qagrel_jax.tasks import (
+    classification,
+    criterion,
+    match_to_category,
+    probabilistic,
+    saccade,
+    vectors,
+    vibrotactile,
+)
 from qagrel_jax.tasks.base import FIXATE, LEFT, RIGHT, Task, TimeStep, TrialState
 
 TASKS: dict[str, Task] = {
@@ -30,4 +38,20 @@ def make_task(name: str) -> Task:
     return TASKS[name]
 
 
-__all__ = ["FIXATE", "LEFT", "RIGHT", "TASKS", "Task", "TimeStep", "TrialState", "make_task"]
+__all__ = [
+    "FIXATE",
+    "LEFT",
+    "RIGHT",
+    "TASKS",
+    "Task",
+    "TimeStep",
+    "TrialState",
+    "classification",
+    "criterion",
+    "make_task",
+    "match_to_category",
+    "probabilistic",
+    "saccade",
+    "vectors",
+    "vibrotactile",
+]

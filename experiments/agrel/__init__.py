@@ -1,0 +1,1 @@
+"""``python -m experiments.agrel``: AGREL against error-backpropagation, trials to criterion."""

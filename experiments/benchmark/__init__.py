@@ -1,0 +1,1 @@
+"""``python -m experiments.benchmark``: the speed of training, beside backprop and PyTorch."""

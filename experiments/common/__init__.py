@@ -1,0 +1,1 @@
+"""What the commands share: command line, files, folders, devices, progress, provenance, tests."""

@@ -1,0 +1,1 @@
+"""``python -m experiments.controls``: what happens when something is taken away, or swept."""

@@ -1,0 +1,157 @@
+"""Controls: what happens to Q-AGREL when something is taken away, swept or replaced.
+
+    python -m experiments.controls                     # all of them on the digits
+    python -m experiments.controls reward feedback     # these
+    python -m experiments.controls fast --seeds 5 --out DIR
+    python -m experiments.controls --resume --out DIR  # go on after a crash
+
+Each control trains its settings (``experiments/controls/settings.py``) one after the other, several
+seeds each, under the clean protocol, and leaves in DIR/NAME: settings.jsonl (a line a setting, with
+its learning curves), summary.json, picture.png (and angles.png). A setting is the unit of resuming.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.common import cli, files, folders
+from experiments.common.cli import UserError
+from experiments.controls import settings as controls_settings
+from experiments.controls.settings import Control
+from experiments.train import folder as run_folder
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, then train every setting of every control asked for."""
+    arguments = _parser().parse_args(argv)
+    if arguments.resume and arguments.out is None:
+        raise UserError("--resume needs --out DIR, the folder of the run to go on with")
+    out = arguments.out or Path("runs") / f"controls-{time.strftime('%Y%m%d-%H%M%S')}"
+    chosen = arguments.names or _default_names()
+    controls = {
+        name: controls_settings.load(name, arguments.seeds, arguments.epochs) for name in chosen
+    }
+    valid = controls_settings.names()
+    if out.is_dir() and any(path.name not in valid for path in folders.visible(out)):
+        raise UserError(f"{out} holds files that are no controls: choose another --out")
+    with cli.resumable(out), contextlib.ExitStack() as stack:
+        for name in controls:
+            stack.enter_context(folders.locked(out / name))
+        done = {name: _claim(out / name, controls[name], arguments.resume) for name in controls}
+        for name, control in controls.items():
+            run(out / name, name, control, done[name], arguments.data_dir)
+
+
+def run(
+    folder: Path,
+    name: str,
+    control: Control,
+    lines: list[dict[str, Any]],
+    data_dir: str | None = None,
+) -> dict[str, Any]:
+    """Train the settings of ``control`` that ``lines`` lacks; return the summary, also written."""
+    from experiments.common import provenance
+    from experiments.common.progress import Reporter
+    from experiments.controls import plots as controls_plots
+    from experiments.controls import run as controls_run
+    from experiments.controls import summary as controls_summary
+    from qagrel_jax import data
+
+    environment = provenance.environment()
+    run_folder.append_line(folder / "environments.jsonl", environment)
+    first = run_folder.read_lines(folder / "environments.jsonl")[0]  # a later one only went on
+    planned = [setting.label for setting in control.settings]
+    datasets: dict[str, Any] = {}
+
+    def write() -> dict[str, Any]:
+        content = controls_summary.summarise(name, control.question, lines, planned) | first
+        files.write_json(folder / "summary.json", content)
+        return content
+
+    with Reporter(name, len(planned)) as reporter:
+        for number, setting in enumerate(control.settings):
+            if any(line["label"] == setting.label for line in lines):
+                continue
+            wanted = setting.config.dataset
+            if wanted not in datasets:
+                try:
+                    datasets[wanted] = data.load(wanted, data_dir)
+                except ValueError as error:
+                    raise UserError(str(error)) from None
+
+            def on_epoch(epoch: int, state: str, number: int = number, setting=setting) -> None:
+                share = number + epoch / setting.config.epochs
+                reporter.update(share, f"{setting.label}: epoch {epoch}, {state}")
+
+            reporter.update(number, f"{setting.label}: compiling")
+            try:
+                line = controls_run.train(
+                    setting, datasets[wanted], control.measure_angles, on_epoch
+                )
+            except ValueError as error:
+                raise UserError(f"{setting.label}: {error}") from None
+            line |= {key: environment[key] for key in ("commit", "device")}
+            run_folder.append_line(folder / "settings.jsonl", line)
+            lines.append(line)
+            write()
+        reporter.update(len(planned), "done", important=True)
+    content = write()
+    controls_plots.draw(folder / "picture.png", control, lines)
+    controls_summary.print_table(content)
+    print(f"everything is in {folder}")
+    return content
+
+
+def _claim(folder: Path, control: Control, resume: bool) -> list[dict[str, Any]]:
+    """Make ``folder`` this control's, and return the lines of the settings already done."""
+    with folders.writable(folder):
+        if folders.visible(folder) and not resume:
+            raise UserError(
+                f"{folder} holds another run: add --resume to go on with it, or choose another "
+                "--out"
+            )
+        lines = run_folder.read_lines(folder / "settings.jsonl")
+        # A line that a kill cut off must not stay in the way of the next one.
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        if lines or (folder / "settings.jsonl").exists():
+            files.write_bytes(folder / "settings.jsonl", text.encode())
+    wanted = {s.label: controls_settings.identity(s) for s in control.settings}
+    for line in lines:
+        if wanted.get(line["label"]) != controls_settings.identity_of_line(line):
+            raise UserError(
+                f"{folder} was run with other settings ({line['label']!r} differs): leave --seeds "
+                "and --epochs as they were, or choose another --out"
+            )
+    return lines
+
+
+def _default_names() -> list[str]:
+    return [n for n in controls_settings.names() if n not in controls_settings.NEED_DATA]
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(prog="python -m experiments.controls", description=__doc__)
+    valid = controls_settings.names()
+    parser.add_argument(
+        "names",
+        nargs="*",
+        type=cli.one_of("control", valid),
+        metavar="NAME",
+        help=f"{', '.join(valid)}; default: all but those that need other data than the digits "
+        f"({', '.join(controls_settings.NEED_DATA)})",
+    )
+    parser.add_argument("--seeds", type=cli.number(int, 1, 10**6), metavar="N",
+                        help="networks a setting (default: the control's own)")  # fmt: skip
+    parser.add_argument("--epochs", type=cli.number(int, 1, 10**6), metavar="N",
+                        help="of training (default: the control's own)")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/controls-TIME")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--data-dir", metavar="DIR", help="default: $TFDS_DATA_DIR")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,152 @@
+"""The picture of a control: learning curves, accuracy against what was swept, or a dot a seed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from experiments import plots
+from experiments.controls import summary as controls_summary
+from experiments.controls.settings import Control
+from experiments.train import summary
+
+
+def draw(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
+    """Draw ``control`` as its ``picture`` says; settings that diverged are left out."""
+    lines = [line for line in lines if line["diverged"] is None]
+    if not lines:
+        return
+    if control.measure_angles:
+        _angles(path.with_name("angles.png"), lines)
+    {"curves": _curves, "sweep": _sweep, "dots": _dots}[control.picture](path, control, lines)
+
+
+def _curves(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
+    chosen = controls_summary.chosen_labels(lines)
+    shown = [line for line in lines if line["label"] in chosen]
+    with plots.figure(path, 7.2, 4) as (drawing, axes):
+        for line, index in zip(shown, _styles([line["rule"] for line in shown]), strict=True):
+            values = 100 * np.array(line["validation_accuracy"])
+            plots.band(axes, np.arange(1, len(values) + 1), values, index, line["label"])
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylabel("validation accuracy (%)")
+        axes.set_ylim(0, 101)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+        drawing.suptitle(_title(lines), fontsize=10)
+
+
+def _sweep(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
+    with plots.figure(path, 8.4, 3.6, ncols=2) as (drawing, (left, right)):
+        families = {line["family"]: line["rule"] for line in lines}
+        values = sorted({line["x"] for line in lines})
+        limit = max(len(line["validation_accuracy"]) for line in lines)
+        for family, index in zip(families, _styles(list(families.values())), strict=True):
+            of_family = [line for line in lines if line["family"] == family]
+            x = np.array([line["x"] for line in of_family])
+            accuracy = np.array([line["best_validation_accuracy"] for line in of_family])
+            plots.band(left, x, 100 * accuracy, index, family, marker="o")
+            reached = np.array(
+                [
+                    [
+                        summary.first_reaching(curve, controls_summary.criterion(line, lines))
+                        or np.nan
+                        for curve in zip(*line["validation_accuracy"], strict=True)
+                    ]
+                    for line in of_family
+                ]
+            )
+            there = ~np.isnan(reached).all(1)
+            if there.any():
+                plots.band(right, x[there], reached[there], index, family, marker="o")
+            never = np.full((~there).sum(), limit)
+            right.plot(x[~there], never, "x", color=plots.COLOURS[index % len(plots.COLOURS)])
+        left.set_ylabel("best validation accuracy (%)")
+        right.set_ylabel(f"epochs to criterion (×: not in {limit})")
+        right.set_ylim(0, 1.05 * limit)
+        right.yaxis.set_major_locator(MaxNLocator(integer=True))
+        for axes in (left, right):
+            axes.set_xlabel(control.x_label)
+            if control.x_log:
+                axes.set_xscale("log")
+                axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xticks(values, [f"{value:g}" for value in values])
+        left.legend()
+        drawing.suptitle(_title(lines), fontsize=10)
+
+
+def _styles(rules: list[str]) -> list[int]:
+    """Q-AGREL first, backprop second, as in every picture; what comes after them takes the rest."""
+    fixed = {"q_agrel": 0, "backprop": 1}
+    free = iter(range(len(fixed), len(fixed) + len(rules)))
+    # A second setting of the same rule needs a look of its own.
+    return [fixed.pop(rule) if rule in fixed else next(free) for rule in rules]
+
+
+def _dots(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
+    height = 1.3 + 0.24 * len(lines)
+    with plots.figure(path, 9, height, ncols=2, sharey=True) as (drawing, (left, right)):
+        for row, line in enumerate(lines):
+            index = int(line["rule"] == "backprop")
+            _row(left, row, 100 * np.array(line["best_validation_accuracy"]), index)
+            target = controls_summary.criterion(line, lines)
+            curves = zip(*line["validation_accuracy"], strict=True)
+            reached = [summary.first_reaching(c, target) for c in curves]
+            _row(right, row, np.array([e for e in reached if e is not None]), index)
+            if None in reached:
+                missed = reached.count(None)
+                right.text(1, row, f"{missed} never ", ha="right", va="center", fontsize=7,
+                           transform=right.get_yaxis_transform())  # fmt: skip
+        left.set_yticks(range(len(lines)), [line["label"] for line in lines], fontsize=8)
+        left.set_ylim(len(lines) - 0.5, -0.5)
+        left.set_xlabel("best validation accuracy (%)")
+        right.set_xlabel("epochs to criterion")
+        right.set_xlim(left=0, right=1.3 * max(len(line["validation_accuracy"]) for line in lines))
+        drawing.suptitle(_title(lines, "rings: seeds, bar: their mean"), fontsize=10)
+
+
+def _row(axes: Axes, row: int, values: np.ndarray, index: int) -> None:
+    if not values.size:
+        return
+    colour = plots.COLOURS[index]
+    axes.plot(values, np.full(len(values), row), "o", mfc="none", color=colour, ms=5, alpha=0.8)
+    axes.plot([values.mean()] * 2, [row - 0.35, row + 0.35], "-", color=colour)
+
+
+def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Draw a panel a layer; above the update's angle to the gradient, below that of weights."""
+    layers = list(lines[0]["update_angle_degrees"])
+    kinds = (
+        ("update_angle_degrees", "update to gradient (°)"),
+        ("feedback_angle_degrees", "feedback to forward weights (°)"),
+    )
+    size = {"width": 1.6 + 2.2 * len(layers), "height": 5.4}
+    with plots.figure(path, **size, nrows=2, ncols=len(layers), sharex=True, sharey=True) as (
+        drawing,
+        grid,
+    ):
+        for (kind, label), row in zip(kinds, np.atleast_2d(grid), strict=True):
+            for layer, axes in zip(layers, row, strict=True):
+                for index, line in enumerate(lines):
+                    values = np.array(line[kind][layer], dtype=float)
+                    seen = ~np.isnan(values).all(1)
+                    epochs = np.arange(len(values))[seen]
+                    plots.band(axes, epochs, values[seen], index, line["label"])
+                axes.axhline(90, color="0.6", linewidth=0.8)
+                axes.set_ylim(-3, 115)
+                axes.set_yticks([0, 30, 60, 90])
+            row[0].set_ylabel(label)
+        for layer, axes in zip(layers, grid[0], strict=True):
+            axes.set_title(layer)
+        for axes in grid[1]:
+            axes.set_xlabel("epoch")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+
+
+def _title(lines: list[dict[str, Any]], shown: str = "mean and range") -> str:
+    config, seeds = lines[0]["config"], len(lines[0]["seeds"])
+    seeds_text = f"{seeds} seeds ({shown})" if seeds > 1 else "1 seed"
+    return f"{config['dataset']}, {config['architecture']}, {seeds_text}"

@@ -1,0 +1,1 @@
+"""``python -m experiments.memory_speed``: the speed of AuGMEnT populations, beside plain NumPy."""

@@ -1,0 +1,1 @@
+"""``python -m experiments.reproduce``: the papers' matrix, resumable."""

@@ -1,0 +1,1 @@
+"""``python -m experiments.train``: train Q-AGREL and its control on images."""

@@ -1,0 +1,141 @@
+"""What a finished run says: accuracy, epochs to criterion, and the slowdown against backprop."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from rich.console import Console
+from rich.table import Table
+
+from experiments import config as configs
+from experiments.common.significance import mean_sd
+from experiments.config import Config
+
+CONTROL = "backprop"
+
+
+def summarise(
+    config: Config,
+    results: list[dict[str, Any]],
+    metrics: list[dict[str, Any]],
+    environments: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Combine the rules' results.
+
+    A seed's epochs to criterion are the first epoch after which its monitored accuracy reaches
+    ``config.criterion`` × the mean, over seeds, of backprop's best monitored accuracy. Without
+    backprop in the run, the first rule's own best takes its place, and the summary says so.
+
+    Args:
+      config: the experiment.
+      results: what ``image_run.run_rule`` returned for each rule.
+      metrics: the lines of ``metrics.jsonl``.
+      environments: ``provenance.environment()`` of each sitting; the first names the run.
+
+    Returns:
+      A JSON-ready dictionary; ``["results"]`` holds one entry a rule.
+    """
+    environment = environments[0]
+    reference = next((r for r in results if r["rule"] == CONTROL), results[0])
+    target = config.criterion * statistics.fmean(reference["best_monitored_accuracy"])
+    entries = []
+    for result in results:
+        curves = accuracy_curves(metrics, result["rule"])
+        entries.append(
+            {
+                "rule": result["rule"],
+                "dataset": config.dataset,
+                "architecture": config.architecture,
+                "feedback": config.feedback,
+                **result,
+                "epochs_to_criterion": [first_reaching(curve, target) for curve in curves.T],
+                "device": environment["device"],
+                "versions": environment["versions"],
+                "commit": environment["commit"],
+            }
+        )
+    return {
+        "name": config.name,
+        "command": environment["command"],
+        "sittings": [{k: e[k] for k in ("commit", "device", "command")} for e in environments],
+        "config": configs.to_json(config),
+        "protocol": config.protocol,
+        "test_accuracy_is": "of the epoch a held-out validation split picked; test set read once"
+        if config.protocol == "clean"
+        else "the best over epochs, picked on the test set itself (the papers' protocol)",
+        "criterion_accuracy": target,
+        "criterion_is": f"{config.criterion:g} x the mean best accuracy of {reference['rule']}",
+        "slowdown": slowdown(entries, "epochs_to_criterion"),
+        "slowdown_by_best_epoch": slowdown(entries, "best_epoch"),
+        "results": entries,
+    }
+
+
+def accuracy_curves(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
+    """Return the monitored accuracy of ``rule``, float[epochs, seeds], NaN where stopped."""
+    lines = [line for line in metrics if line["rule"] == rule]
+    if not lines:
+        return np.empty((0, 0))
+    key = "validation_accuracy" if "validation_accuracy" in lines[0] else "test_accuracy"
+    return np.array([line[key] for line in lines], dtype=float)
+
+
+def first_reaching(curve: ArrayLike, target: float | None) -> int | None:
+    """Return the first epoch (from 1) whose accuracy is at least ``target``, or None."""
+    if target is None:
+        return None
+    reached = np.flatnonzero(np.asarray(curve) >= target)
+    return int(reached[0]) + 1 if reached.size else None
+
+
+def slowdown(entries: list[dict[str, Any]], measure: str) -> float | None:
+    """Mean epochs of Q-AGREL over backprop's; None unless all seeds got there.
+
+    ``measure`` is "best_epoch", the papers' figure, or "epochs_to_criterion", which is stricter.
+    """
+    epochs = {e["rule"]: e[measure] for e in entries}
+    if not {"q_agrel", CONTROL} <= epochs.keys() or None in epochs["q_agrel"] + epochs[CONTROL]:
+        return None
+    return statistics.fmean(epochs["q_agrel"]) / statistics.fmean(epochs[CONTROL])
+
+
+def print_table(content: dict[str, Any], folder: Path) -> None:
+    """Print the small table that ends a run."""
+    table = Table(title=f"{content['name']} ({content['protocol']} protocol)")
+    for heading in ("rule", "test accuracy %, mean (sd)", "epochs to criterion", "epochs run",
+                    "images/s"):  # fmt: skip
+        table.add_column(heading, justify="left" if heading == "rule" else "right")
+    for entry in content["results"]:
+        table.add_row(
+            entry["rule"],
+            mean_sd([100 * a for a in entry["test_accuracy"]]),
+            reached(entry["epochs_to_criterion"]),
+            str(entry["epochs"]),
+            f"{entry['images_per_second']:,.0f}",
+        )
+    console = Console()
+    console.print(table)
+    seeds = len(content["results"][0]["seeds"])
+    console.print(
+        f"{seeds} seed{'s' * (seeds > 1)}; criterion {100 * content['criterion_accuracy']:.2f} % "
+        f"({content['criterion_is']})",
+        highlight=False,
+    )
+    measures = {"slowdown_by_best_epoch": "the best epoch, as the papers count",
+                "slowdown": "the criterion"}  # fmt: skip
+    for key, measure in measures.items():
+        if (factor := content.get(key)) is not None:
+            text = f"slowdown to {measure}: {factor:.2f} x backprop's epochs"
+            console.print(text, highlight=False)
+    console.print(f"everything is in {folder}", highlight=False, soft_wrap=True)
+
+
+def reached(epochs: list[int | None]) -> str:
+    """Return the mean of the epochs at which seeds got there, and how many did if not all."""
+    there = [e for e in epochs if e is not None]
+    if not there:
+        return "not reached"
+    note = "" if len(there) == len(epochs) else f" ({len(there)} of {len(epochs)} seeds)"
+    return f"{statistics.fmean(there):.1f}{note}"

@@ -1,0 +1,1 @@
+"""``python -m experiments.working_memory``: AuGMEnT networks that learn a working-memory task."""

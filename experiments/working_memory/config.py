@@ -1,0 +1,98 @@
+"""What a working-memory run is: a frozen record, checked before anything slow is imported."""
+
+import dataclasses
+import itertools
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.common.cli import UserError
+
+TASKS = ("saccade", "match_to_category", "probabilistic", "vibrotactile")
+FEEDBACKS = ("tied", "separate")
+"""Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
+
+DEFAULT_NETWORKS = {
+    "saccade": 1000,
+    "match_to_category": 100,
+    "probabilistic": 10,
+    "vibrotactile": 100,
+}
+GRID_NETWORKS = 20
+GRID_LEARNING_RATES = (0.05, 0.15, 0.3, 0.6)
+GRID_TAG_DECAYS = (0.0, 0.2, 0.5, 0.8)
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """One population run; with several feedbacks, learning rates or tag decays, a grid of them.
+
+    Attributes:
+      task: a name in ``TASKS``.
+      networks: networks, in a grid for each setting.
+      max_trials: training trials after which a network gives up; None for the task's own.
+      seed: of all random numbers.
+      feedbacks: "tied", "separate" or both.
+      learning_rates: β, one or several.
+      tag_decays: λ, one or several.
+      exploration: ε.
+      leak: of the memory; 1 is AuGMEnT.
+      regular: number of regular units.
+      memory: number of memory units.
+      substeps: of each action; more than 1 is a variant, see ``rules.augment_continuous``.
+      retest_after: training trials from a failed frozen test to the next; None for the task's own.
+      task_parameters: values that differ from the task's defaults, sorted by name.
+    """
+
+    task: str
+    networks: int
+    max_trials: int | None = None
+    seed: int = 0
+    feedbacks: tuple[str, ...] = ("tied",)
+    learning_rates: tuple[float, ...] = (0.15,)
+    tag_decays: tuple[float, ...] = (0.2,)
+    exploration: float = 0.025
+    leak: float = 1.0
+    regular: int = 3
+    memory: int = 4
+    substeps: int = 1
+    retest_after: int | None = None
+    task_parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> list[tuple[str, float, float]]:
+        """Every (feedback, β, λ) of the grid."""
+        return list(itertools.product(self.feedbacks, self.learning_rates, self.tag_decays))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def load(folder: Path) -> MemoryConfig | None:
+    """Return the configuration of the run in ``folder``, None if there is none.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        for name in ("feedbacks", "learning_rates", "tag_decays"):
+            content[name] = tuple(content[name])
+        return MemoryConfig(**content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is no working-memory run ({error}): choose another --out"
+        ) from None
+
+
+def difference(saved: MemoryConfig, wanted: MemoryConfig) -> str:
+    """Say in what two configurations differ; empty if in nothing."""
+    there, here = saved.to_json(), wanted.to_json()
+    return ", ".join(
+        f"{k} {there[k]!r} there, {here[k]!r} here" for k in here if there[k] != here[k]
+    )

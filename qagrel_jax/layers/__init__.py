@@ -1,0 +1,31 @@
+"""Layers that carry attention down through their own feedback weights."""
+
+from qagrel_jax.layers.convolution import Padding, convolve, locally_connect, output_size
+from qagrel_jax.layers.interception import Layer, each_layer
+from qagrel_jax.layers.layers import (
+    FEEDBACKS,
+    Conv,
+    Dense,
+    Initializer,
+    LocallyConnected,
+    he_normal,
+    with_feedback,
+)
+from qagrel_jax.layers.precision import as_multiplied
+
+__all__ = [
+    "FEEDBACKS",
+    "Conv",
+    "Dense",
+    "Initializer",
+    "Layer",
+    "LocallyConnected",
+    "Padding",
+    "as_multiplied",
+    "convolve",
+    "each_layer",
+    "he_normal",
+    "locally_connect",
+    "output_size",
+    "with_feedback",
+]

@@ -1,0 +1,24 @@
+"""Many AuGMEnT networks that learn a working-memory task at once, in one program."""
+
+from qagrel_jax.population.packing import Packed
+from qagrel_jax.population.population import (
+    Population,
+    Settings,
+    Setup,
+    advance,
+    max_boltzmann_from_gumbel,
+    start,
+)
+from qagrel_jax.population.recording import Recording, record
+
+__all__ = [
+    "Packed",
+    "Population",
+    "Recording",
+    "Settings",
+    "Setup",
+    "advance",
+    "max_boltzmann_from_gumbel",
+    "record",
+    "start",
+]

@@ -1,0 +1,154 @@
+"""A population of any size, run in blocks of those still learning.
+
+Networks that have converged or given up stop costing anything: before every turn the others are
+packed into as few blocks as will hold them. The packing depends on nothing but who is still
+learning, so a run that was interrupted between two turns goes on bit for bit as if it had not been.
+Blocks come in a few sizes only, so that little is compiled; on a CPU a block of ``CPU_BLOCK``
+networks fits its cache.
+"""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qagrel_jax import checks
+from qagrel_jax.population import population
+from qagrel_jax.tasks import criterion as criteria
+
+CPU_BLOCK, SMALL_BLOCK = 128, 16
+
+
+class Packed:
+    """All networks of a run, on the host, and what it takes to advance them.
+
+    Attributes:
+      setup: what the networks share.
+      networks: the ``Population`` as NumPy arrays, networks' axis last.
+      turn: turns taken so far.
+      steps: steps a turn.
+    """
+
+    def __init__(
+        self,
+        setup: population.Setup,
+        key: chex.PRNGKey,
+        learning_rate: np.ndarray,
+        tag_decay: np.ndarray,
+        tied: np.ndarray | None = None,
+        *,
+        steps: int = 512,
+        block: int | None = None,
+    ) -> None:
+        """Start as many networks as there are settings.
+
+        Args:
+          setup: what the networks share.
+          key: the run's random key.
+          learning_rate: float[networks], β.
+          tag_decay: float[networks], λ.
+          tied: bool[networks], where ``setup.config.feedback`` is "separate" whose feedback weights
+            shall equal the forward ones all the same; None for no one's.
+          steps: steps a turn.
+          block: the largest block; None for what suits the device.
+
+        Raises:
+          ValueError: no networks, not one ``tag_decay`` (and ``tied``) for each ``learning_rate``,
+            one of them out of range, no steps, no block.
+          TypeError: a value of another type.
+        """
+        checks.instance("setup", setup, population.Setup)
+        rates, decays = np.asarray(learning_rate), np.asarray(tag_decay)
+        checks.number("learning_rate", rates, 0, leaf=True)
+        checks.number("tag_decay", decays, 0, 1, leaf=True)
+        size = len(rates) if rates.ndim == 1 else 0
+        if size < 1 or decays.shape != (size,):
+            raise ValueError(f"need settings for each network, got {rates.size} and {decays.size}")
+        if tied is not None and np.shape(tied) != (size,):
+            raise ValueError(f"tied must be [{size}], one for each network, got {np.shape(tied)}")
+        checks.whole("steps", steps)
+        if block is not None:
+            checks.whole("block", block)
+        self.setup, self.steps, self.turn = setup, steps, 0
+        self._sizes = _block_sizes(size, block)
+        settings = population.Settings(
+            jnp.asarray(learning_rate, jnp.float32),
+            jnp.asarray(tag_decay, jnp.float32),
+            jnp.zeros(size, bool) if tied is None else jnp.asarray(tied, bool),
+        )
+        self.networks = _to_host(population.start(setup, key, jnp.arange(size), settings))
+
+    def __len__(self) -> int:
+        return len(self.networks.progress.status)
+
+    @property
+    def learning(self) -> np.ndarray:
+        """The numbers of the networks that have neither converged nor given up."""
+        return np.flatnonzero(self.networks.progress.status < criteria.CONVERGED)
+
+    def advance(self) -> None:
+        """Let every network that is still learning go on for one turn."""
+        members = self.learning
+        blocks = []
+        while members.size:
+            size = next((s for s in self._sizes if s >= members.size), self._sizes[-1])
+            chosen, members = members[:size], members[size:]
+            # Spare places hold copies of a network; what becomes of them is thrown away.
+            places = np.concatenate([chosen, np.full(size - chosen.size, chosen[0])])
+            packed = jax.tree.map(lambda x, at=places: jnp.asarray(x[..., at]), self.networks)
+            turn = jnp.int32(self.turn)
+            blocks.append((chosen, population.advance(self.setup, packed, turn, steps=self.steps)))
+        for chosen, block in blocks:
+            jax.tree.map(lambda whole, part, at=chosen: _put(whole, at, part), self.networks, block)
+        self.turn += 1
+
+    def trials_to_convergence(self) -> list[int | None]:
+        """Training trials each network took to converge; None where it did not (yet)."""
+        progress = self.networks.progress
+        return [
+            int(trials) if status == criteria.CONVERGED else None
+            for status, trials in zip(progress.status, progress.trials, strict=True)
+        ]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything it takes to go on, as named arrays."""
+        leaves = jax.tree.leaves(self.networks)
+        return {"turn": np.int64(self.turn)} | {f"leaf{i}": x for i, x in enumerate(leaves)}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Take up where ``state`` was taken.
+
+        Raises:
+          ValueError: it belongs to another population.
+        """
+        leaves, structure = jax.tree.flatten(self.networks)
+        loaded = [np.array(state[f"leaf{i}"]) for i in range(len(leaves)) if f"leaf{i}" in state]
+        for old, new in zip(leaves, loaded, strict=True):
+            if old.shape != new.shape or old.dtype != new.dtype:
+                raise ValueError(f"expected {old.dtype}{old.shape}, got {new.dtype}{new.shape}")
+        self.networks = jax.tree.unflatten(structure, loaded)
+        self.turn = int(state["turn"])
+
+    def network(self, number: int) -> population.Population:
+        """One network alone, without the networks' axis."""
+        return jax.tree.map(lambda x: jnp.asarray(x[..., number]), self.networks)
+
+
+def _block_sizes(networks: int, block: int | None) -> tuple[int, ...]:
+    if block is None:
+        block = CPU_BLOCK if jax.default_backend() == "cpu" else networks
+    block = min(block, networks)
+    sizes = [block]
+    while sizes[0] > SMALL_BLOCK:
+        sizes.insert(0, max(SMALL_BLOCK, sizes[0] // 8))
+    return tuple(sizes)
+
+
+def _to_host(tree: Any) -> Any:
+    return jax.tree.map(np.array, tree)
+
+
+def _put(whole: np.ndarray, at: np.ndarray, part: chex.Array) -> None:
+    whole[..., at] = np.asarray(part)[..., : at.size]

@@ -1,0 +1,247 @@
+"""Many AuGMEnT networks learn a working-memory task at once, in one compiled program.
+
+Every network has its own world, its own trial clock and its own random numbers, which depend on the
+seed and its number alone: network 7 learns the same in a population of ten and of ten thousand.
+
+``advance`` runs all networks of a block for a number of steps. The networks' axis comes last in
+every array (see ``qagrel_jax.rules.augment``), and all random numbers of the call are drawn before
+its loop, which is what makes it fast. A network that has converged or given up changes no more;
+``Packed`` takes such networks out between calls.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from qagrel_jax import checks
+from qagrel_jax.policies import max_boltzmann_probabilities
+from qagrel_jax.random_keys import IMPLEMENTATION
+from qagrel_jax.rules import augment, augment_continuous
+from qagrel_jax.tasks import base
+from qagrel_jax.tasks import criterion as criteria
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What all networks of a population share; hashable, so it may be a static argument.
+
+    Attributes:
+      task: from ``qagrel_jax.tasks.TASKS``.
+      params: the task's parameters; shaping starts at level 0, whatever their ``level``.
+      config: sizes and parameters of AuGMEnT.
+      criterion: when a network has learned.
+      substeps: of each action, see ``augment_continuous``; 1 is AuGMEnT.
+
+    Raises:
+      ValueError: ``config.inputs`` or ``config.actions`` is not the task's; ``substeps`` below 1.
+      TypeError: a value of another type.
+    """
+
+    task: base.Task
+    params: Any
+    config: augment.AugmentConfig
+    criterion: criteria.Criterion
+    substeps: int = 1
+
+    def __post_init__(self) -> None:
+        checks.instance("task", self.task, base.Task, "make_task gives one by its name")
+        checks.instance("params", self.params, self.task.params)
+        checks.instance("config", self.config, augment.AugmentConfig)
+        checks.instance("criterion", self.criterion, criteria.Criterion)
+        checks.whole("substeps", self.substeps)
+        if self.config.inputs != self.task.inputs:
+            raise ValueError(
+                f"{self.task.name} has {self.task.inputs} inputs, got config.inputs = "
+                f"{self.config.inputs}"
+            )
+        if self.config.actions != base.ACTIONS:
+            raise ValueError(
+                f"{self.task.name} has {base.ACTIONS} actions, got config.actions = "
+                f"{self.config.actions}"
+            )
+
+    def __hash__(self) -> int:
+        return hash((self.task.name, self.params, self.config, self.criterion, self.substeps))
+
+
+class Settings(NamedTuple):
+    """Parameters that may differ from network to network."""
+
+    learning_rate: chex.Array  # float[networks], β
+    tag_decay: chex.Array  # float[networks], λ
+    tied: chex.Array  # bool[networks]; where feedback is separate: it starts as Wᵀ, and stays so
+
+
+class Population(NamedTuple):
+    """A block of networks; the networks' axis is the last of every array."""
+
+    key: chex.Array  # uint32[2, networks], each network's own random key
+    settings: Settings
+    learner: augment.AugmentState
+    world: base.TrialState
+    timestep: base.TimeStep  # what the networks are about to see
+    progress: criteria.Progress
+
+
+@functools.partial(jax.jit, static_argnames="setup")
+def start(setup: Setup, key: chex.PRNGKey, numbers: chex.Array, settings: Settings) -> Population:
+    """Make untrained networks, each at the first step of its first trial.
+
+    Args:
+      setup: what they share.
+      key: the run's random key.
+      numbers: int[networks], each network's number, which with ``key`` decides its fate.
+      settings: what they do not share.
+
+    Returns:
+      The ``Population``.
+    """
+
+    def one(number: chex.Array, settings: Settings) -> Population:
+        own, weights, trial = jax.random.split(jax.random.fold_in(key, number), 3)
+        params = dataclasses.replace(setup.params, level=jnp.int32(0))
+        world, timestep = setup.task.reset(trial, params)
+        learner = augment.init(weights, setup.config)
+        if learner.feedback is not None:
+            # Feedback gets the changes of its forward partner, so what starts tied stays tied.
+            forward = augment.Feedback(learner.weights.regular_q[1:], learner.weights.memory_q)
+            feedback = base.select(settings.tied, forward, learner.feedback)
+            learner = learner._replace(feedback=feedback)
+        return Population(
+            key=_numbers(own),
+            settings=settings,
+            learner=learner,
+            world=world,
+            timestep=timestep,
+            progress=criteria.start(setup.criterion),
+        )
+
+    return jax.vmap(one, out_axes=-1)(numbers, settings)
+
+
+def _numbers(key: chex.PRNGKey) -> chex.Array:
+    """Return the numbers of a key of the pinned implementation; another draws such a one."""
+    if str(jax.random.key_impl(key)) == IMPLEMENTATION:
+        return jax.random.key_data(key)
+    return jax.random.bits(key, (2,), jnp.uint32)
+
+
+@functools.partial(jax.jit, static_argnames=("setup", "steps"), donate_argnames="population")
+def advance(setup: Setup, population: Population, turn: chex.Array, steps: int) -> Population:
+    """Let all networks act and learn for ``steps`` steps.
+
+    Args:
+      setup: what they share.
+      population: where they stand.
+      turn: int[], a number that no earlier call had; it decides, with each network's key, what is
+        random in this call.
+      steps: how many steps, each one observation of each network.
+
+    Returns:
+      The ``Population`` afterwards; the one passed in is donated.
+
+    Raises:
+      ValueError: ``steps`` below 1.
+      TypeError: ``steps`` is no number.
+    """
+    checks.whole("steps", steps)
+    randomness = jax.vmap(
+        lambda key: _draw(setup, jax.random.wrap_key_data(key, impl=IMPLEMENTATION), turn, steps),
+        in_axes=-1,
+        out_axes=(-1, -1, -1),
+    )(population.key)
+    body = functools.partial(_step, setup)
+    return jax.lax.scan(body, population, randomness)[0]
+
+
+def _draw(setup: Setup, key: chex.PRNGKey, turn: chex.Array, steps: int) -> tuple:
+    """All that is random in one network's next ``steps`` steps."""
+    policy, world = jax.random.split(jax.random.fold_in(key, turn))
+    gumbel = jax.random.gumbel(policy, (steps, setup.config.actions))
+    keys = jax.random.split(world, (steps, 2))
+    # JAX's check for reused keys takes one column's use for the use of both: hence the clone.
+    trials, moves = keys[:, 0], jax.random.clone(keys)[:, 1]
+    noise = jax.vmap(functools.partial(setup.task.draw, params=setup.params))(trials)
+    # As plain numbers: JAX's check for reused keys does not follow keys through a mapped scan.
+    return gumbel, noise, jax.random.key_data(moves)
+
+
+def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Population, None]:
+    """One step of every network: see, learn, act; count a trial that ended; let the world move."""
+    gumbel, noise, keys = randomness
+    _, settings, learner, world, timestep, progress = population
+
+    config = dataclasses.replace(
+        setup.config, learning_rate=settings.learning_rate, tag_decay=settings.tag_decay
+    )
+    learner, activity = augment_continuous.step(
+        gumbel,
+        config,
+        learner,
+        timestep.observation,
+        timestep.reward,
+        timestep.done,
+        plastic=progress.status == criteria.TRAINING,
+        choose=max_boltzmann_from_gumbel,
+        substeps=setup.substeps,
+    )
+    ended = timestep.done
+    progress = criteria.update(
+        setup.criterion,
+        progress,
+        ended,
+        timestep.correct,
+        jax.vmap(setup.task.condition, in_axes=-1)(world.trial),
+    )
+    next_trial = jax.vmap(functools.partial(_next_trial, setup), in_axes=-1, out_axes=-1)
+    going_on = jax.vmap(
+        lambda key, world, action: setup.task.step(
+            jax.random.wrap_key_data(key, impl=IMPLEMENTATION), world, action, setup.params
+        ),
+        in_axes=(-1, -1, -1),
+        out_axes=-1,
+    )
+    world, timestep = base.select(
+        ended, next_trial(noise, progress), going_on(keys, world, activity.action)
+    )
+    return population._replace(
+        learner=learner, world=world, timestep=timestep, progress=progress
+    ), None
+
+
+def _next_trial(
+    setup: Setup, noise: Any, progress: criteria.Progress
+) -> tuple[base.TrialState, base.TimeStep]:
+    params = dataclasses.replace(setup.params, level=progress.level)
+    trial = setup.task.build(noise, params)
+    if setup.criterion.test_allowed:
+        testing = progress.status == criteria.TESTING
+        test = setup.task.test_trial(noise, progress.test_index, params)
+        trial = base.select(testing, test, trial)
+    return setup.task.begin(trial, setup.params)
+
+
+def max_boltzmann_from_gumbel(
+    gumbel: chex.Array, q_values: chex.Array, epsilon: chex.Array
+) -> chex.Array:
+    """``policies.max_boltzmann`` for many networks, its randomness drawn beforehand.
+
+    argmax_a (log p_a + gumbel_a) is a draw from p; with the Gumbel numbers of key k it is the very
+    action of ``max_boltzmann(k, …)``.
+
+    Args:
+      gumbel: float[actions, networks].
+      q_values: float[actions, networks].
+      epsilon: float[networks].
+
+    Returns:
+      int32[networks].
+    """
+    probabilities = jax.vmap(max_boltzmann_probabilities, in_axes=-1, out_axes=-1)(
+        q_values, epsilon
+    )
+    return jnp.argmax(jnp.log(probabilities) + gumbel, axis=0).astype(jnp.int32)

@@ -1,0 +1,92 @@
+r"""Q-AGREL without attention: the reward-prediction error reaches every unit, feedback none.
+
+The ablation in one sentence: wherever a hidden unit of Q-AGREL would receive attention feedback FB
+from the chosen action, here every one receives the same constant c.
+
+    δ = r − q_s,      ΔW_l = α · δ · (presynaptic activity) · c g_l,      ΔW[:, s] = α δ y_L,
+
+with g = f'(a). It is a three-factor Hebbian rule: before × after × reward. (BatchNorm between two
+layers belongs to the way down, too: below it c is what its outputs receive.) The output layer is
+untouched by the ablation, for the chosen unit is known there by its own activity. With c = 0 the
+hidden layers do not learn at all, and only the read-out of random features does: the line above
+which a rule must rise to show that its hidden layers learn anything of use.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from qagrel_jax import checks
+from qagrel_jax.layers.interception import Layer, each_layer
+from qagrel_jax.policies import Policy, at_least_float32, max_boltzmann
+from qagrel_jax.rules._q_agrel import q_agrel
+from qagrel_jax.rules.base import Decision, Forward, Rule, choose
+
+
+def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
+    """Q-AGREL with its attention feedback replaced by a constant; see the module's docstring.
+
+    Args:
+      policy: ``(key, q_values [actions]) -> action``.
+      strength: c, what every hidden unit receives in place of attention feedback.
+
+    Returns:
+      A ``Rule`` whose ``update`` takes rewards float[batch] and returns ``(grads, δ [batch])``.
+      ``act`` needs a network made of ``qagrel_jax.layers``.
+
+    Raises:
+      TypeError: ``policy`` is no function, ``strength`` no number.
+      ValueError: ``strength`` not finite; from ``act``, a network without a known layer.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from qagrel_jax.networks import DenseNet
+    >>> network, inputs = DenseNet(num_actions=2, hidden=(3,)), jnp.ones((1, 4))
+    >>> params = network.init(jax.random.key(0), inputs)
+    >>> rule = broadcast()
+    >>> decision = rule.act(jax.random.key(1), network.apply, params, inputs)
+    >>> grads, rpe = rule.update(decision, jnp.ones(1))
+    """
+    checks.number("strength", strength)
+    attentive = q_agrel(policy)
+
+    def act(
+        key: chex.PRNGKey,
+        forward: Forward,
+        params: chex.ArrayTree,
+        inputs: chex.Array,
+        has_aux: bool = False,
+    ) -> Decision:
+        def cut(params: chex.ArrayTree, inputs: chex.Array) -> tuple[tuple, Any]:
+            received = jnp.zeros(inputs.shape[0])
+
+            def without_feedback(index: int, layer: Layer, x: chex.Array) -> chex.Array:
+                nonlocal received
+                if index:
+                    # Its derivative by each unit of the layer below is c.
+                    units = at_least_float32(x).reshape(len(x), -1)
+                    received = received + strength * units.sum(1)
+                return layer(jax.lax.stop_gradient(x))
+
+            with each_layer(without_feedback) as layers_run:
+                result = forward(params, inputs)
+            if not layers_run():
+                raise ValueError("broadcast needs a network made of qagrel_jax.layers, found none")
+            outputs, aux = result if has_aux else (result, None)
+            outputs = at_least_float32(outputs)
+            return (outputs, received.astype(outputs.dtype)), aux
+
+        (outputs, _), pathway, aux = jax.vjp(lambda p: cut(p, inputs), params, has_aux=True)
+        chex.assert_rank(outputs, 2)
+        action = choose(policy, key, outputs)
+
+        return Decision(action, outputs, aux, jax.tree_util.Partial(_down, pathway))
+
+    return Rule("broadcast", "reward", act, attentive.update)
+
+
+def _down(pathway: Callable[[Any], tuple], errors: chex.Array) -> chex.ArrayTree:
+    # Q-AGREL's output errors are −δ at the chosen unit: their sum is what is broadcast.
+    return pathway((errors, errors.sum(1)))[0]

@@ -1,0 +1,213 @@
+"""``python -m experiments.controls``: settings, statistics by hand, one small run, bad input."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import config as configs
+from experiments.common import cli
+from experiments.common.cli import UserError
+from experiments.controls import __main__ as controls
+from experiments.controls import run as controls_run
+from experiments.controls import settings as controls_settings
+from experiments.controls import summary as controls_summary
+from experiments.controls.settings import Control, Setting
+from experiments.reports import controls as report
+from qagrel_jax import data
+from qagrel_jax.training import fitting
+
+SMALL = configs.replace(
+    configs.load("digits"),
+    {"hidden": (8,), "epochs": 2, "patience": 2, "seeds": 2, "batch_size": 128},
+)
+
+
+@pytest.mark.parametrize("name", controls_settings.names())
+def test_settings_have_names_of_their_own(name):
+    control = controls_settings.load(name, seeds=7, epochs=3)
+    labels = [setting.label for setting in control.settings]
+    assert len(set(labels)) == len(labels)
+    for setting in control.settings:
+        assert (setting.config.seeds, setting.config.epochs) == (7, 3)
+        assert setting.config.protocol == "clean"
+        assert setting.rule in configs.RULES + configs.CONTROL_RULES
+
+
+def _line(label, rule, curves, family=None, classes=10, batch_size=16, diverged=None):
+    return {
+        "label": label, "rule": rule, "family": family or label, "classes": classes, "x": None,
+        "config": {"batch_size": batch_size, "dataset": "digits", "architecture": "dense",
+                   "epochs": 3},
+        "seeds": [0, 1], "diverged": diverged, "validation_accuracy": curves,
+        "best_validation_accuracy": [max(c) for c in zip(*curves, strict=True)],
+        "test_accuracy": [0.5, 0.7], "commit": "0123456789", "device": "cpu",
+    }  # fmt: skip
+
+
+LINES = [
+    _line("slow backprop", "backprop", [[0.5, 0.5], [0.8, 0.8], [0.9, 0.9]], "backprop"),
+    _line("backprop", "backprop", [[0.5, 0.5], [1.0, 0.98], [1.0, 1.0]], "backprop"),
+    _line("q_agrel", "q_agrel", [[0.1, 0.1], [0.2, 0.2], [0.99, 1.0]]),
+    _line("one seed fails", "q_agrel", [[0.1, 0.1], [0.2, 0.2], [0.99, 0.5]]),
+    _line("breaks", "q_agrel", [], diverged="seed 1 diverged"),
+    _line("fewer classes", "q_agrel", [[0.6, 0.6], [0.7, 0.7], [0.7, 0.7]], classes=2),
+]
+
+
+def test_statistics_by_hand():
+    content = controls_summary.summarise("x", "?", LINES, [*(r["label"] for r in LINES), "later"])
+    results = {result["label"]: result for result in content["results"]}
+    assert content["missing"] == ["later"]
+    assert [r["label"] for r in content["results"] if r["chosen"]] == [
+        "backprop", "q_agrel", "one seed fails", "fewer classes"
+    ]  # fmt: skip
+    assert results["q_agrel"]["criterion_accuracy"] == 0.98  # of backprop's best setting, 1.0
+    assert results["backprop"]["epochs_to_criterion"] == [2, 2]
+    assert results["slow backprop"]["epochs_to_criterion"] == [None, None]
+    assert results["q_agrel"]["epochs_to_criterion"] == [3, 3]
+    assert results["q_agrel"]["slowdown"] == 1.5
+    assert results["one seed fails"]["epochs_to_criterion"] == [3, None]
+    assert results["one seed fails"]["slowdown"] is None
+    assert results["fewer classes"]["criterion_accuracy"] == 0.98 * 0.7  # no backprop to compare
+    assert results["fewer classes"]["slowdown"] is None
+    assert controls_summary.cells(results["breaks"]) == ("breaks", "diverged", "–", "–", "–")
+    assert controls_summary.cells(results["one seed fails"])[1:] == (
+        "74.50 (34.65)", "60.00 (14.14)", "3.0 (1 of 2 seeds)", "–"
+    )  # fmt: skip
+
+
+def test_report(tmp_path):
+    assert report.section(tmp_path).count("*Not run.*") == len(controls_settings.names())
+    folder = tmp_path / "controls" / "reward"
+    folder.mkdir(parents=True)
+    content = controls_summary.summarise("reward", "Why?", LINES, ["later"])
+    (folder / "summary.json").write_text(json.dumps(content))
+    (folder / "picture.png").touch()
+    text = report.section(tmp_path)
+    assert "Why?" in text and "Not run: later." in text
+    assert "| **backprop** | 100.00 (0.00) | 60.00 (14.14) | 2.0 | 1.00 |" in text
+    assert "| q_agrel | 99.50 (0.71) | 60.00 (14.14) | 3.0 | 1.50 |" in text
+    assert "(results/controls/reward/picture.png)" in text
+    assert "seeds 0–1; cpu; commit `0123456`" in text
+
+
+def test_part_of_a_data_set():
+    digits = data.load("digits")
+    part = controls_run.part_of(digits, classes=3, train_images=50)
+    assert part.train_images.shape == (50, 8, 8, 1)
+    assert part.num_classes == 3
+    assert set(part.train_labels.tolist()) == set(part.test_labels.tolist()) == {0, 1, 2}
+    assert controls_run.part_of(digits, 0, 0) is digits
+
+
+@pytest.fixture
+def reuse_allowed():
+    """The checker mistakes arrays that share a run's states for keys used twice."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
+@pytest.fixture
+def small(monkeypatch, reuse_allowed):
+    """Two small settings in place of the controls."""
+    reciprocal = configs.replace(SMALL, {"feedback": "reciprocal"})
+
+    def load(given):
+        settings = (
+            Setting("tied", "q_agrel", configs.replace(SMALL, given)),
+            Setting("reciprocal", "q_agrel", configs.replace(reciprocal, given)),
+        )
+        return Control("?", settings, measure_angles=True)
+
+    monkeypatch.setitem(controls_settings._CONTROLS, "small", load)
+
+
+def test_a_run_and_its_resumption(small, tmp_path, monkeypatch, capsys):
+    command = ["small", "--out", str(tmp_path)]
+    controls.main(command)
+    folder = tmp_path / "small"
+    lines = [json.loads(line) for line in (folder / "settings.jsonl").read_text().splitlines()]
+    assert [line["label"] for line in lines] == ["tied", "reciprocal"]
+    for line in lines:
+        assert np.shape(line["validation_accuracy"]) == (2, 2)
+        for kind in ("update_angle_degrees", "feedback_angle_degrees"):
+            # Before learning and after both epochs, each seed.
+            assert {layer: np.shape(rows) for layer, rows in line[kind].items()} == {
+                "Dense_0": (3, 2), "Dense_1": (3, 2)
+            }  # fmt: skip
+    tied, reciprocal = (np.array(line["update_angle_degrees"]["Dense_0"]) for line in lines)
+    np.testing.assert_allclose(tied, 0, atol=0.1)  # the arccos of rounding
+    assert (reciprocal > 10).all()
+    # Whatever the feedback, the read-out's own update is the gradient.
+    np.testing.assert_allclose(lines[1]["update_angle_degrees"]["Dense_1"], 0, atol=0.1)
+    assert (folder / "picture.png").exists() and (folder / "angles.png").exists()
+    before = json.loads((folder / "summary.json").read_text())
+    assert before["missing"] == [] and {"commit", "command", "device", "versions"} <= set(before)
+
+    # A kill in the middle of the second line: only its setting runs again, to the same numbers.
+    text = (folder / "settings.jsonl").read_text()
+    (folder / "settings.jsonl").write_text(text[: len(text) - 40])
+    trained, train = [], controls_run.train
+    monkeypatch.setattr(
+        controls_run, "train", lambda s, *rest: trained.append(s.label) or train(s, *rest)
+    )
+    controls.main([*command, "--resume"])
+    assert trained == ["reciprocal"]
+    after = json.loads((folder / "summary.json").read_text())
+    for one, other in zip(before["results"], after["results"], strict=True):
+        assert one["test_accuracy"] == other["test_accuracy"]
+
+    with pytest.raises(UserError, match="holds another run: add --resume"):
+        controls.main(command)
+    with pytest.raises(UserError, match="'tied' differs"):
+        controls.main([*command, "--resume", "--seeds", "5"])
+
+
+def test_a_settings_accuracy_is_that_of_its_best_parameters(reuse_allowed, monkeypatch):
+    best = []
+
+    def fit(trainer, run, train, monitored, **options):
+        """Forget everything in the one epoch there is."""
+        best.append(jax.tree.map(np.asarray, run.best.params))
+        forgotten = jax.tree.map(np.zeros_like, best[0])
+        run = run._replace(states=run.states._replace(params=forgotten))
+        nothing = np.zeros(2)
+        yield run, fitting.EpochRecord(1, nothing, np.zeros((2, 10)), nothing, nothing)
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    digits = data.load("digits")
+    line = controls_run.train(Setting("x", "q_agrel", SMALL), digits, False, lambda *_: None)
+    for seed in range(2):
+        hidden = digits.test_images.reshape(360, -1) / 255 @ best[0]["Dense_0"]["kernel"][seed]
+        chosen = (np.maximum(hidden, 0) @ best[0]["Dense_1"]["kernel"][seed]).argmax(1)
+        right = np.mean(chosen == digits.test_labels)
+        np.testing.assert_allclose(line["test_accuracy"][seed], right, rtol=1e-6)
+
+
+def test_a_setting_that_diverges_is_a_result(reuse_allowed):
+    setting = Setting("x", "q_agrel", configs.replace(SMALL, {"learning_rate": 1e9, "seeds": 1}))
+    line = controls_run.train(setting, data.load("digits"), False, lambda epoch, state: None)
+    assert "diverged at step" in line["diverged"]
+    assert line["validation_accuracy"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nosuch"], "unknown control 'nosuch'; valid: reward"),
+        (["--seeds", "0"], "must be in [1, 1000000], got 0"),
+        (["--epochs", "x"], "'x' is not a whole number"),
+        (["--resume"], "--resume needs --out"),
+        (["reward", "--out", "FILE"], "cannot write to"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, says, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    arguments = [str(tmp_path / "file") if a == "FILE" else a for a in arguments]
+    with pytest.raises(SystemExit) as stop:
+        cli.run(controls.main, arguments)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert says in message and message.count("\n") == 1

@@ -1,0 +1,78 @@
+"""``python -m experiments.export``: the best network of a run as one file, and one-line errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import export
+from experiments.common import cli
+from qagrel_jax import data
+from qagrel_jax.weights import files as interchange
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "run"
+    command = [sys.executable, "-m", "experiments.train", "--out", str(folder), "--hidden", "16",
+               "--seeds", "2", "--first-seed", "4", "--epochs", "2", "--feedback", "reciprocal",
+               "--tensorboard"]  # fmt: skip
+    subprocess.run(command, check=True, cwd=ROOT, timeout=300)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("suffix", "rule", "seed"), [("npz", None, 5), ("safetensors", "backprop", 4)]
+)
+def test_the_file_answers_as_the_run_said(run, suffix, rule, seed, tmp_path):
+    path = tmp_path / f"net.{suffix}"
+    arguments = [str(run), str(path), "--seed", str(seed)]
+    export.main(arguments + (["--rule", rule] if rule else []))
+    network, variables, metadata = interchange.load_network(path)
+    digits = data.load("digits")
+    outputs = jax.jit(network.apply)(variables, jnp.asarray(digits.test_images / 255, jnp.float32))
+    accuracy = float(np.mean(outputs.argmax(-1) == digits.test_labels))
+    results = json.loads((run / "summary.json").read_text())["results"]
+    entry = results[["q_agrel", "backprop"].index(rule or "q_agrel")]
+    assert accuracy == pytest.approx(entry["test_accuracy"][seed - 4], abs=1e-6)
+    assert metadata["epoch"] == entry["best_epoch"][seed - 4]
+    assert metadata["seed"] == seed
+    assert metadata["rule"] == (rule or "q_agrel")
+    assert metadata["config"]["hidden"] == [16]
+    assert metadata["commit"] == entry["commit"]
+
+
+def test_a_run_leaves_its_pictures(run):
+    for name in ("learning_curves", "class_discovery", "angles"):
+        assert (run / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    events = {
+        p.parent.relative_to(run / "tensorboard") for p in run.glob("tensorboard/*/*/events*")
+    }
+    assert events == {Path(r) / f"seed_{s}" for r in ("q_agrel", "backprop") for s in (4, 5)}
+
+
+BAD = {
+    "no run": (lambda run: [str(run.parent), "net.npz"], "holds no run"),
+    "rule": (lambda run: [str(run), "net.npz", "--rule", "hebb"], "valid: q_agrel, backprop"),
+    "seed": (lambda run: [str(run), "net.npz", "--seed", "3"], "no seed 3; valid: 4 to 5"),
+    "ending": (lambda run: [str(run), "net.pkl"], "must end in .npz or .safetensors"),
+    "folder": (lambda run: [str(run), "/none/such/net.npz"], "cannot write"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line(run, name, capsys):
+    arguments, message = BAD[name]
+    with pytest.raises(SystemExit) as error:
+        cli.run(export.main, arguments(run))
+    assert error.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]

@@ -1,0 +1,248 @@
+"""What an image run is made of: who learns from what, at which rate, for which reward."""
+
+import json
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import config as configs
+from experiments.train import one_rule as image_run
+from qagrel_jax import data, rules
+from qagrel_jax.networks import DenseNet
+from qagrel_jax.training import fitting
+
+DIGITS = data.load("digits")  # no two of its images are the same
+
+
+@pytest.fixture(autouse=True)
+def keys_are_folded():
+    """A seed's key is kept and folded with the step, which the reuse checker takes for reuse."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
+def config(**changes):
+    return configs.replace(configs.load("digits"), changes)
+
+
+def _images(examples):
+    return {image.tobytes() for image in np.asarray(examples.images)}
+
+
+def test_a_validation_split_is_not_learned_from_and_the_test_set_is_kept_for_the_end():
+    train, monitored, test = image_run.make_splits(DIGITS, config(protocol="clean"))
+    assert [len(s.labels) for s in (train, monitored, test)] == [1437 - 144, 144, 360]
+    assert len(_images(train) | _images(monitored)) == 1437
+    assert not _images(test) & (_images(train) | _images(monitored))
+    np.testing.assert_array_equal(test.images, DIGITS.test_images)
+    pairs = zip(DIGITS.train_images, DIGITS.train_labels, strict=True)
+    label_of = {image.tobytes(): label for image, label in pairs}
+    for part in (train, monitored):
+        for image, label in zip(*map(np.asarray, part), strict=True):
+            assert label_of[image.tobytes()] == label
+
+
+def test_the_papers_protocol_learns_from_all_and_watches_the_test_set():
+    train, monitored, test = image_run.make_splits(DIGITS, config(protocol="paper"))
+    np.testing.assert_array_equal(train.images, DIGITS.train_images)
+    for part in (monitored, test):
+        np.testing.assert_array_equal(part.images, DIGITS.test_images)
+        np.testing.assert_array_equal(part.labels, DIGITS.test_labels)
+
+
+def _updates(optimizer, params, grads, steps):
+    state, found = optimizer.init(params), []
+    for _ in range(steps):
+        updates, state = optimizer.update(grads, state, params)
+        found.append(jax.tree.map(float, updates))
+    return found
+
+
+def test_kernels_decay_at_a_rate_that_halves():
+    """Gradient of c·w² at w = 1 and c = ½: 1. So the update is minus the rate; 0 for the rest."""
+    optimizer = image_run.make_optimizer(config(learning_rate=1.0, halve_every=2, l2=0.5), 3)
+    params = {"Dense_0": {"kernel": 1.0, "feedback_kernel": 1.0}, "BatchNorm_0": {"scale": 1.0}}
+    params = jax.tree.map(jnp.float32, params)
+    updates = _updates(optimizer, params, jax.tree.map(jnp.zeros_like, params), 13)
+    rates = [1.0] * 6 + [0.5] * 6 + [0.25]
+    assert [u["Dense_0"]["kernel"] for u in updates] == [-rate for rate in rates]
+    assert [u["Dense_0"]["feedback_kernel"] for u in updates] == [-rate for rate in rates]
+    assert [u["BatchNorm_0"]["scale"] for u in updates] == [0.0] * 13
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sgd", [-0.5, -0.5]),
+        ("momentum", [-0.5, -0.95]),  # 0.5 · (0.9 · 1 + 1)
+        ("adam", [-0.5, -0.5]),
+        ("rmsprop", [-0.5 / 0.1**0.5, -0.5 / 0.19**0.5]),  # √ of a mean square, decay 0.9
+        ("lion", [-0.5, -0.5]),
+    ],
+)
+def test_optimisers_by_hand(name, expected):
+    """Gradients of 1 at a rate of ½ that stays; the parameter is large, and nothing decays."""
+    optimizer = image_run.make_optimizer(
+        config(optimizer=name, learning_rate=0.5, halve_every=0), steps_per_epoch=1
+    )
+    params = {"kernel": jnp.float32(100)}
+    found = _updates(optimizer, params, {"kernel": jnp.ones(())}, 2)
+    np.testing.assert_allclose([u["kernel"] for u in found], expected, rtol=1e-3)
+
+
+def test_an_epoch_counts_the_incomplete_last_batch(monkeypatch):
+    given, make = [], image_run.make_optimizer
+    monkeypatch.setattr(
+        image_run, "make_optimizer", lambda c, steps: given.append(steps) or make(c, steps)
+    )
+    before = jax.config.jax_default_matmul_precision
+    small = config(batch_size=100)
+    try:
+        image_run.make_trainer(small, "q_agrel", DIGITS, image_run.make_splits(DIGITS, small))
+    finally:
+        jax.config.update("jax_default_matmul_precision", before)
+    assert given == [13]  # 1,293 images: 12 full batches and one of 93
+
+
+def test_what_is_paid():
+    labels, actions = jnp.array([3, 1, 1, 0]), jnp.array([3, 2, 0, 2])
+    key = jax.random.key(0)
+
+    def paid(**changes):
+        return image_run.make_reward(config(**changes))(key, labels, actions).tolist()
+
+    assert paid() == [1, 0, 0, 0]
+    assert paid(reward_right=2.0, reward_wrong=-0.5) == [2, -0.5, -0.5, -0.5]
+    assert paid(reward="always") == [1, 1, 1, 1]
+    shuffled = paid(reward="shuffled")
+    assert sorted(shuffled) == [0, 0, 0, 1] and shuffled[0] == 0
+
+
+def _chosen(name="q_agrel", **changes):
+    """How often each of three actions is chosen, their Q values being 0, 0.01 and 0.02."""
+    rule = image_run.make_rule(name, config(**changes))
+    q_values = jnp.tile(jnp.array([0.0, 0.01, 0.02]), (3000, 1))
+    decision = rule.act(jax.random.key(1), lambda p, x: x + p, jnp.zeros(()), q_values)
+    return np.bincount(decision.action, minlength=3) / 3000
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"policy": "greedy"}, [0, 0, 1]),
+        ({"policy": "softmax", "temperature": 1e-3}, [0, 0, 1]),
+        ({"policy": "softmax", "temperature": 100.0}, [1 / 3, 1 / 3, 1 / 3]),
+        ({"policy": "epsilon_greedy", "epsilon": 0.3}, [0.1, 0.1, 0.8]),
+        ({"policy": "max_boltzmann", "epsilon": 0.3}, [0.1, 0.1, 0.8]),
+        ({"policy": "max_boltzmann", "epsilon": 1.0, "temperature": 1e-3}, [0, 0, 1]),
+    ],
+)
+def test_the_policy_reaches_the_rule(changes, expected):
+    np.testing.assert_allclose(_chosen(**changes), expected, atol=0.04)
+    gained = _chosen(positive_gain=2.0, **changes)
+    np.testing.assert_allclose(gained, expected, atol=0.04)
+
+
+def _update(name, rewards, **changes):
+    """A net of one hidden layer, greedy: its parameters, inputs, decision, gradients, errors."""
+    rule = image_run.make_rule(name, config(policy="greedy", **changes))
+    network = DenseNet(3, hidden=(5,))
+    inputs = jax.random.uniform(jax.random.key(0), (2, 4))
+    params = network.init(jax.random.key(1), inputs)["params"]
+    decision = rule.act(
+        jax.random.key(2), lambda p, x: network.apply({"params": p}, x), params, inputs
+    )
+    return params, np.asarray(inputs), decision, *rule.update(decision, jnp.array(rewards))
+
+
+def test_broadcast_gives_hidden_units_its_strength():
+    params, inputs, decision, grads, _ = _update("broadcast", [1.0, 0.5], broadcast_strength=3.0)
+    hidden = inputs @ np.asarray(params["Dense_0"]["kernel"])
+    chosen = (np.maximum(hidden, 0) @ np.asarray(params["Dense_1"]["kernel"])).argmax(1)
+    np.testing.assert_array_equal(decision.action, chosen)
+    q_chosen = np.asarray(decision.outputs)[range(2), chosen]
+    rpe = np.array([1.0, 0.5]) - q_chosen
+    # α = 1: the change is δ · x · c g, g being 1 above threshold; the mean of two examples.
+    change = np.einsum("b,bi,bj->ij", rpe, inputs, 3.0 * (hidden > 0)) / 2
+    np.testing.assert_allclose(-grads["Dense_0"]["kernel"], change, rtol=1e-5)
+
+
+@pytest.mark.parametrize("gain", [1.0, 4.0])
+def test_positive_errors_of_q_agrel_weigh_as_told(gain):
+    _, _, decision, _, rpe = _update("q_agrel", [9.0, -9.0], positive_gain=gain)
+    plain = np.array([9.0, -9.0]) - np.asarray(decision.outputs)[range(2), decision.action]
+    np.testing.assert_allclose(rpe, plain * [gain, 1], rtol=1e-6)
+
+
+def test_the_noise_reaches_the_rules_that_have_some(monkeypatch):
+    monkeypatch.setattr(rules, "node_perturbation", lambda policy, noise_sd: noise_sd)
+    monkeypatch.setattr(rules, "stochastic_units", lambda noise_sd: noise_sd)
+    for name in ("node_perturbation", "stochastic_units"):
+        assert image_run.make_rule(name, config(noise_sd=0.7)) == 0.7
+
+
+@pytest.mark.parametrize("name", configs.RULES + configs.CONTROL_RULES)
+def test_rules_have_their_own_names(name):
+    rule = image_run.make_rule(name, config())
+    assert rule.name == name
+    assert rule.outcome == ("label" if name == "backprop" else "reward")
+
+
+@pytest.mark.parametrize(("protocol", "watched"), [("clean", "validation"), ("paper", "test")])
+def test_a_line_of_metrics_by_hand(protocol, watched):
+    record = fitting.EpochRecord(
+        epoch=7,
+        accuracy=np.array([0.75, 0.5, np.nan]),  # the third seed has stopped
+        class_accuracy=np.array([[1.0, 0.5, 0.75], [0.5, 0.49, 0.51], [np.nan] * 3]),
+        train_accuracy=np.array([0.625, 0.25, np.nan]),
+        error=np.array([2.0, 3.0, np.nan]),
+    )
+    run = SimpleNamespace(states=SimpleNamespace(step=np.array([70, 70, 60])))
+    assert image_run._metrics_line("backprop", config(protocol=protocol), run, record) == {
+        "rule": "backprop",
+        "epoch": 7,
+        "step": 70,
+        f"{watched}_accuracy": [0.75, 0.5, None],
+        "train_accuracy": [0.625, 0.25, None],
+        "error": [2.0, 3.0, None],
+        "classes_learned": [3, 2, None],
+        "class_accuracy": [0.75, 0.495, 0.63],
+    }
+
+
+@pytest.mark.parametrize("protocol", configs.PROTOCOLS)
+def test_the_accuracy_reported_is_that_of_the_best_epoch(protocol, tmp_path):
+    """Each seed's best parameters on the test set, or what was best on it as it was watched."""
+    chosen = config(protocol=protocol, seeds=2, first_seed=4)
+    splits = image_run.make_splits(DIGITS, chosen)
+    shown = []
+
+    def evaluate(states, images, labels):
+        shown.append((states, len(labels)))
+        return np.tile([[0.25], [0.75]], (1, 10))
+
+    timings = [{"rule": "q_agrel", "seconds": s, "images": i} for s, i in ((9, 9), (2, 6), (3, 9))]
+    timings.append({"rule": "backprop", "seconds": 1, "images": 1000})
+    (tmp_path / "timings.jsonl").write_text("".join(json.dumps(t) + "\n" for t in timings))
+    run = SimpleNamespace(
+        best="at their best", states="now", best_accuracy=np.array([0.5, 0.875]),
+        best_epoch=np.array([2, 3]), epoch=3, active=np.array([False, True]),
+    )  # fmt: skip
+    trainer = SimpleNamespace(evaluate=evaluate)
+    found = image_run._results(tmp_path, chosen, "q_agrel", trainer, run, splits)
+    clean = protocol == "clean"
+    assert shown == ([("at their best", 360)] if clean else [])
+    assert found == {
+        "rule": "q_agrel",
+        "seeds": [4, 5],
+        "test_accuracy": [0.25, 0.75] if clean else [0.5, 0.875],
+        "best_epoch": [2, 3],
+        "best_monitored_accuracy": [0.5, 0.875],
+        "epochs": 3,
+        "stopped_early": [True, False],
+        "images_per_second": 3.0,  # the median of 1, 3, 3
+        "train_seconds": 14.0,
+    }

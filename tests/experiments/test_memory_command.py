@@ -1,0 +1,162 @@
+"""``python -m experiments.working_memory``: what it writes, resuming, a line for every mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.common.cli import UserError
+from experiments.working_memory import __main__ as working_memory
+from experiments.working_memory import config as memory_config
+from experiments.working_memory import run as memory_run
+from experiments.working_memory import summary as memory_summary
+from experiments.working_memory.config import MemoryConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def refused(capsys, *arguments):
+    """The one line on stderr of a command that ends with code 2."""
+    with pytest.raises(SystemExit) as stop:
+        working_memory.cli.run(working_memory.main, list(map(str, arguments)))
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    return message
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A small run that compares tied and separate feedback, and its summary."""
+    folder = tmp_path_factory.mktemp("memory") / "run"
+    arguments = "saccade --feedback tied,separate --networks 6 --max-trials 150 --set delay_steps=1"
+    working_memory.main([*arguments.split(), "--out", str(folder)])
+    return folder, json.loads((folder / "summary.json").read_text())
+
+
+def test_writes_summary_and_pictures(compared):
+    folder, summary = compared
+    assert summary["task"] == "saccade" and summary["networks"] == 12
+    assert {"seconds", "device", "versions", "commit", "command"} <= set(summary)
+    assert summary["config"]["task_parameters"] == {"delay_steps": 1}
+    assert summary["trials"] == [None] * 12 and summary["converged_fraction"] == 0
+    assert summary["median_trials"] is None
+    cells = [(cell["feedback"], cell["networks"]) for cell in summary["grid"]]
+    assert cells == [("tied", 6), ("separate", 6)]
+    assert summary["feedback_mann_whitney"][0]["p"] == 1
+    for name in ("converged.png", "activity.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(compared, capsys):
+    folder, summary = compared
+    working_memory.main(["--resume", "--out", str(folder)])
+    assert json.loads((folder / "summary.json").read_text())["trials"] == summary["trials"]
+    assert "add --resume" in refused(capsys, "saccade", "--out", folder)
+    message = refused(capsys, "--resume", "--out", folder, "--seed", 5)
+    assert "seed 0 there, 5 here" in message
+    checkpoint = folder / memory_run.CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:500])
+    assert "is damaged" in refused(capsys, "--resume", "--out", folder)
+
+
+def test_long_delays_are_drawn_and_a_later_sitting_does_not_sign(tmp_path):
+    folder = tmp_path / "run"
+    long = "--networks 1 --max-trials 1 --set fixation_timeout=90 --set response_timeout=90"
+    working_memory.main(["saccade", "--resume", *long.split(), "--out", str(folder)])  # begins
+    assert (folder / "activity.png").read_bytes().startswith(b"\x89PNG")
+    first = json.loads((folder / "environments.jsonl").read_text()) | {"commit": "first"}
+    (folder / "environments.jsonl").write_text(json.dumps(first))
+    working_memory.main(["--resume", "--out", str(folder)])
+    assert json.loads((folder / "summary.json").read_text())["commit"] == "first"
+
+
+def test_the_feedbacks_are_compared_by_rank_with_never_the_last():
+    cells = [{"learning_rate": b, "tag_decay": 0.2} for b in (0.1, 0.3)] * 2
+    trials = [1, 2, 3, 4, 5, 6, 7, None, 8, 9, 10, 11, 5, 6, 7, None]
+    first, second = memory_summary.compare_feedbacks({"grid": cells, "trials": trials})
+    # All eight apart: 2 of the C(8, 4) = 70 orders are as extreme.
+    assert (first["learning_rate"], first["p"]) == (0.1, pytest.approx(2 / 70))
+    assert (second["learning_rate"], second["p"]) == (0.3, pytest.approx(1))
+
+
+def test_statistics_by_hand():
+    assert memory_summary.describe([30, None, 10, 20]) == {
+        "converged_fraction": 0.75,
+        "median_trials": 20,
+        "mean_trials": 20.0,
+        "quartiles_trials": [15.0, 25.0],
+    }
+
+
+def test_settings_are_every_combination():
+    config = MemoryConfig("saccade", 1, feedbacks=("tied", "separate"), tag_decays=(0.0, 0.5))
+    assert config.settings == [
+        ("tied", 0.15, 0.0), ("tied", 0.15, 0.5), ("separate", 0.15, 0.0), ("separate", 0.15, 0.5),
+    ]  # fmt: skip
+
+
+def test_the_grid_picture_bears_settings_nobody_learned(tmp_path):
+    from experiments.working_memory import plots as memory_plots
+
+    config = {"feedbacks": ["tied"], "learning_rates": [0.1, 0.2], "tag_decays": [0.0, 0.5]}
+    cells = [{"converged_fraction": 0.0, "median_trials": None}] * 4
+    summary = {"task": "saccade", "config": config | {"networks": 3}, "grid": cells}
+    memory_plots.grid(tmp_path / "grid.png", summary)
+    assert (tmp_path / "grid.png").stat().st_size > 1000
+
+
+BAD = {
+    "task": (["stroop"], "unknown task 'stroop'; valid: saccade, match_to_category"),
+    "no task": ([], "which task? one of saccade"),
+    "networks": (["saccade", "--networks", "0"], "must be in [1, 1000000], got 0"),
+    "not a number": (["saccade", "--max-trials", "many"], "'many' is not a whole number"),
+    "fixation reward": (["saccade", "--fixation-reward", "-1"], "must be in [0"),
+    "feedback": (["saccade", "--feedback", "tied,magic"], "'magic'; valid: tied, separate"),
+    "twice": (["saccade", "--feedback", "tied,tied"], "the same value twice"),
+    "learning rate": (["saccade", "--learning-rate", "0.1,x"], "'x' is not a number"),
+    "tag decay": (["saccade", "--tag-decay", "1.5"], "must be in [0, 1], got 1.5"),
+    "exploration": (["saccade", "--exploration", "2"], "must be in [0, 1], got 2"),
+    "substeps": (["saccade", "--substeps", "0"], "must be in [1, 1000], got 0"),
+    "assignment": (["saccade", "--set", "delay_steps"], "is not NAME=VALUE"),
+    "parameter": (["saccade", "--set", "delay=3"], "saccade has no parameter 'delay'"),
+    "its kind": (["saccade", "--set", "delay_steps=long"], "delay_steps must be int, got 'long'"),
+    "its range": (["saccade", "--set", "delay_steps=-2"], "delay_steps must be at least 0"),
+    "resume": (["--resume"], "--resume needs --out"),
+    "option": (["saccade", "--nosuch"], "--nosuch"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, says = BAD[name]
+    assert says in refused(capsys, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert "holds files that are no run" in refused(capsys, "saccade", "--out", tmp_path)
+    assert "is not a folder" in refused(capsys, "saccade", "--out", tmp_path / "thesis.txt")
+    within = tmp_path / "thesis.txt" / "run"
+    assert "cannot write" in refused(capsys, "saccade", "--out", within)
+    (tmp_path / "config.json").write_text("{")
+    assert "no working-memory run" in refused(capsys, "--resume", "--out", tmp_path)
+    with pytest.raises(UserError, match="no working-memory run"):
+        memory_config.load(tmp_path)
+
+
+def test_a_wrong_task_is_refused_before_anything_slow_is_imported():
+    code = (
+        "import sys; from experiments.working_memory import __main__ as w\n"
+        "try: w.cli.run(w.main, ['stroop'])\n"
+        "finally: print('jax' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=os.environ
+    )
+    assert (result.returncode, result.stdout) == (2, "False\n")

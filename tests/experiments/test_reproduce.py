@@ -1,0 +1,209 @@
+"""``python -m experiments.reproduce``: its plan, and kills and budgets that change no result."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from experiments import config as configs
+from experiments.config import Config
+from experiments.reproduce import __main__ as reproduce
+from experiments.reproduce import plan as reproduce_plan
+from experiments.reproduce.plan import Work, duration
+from experiments.train import __main__ as train
+from experiments.train import folder as run_folder
+from experiments.train import one_rule as image_run
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = Config(name="tiny", dataset="digits", architecture="dense", hidden=(16,), batch_size=64,
+              epochs=4, patience=4, seeds=2)  # fmt: skip
+CONV = Config(name="tiny_conv", dataset="digits", architecture="conv", rules=("q_agrel",),
+              batch_size=479, epochs=3, seeds=1)  # fmt: skip
+FILES = ("metrics.jsonl", "checkpoint_q_agrel.msgpack", "checkpoint_backprop.msgpack")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _checkpoints_reuse_keys():
+    """A learner, its best epoch and its checkpoint share one key, by design."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
+def config_file(config, folder):
+    path = folder / f"{config.name}.py"
+    path.write_text(f"from experiments.config import Config\nconfig = {config!r}\n")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The tiny cell, run without interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert train.run(TINY, folder / "run") is not None
+    return folder / "run"
+
+
+def test_out_of_time_and_on_again_is_the_same_run(whole, tmp_path, monkeypatch):
+    """A clock that jumps past the deadline at its n-th look stops the run in many places."""
+    looks = count()
+
+    def clock(jump):
+        first = next(looks)
+        return SimpleNamespace(
+            monotonic=lambda: 0.0 if next(looks) - first < jump else float("inf"),
+            perf_counter=time.perf_counter,
+        )
+
+    epochs = []
+    for jump in (4, 8):
+        monkeypatch.setattr(image_run, "time", clock(jump))
+        deadline = time.monotonic() + 1e6
+        assert train.run(TINY, tmp_path / "run", resume=True, deadline=deadline) is None
+        assert not (tmp_path / "run" / "summary.json").exists()
+        assert (tmp_path / "run" / "learning_curves.png").is_file()
+        lines = run_folder.read_lines(tmp_path / "run" / "metrics.jsonl")
+        epochs.append([(line["rule"], line["epoch"]) for line in lines])
+    assert 0 < len(epochs[0]) < len(epochs[1]) < 8
+    monkeypatch.setattr(image_run, "time", time)
+    content = train.run(TINY, tmp_path / "run", resume=True)
+    for name in FILES:
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes(), name
+    assert len(content["sittings"]) == 3
+    expected = json.loads((whole / "summary.json").read_text())
+    for ours, theirs in zip(content["results"], expected["results"], strict=True):
+        for key in ("test_accuracy", "best_epoch", "epochs_to_criterion", "stopped_early"):
+            assert ours[key] == theirs[key]
+
+
+def test_killed_and_called_again(tmp_path, monkeypatch):
+    """SIGKILL in a cell of a convolutional net, then the same command: as if nothing had been."""
+    arguments = ["--cells", config_file(CONV, tmp_path), "--protocol", "clean",
+                 "--out", str(tmp_path / "cells")]  # fmt: skip
+    folder = tmp_path / "cells" / "tiny_conv" / "clean"
+    command = [sys.executable, "-m", "experiments.reproduce", *arguments]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        if run_folder.read_lines(folder / "metrics.jsonl"):
+            break
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "summary.json").exists()
+    reproduce.main(arguments)
+    assert (tmp_path / "cells" / "step_times.json").is_file()
+    assert (folder / "summary.json").is_file()
+    assert train.run(CONV, tmp_path / "whole") is not None
+    for name in FILES[:2]:
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_what_is_done_is_left_alone_and_what_cannot_be_had_is_said(whole, tmp_path, capsys):
+    out = tmp_path / "cells"
+    (out / "tiny").mkdir(parents=True)
+    whole.rename(out / "tiny" / "clean")
+    try:
+        before = {p: p.read_bytes() for p in (out / "tiny" / "clean").iterdir()}
+        missing = configs.replace(TINY, {"name": "missing", "dataset": "nonesuch"})
+        cells = f"{config_file(TINY, tmp_path)},{config_file(missing, tmp_path)}"
+        reproduce.main(["--cells", cells, "--protocol", "clean", "--out", str(out), "--seeds", "3",
+                        "--data-dir", str(tmp_path)])  # fmt: skip
+        assert before == {p: p.read_bytes() for p in before}
+    finally:
+        (out / "tiny" / "clean").rename(whole)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "clean" in line]
+    assert lines[0].split()[:4] == ["tiny", "clean", "2", "done"]
+    assert lines[0].endswith("has 2 seeds, not 3")
+    assert lines[1].split()[:5] == ["missing", "clean", "3", "left", "out"]
+    assert "unknown data set 'nonesuch'" in lines[1]
+    assert not (out / "missing").exists()
+
+
+def test_a_cell_that_does_not_fit_its_share_does_not_start(tmp_path, monkeypatch, capsys):
+    """60 s for three cells: what an epoch takes decides who can share them."""
+    slow = Work(TINY, tmp_path / "slow", "to do", "", (0,), (4,), epoch_seconds=1000)
+    quick = Work(TINY, tmp_path / "quick", "to do", "", (0, 0), (4, 4), epoch_seconds=40)
+    shares = []
+
+    def run(work, data_dir, deadline, mesh):
+        shares.append(deadline - time.monotonic())
+        return work._replace(state="done")
+
+    monkeypatch.setattr(reproduce, "_run", run)
+    works = reproduce._rounds([slow, quick, quick], None, time.monotonic() + 60)
+    # The two quick ones need 80 s, so one gets all; that took no time here, so the other is next.
+    assert [work.state for work in works] == ["to do", "done", "done"]
+    assert shares == pytest.approx([60, 60], abs=30)
+    assert "no time for it now; an epoch of a rule takes about 17 min" in capsys.readouterr().out
+    assert reproduce._fitting([slow, quick, quick], [0, 1, 2], 80) == [1, 2]
+    assert reproduce._fitting([slow, quick, quick], [0, 1, 2], 39) == []
+
+
+def test_seeds_that_do_not_divide_over_the_mesh_fail_alone(tmp_path, capsys):
+    work = Work(TINY, tmp_path / "run", "to do")
+    three = SimpleNamespace(shape={"seeds": 3, "batch": 1})
+    assert reproduce._run(work, None, None, three).state == "failed"
+    assert "--seeds 2 does not divide evenly over 3 devices" in capsys.readouterr().err
+    assert not work.folder.exists()
+
+
+def test_the_plan(tmp_path):
+    config = configs.load("mnist_conv")
+    fresh = reproduce_plan.look(config, tmp_path / "a", seeds_asked=True)
+    assert fresh.state == "to do" and fresh.epochs_left == (63, 63)  # as published
+    # 63 epochs of 20 s and 30 s of compiling, twice.
+    fresh = fresh._replace(epoch_seconds=20.0, compiling_seconds=30.0)
+    assert fresh.seconds_left == 2580 and fresh.seconds_at_least == 50
+
+    begun = tmp_path / "b"
+    run_folder.claim(begun, config, resume=False)
+    for rule, epochs in (("q_agrel", 70), ("backprop", 2)):
+        for epoch in range(1, epochs + 1):
+            accuracy = [min(epoch, 20) / 100] * 10  # the last gain is in epoch 20
+            line = {"rule": rule, "epoch": epoch, "test_accuracy": accuracy}
+            run_folder.append_line(begun / "metrics.jsonl", line)
+    work = reproduce_plan.look(config, begun, seeds_asked=True)
+    assert work.state == "unfinished"
+    assert work.epochs_done == (70, 2)
+    assert work.epochs_left == (0, 61)  # q_agrel stopped in epoch 20 + 45 at the latest
+    work = work._replace(epoch_seconds=20.0, compiling_seconds=30.0)
+    text = reproduce_plan.text([fresh, work], budget=3600.0)
+    assert "unfinished  21 min" in text
+    assert "q_agrel 70 of 70 epochs; backprop 2 of 63 epochs" in text
+    assert "In all about 64 min on cpu" in text and "the budget is 60 min." in text
+    assert "150, for both rules alike" in text  # what it assumes
+
+    clean = configs.replace(config, {"protocol": "clean"})
+    absent = [Work(c, tmp_path, "left out", "no data") for c in (config, clean)]
+    (line,) = [r for r in reproduce_plan.text(absent, None).splitlines() if "no data" in r]
+    assert line.split() == ["mnist_conv", "paper,", "clean", "10", "left", "out", "no", "data"]
+
+    other = configs.replace(config, {"learning_rate": 0.5})
+    assert reproduce_plan.look(other, begun, True).note.startswith("was run with another learning")
+    (begun / "failed.json").write_text('{"error": "seed 0 diverged"}')
+    assert reproduce_plan.look(config, begun, True).state == "failed"
+
+
+def test_durations():
+    said = [duration(s) for s in (40, 90, 5399, 5400, 172_799, 172_800)]
+    assert said == ["40 s", "2 min", "90 min", "1.5 h", "48.0 h", "2.0 days"]
+
+
+def test_unknown_cells_are_one_line(tmp_path, capsys):
+    from experiments.common import cli
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run(reproduce.main, ["--cells", "nonesuch", "--out", str(tmp_path / "out")])
+    assert stop.value.code == 2
+    assert "unknown config 'nonesuch'; valid: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,87 @@
+"""A run's summary against numbers worked out by hand: the criterion, epochs to it, the slowdown."""
+
+import pytest
+
+from experiments import config as configs
+from experiments.train import summary
+
+ENVIRONMENT = {"device": "abacus", "versions": {"jax": "1"}, "commit": "0123", "command": "do it"}
+# Accuracies by epoch of two seeds; None: that seed has stopped.
+CURVES = {
+    "q_agrel": [[0.5, 0.6], [0.87, 0.8], [0.89, 0.85], [0.9, 0.9], [None, 0.95]],
+    "backprop": [[0.9, 0.8], [1.0, 0.8], [0.9, 0.9]],
+}
+LATER = {"device": "slide rule", "versions": {"jax": "2"}, "commit": "4567", "command": "go on"}
+
+
+def summarise(*rules, protocol="clean", criterion=0.9, curves=CURVES):
+    config = configs.replace(
+        configs.load("digits"), {"protocol": protocol, "criterion": criterion, "rules": rules}
+    )
+    watched = "validation_accuracy" if protocol == "clean" else "test_accuracy"
+    metrics = [
+        {"rule": rule, "epoch": epoch, watched: row, "train_accuracy": [0.99, 0.99]}
+        for rule in rules
+        for epoch, row in enumerate(curves[rule], 1)
+    ]
+    results = [
+        {
+            "rule": rule,
+            "test_accuracy": [0.7, 0.8],
+            "best_monitored_accuracy": [max(filter(None, s)) for s in zip(*rows, strict=True)],
+            "best_epoch": [s.index(max(filter(None, s))) + 1 for s in zip(*rows, strict=True)],
+        }
+        for rule, rows in curves.items()
+        if rule in rules
+    ]
+    return summary.summarise(config, results, metrics, [ENVIRONMENT, LATER])
+
+
+@pytest.mark.parametrize("protocol", configs.PROTOCOLS)
+def test_the_criterion_and_the_slowdown(protocol):
+    content = summarise("q_agrel", "backprop", protocol=protocol)
+    # Backprop's best: 1, .9; mean .95; 90 % of it .855.
+    assert content["criterion_accuracy"] == pytest.approx(0.855)
+    assert content["criterion_is"] == "0.9 x the mean best accuracy of backprop"
+    q_agrel, backprop = content["results"]
+    assert (q_agrel["rule"], q_agrel["epochs_to_criterion"]) == ("q_agrel", [2, 4])
+    assert (backprop["rule"], backprop["epochs_to_criterion"]) == ("backprop", [1, 3])
+    assert content["slowdown"] == 3.0 / 2.0
+    # Best epochs: 4 and 5 against 2 and 3.
+    assert content["slowdown_by_best_epoch"] == 9.0 / 5.0
+    assert "validation" in content["test_accuracy_is"] or protocol == "paper"
+    assert "papers' protocol" in content["test_accuracy_is"] or protocol == "clean"
+
+
+def test_an_accuracy_of_just_the_criterion_is_enough():
+    curves = {"q_agrel": [[0.25, 0.5], [0.5, 0.5]], "backprop": [[0.5, 0.5], [1.0, 1.0]]}
+    content = summarise("q_agrel", "backprop", criterion=0.5, curves=curves)
+    assert [entry["epochs_to_criterion"] for entry in content["results"]] == [[2, 1], [1, 1]]
+    assert content["slowdown"] == 1.5
+
+
+def test_no_slowdown_where_a_seed_never_got_there():
+    content = summarise("q_agrel", "backprop", criterion=1.0)  # .95, which only one backprop has
+    assert content["criterion_accuracy"] == pytest.approx(0.95)
+    assert content["results"][0]["epochs_to_criterion"] == [None, 5]
+    assert content["results"][1]["epochs_to_criterion"] == [2, None]
+    assert content["slowdown"] is None
+
+
+def test_without_backprop_the_first_rule_is_its_own_measure():
+    content = summarise("q_agrel", criterion=0.98)  # of .9 and .95
+    assert content["criterion_accuracy"] == pytest.approx(0.98 * 0.925)
+    assert content["criterion_is"] == "0.98 x the mean best accuracy of q_agrel"
+    assert content["results"][0]["epochs_to_criterion"] == [None, 5]
+    assert content["slowdown"] is None
+
+
+def test_the_first_sitting_names_the_run_and_all_are_listed():
+    content = summarise("q_agrel", "backprop")
+    assert content["command"] == "do it"
+    assert [sitting["command"] for sitting in content["sittings"]] == ["do it", "go on"]
+    for entry in content["results"]:
+        assert {k: entry[k] for k in ("device", "versions", "commit")} == {
+            "device": "abacus", "versions": {"jax": "1"}, "commit": "0123"
+        }  # fmt: skip
+        assert entry["test_accuracy"] == [0.7, 0.8]

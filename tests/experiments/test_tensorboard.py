@@ -1,0 +1,92 @@
+"""TensorBoard files: each epoch once, also after a resume; read back from their record format."""
+
+import json
+import struct
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from experiments import config, tensorboard
+from experiments.common import cli, files
+from experiments.train import folder as run_folder
+
+
+def _line(rule, epoch, accuracy):
+    return {
+        "rule": rule,
+        "epoch": epoch,
+        "validation_accuracy": accuracy,
+        "train_accuracy": [0.5, 0.25],
+        "error": [0.1, None],
+        "classes_learned": [3.0, 4.0],
+        "class_accuracy": [0.5],
+        "feedback_angle_degrees": {"Dense_0": [80.0, 70.0]},
+    }
+
+
+def _events(folder):
+    """``{run: [(tag, epoch, value)]}`` of every event file; records are length, crc, data, crc."""
+    found = {}
+    for path in sorted(folder.glob("tensorboard/**/events.out.tfevents.*")):
+        content, at, rows = path.read_bytes(), 0, []
+        while at < len(content):
+            (length,) = struct.unpack("<Q", content[at : at + 8])
+            event = Event.FromString(content[at + 12 : at + 12 + length])
+            rows += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
+            at += 12 + length + 4
+        found.setdefault(str(path.parent.relative_to(folder / "tensorboard")), []).extend(rows)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path):
+    content = config.to_json(config.replace(config.load("digits"), {"first_seed": 7, "seeds": 2}))
+    files.write_json(tmp_path / "config.json", content)
+    run_folder.append_line(tmp_path / "metrics.jsonl", _line("q_agrel", 1, [0.25, 0.5]))
+    return tmp_path
+
+
+def test_numbers_seeds_and_epochs(folder):
+    with tensorboard.Mirror(folder) as mirror:
+        assert mirror.update() == 9
+        run_folder.append_line(folder / "metrics.jsonl", _line("q_agrel", 2, [0.75, None]))
+        run_folder.append_line(folder / "metrics.jsonl", _line("backprop", 1, [0.125, 1.0]))
+        (folder / "metrics.jsonl").open("a").write('{"rule": "backprop", "epo')  # being written
+        assert mirror.update() == 8 + 9
+        assert mirror.update() == 0
+    events = _events(folder)
+    assert set(events) == {f"{r}/seed_{s}" for r in ("q_agrel", "backprop") for s in (7, 8)}
+    accuracy = [row[1:] for row in events["q_agrel/seed_7"] if row[0] == "validation_accuracy"]
+    assert accuracy == [(1, 0.25), (2, 0.75)]
+    assert ("feedback_angle_degrees/Dense_0", 2, 70.0) in events["q_agrel/seed_8"]
+    assert ("validation_accuracy", 2) not in [row[:2] for row in events["q_agrel/seed_8"]]
+
+
+def test_resuming_shows_every_epoch_once(folder):
+    metrics = folder / "metrics.jsonl"
+    run_folder.append_line(metrics, _line("q_agrel", 2, [0.75, 0.5]))
+    with tensorboard.following(folder, wanted=True):
+        pass
+    with tensorboard.following(folder, wanted=True):  # resumed: an epoch is repeated
+        run_folder.cut_lines(metrics, "q_agrel", 1)
+        for epoch in (2, 3):
+            run_folder.append_line(metrics, _line("q_agrel", epoch, [0.75, 0.5]))
+    epochs = [e for tag, e, _ in _events(folder)["q_agrel/seed_7"] if tag == "validation_accuracy"]
+    assert epochs == [1, 2, 3]
+
+
+def test_a_run_that_is_there_already(folder, capsys):
+    tensorboard.main([str(folder)])
+    assert "9 scalars" in capsys.readouterr().out
+    assert json.loads((folder / "metrics.jsonl").read_text())["epoch"] == 1
+    with pytest.raises(SystemExit):
+        cli.run(tensorboard.main, [str(folder / "none")])
+
+
+def test_unwanted_or_without_a_run_it_does_nothing(folder, tmp_path):
+    with tensorboard.following(folder, wanted=False):
+        pass
+    assert not (folder / "tensorboard").exists()
+    with tensorboard.following(tmp_path / "none", wanted=True):
+        pass
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,83 @@
+"""Convolutions and their CPU form: held against XLA's own convolution, values and derivatives."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from qagrel_jax.layers import convolution
+from qagrel_jax.layers.convolution import _convolve_on_cpu, locally_connect, output_size
+
+CASES = [
+    # image, window, strides, padding
+    ((7, 7), (3, 3), (1, 1), "SAME"),
+    ((8, 5), (3, 3), (2, 2), "SAME"),
+    ((8, 5), (2, 4), (2, 1), "SAME"),
+    ((7, 7), (3, 3), (1, 1), "VALID"),
+    ((8, 5), (3, 3), (2, 2), "VALID"),
+    ((8, 8), (2, 4), (3, 3), "VALID"),
+]
+
+
+def _inputs(shape, window, strides, padding, channels=3):
+    x_key, w_key, g_key = jax.random.split(jax.random.key(0), 3)
+    images = jax.random.normal(x_key, (2, *shape, channels), jnp.float64)
+    kernel = jax.random.normal(w_key, (*window, channels, 4), jnp.float64)
+    out = jax.eval_shape(lambda x, w: _native(x, w, strides, padding), images, kernel)
+    return images, kernel, jax.random.normal(g_key, out.shape, jnp.float64)
+
+
+def _native(x, w, strides, padding):
+    return lax.conv_general_dilated(
+        x, w, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+WAYS = {
+    "few channels": (3, {}),
+    "few channels of large images": (3, {"MOST_NUMBERS": 1}),
+    "many channels": (8, {}),
+    "many channels, image by image": (8, {"CACHED_NUMBERS": 1}),
+    "many channels and features": (8, {"WIDE": 4}),
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_form_for_cpu_equals_the_native_convolution(case, way, monkeypatch):
+    _, _, strides, padding = case
+    channels, limits = WAYS[way]
+    for name, value in limits.items():
+        monkeypatch.setattr(convolution, name, value)
+    images, kernel, cotangent = _inputs(*case, channels)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def value_and_derivatives(convolve, images, kernel):
+        out, back = jax.vjp(lambda x, w: convolve(x, w, strides, padding), images, kernel)
+        return out, *back(cotangent)
+
+    ours = value_and_derivatives(_convolve_on_cpu, images, kernel)
+    native = value_and_derivatives(_native, images, kernel)
+    for mine, reference in zip(ours, native, strict=True):
+        np.testing.assert_allclose(mine, reference, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equal_kernels_everywhere_make_a_convolution(case):
+    _, window, strides, padding = case
+    images, kernel, cotangent = _inputs(*case)
+    rows, columns = cotangent.shape[1:3]
+    one = kernel.reshape(1, 1, -1, 4)
+    everywhere = jnp.broadcast_to(one, (rows, columns, *one.shape[2:]))
+    unshared = locally_connect(images, everywhere, window, strides, padding)
+    np.testing.assert_allclose(unshared, _native(images, kernel, strides, padding), atol=1e-12)
+
+
+def test_a_window_larger_than_the_image_is_refused():
+    with pytest.raises(ValueError, match="3x3 window does not fit into images of shape"):
+        output_size((2, 2, 1), (3, 3), (1, 1), "VALID")

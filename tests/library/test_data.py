@@ -1,0 +1,559 @@
+"""Data sets: values (not only shapes), the cache, and one-line errors for all that breaks."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qagrel_jax import data
+from qagrel_jax.data import cache as array_cache
+from qagrel_jax.data import tfds as our_tfds
+
+ROOT = Path(__file__).resolve().parents[2]
+REAL = Path(os.environ.get("TFDS_DATA_DIR") or ROOT.parent / "shared" / "tfds")
+
+# Published class counts of the original files.
+MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory):
+    """Load a real set by name, decoded once a session; skip where it is not there."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def load(name):
+        if not (REAL / name).is_dir():
+            pytest.skip(f"no prepared {name} in {REAL}")
+        return data.load(name, REAL, cache)
+
+    return load
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+# --- a small synthetic set, written and prepared here, without TensorFlow -------------------------
+
+
+def picture(i, size=6):
+    """An image whose top left pixel tells which it is."""
+    pixels = np.full((size, size), 7, np.uint8)
+    pixels[0, 0] = i
+    return pixels
+
+
+@pytest.fixture(scope="session")
+def builders():
+    """Register three synthetic TFDS builders that yield PIL images."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    image = pytest.importorskip("PIL.Image")
+    made = []
+
+    def info(self, shape, labels=3):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "note": tfds.features.Text(),
+                    "what": tfds.features.ClassLabel(num_classes=labels),
+                    "seen": tfds.features.Image(shape=shape, encoding_format="png"),
+                }
+            ),
+        )
+
+    def examples(count, size):
+        for i in range(count):
+            pixels = image.fromarray(picture(i, size(i)))
+            yield i, {"note": str(i), "what": i % 3, "seen": pixels}
+
+    class Common(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.2.0")
+        url_infos = None  # nothing to download
+
+        def _split_generators(self, manager):
+            made.append(self.name)
+            return {
+                "train": examples(20, self.size),
+                self.test_split: examples(self.test_count, self.size),
+            }
+
+        def _generate_examples(self):
+            raise NotImplementedError
+
+    class QjPil(Common):
+        test_split, test_count = "validation", 9
+
+        def _info(self):
+            return info(self, (6, 6, 1))
+
+        def size(self, i):
+            return 6
+
+    class QjVarying(Common):
+        test_split, test_count = "test", 9
+
+        def _info(self):
+            return info(self, (None, None, 1))
+
+        def size(self, i):
+            return 6 + i % 2
+
+    class QjNoTest(Common):
+        test_split, test_count = "extra", 9
+
+        def _info(self):
+            return info(self, (6, 6, 1))
+
+        def size(self, i):
+            return 6
+
+    del Common
+    return {"classes": (QjPil, QjVarying, QjNoTest), "prepared": made}
+
+
+@pytest.fixture(scope="session")
+def synthetic_root(builders, tmp_path_factory):
+    root = tmp_path_factory.mktemp("tfds")
+    data.load("qj_pil", root, tmp_path_factory.mktemp("other_cache"))
+    return root
+
+
+@pytest.fixture
+def synthetic(synthetic_root, tmp_path):
+    """A prepared folder of its own for each test: ``(data_dir, version folder)``."""
+    root = tmp_path / "tfds"
+    shutil.copytree(synthetic_root / "qj_pil", root / "qj_pil")
+    return root, root / "qj_pil" / "1.2.0"
+
+
+def one_line(error):
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# --- digits ---------------------------------------------------------------------------------------
+
+
+def test_digits_values_and_split():
+    source = pytest.importorskip("sklearn.datasets").load_digits()
+    digits = data.load("digits")
+    data.validate(digits.train_images, digits.train_labels, digits.num_classes)
+    data.validate(digits.test_images, digits.test_labels, digits.num_classes)
+    assert digits.train_images.shape == (1437, 8, 8, 1)
+    assert digits.test_images.shape == (360, 8, 8, 1)
+    assert digits.train_labels.dtype == np.int32
+    assert (digits.train_images.min(), digits.train_images.max()) == (0, 255)
+    # 0 → 0, 8 → 127.5 → 128 (round half to even), 16 → 255, by hand.
+    table = np.array([0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207, 223, 239, 255])
+    np.testing.assert_array_equal(
+        digits.test_images[1, ..., 0], table[source.images[5].astype(int)]
+    )
+    np.testing.assert_array_equal(digits.train_labels[:4], source.target[1:5])
+    both = np.concatenate([digits.train_labels, digits.test_labels])
+    # The UCI test set's published class counts.
+    assert np.bincount(both).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+# --- the real sets --------------------------------------------------------------------------------
+
+
+@pytest.mark.real_data
+def test_mnist_values(real):
+    mnist = real("mnist")
+    assert mnist.train_images.shape == (60000, 28, 28, 1)
+    assert mnist.test_images.shape == (10000, 28, 28, 1)
+    assert mnist.train_images.dtype == np.uint8 and mnist.train_labels.dtype == np.int32
+    assert (mnist.train_images.min(), mnist.train_images.max()) == (0, 255)
+    assert round(float(mnist.train_images.mean()), 4) == 33.3184
+    assert np.bincount(mnist.train_labels).tolist() == MNIST_TRAIN
+    assert np.bincount(mnist.test_labels).tolist() == MNIST_TEST
+    assert mnist.num_classes == 10
+    assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.real_data
+def test_mnist_is_read_record_by_record_unchanged(real):
+    """Checksum against TFDS's own reader, one record at a time."""
+    mnist = real("mnist")
+    tfds = pytest.importorskip("tensorflow_datasets")
+    source = tfds.builder_from_directory(str(REAL / "mnist" / mnist.version)).as_data_source("test")
+    ours, theirs = hashlib.sha256(), hashlib.sha256()
+    for i in range(0, 10000, 20):
+        example = source[i]
+        theirs.update(example["image"].tobytes() + bytes([example["label"]]))
+        ours.update(mnist.test_images[i].tobytes() + bytes([mnist.test_labels[i]]))
+    assert ours.digest() == theirs.digest()
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_cifar10_classes(real):
+    cifar = real("cifar10")
+    assert cifar.train_images.shape == (50000, 32, 32, 3)
+    assert np.bincount(cifar.train_labels).tolist() == [5000] * 10
+    assert np.bincount(cifar.test_labels).tolist() == [1000] * 10
+    # The published means of the lossless images, 125.3, 123.0, 113.9.
+    means = cifar.train_images.mean((0, 1, 2))
+    np.testing.assert_allclose(means, [125.307, 122.950, 113.865], rtol=0.005)
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_tiny_imagenet100_classes(real):
+    tiny = real("tiny_imagenet100")
+    assert tiny.num_classes == 100
+    assert np.bincount(tiny.train_labels).tolist() == [500] * 100
+    assert np.bincount(tiny.test_labels).tolist() == [50] * 100
+    assert tiny.test_images.shape == (5000, 32, 32, 3)
+
+
+@pytest.mark.real_data
+def test_truncated_real_file_is_named(tmp_path):
+    if not (REAL / "mnist").is_dir():
+        pytest.skip(f"no prepared mnist in {REAL}")
+    shutil.copytree(REAL / "mnist", tmp_path / "mnist")
+    (file,) = (tmp_path / "mnist").glob("*/*train.array_record*")
+    file.chmod(0o644)
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(data.DataError) as error:
+        data.load("mnist", tmp_path, tmp_path / "cache")
+    assert file.name in one_line(error) and "prepare the data set again" in str(error.value)
+    file.parent.chmod(0o755)
+
+
+# --- preparing and reading the synthetic set ------------------------------------------------------
+
+
+def test_pil_builder_is_prepared_without_tensorflow(builders, tmp_path, cache):
+    before = builders["prepared"].count("qj_pil")
+    ours = data.load("qj_pil", tmp_path, cache)
+    assert "tensorflow" not in sys.modules
+    assert (ours.name, ours.version, ours.num_classes) == ("qj_pil", "1.2.0", 3)
+    assert ours.train_images.shape == (20, 6, 6, 1)
+    assert ours.test_images.shape == (9, 6, 6, 1)  # from "validation"
+    # TFDS shuffles when it writes; the top left pixel tells which image each is.
+    which = ours.train_images[:, 0, 0, 0]
+    assert sorted(which) == list(range(20))
+    np.testing.assert_array_equal(ours.train_labels, which % 3)
+    np.testing.assert_array_equal(ours.train_images[3, ..., 0], picture(which[3]))
+    data.load("qj_pil", tmp_path, cache)
+    assert builders["prepared"].count("qj_pil") == before + 1
+
+
+def test_reading_needs_no_tensorflow(synthetic, cache):
+    code = f"""if True:
+        from importlib.machinery import PathFinder
+        find = PathFinder.find_spec
+        PathFinder.find_spec = lambda name, *rest: (
+            None if name.partition(".")[0] == "tensorflow" else find(name, *rest)
+        )
+        from qagrel_jax import data
+        print(len(data.load('qj_pil', {str(synthetic[0])!r}, {str(cache)!r}).test_labels))
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (result.stdout, result.stderr) == ("9\n", "")
+
+
+def test_cached_set_is_not_decoded_again(synthetic, cache, monkeypatch):
+    root, _ = synthetic
+    first = data.load("qj_pil", root, cache)
+    monkeypatch.setattr(our_tfds, "_decode", lambda *_: pytest.fail("decoded again"))
+    second = data.load("qj_pil", root, cache)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_changed_source_is_decoded_again_and_the_old_entry_dropped(synthetic, cache):
+    root, folder = synthetic
+    data.load("qj_pil", root, cache)
+    (before,) = cache.iterdir()
+    os.utime(folder / "features.json", (1, 1))
+    data.load("qj_pil", root, cache)
+    (after,) = cache.iterdir()
+    assert before != after
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "flip"])
+def test_damaged_cache_is_rebuilt(synthetic, cache, damage):
+    root, _ = synthetic
+    first = data.load("qj_pil", root, cache)
+    (file,) = cache.iterdir()
+    content = bytearray(file.read_bytes())
+    if damage == "truncate":
+        content = content[: len(content) // 2]
+    elif damage == "garbage":
+        content = bytearray(b"not a zip")
+    else:
+        at = content.index(first.train_images.tobytes())
+        content[at] ^= 255
+    file.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = data.load("qj_pil", root, cache)
+    np.testing.assert_array_equal(first.train_images, second.train_images)
+    assert array_cache.read(file) is not None
+
+
+def test_a_set_past_the_limit_is_never_in_memory(synthetic, cache, tmp_path, monkeypatch):
+    root, _ = synthetic
+    small = data.load("qj_pil", root, tmp_path / "other")
+    monkeypatch.setenv("QAGREL_JAX_RESIDENT_GIB", "1e-9")
+    decoded, again = data.load("qj_pil", root, cache), data.load("qj_pil", root, cache)
+    for large in (decoded, again):
+        assert isinstance(large.train_images, np.memmap)
+        assert isinstance(large.test_images, np.memmap)
+        for a, b in zip(large, small, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert len(list(cache.iterdir())) == 1  # nothing is left of the space it was decoded into
+
+
+def test_no_room_to_decode_a_large_set(synthetic, tmp_path, monkeypatch):
+    (tmp_path / "a_file").write_text("")
+    monkeypatch.setenv("QAGREL_JAX_RESIDENT_GIB", "0")
+    with pytest.raises(data.DataError, match="set QAGREL_JAX_CACHE to another disk"):
+        data.load("qj_pil", synthetic[0], tmp_path / "a_file" / "cache")
+
+
+def test_unwritable_cache_only_warns(synthetic, tmp_path):
+    root, _ = synthetic
+    blocked = tmp_path / "a_file"
+    blocked.write_text("")
+    with pytest.warns(UserWarning, match="QAGREL_JAX_CACHE"):
+        loaded = data.load("qj_pil", root, blocked / "cache")
+    assert len(loaded.train_images) == 20
+
+
+def test_progress_is_reported(synthetic, cache):
+    seen = []
+    data.load("qj_pil", synthetic[0], cache, progress=lambda *report: seen.append(report))
+    assert seen == [("train", 20, 20), ("validation", 9, 9)]
+
+
+def test_cache_folder_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    monkeypatch.delenv("QAGREL_JAX_CACHE", raising=False)
+    assert array_cache.default_folder() == tmp_path / "x" / "qagrel_jax"
+    monkeypatch.setenv("QAGREL_JAX_CACHE", str(tmp_path / "q"))
+    assert array_cache.default_folder() == tmp_path / "q"
+
+
+def test_newest_version_is_taken(synthetic, cache):
+    root, folder = synthetic
+    shutil.copytree(folder, root / "qj_pil" / "1.10.0")
+    assert our_tfds._find_prepared(root, "qj_pil", None, None).name == "1.10.0"
+    assert our_tfds._find_prepared(root, "qj_pil", None, "1.2.0").name == "1.2.0"
+    (root / "qj_pil" / "2.0.0.incompleteABC").mkdir()
+    assert our_tfds._find_prepared(root, "qj_pil", None, None).name == "1.10.0"
+
+
+def test_several_configs_must_be_told_apart(synthetic):
+    root, folder = synthetic
+    for config in ("a", "b"):
+        shutil.copytree(folder, root / "many" / config / "1.0.0")
+    with pytest.raises(data.DataError, match="valid: many/a, many/b"):
+        data.load("many", root)
+    assert our_tfds._find_prepared(root, "many", "b", None) == root / "many" / "b" / "1.0.0"
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["nosuch", "", "../mnist", "a b", None])
+def test_unknown_name_lists_the_valid_ones(synthetic, name):
+    with pytest.raises(data.DataError) as error:
+        data.load(name, synthetic[0])
+    assert re.search(r"digits.*qj_pil.*mnist, fashion_mnist.*cifar100", one_line(error))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "fewer"])
+def test_damaged_data_file_is_named(synthetic, cache, damage):
+    root, folder = synthetic
+    data.load("qj_pil", root, cache)  # a good cache must not hide the damage
+    (file,) = folder.glob("*train.array_record*")
+    (other,) = folder.glob("*validation.array_record*")
+    if damage == "truncated":
+        os.truncate(file, file.stat().st_size // 2)
+    elif damage == "empty":
+        os.truncate(file, 0)
+    elif damage == "missing":
+        file.unlink()
+    else:
+        shutil.copyfile(other, file)
+    with pytest.raises(data.DataError) as error:
+        data.load("qj_pil", root, cache)
+    assert file.name in one_line(error) and "prepare the data set again" in str(error.value)
+    assert damage != "fewer" or "9 records instead of 20" in str(error.value)
+
+
+def test_damaged_dataset_info(synthetic, cache):
+    root, folder = synthetic
+    (folder / "dataset_info.json").write_text("{")
+    with pytest.raises(data.DataError) as error:
+        data.load("qj_pil", root, cache)
+    assert "dataset_info.json" in one_line(error)
+
+
+def test_tfrecord_needs_preparing_again(synthetic, cache):
+    root, folder = synthetic
+    info = folder / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    for file in folder.glob("*.array_record-*"):
+        file.rename(folder / file.name.replace("array_record", "tfrecord"))
+    with pytest.raises(data.DataError) as error:
+        data.load("qj_pil", root, cache)
+    assert "file_format='array_record'" in one_line(error)
+
+
+def test_label_out_of_range_in_a_set(synthetic, cache):
+    root, folder = synthetic
+    features = folder / "features.json"
+    text = features.read_text()
+    assert '"numClasses": "3"' in text
+    features.write_text(text.replace('"numClasses": "3"', '"numClasses": "2"'))
+    with pytest.raises(data.DataError, match=r"label 2 .* is not in \[0, 2\)"):
+        data.load("qj_pil", root, cache)
+
+
+def test_images_of_varying_size(builders, tmp_path, cache):
+    with pytest.raises(data.DataError, match="varying size"):
+        data.load("qj_varying", tmp_path, cache)
+    _, varying, _ = builders["classes"]
+    varying(data_dir=str(tmp_path)).download_and_prepare(file_format="array_record")
+    with pytest.raises(data.DataError, match="varying size") as error:
+        data.load("qj_varying", tmp_path, cache)
+    one_line(error)
+
+
+def test_no_test_split(builders, tmp_path, cache):
+    with pytest.raises(data.DataError, match="no split 'validation'; it has: ") as error:
+        data.load("qj_no_test", tmp_path, cache)
+    one_line(error)
+
+
+def test_not_an_image_classification_set(builders, tmp_path):
+    with pytest.raises(data.DataError, match="not an image classification set") as error:
+        data.load("imdb_reviews", tmp_path)
+    one_line(error)
+
+
+def test_unknown_config_lists_the_valid_ones(builders, tmp_path):
+    with pytest.raises(data.DataError, match=r"valid: .*balanced") as error:
+        data.load("emnist/nosuch", tmp_path)
+    one_line(error)
+
+
+def test_no_network(builders, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(our_tfds, "_reachable", lambda url: asked.append(url))
+    with pytest.raises(data.DataError) as error:
+        data.load("fashion_mnist", tmp_path)
+    message = one_line(error)
+    assert "fashion-mnist" in asked[0] and asked[0] in message
+    assert "TFDS_DATA_DIR" in message and "digits" in message
+
+
+def test_preparing_arrays_without_tensorflow_says_what_to_install(builders, tmp_path, monkeypatch):
+    if "tensorflow" in sys.modules:
+        pytest.skip("TensorFlow is loaded")
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    monkeypatch.setattr(our_tfds, "_reachable", lambda url: True)
+    builder_class = sys.modules["tensorflow_datasets"].image_classification.MNIST
+
+    def fail(self, **_):
+        from tensorflow_datasets.core.utils.lazy_imports_utils import tensorflow
+
+        return tensorflow.io
+
+    monkeypatch.setattr(builder_class, "download_and_prepare", fail)
+    with pytest.raises(data.DataError) as error:
+        data.load("mnist", tmp_path)
+    assert "pip install tensorflow" in one_line(error)
+
+
+def test_reachability_ends_in_time(monkeypatch):
+    over = threading.Event()
+
+    def hang(*_, **__):
+        over.wait(30)
+        raise OSError("what nobody waits for any more")
+
+    monkeypatch.setattr(our_tfds.urllib.request, "urlopen", hang)
+    start = time.monotonic()
+    assert not our_tfds._reachable("http://example.invalid/", timeout=0.2)
+    assert time.monotonic() - start < 2
+    over.set()
+
+
+def test_fetching_from_an_unreachable_host_fails_fast(tmp_path):
+    """In a process of its own, with a proxy that cannot be there: in seconds, one line."""
+    environment = {**os.environ, "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+    code = (
+        "from qagrel_jax import data\n"
+        f"try: data.load('fashion_mnist', {str(tmp_path)!r})\n"
+        "except data.DataError as error: print(error)"
+    )
+    start = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment
+    )
+    # Importing JAX alone takes seconds on a busy machine; TFDS would try for minutes.
+    assert time.monotonic() - start < 40
+    assert "cannot be reached" in result.stdout and result.stdout.count("\n") == 1
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_missing_package(name, tmp_path, monkeypatch):
+    for package in ("sklearn.datasets", "tensorflow_datasets"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(data.DataError) as error:
+        data.load(name, tmp_path)
+    assert "pip install 'qagrel_jax[experiments]'" in one_line(error)
+
+
+def test_import_is_lazy():
+    code = "import sys, qagrel_jax.data; print({'tensorflow_datasets', 'sklearn'} & {*sys.modules})"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert result.stdout.strip() == "set()"
+
+
+# --- validate -------------------------------------------------------------------------------------
+
+IMAGES, LABELS = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 2, 0])
+
+
+def test_validate_accepts_good_arrays():
+    data.validate(IMAGES, LABELS, 3)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "classes", "says"),
+    [
+        (IMAGES[..., 0], LABELS, 3, r"\(4, 2, 2\)"),
+        (IMAGES.astype(np.float32), LABELS, 3, "float32"),
+        (IMAGES, LABELS[:3], 3, "4 images but 3 labels"),
+        (IMAGES, LABELS, 2, r"label 2 \(image 2\)"),
+        (IMAGES, -LABELS, 3, r"label -1 \(image 1\)"),
+        (IMAGES, LABELS[:, None], 3, r"\(4, 1\)"),
+        (IMAGES, LABELS.astype(float), 3, "float64"),
+        (IMAGES[:0], LABELS[:0], 3, r"\(0, 2, 2, 1\)"),
+        (IMAGES, LABELS * 0, 1, "at least 2, got 1"),
+    ],
+)
+def test_validate_prints_the_offending_value(images, labels, classes, says):
+    with pytest.raises(ValueError, match=says):
+        data.validate(images, labels, classes)

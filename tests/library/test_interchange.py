@@ -1,0 +1,168 @@
+"""Parameters to plain files and back; Keras's HDF5 files beside a literal NumPy forward pass."""
+
+import json
+import subprocess
+import sys
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qagrel_jax import make_network
+from qagrel_jax.weights import files as interchange
+from qagrel_jax.weights.keras import load_keras
+from tests.reference import keras_network
+
+
+@pytest.fixture(scope="module")
+def saved():
+    network = {"architecture": "dense", "num_actions": 3, "hidden": [5, 4]}
+    network["feedback"] = "reciprocal"
+    built = make_network(**{**network, "hidden": (5, 4)})
+    images = jax.random.uniform(jax.random.key(1), (2, 3, 3, 1))
+    return network, built, built.init(jax.random.key(0), images), images
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_there_and_back(saved, suffix, tmp_path):
+    network, built, variables, images = saved
+    path = tmp_path / f"net{suffix}"
+    interchange.save(path, variables, {"network": network, "rule": "q_agrel", "ε": 0.02})
+    again, loaded, metadata = interchange.load_network(path)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+    np.testing.assert_array_equal(again.apply(loaded, images), built.apply(variables, images))
+    assert metadata["rule"] == "q_agrel"
+    assert metadata["ε"] == 0.02
+    assert metadata["shapes"]["params/Dense_1/feedback_kernel"] == [5, 4]
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_others_can_read_them(saved, tmp_path):
+    """With NumPy, and with safetensors, alone."""
+    from safetensors import safe_open
+
+    _, _, variables, _ = saved
+    kernel = variables["params"]["Dense_0"]["kernel"]
+    for suffix in (".npz", ".safetensors"):
+        interchange.save(tmp_path / f"net{suffix}", variables, {"rule": "q_agrel"})
+    with np.load(tmp_path / "net.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["params/Dense_0/kernel"], kernel)
+        assert json.loads(str(file["__metadata__"]))["rule"] == "q_agrel"
+    with safe_open(tmp_path / "net.safetensors", "np") as file:
+        np.testing.assert_array_equal(file.get_tensor("params/Dense_0/kernel"), kernel)
+        assert json.loads(file.metadata()["qagrel_jax"])["rule"] == "q_agrel"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_single_number_stays_one(suffix, tmp_path):
+    path = tmp_path / f"gain{suffix}"
+    interchange.save(path, {"params": {"gain": np.float32(3)}}, {})
+    variables, metadata = interchange.load(path)
+    assert np.shape(variables["params"]["gain"]) == () and variables["params"]["gain"] == 3
+    assert metadata["shapes"] == {"params/gain": []}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_damaged_and_foreign_files_say_so(saved, suffix, tmp_path):
+    path = tmp_path / f"net{suffix}"
+    interchange.save(path, saved[2], {})
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"nothing of the kind"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="damaged") as error:
+            interchange.load(path)
+        assert "\n" not in str(error.value)
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match="does not say which network"):
+        interchange.load_network(path)
+    with pytest.raises(FileNotFoundError):
+        interchange.load(tmp_path / f"none{suffix}")
+
+
+def test_what_cannot_be_saved(tmp_path):
+    with pytest.raises(ValueError, match=r"must end in \.npz or \.safetensors"):
+        interchange.save(tmp_path / "net.pickle", {"params": {"w": np.ones(2)}}, {})
+    with pytest.raises(ValueError, match="no arrays"):
+        interchange.save(tmp_path / "net.npz", {}, {})
+    with pytest.raises(ValueError, match=r"params/w holds bfloat16.*cast it first"):
+        interchange.save(tmp_path / "net.npz", {"params": {"w": jnp.ones(2, jnp.bfloat16)}}, {})
+    np.savez(tmp_path / "other.npz", x=np.ones(2))
+    with pytest.raises(ValueError, match="not a file of parameters"):
+        interchange.load(tmp_path / "other.npz")
+
+
+def test_missing_packages_are_one_line(tmp_path):
+    code = (
+        "import sys; sys.modules['safetensors'] = sys.modules['h5py'] = None\n"
+        "from qagrel_jax import interchange, keras_weights, make_network\n"
+        "for f in (lambda: interchange.save('x.safetensors', {'params': {'w': 1.0}}, {}),\n"
+        "  lambda: keras_weights.load_keras('x.h5', make_network('dense', 2), (2, 2, 1))):\n"
+        "    try: f()\n"
+        "    except ImportError as error: print(error)\n"
+    )
+    run = [sys.executable, "-c", code]
+    result = subprocess.run(run, capture_output=True, text=True, timeout=120)
+    assert result.stdout.splitlines() == [
+        f"this needs {package}: pip install 'qagrel_jax[interchange]'"
+        for package in ("safetensors", "h5py")
+    ], result.stderr
+
+
+SHAPES = {
+    "dense": (2, 3, 2),
+    "conv": (6, 6, 2),
+    "locally_connected": (7, 7, 2),
+    "deep": (8, 8, 1),
+}
+
+
+@pytest.mark.parametrize("whole_model", [False, True], ids=["weights", "model"])
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_keras_files_give_the_network_they_came_from(architecture, whole_model, tmp_path):
+    shape = SHAPES[architecture]
+    random = np.random.default_rng(0)
+    layers = keras_network.draw(random, architecture, shape, num_actions=3)
+    path = tmp_path / "net.h5"
+    keras_network.write(path, layers, whole_model)
+    network = make_network(architecture, 3)
+    variables = load_keras(path, network, shape)
+    images = random.random((2, *shape))
+    expected = keras_network.forward(layers, images)
+    assert expected.std() > 0.05
+    outputs = jax.jit(network.apply)(variables, jnp.asarray(images, jnp.float32))
+    np.testing.assert_allclose(outputs, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_keras_files_that_do_not_fit(tmp_path):
+    random = np.random.default_rng(0)
+    path = tmp_path / "net.h5"
+    layers = keras_network.draw(random, "dense", (2, 2, 1), num_actions=3)
+    keras_network.write(path, layers)
+    for network, shape, message in (
+        (
+            make_network("dense", 4),
+            (2, 2, 1),
+            r"'dense_3' has shape \(500, 3\)",
+        ),
+        (make_network("dense", 3), (3, 2, 1), r"'dense' has shape \(4, 1500\)"),
+        (make_network("conv", 3), (4, 4, 1), "has nothing for"),
+        (make_network("dense", 3, feedback="reciprocal"), (2, 2, 1), "feedback_kernel"),
+        (make_network("dense", 3, hidden=(1500, 1000)), (2, 2, 1), "shape|has arrays that"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            load_keras(path, network, shape)
+        assert "\n" not in str(error.value)
+    with h5py.File(path, "a") as file:  # a bias
+        file["dense"].attrs["weight_names"] = [b"dense/kernel:0", b"dense/bias:0"]
+        file["dense/dense/bias:0"] = np.zeros(1500)
+    with pytest.raises(ValueError, match=r"has arrays that the network has not: dense \(1500,\)"):
+        load_keras(path, make_network("dense", 3), (2, 2, 1))
+    (tmp_path / "text.h5").write_text("no")
+    with pytest.raises(ValueError, match="no HDF5 file"):
+        load_keras(tmp_path / "text.h5", make_network("dense", 3), (2, 2, 1))
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = np.ones(2)
+    with pytest.raises(ValueError, match="no Keras HDF5 file"):
+        load_keras(tmp_path / "other.h5", make_network("dense", 3), (2, 2, 1))

@@ -1,0 +1,71 @@
+"""``import qagrel_jax`` leads everywhere, and each public name is meant to be one."""
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import qagrel_jax
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = [m.name for m in pkgutil.walk_packages(qagrel_jax.__path__, "qagrel_jax.")]
+
+PUBLIC = {
+    "qagrel_jax": "Conv Dense LocallyConnected agrel analysis attend attention augment backprop "
+    "data epsilon_greedy greedy layers load_network make_network make_policy make_task "
+    "make_trainer max_boltzmann networks plain policies population q_agrel random_keys rules "
+    "sharding softmax tasks training weights",
+    "qagrel_jax.data": "DataError Dataset HostImages Progress WELL_KNOWN limit_bytes load validate",
+    "qagrel_jax.layers": "Conv Dense FEEDBACKS Initializer Layer LocallyConnected Padding "
+    "as_multiplied convolve each_layer he_normal locally_connect output_size with_feedback",
+    "qagrel_jax.population": "Packed Population Recording Settings Setup advance "
+    "max_boltzmann_from_gumbel record start",
+    "qagrel_jax.rules": "Decision Rule agrel amplified_prediction_error augment backprop broadcast "
+    "node_perturbation one_step_rule q_agrel reinforce reward_prediction_error stochastic_units",
+    "qagrel_jax.tasks": "FIXATE LEFT RIGHT TASKS Task TimeStep TrialState classification criterion "
+    "make_task match_to_category probabilistic saccade vectors vibrotactile",
+    "qagrel_jax.training": "DivergedError EpochRecord Examples Fit PROTOCOLS RewardFunction "
+    "StepMetrics TrainState Trainer fit make_trainer overall_accuracy place select_seeds split "
+    "start",
+    "qagrel_jax.weights": "FORMAT load load_keras load_network optional_package save",
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names(name):
+    module = importlib.import_module(name)
+    assert sorted(module.__all__) == PUBLIC[name].split()
+    assert all(hasattr(module, public) for public in module.__all__)
+
+
+def test_every_package_says_what_is_public():
+    packages = [name for name in MODULES if hasattr(importlib.import_module(name), "__path__")]
+    assert {"qagrel_jax", *packages} == PUBLIC.keys()
+
+
+def test_every_module_is_reached_by_its_name_and_hidden_by_nothing():
+    code = f"""if True:
+        import sys, qagrel_jax
+        for name in {MODULES}:
+            found = qagrel_jax
+            for part in name.split(".")[1:]:
+                found = getattr(found, part)
+            assert found is sys.modules[name], name
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert not result.stderr
+
+
+@pytest.mark.parametrize("name", qagrel_jax._MOVED)
+def test_modules_answer_to_the_names_they_had(name):
+    assert name not in qagrel_jax.__all__
+    assert isinstance(getattr(qagrel_jax, name), ModuleType)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
+        _ = qagrel_jax.nonesuch

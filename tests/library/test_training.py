@@ -1,0 +1,329 @@
+"""Training and fitting: seeds are independent, runs repeat, the stopping rule is the papers'."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from qagrel_jax import analysis, data, rules, sharding, training
+from qagrel_jax.networks import ConvNet, DenseNet
+from qagrel_jax.policies import greedy
+from qagrel_jax.training import fitting
+
+
+@pytest.fixture(autouse=True)
+def keys_are_folded():
+    """A seed's key is kept and folded with the step, which the reuse checker takes for reuse."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
+RNG = np.random.default_rng(0)
+DIGITS = data.load("digits")
+CHOSEN = np.flatnonzero(DIGITS.train_labels < 3)[:384]
+IMAGES, LABELS = DIGITS.train_images[CHOSEN], DIGITS.train_labels[CHOSEN]
+COUNT = len(LABELS)
+DATA = fitting.Examples(jnp.asarray(IMAGES), jnp.asarray(LABELS))
+
+
+def _trainer(network=None, rule=None, optimizer=None, **options):
+    return training.make_trainer(
+        rule or rules.q_agrel(),
+        network or DenseNet(3, hidden=(16,)),
+        optimizer or optax.sgd(0.05),
+        image_shape=(8, 8, 1),
+        num_classes=3,
+        batch_size=16,
+        **options,
+    )
+
+
+def _keys(*seeds):
+    return jax.vmap(jax.random.key)(jnp.array(seeds))
+
+
+def _run(trainer, *seeds, epochs=3, patience=99, start=None):
+    run = start or fitting.start(trainer, _keys(*seeds))
+    done = list(fitting.fit(trainer, run, DATA, DATA, epochs=epochs, patience=patience))
+    return done[-1][0], [record for _, record in done]
+
+
+@pytest.mark.parametrize("network", [DenseNet(3, hidden=(16,)), ConvNet(3)], ids=["dense", "conv"])
+def test_seeds_beside_others_are_seeds_alone(network):
+    slow = optax.sgd(0.002)
+    alone = [_run(_trainer(network, optimizer=slow, seeds_by="map"), s)[0].states.params
+             for s in (4, 9)]  # fmt: skip
+    for seeds_by in ("vmap", "map"):
+        together = _run(_trainer(network, optimizer=slow, seeds_by=seeds_by), 4, 9)[0].states.params
+        for i, one in enumerate(alone):
+            jax.tree.map(
+                lambda a, b, i=i: np.testing.assert_allclose(a[i], b[0], atol=2e-5), together, one
+            )
+
+
+def test_a_run_repeats_bit_for_bit_and_goes_on_where_it_stopped():
+    trainer = _trainer(ConvNet(3), optimizer=optax.sgd(0.002))
+    whole, records = _run(trainer, 1, 2, epochs=4)
+    half, _ = _run(trainer, 1, 2, epochs=2)
+    rest, later = _run(trainer, epochs=4, start=half)
+    jax.tree.map(np.testing.assert_array_equal, whole.states.params, rest.states.params)
+    jax.tree.map(np.testing.assert_array_equal, whole.best_accuracy, rest.best_accuracy)
+    np.testing.assert_array_equal(records[3].accuracy, later[1].accuracy)
+
+
+def test_the_second_call_does_not_compile():
+    trainer = _trainer()
+    _run(trainer, 0, epochs=3)
+    assert trainer.run_steps._cache_size() == 1
+    assert trainer.count_right._cache_size() == 1
+
+
+def test_on_an_accelerator_an_epoch_is_one_call_and_two_waits(monkeypatch):
+    """One wait for the accuracy and one for the metrics; none a step."""
+    calls, waits = [], []
+    trainer = _trainer()
+    run_steps, fetch = trainer.run_steps, sharding.fetch
+    trainer = trainer._replace(run_steps=lambda *a: calls.append(1) or run_steps(*a))
+    run = fitting.start(trainer, _keys(0, 1))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(sharding, "fetch", lambda tree: waits.append(1) or fetch(tree))
+    done = list(fitting.fit(trainer, run, DATA, DATA, epochs=2, patience=9))
+    assert (len(calls), len(waits)) == (2, 4)
+    monkeypatch.undo()
+    _, records = _run(_trainer(), 0, 1, epochs=2)
+    for (_, there), here in zip(done, records, strict=True):
+        np.testing.assert_array_equal(there.error, here.error)
+
+
+def test_the_old_states_make_room_for_the_new():
+    """Donation: the compiled step writes into the buffers it read from, all of them."""
+    trainer = _trainer(optimizer=optax.sgd(0.05, momentum=0.9))
+    states = trainer.init(_keys(0, 1))
+    order = trainer.epoch_order(states, jnp.int32(1), examples=COUNT).reshape(2, -1, 16)
+    arguments = (states, np.ones(2, bool), *DATA, order)
+    memory = trainer.run_steps.lower(*arguments).compile().memory_analysis()
+    learners = states._replace(key=jax.random.key_data(states.key))
+    assert memory.alias_size_in_bytes >= sum(x.nbytes for x in jax.tree.leaves(learners))
+    trainer.run_steps(*arguments)
+    assert all(x.is_deleted() for x in jax.tree.leaves(states))
+
+
+def test_the_old_best_makes_room_for_the_new():
+    run = fitting.start(_trainer(), _keys(0, 1))
+    before = jax.tree.leaves(run.best)
+    worse = fitting._after_epoch(run, np.float32([-2, -2]), 5, 0)
+    assert all(a is b for a, b in zip(jax.tree.leaves(worse.best), before, strict=True))
+    better = fitting._after_epoch(run, np.float32([0.5, -2]), 5, 0)
+    assert all(x.is_deleted() for x in before)
+    assert not any(x.is_deleted() for x in jax.tree.leaves((better.best, better.states)))
+    np.testing.assert_array_equal(better.best_accuracy, np.float32([0.5, -1]))
+
+
+def test_each_seed_keeps_its_own_best_parameters():
+    run = fitting.start(_trainer(), _keys(0, 1))
+    learnt = jax.tree.map(lambda p: p + 1, run.states.params)
+    run = run._replace(states=run.states._replace(params=learnt))
+    before, now = (jax.tree.map(np.array, state.params) for state in (run.best, run.states))
+    best = fitting._after_epoch(run, np.float32([0.5, -2]), 5, 0).best.params
+    jax.tree.map(lambda kept, new: np.testing.assert_array_equal(kept[0], new[0]), best, now)
+    jax.tree.map(lambda kept, old: np.testing.assert_array_equal(kept[1], old[1]), best, before)
+
+
+TWICE = np.tile(np.arange(16), (1, 2, 1))  # one batch, two steps, one seed
+
+
+def _steps(trainer, order):
+    return trainer.run_steps(trainer.init(_keys(0)), np.ones(1, bool), *DATA, order)
+
+
+def test_what_is_random_has_a_key_of_its_own_in_every_step_of_every_seed():
+    """The choice, dropout and the reward; with nothing compiled, so that keys can be looked at."""
+    seen = []
+
+    def note(key):
+        seen.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
+
+    class Network:
+        module = DenseNet(3, hidden=(4,))
+        init = module.init
+
+        def apply(self, *arguments, rngs, **options):
+            note(rngs["dropout"])
+            return self.module.apply(*arguments, rngs=rngs, **options)
+
+    rule = rules.q_agrel()
+
+    def act(key, *arguments, **options):
+        note(key)
+        return rule.act(key, *arguments, **options)
+
+    def reward(key, labels, actions):
+        note(key)
+        return (labels == actions).astype(jnp.float32)
+
+    trainer = _trainer(Network(), rule._replace(act=act), reward=reward)
+    states = trainer.init(_keys(0, 1))
+    with jax.disable_jit():
+        trainer.run_steps(states, np.ones(2, bool), *DATA, np.tile(TWICE, (2, 1, 1)))
+    assert len(seen) == 2 * 2 * 3 and len(set(seen)) == len(seen)
+
+
+def test_dropout_is_drawn_anew_and_running_statistics_add_up():
+    """Without learning, two steps on one batch differ in their dropout alone."""
+    states, metrics = _steps(_trainer(ConvNet(3), optimizer=optax.sgd(0.0)), TWICE)
+    assert abs(metrics.error[0, 0] - metrics.error[0, 1]) > 1e-6
+    kernel = np.asarray(states.params["Conv_0"]["kernel"][0], float)
+    padded = np.pad(IMAGES[:16].astype(float) / 255, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    activity = sum(
+        padded[:, i : i + 8, j : j + 8] * kernel[i, j, 0] for i in range(3) for j in range(3)
+    )
+    mean = np.maximum(activity, 0).mean((0, 1, 2))
+    running = states.model_state["batch_stats"]["BatchNorm_0"]["mean"][0]
+    np.testing.assert_allclose(running, (1 - 0.99**2) * mean, rtol=1e-3)
+
+
+def test_the_optimiser_remembers():
+    """At a rate of 0.1, then 0, two steps are one."""
+    trainer = _trainer(optimizer=optax.sgd(lambda count: jnp.where(count == 0, 0.1, 0.0)))
+    start = trainer.init(_keys(0)).params["Dense_0"]["kernel"]
+    one, two = (_steps(trainer, order)[0].params for order in (TWICE[:, :1], TWICE))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert np.abs(one["Dense_0"]["kernel"] - start).max() > 1e-6
+
+
+@pytest.mark.parametrize("name", ["q_agrel", "backprop"])
+def test_an_epochs_record_by_hand(name):
+    """Without learning and exploring: the whole set's fraction right, and mean δ² or loss."""
+    rule = rules.q_agrel(greedy) if name == "q_agrel" else rules.backprop()
+    trainer = _trainer(rule=rule, optimizer=optax.sgd(0.0))
+    run = fitting.start(trainer, _keys(3, 4))
+    kernels = jax.tree.map(lambda k: np.asarray(k, float), run.states.params)
+    *_, (_, record) = fitting.fit(trainer, run, DATA, DATA, epochs=1, patience=9)
+    for seed in range(2):
+        hidden = IMAGES.reshape(COUNT, -1) / 255 @ kernels["Dense_0"]["kernel"][seed]
+        q_values = np.maximum(hidden, 0) @ kernels["Dense_1"]["kernel"][seed]
+        right = q_values.argmax(1) == LABELS
+        if name == "q_agrel":
+            error = np.mean((right - q_values.max(1)) ** 2)
+        else:
+            p = np.exp(q_values) / np.exp(q_values).sum(1, keepdims=True)
+            error = -np.log(p[np.arange(COUNT), LABELS]).mean()
+        np.testing.assert_allclose(record.error[seed], error, rtol=1e-5)
+        np.testing.assert_allclose(record.accuracy[seed], right.mean(), rtol=1e-6)
+        np.testing.assert_allclose(record.train_accuracy[seed], right.mean(), rtol=1e-6)
+        by_class = [right[c == LABELS].mean() for c in range(3)]
+        np.testing.assert_allclose(record.class_accuracy[seed], by_class, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [rules.q_agrel(), rules.backprop()], ids=["q_agrel", "backprop"])
+def test_it_learns(rule):
+    run, _ = _run(_trainer(rule=rule), 0, 1, epochs=25)
+    assert (run.best_accuracy > 0.9).all()
+
+
+def test_an_epoch_shows_each_example_once_in_an_order_of_its_own():
+    trainer = _trainer()
+    states = trainer.init(_keys(0, 1))
+    first = np.asarray(trainer.epoch_order(states, jnp.int32(1), examples=COUNT))
+    second = np.asarray(trainer.epoch_order(states, jnp.int32(2), examples=COUNT))
+    for order in (*first, *second):
+        assert sorted(order) == list(range(COUNT))
+    assert not (first[0] == first[1]).all()
+    assert not (first[0] == second[0]).all()
+
+
+def test_evaluation_is_the_plain_fraction_right():
+    network = DenseNet(3, hidden=(16,))
+    trainer = _trainer(network, evaluation_batch=7)
+    states = trainer.init(_keys(5))
+    per_class = trainer.evaluate(states, *DATA)
+    params = jax.tree.map(lambda x: x[0], states.params)
+    chosen = network.apply({"params": params}, IMAGES.astype(np.float32) / 255).argmax(-1)
+    right = np.asarray(chosen) == LABELS
+    np.testing.assert_allclose(per_class[0], [right[c == LABELS].mean() for c in range(3)], 1e-6)
+    overall = training.overall_accuracy(per_class, DATA.labels)
+    np.testing.assert_allclose(overall[0], right.mean(), rtol=1e-6)
+
+
+def test_a_stopped_seed_no_longer_changes():
+    trainer = _trainer()
+    run = fitting.start(trainer, _keys(0, 1))
+    run = run._replace(active=jnp.array([True, False]))
+    before = jax.tree.map(np.asarray, run.states.params)
+    after, records = _run(trainer, epochs=2, start=run)
+    kernel = "Dense_0"
+    np.testing.assert_array_equal(
+        before[kernel]["kernel"][1], after.states.params[kernel]["kernel"][1]
+    )
+    assert not (before[kernel]["kernel"][0] == after.states.params[kernel]["kernel"][0]).all()
+    assert np.isnan(records[0].accuracy[1])
+
+
+def test_nan_stops_at_its_step():
+    with pytest.raises(fitting.DivergedError, match=r"seed \d diverged at step \d+ \(epoch \d\)"):
+        _run(_trainer(optimizer=optax.sgd(1e30)), 0)
+
+
+def test_the_validation_split_is_held_out():
+    kept, held = fitting.split(fitting.Examples(IMAGES, np.arange(COUNT)), 0.25)
+    assert len(held.labels) == COUNT // 4
+    assert sorted([*kept.labels, *held.labels]) == list(range(COUNT))
+    with pytest.raises(ValueError, match=r"got 1\.5"):
+        fitting.split(fitting.Examples(IMAGES, LABELS), 1.5)
+
+
+def test_the_task_may_reward_as_it_likes():
+    trainer = _trainer(reward=lambda key, labels, actions: (actions == 0).astype(jnp.float32))
+    run, _ = _run(trainer, 0, epochs=30)
+    per_class = trainer.evaluate(run.states, *DATA)
+    np.testing.assert_array_equal(per_class[0], [1, 0, 0])
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        training.make_trainer(
+            rules.q_agrel(), DenseNet(3), optax.sgd(0.1),
+            image_shape=(8, 8, 1), num_classes=3, batch_size=0,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="unknown seeds_by"):
+        _trainer(seeds_by="pmap")
+
+
+def test_reciprocal_started_equal_stays_equal_to_tied():
+    def run(feedback):
+        trainer = _trainer(DenseNet(3, hidden=(16,), feedback=feedback))
+        start = fitting.start(trainer, _keys(0))
+        params = fitting.start(_trainer(DenseNet(3, hidden=(16,))), _keys(0)).states.params
+        if feedback == "reciprocal":
+            params = {k: {"kernel": v["kernel"], "feedback_kernel": v["kernel"].copy()}
+                      for k, v in params.items()}  # fmt: skip
+        start = start._replace(states=start.states._replace(params=params))
+        return _run(trainer, epochs=5, start=start)[0].states.params
+
+    tied, reciprocal = run("tied"), run("reciprocal")
+    for layer in tied:
+        np.testing.assert_array_equal(
+            reciprocal[layer]["kernel"], reciprocal[layer]["feedback_kernel"]
+        )
+        np.testing.assert_allclose(tied[layer]["kernel"], reciprocal[layer]["kernel"], atol=1e-6)
+
+
+def test_reciprocal_with_decay_becomes_symmetric_and_learns():
+    network = DenseNet(3, hidden=(32, 16), feedback="reciprocal")
+    decayed = optax.chain(optax.add_decayed_weights(0.02), optax.sgd(0.1))
+    trainer = _trainer(network, optimizer=decayed)
+    start = fitting.start(trainer, _keys(0, 1))
+    before = analysis.feedback_angles(start.states.params, {}, "reciprocal")
+    run, _ = _run(trainer, epochs=60, start=start)
+    after = analysis.feedback_angles(run.states.params, {}, "reciprocal")
+    for layer in before:
+        assert (before[layer] > 50).all()
+        assert (after[layer] < 0.6 * before[layer]).all()
+    assert (run.best_accuracy > 0.9).all()
+
+
+@pytest.mark.parametrize("feedback", ["random", "sign"])
+def test_random_and_sign_feedback_learn(feedback):
+    run, _ = _run(_trainer(DenseNet(3, hidden=(32, 16), feedback=feedback)), 0, 1, epochs=100)
+    assert (run.best_accuracy > 0.8).all()
