@@ -72,6 +72,8 @@ def number(
     values = values.astype(np.float64)
     inside = (values > low if above else values >= low) & (values <= high) & np.isfinite(values)
     if not inside.all():
+        if np.isfinite(values).all():
+            range_ = range_.replace("finite and ", "")
         raise ValueError(f"{name} must be {range_}, got {value}")
 
 
@@ -241,7 +243,7 @@ def _range(low: float, high: float, above: bool) -> str:
         return "finite"
     if above:
         return "positive and finite" if low == 0 else f"finite and above {low}"
-    return f"at least {low} and finite"
+    return f"finite and at least {low}"
 
 
 def _bounds(low: int | None, high: int | None) -> str:
