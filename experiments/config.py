@@ -14,7 +14,7 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 DEFAULT = "digits"
 
 RULES = ("q_agrel", "backprop")
-CONTROL_RULES = ("broadcast", "node_perturbation", "reinforce", "stochastic_units")
+CONTROL_RULES = ("agrel", "broadcast", "node_perturbation", "reinforce", "stochastic_units")
 REWARDS = ("right", "shuffled", "always")
 POLICIES = ("greedy", "epsilon_greedy", "softmax", "max_boltzmann")
 FEEDBACKS = ("tied", "reciprocal", "random", "sign")

@@ -1,6 +1,5 @@
 """Working memory: populations beside the paper's, settings beside each other, and speed."""
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +7,8 @@ from typing import Any, NamedTuple
 from scipy.stats import fisher_exact
 
 from experiments.common.significance import rank_test
-from experiments.reports import NOT_RUN, markdown
+from experiments.reports import NOT_RUN, markdown, memory_successors
+from experiments.reports import memory_cells as cells
 from experiments.working_memory import plots as memory_plots
 
 
@@ -43,6 +43,8 @@ def section(results: Path) -> str:
     folder = results / "working_memory"
     parts = [
         ("Populations", _populations(folder)),
+        ("Gated memory: RECOLLECT", memory_successors.recollect(folder)),
+        ("12AX: standard, leaky and hybrid AuGMEnT", memory_successors.twelve_ax(folder)),
         ("Tied against separate feedback", _feedback(folder)),
         ("Learning rate and tag decay", _grid(folder)),
         ("Speed", _speed(results / "memory_speed")),
@@ -52,8 +54,11 @@ def section(results: Path) -> str:
 
 def _populations(folder: Path) -> str:
     others = {path.parent.name for path in folder.glob("*/summary.json")}
-    names = [*PAPER, *sorted(others - {*PAPER, *FEEDBACK, GRID})]
-    runs = {name: _read(folder / name) for name in names}
+    successors = {
+        name for name in others if memory_successors.is_one(cells.read(folder / name) or {})
+    }
+    names = [*PAPER, *sorted(others - {*PAPER, *FEEDBACK, GRID} - successors)]
+    runs = {name: cells.read(folder / name) for name in names}
     rows, commands, pictures = [], [], []
     for name, run in runs.items():
         if run is None:
@@ -66,16 +71,16 @@ def _populations(folder: Path) -> str:
         rows.append(
             [
                 name,
-                _share(run),
-                _percentage(paper.converged, paper.networks),
+                cells.share(run),
+                cells.percentage(paper.converged, paper.networks),
                 markdown.p_value(fisher_exact(odds).pvalue),
-                *_trials(run),
+                *cells.trials(run),
                 f"{'about ' * paper.about}{paper.median:,}",
-                _difference(run["median_trials"], paper.median),
+                cells.difference(run["median_trials"], paper.median),
                 f"{run['seconds']:,.0f}",
             ]
         )
-        commands.append(_provenance(run, f"working_memory/{name}"))
+        commands.append(cells.provenance(run, f"working_memory/{name}"))
         memory_plots.converged(folder / name / "converged.png", run)
         pictures.append(
             f"![{name}: networks converged](results/working_memory/{name}/converged.png) "
@@ -83,13 +88,13 @@ def _populations(folder: Path) -> str:
         )
     headings = ("folder", "converged", "paper", "p", "median trials (quartiles)", "mean", "paper, "
                 "median", "difference", "seconds")  # fmt: skip
-    return "\n\n".join([markdown.table(headings, rows), _listed(commands), *pictures])
+    return "\n\n".join([markdown.table(headings, rows), cells.listed(commands), *pictures])
 
 
 def _feedback(folder: Path) -> str:
     rows, commands = [], []
     for name in FEEDBACK:
-        run = _read(folder / name)
+        run = cells.read(folder / name)
         if run is None:
             rows.append([name.removesuffix("_feedback"), "not run", *["–"] * 4])
             continue
@@ -97,16 +102,16 @@ def _feedback(folder: Path) -> str:
         last = run["grid"][-1]["feedback"]
         for cell in run["grid"]:
             p = markdown.p_value(tests[_setting(cell)]) if cell["feedback"] == last else ""
-            rows.append([run["task"], cell["feedback"], _share(cell), *_trials(cell), p])
-        commands.append(_provenance(run, f"working_memory/{name}"))
+            rows.append([run["task"], cell["feedback"], cells.share(cell), *cells.trials(cell), p])
+        commands.append(cells.provenance(run, f"working_memory/{name}"))
         memory_plots.converged(folder / name / "converged.png", run)
         commands[-1] += f"\n\n  ![{name}](results/working_memory/{name}/converged.png)"
     headings = ("task", "feedback", "converged", "median trials (quartiles)", "mean", "p")
-    return "\n\n".join([markdown.table(headings, rows), _listed(commands)]).strip()
+    return "\n\n".join([markdown.table(headings, rows), cells.listed(commands)]).strip()
 
 
 def _grid(folder: Path) -> str:
-    run = _read(folder / GRID)
+    run = cells.read(folder / GRID)
     if run is None:
         return NOT_RUN
     per = run["config"]["networks"]
@@ -120,21 +125,21 @@ def _grid(folder: Path) -> str:
         if own is not None and not papers:
             p = markdown.p_value(rank_test(group, own))
         setting = [f"{cell['learning_rate']:g}", f"{cell['tag_decay']:g}"]
-        rows.append([*setting, _share(cell), *_trials(cell), p])
+        rows.append([*setting, cells.share(cell), *cells.trials(cell), p])
     memory_plots.grid(folder / GRID / "grid.png", run)
     memory_plots.converged(folder / GRID / "converged.png", run)
     headings = ("β", "λ", "converged", "median trials (quartiles)", "mean", "p")
     return "\n\n".join(
         [
             markdown.table(headings, rows),
-            _listed([_provenance(run, f"working_memory/{GRID}")]),
+            cells.listed([cells.provenance(run, f"working_memory/{GRID}")]),
             f"![The grid](results/working_memory/{GRID}/grid.png)",
         ]
     )
 
 
 def _speed(folder: Path) -> str:
-    content = _read(folder, "memory_speed.json")
+    content = cells.read(folder, "memory_speed.json")
     if content is None:
         return f"{NOT_RUN} `python -m experiments.memory_speed`"
     rows = []
@@ -167,7 +172,7 @@ def _speed(folder: Path) -> str:
             f"Medians of {repeats} alternating repeats; the ratio is the median of the repeats' "
             "ratios. The first turn includes compiling. The last column is worked out from "
             "the first rate, not run." + busy,
-            _listed([_provenance(content, folder.name)]),
+            cells.listed([cells.provenance(content, folder.name)]),
             f"![Trials a second](results/{folder.name}/memory_speed.png)",
         ]
     )
@@ -177,44 +182,5 @@ def _each_cpu_second(one: dict[str, Any]) -> float:
     return statistics.median(p["trials"] / p["cpu_seconds"] for p in one["pieces"])
 
 
-def _read(folder: Path, name: str = "summary.json") -> dict[str, Any] | None:
-    path = folder / name
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
 def _setting(cell: dict[str, Any]) -> tuple[float, float]:
     return cell["learning_rate"], cell["tag_decay"]
-
-
-def _share(cell: dict[str, Any]) -> str:
-    networks = cell["networks"]
-    return _percentage(round(cell["converged_fraction"] * networks), networks)
-
-
-def _percentage(reached: int, networks: int) -> str:
-    return f"{reached:,} of {networks:,} ({100 * reached / networks:.4g} %)"
-
-
-def _trials(cell: dict[str, Any]) -> list[str]:
-    """Return median with quartiles, and mean, of the networks that converged."""
-    if cell["median_trials"] is None:
-        return ["–", "–"]
-    low, high = cell["quartiles_trials"]
-    middle = f"{cell['median_trials']:,.0f} ({low:,.0f}–{high:,.0f})"
-    return [middle, f"{cell['mean_trials']:,.0f}"]
-
-
-def _difference(ours: float | None, theirs: float) -> str:
-    return "–" if ours is None else f"{100 * (ours / theirs - 1):+.1f} %".replace("-", "−")
-
-
-def _provenance(run: dict[str, Any], folder: str) -> str:
-    seed = run["seed"] if "seed" in run else run["config"]["seed"]
-    commit = (run["commit"] or "unknown").removesuffix("-dirty")[:7]
-    dirty = " with uncommitted changes" if (run["commit"] or "").endswith("-dirty") else ""
-    return (f"`{run['command']}`; seed {seed}; {run['device']}; commit `{commit}`{dirty}; folder "
-            f"`results/{folder}/`")  # fmt: skip
-
-
-def _listed(lines: list[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)

@@ -68,6 +68,8 @@ def make_rule(name: str, config: Config) -> rules.Rule:
             return rules.q_agrel(policy, rules.amplified_prediction_error(config.positive_gain))
         case "backprop":
             return rules.backprop()
+        case "agrel":
+            return rules.agrel()
         case "broadcast":
             return rules.broadcast(policy, config.broadcast_strength)
         case "node_perturbation":

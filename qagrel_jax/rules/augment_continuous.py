@@ -53,7 +53,7 @@ def in_steps_of(config: AugmentConfig, fraction: float) -> AugmentConfig:
         learning_rate=config.learning_rate * fraction,
         tag_decay=config.tag_decay**fraction,
         discount=config.discount**fraction,
-        leak=config.leak**fraction,
+        leak=jax.tree.map(lambda leak: leak**fraction, config.leak),
     )
 
 

@@ -35,7 +35,7 @@ from qagrel_jax import checks
 from qagrel_jax.tasks.criterion import Criterion
 
 FIXATE, LEFT, RIGHT = 0, 1, 2
-"""The three actions. In the vibrotactile task fixating is holding on."""
+"""The three actions of most tasks. In the vibrotactile task fixating is holding on."""
 
 ACTIONS = 3
 
@@ -49,7 +49,7 @@ class TimeStep(NamedTuple):
     observation: chex.Array  # float[inputs]
     reward: chex.Array  # float[]
     done: chex.Array  # bool[], the trial has ended
-    correct: chex.Array  # bool[], it ended with the right response
+    correct: chex.Array  # bool[], it ended and was right, as the task defines it
 
 
 class TrialState(NamedTuple):
@@ -87,6 +87,15 @@ class Task(NamedTuple):
     begin: Callable[..., tuple[TrialState, TimeStep]]  # (trial, params)
     criterion: Criterion
     examples: dict[str, int]  # trial types worth looking at: name -> index of ``test_trial``
+    action_names: tuple[str, ...] = ("fixate", "left", "right")
+    levels: Callable[[Any], int] = lambda params: 1  # (params) -> number of shaping levels
+    run: Callable[[Any], chex.Array] | None = None  # (trial) -> int32[], where trials hold several
+    # responses: how many right ones, one after another, the trial ended with
+
+    @property
+    def actions(self) -> int:
+        """Number of actions."""
+        return len(self.action_names)
 
 
 def static(default: Any) -> Any:
@@ -144,6 +153,12 @@ def at_least(params: Any, low: float, *names: str) -> None:
             checks.whole(name, value, int(low))
         else:
             checks.number(name, value, low)
+
+
+def probability(params: Any, *names: str) -> None:
+    """Refuse, as ``at_least`` does, any named field outside [0, 1]."""
+    for name in names:
+        checks.number(name, getattr(params, name), 0, 1)
 
 
 def one_of(params: Any, name: str, valid: tuple[str, ...]) -> None:

@@ -215,4 +215,5 @@ TASK = base.Task(
         "for green, red left": 2,
         "for green, red right": 3,
     },
+    levels=lambda params: len(LEVEL_SYMBOLS),
 )

@@ -43,9 +43,13 @@ def trained(rule, key):
         np.arange(6, dtype=np.int32) % 3,
     )
     trainer = training.make_trainer(
-        rule, networks.DenseNet(3, hidden=(4,)), optax.adam(0.01), image_shape=(2, 2, 1),
-        num_classes=3, batch_size=4,
-    )  # fmt: skip
+        rule,
+        networks.DenseNet(3, hidden=(4,)),
+        optax.adam(0.01),
+        image_shape=(2, 2, 1),
+        num_classes=3,
+        batch_size=4,
+    )
     run = training.start(trainer, jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(2)))
     run = run._replace(active=np.array([True, False]))
     *_, (run, record) = training.fit(trainer, run, examples, examples, epochs=2, patience=9)

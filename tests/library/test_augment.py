@@ -10,7 +10,7 @@ import pytest
 
 from qagrel_jax.policies import max_boltzmann
 from qagrel_jax.population import max_boltzmann_from_gumbel
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import augment, synapses
 from qagrel_jax.rules.augment import AugmentConfig, Weights
 from tests.reference.augment import Augment
 
@@ -189,6 +189,48 @@ def test_leaky_memory_forgets():
         seen.append(np.asarray(state.memory))
     np.testing.assert_allclose(seen[1], seen[0] / 2, rtol=1e-6)
     np.testing.assert_allclose(seen[2], seen[0] / 4, rtol=1e-6)
+
+
+def test_units_that_leak_differently_are_each_a_network_of_their_own(x64):
+    """A unit's memory and trace depend on its own leak alone."""
+    networks, leaks = 3, (0.7, 0.7, 1.0, 1.0)
+    assert synapses.hybrid_leak(4, 0.7, 1.0) == leaks
+    config = AugmentConfig(inputs=4, leak=leaks, feedback="separate")
+    state = states(config, networks)
+    assert state.trace.shape == (8, 4, networks)
+    reference = Augment(
+        *(np.moveaxis(np.asarray(w), -1, 0) for w in state.weights),
+        feedback=[np.moveaxis(np.asarray(f), -1, 0) for f in state.feedback],
+        leak=np.array(leaks),
+    )
+    for observation, reward, ended, action in zip(*world(300, networks), strict=True):
+        state, activity = given_step(action, config, state, observation, reward, ended)
+        q_values = reference.forward(np.moveaxis(observation, -1, 0))
+        reference.learn(action, reward, ended)
+        pairs = [
+            (activity.q_values, q_values),
+            (state.trace, reference.trace),
+            (state.memory, reference.S),
+            *zip(state.weights, reference.weights, strict=True),
+            *zip(state.tags, reference.tags, strict=True),
+        ]
+        for mine, theirs in pairs:
+            assert np.abs(np.moveaxis(np.asarray(mine), -1, 0) - theirs).max() < 1e-9
+    same = states(AugmentConfig(inputs=4, leak=(0.8,) * 4), 2)
+    plain = states(AugmentConfig(inputs=4, leak=0.8), 2)
+    for observation, reward, ended, action in zip(*world(30, 2), strict=True):
+        seen = observation, reward, ended
+        same, _ = given_step(action, AugmentConfig(inputs=4, leak=(0.8,) * 4), same, *seen)
+        plain, _ = given_step(action, AugmentConfig(inputs=4, leak=0.8), plain, *seen)
+    chex.assert_trees_all_close(same.weights, plain.weights, atol=1e-12)
+
+
+def test_leaks_must_be_one_a_unit():
+    for leak in ((0.7, 1.0), (0.7, 1.0, 1.0, 1.2)):
+        with pytest.raises(ValueError, match="leak"):
+            AugmentConfig(inputs=4, leak=leak)
+    with pytest.raises(ValueError, match="multiple of the 3 leaks, got 4"):
+        synapses.hybrid_leak(4, 0.7, 0.8, 1.0)
 
 
 def test_jit_vmap_and_the_networks_axis_are_the_plain_step():

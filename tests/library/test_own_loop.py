@@ -63,9 +63,12 @@ def test_batch_norm_and_dropout_in_linen():
 
     def forward(params, x, batch_stats, dropout):
         return net.apply(
-            {"params": params, "batch_stats": batch_stats}, x, train=True,
-            rngs={"dropout": dropout}, mutable=["batch_stats"],
-        )  # fmt: skip
+            {"params": params, "batch_stats": batch_stats},
+            x,
+            train=True,
+            rngs={"dropout": dropout},
+            mutable=["batch_stats"],
+        )
 
     @jax.jit
     def trial(params, batch_stats, opt_state, key):

@@ -76,7 +76,7 @@ def test_the_second_call_does_not_compile():
     trainer = _trainer()
     _run(trainer, 0, epochs=3)
     assert trainer.run_steps._cache_size() == 1
-    assert trainer.count_right._cache_size() == 1
+    assert trainer.count_correct._cache_size() == 1
 
 
 def test_on_an_accelerator_an_epoch_is_one_call_and_two_waits(monkeypatch):
