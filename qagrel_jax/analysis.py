@@ -36,7 +36,7 @@ def feedback_angles(
     Args:
       params: parameters of one network, or of several with a leading axis of seeds.
       model_state: the other collections, likewise.
-      feedback: the kind of pathway, one of ``qagrel_jax.feedback.FEEDBACKS``.
+      feedback: the kind of pathway, one of ``qagrel_jax.layers.FEEDBACKS``.
 
     Returns:
       ``{layer: float[] or float[seeds], in degrees}`` of every layer with a kernel, as they are

@@ -29,6 +29,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.layers import Conv, Dense, Initializer, LocallyConnected, he_normal
 from qagrel_jax.layers.feedback import canonical
 
@@ -53,11 +54,11 @@ class _Network(nn.Module):
 
     paper_sd = 0.005
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_options(self)
+
     def _layer(self, kind: Any, features: int, output: bool = False, **options: Any) -> nn.Module:
-        if self.feedback_init not in FEEDBACK_INITS:
-            raise ValueError(
-                f"unknown feedback_init {self.feedback_init!r}; valid: {', '.join(FEEDBACK_INITS)}"
-            )
         return kind(
             features,
             feedback=self.feedback,
@@ -77,9 +78,7 @@ class _Network(nn.Module):
                 return SMALL_OUTPUT if output else he_normal
             case "paper":
                 return nn.initializers.normal(self.paper_sd)
-        raise ValueError(
-            f"unknown initialisation {self.initialisation!r}; valid: {', '.join(INITIALISATIONS)}"
-        )
+        raise AssertionError(self.initialisation)
 
     def _dense(self, x: chex.Array, features: int) -> chex.Array:
         return nn.relu(self._layer(Dense, features)(x))
@@ -100,7 +99,7 @@ class DenseNet(_Network):
 
     Attributes:
       num_actions: number of output units.
-      feedback: one of ``qagrel_jax.feedback.FEEDBACKS``.
+      feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
       initialisation: one of ``INITIALISATIONS``.
       dtype: dtype of the computation; None means that of inputs and parameters.
       feedback_init: one of ``FEEDBACK_INITS``; "he" makes the feedback from the output units as
@@ -108,6 +107,9 @@ class DenseNet(_Network):
       feedback_scale: factor on feedback weights that are drawn, and on those of the sign kinds.
       expansion: of ``product`` feedback, see ``qagrel_jax.layers.Dense``.
       hidden: units of each hidden layer.
+
+    Raises:
+      ValueError, TypeError: an attribute that is none of these.
     """
 
     hidden: tuple[int, ...] = (1500, 1000, 500)
@@ -195,7 +197,7 @@ def make_network(
     Args:
       architecture: a key of ``ARCHITECTURES``.
       num_actions: number of output units, ≥ 1.
-      feedback: one of ``qagrel_jax.feedback.FEEDBACKS``.
+      feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
       initialisation: one of ``INITIALISATIONS``.
       dtype: dtype of the computation, e.g. ``jnp.bfloat16``; parameters, BatchNorm's statistics and
         the read-out stay float32.
@@ -208,8 +210,8 @@ def make_network(
       collection ``"batch_stats"``.
 
     Raises:
-      ValueError: an unknown name, or ``num_actions`` < 1.
-      TypeError: an option that the architecture does not have.
+      ValueError: an unknown name, ``num_actions`` or a size below 1.
+      TypeError: an option that the architecture does not have, or a value of another type.
 
     >>> import jax, jax.numpy as jnp
     >>> network = make_network("dense", num_actions=10)
@@ -217,14 +219,7 @@ def make_network(
     >>> network.apply(variables, jnp.zeros((2, 8, 8, 1))).shape
     (2, 10)
     """
-    for what, name, valid in (
-        ("architecture", architecture, ARCHITECTURES),
-        ("initialisation", initialisation, INITIALISATIONS),
-    ):
-        if name not in valid:
-            raise ValueError(f"unknown {what} {name!r}; valid: {', '.join(valid)}")
-    if num_actions < 1:
-        raise ValueError(f"num_actions must be at least 1, got {num_actions}")
+    checks.option("architecture", architecture, ARCHITECTURES)
     return ARCHITECTURES[architecture](
         num_actions=num_actions,
         feedback=canonical(feedback),
@@ -232,6 +227,18 @@ def make_network(
         dtype=dtype,
         **options,
     )
+
+
+def _check_options(network: Any) -> None:
+    checks.whole("num_actions", network.num_actions)
+    canonical(network.feedback)
+    checks.option("initialisation", network.initialisation, INITIALISATIONS)
+    checks.option("feedback_init", getattr(network, "feedback_init", "he"), FEEDBACK_INITS)
+    checks.whole("expansion", getattr(network, "expansion", 1))
+    checks.wholes("hidden", getattr(network, "hidden", ()))
+    checks.flag("shared", getattr(network, "shared", True))
+    if network.dtype is not None:
+        checks.floating_dtype("dtype", network.dtype)
 
 
 def _max_pool(images: chex.Array) -> chex.Array:
@@ -252,14 +259,24 @@ class ThreeLayer(nn.Module):
     Attributes:
       num_actions: number of output units.
       hidden: number of hidden units.
-      feedback: how attention comes down from the output; one of ``qagrel_jax.feedback.FEEDBACKS``.
+      feedback: how attention comes down from the output; one of ``qagrel_jax.layers.FEEDBACKS``.
       spread: half the width of the initial distribution.
+
+    Raises:
+      ValueError, TypeError: an attribute that is none of these.
     """
 
     num_actions: int
     hidden: int
     feedback: str = "tied"
     spread: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole("num_actions", self.num_actions)
+        checks.whole("hidden", self.hidden)
+        canonical(self.feedback)
+        checks.number("spread", self.spread, 0)
 
     @nn.compact
     def __call__(self, inputs: chex.Array, train: bool = False) -> chex.Array:

@@ -49,6 +49,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
+from qagrel_jax import checks
 from qagrel_jax.layers.convolution import in_forward_mode
 from qagrel_jax.layers.precision import as_multiplied
 
@@ -81,15 +82,13 @@ def canonical(feedback: str) -> str:
       One of ``FEEDBACKS``.
 
     Raises:
-      ValueError: an unknown name.
+      ValueError, TypeError: an unknown name, or none.
 
     >>> canonical("reciprocal")
     'kolen_pollack'
     """
-    name = ALIASES.get(feedback, feedback)
-    if name not in FEEDBACKS:
-        raise ValueError(f"unknown feedback {feedback!r}; valid: {', '.join(FEEDBACKS)}")
-    return name
+    checks.option("feedback", feedback, (*FEEDBACKS, *ALIASES))
+    return ALIASES.get(feedback, feedback)
 
 
 def with_feedback(linear: Linear) -> Callable[[chex.Array, chex.Array, chex.Array], chex.Array]:

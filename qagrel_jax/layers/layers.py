@@ -2,7 +2,7 @@
 
 A layer computes y = x W going up. Going down, automatic differentiation would carry the cotangent
 through Wᵀ, the same synapses run backwards, which no neuron can do. Here the way down is a pathway
-of its own, of one of the kinds in ``qagrel_jax.feedback``: what arrives at the layer's units
+of its own, of one of the kinds in ``qagrel_jax.layers.feedback``: what arrives at the layer's units
 reaches the layer below through *feedback weights*, and the synapses change by presynaptic activity
 × feedback. Biases are off by default, as in the papers.
 """
@@ -174,7 +174,7 @@ class Dense(_FeedbackLayer):
 
     Attributes:
       features: number of units.
-      feedback: one of ``qagrel_jax.feedback.FEEDBACKS``, where they are explained.
+      feedback: one of ``qagrel_jax.layers.FEEDBACKS``, where they are explained.
       use_bias: add a bias to each unit (each feature map of ``Conv``); off in the papers' networks.
       kernel_init: initialiser of W [inputs, features].
       feedback_init: initialiser of B where it is drawn; by default that of W.

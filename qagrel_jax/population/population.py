@@ -17,6 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.policies import epsilon_greedy_probabilities, max_boltzmann_probabilities
 from qagrel_jax.random_keys import IMPLEMENTATION
 from qagrel_jax.rules import augment_continuous, memory, synapses
@@ -41,6 +42,7 @@ class Setup:
       ValueError: ``config.inputs`` or ``config.actions`` is not the task's, or the criterion's
         windows are not one for each of the task's shaping levels; ``substeps`` below 1, or above 1
         with another rule than AuGMEnT; ``cooling`` negative, or without max-Boltzmann exploration.
+      TypeError: a value of another type.
     """
 
     task: base.Task
@@ -51,8 +53,11 @@ class Setup:
     cooling: int = 0
 
     def __post_init__(self) -> None:
-        if self.substeps < 1:
-            raise ValueError(f"substeps must be at least 1, got {self.substeps}")
+        checks.instance("task", self.task, base.Task, "make_task gives one by its name")
+        checks.instance("params", self.params, self.task.params)
+        memory.rule_of(self.config)
+        checks.instance("criterion", self.criterion, criteria.Criterion)
+        checks.whole("substeps", self.substeps)
         if self.config.inputs != self.task.inputs:
             raise ValueError(
                 f"{self.task.name} has {self.task.inputs} inputs, got config.inputs = "
@@ -71,7 +76,8 @@ class Setup:
             )
         if self.substeps > 1 and self.rule is not memory.RULES["augment"]:
             raise ValueError(f"substeps must be 1 with this rule, got {self.substeps}")
-        if self.cooling < 0 or (self.cooling and self.config.policy != "max_boltzmann"):
+        checks.whole("cooling", self.cooling, 0)
+        if self.cooling and self.config.policy != "max_boltzmann":
             raise ValueError(
                 f"cooling must be 0, or positive with policy 'max_boltzmann', got {self.cooling} "
                 f"with {self.config.policy!r}"
@@ -132,7 +138,7 @@ def start(setup: Setup, key: chex.PRNGKey, numbers: chex.Array, settings: Settin
         world, timestep = setup.task.reset(trial, params)
         learner = setup.rule.tie_feedback(setup.rule.init(weights, setup.config), settings.tied)
         return Population(
-            key=jax.random.key_data(own),
+            key=_numbers(own),
             settings=settings,
             learner=learner,
             world=world,
@@ -141,6 +147,13 @@ def start(setup: Setup, key: chex.PRNGKey, numbers: chex.Array, settings: Settin
         )
 
     return jax.vmap(one, out_axes=-1)(numbers, settings)
+
+
+def _numbers(key: chex.PRNGKey) -> chex.Array:
+    """Return the numbers of a key of the pinned implementation; another draws such a one."""
+    if str(jax.random.key_impl(key)) == IMPLEMENTATION:
+        return jax.random.key_data(key)
+    return jax.random.bits(key, (2,), jnp.uint32)
 
 
 @functools.partial(jax.jit, static_argnames=("setup", "steps"), donate_argnames="population")
@@ -156,7 +169,12 @@ def advance(setup: Setup, population: Population, turn: chex.Array, steps: int) 
 
     Returns:
       The ``Population`` afterwards; the one passed in is donated.
+
+    Raises:
+      ValueError: ``steps`` below 1.
+      TypeError: ``steps`` is no number.
     """
+    checks.whole("steps", steps)
     randomness = jax.vmap(
         lambda key: _draw(setup, jax.random.wrap_key_data(key, impl=IMPLEMENTATION), turn, steps),
         in_axes=-1,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qagrel_jax import checks
 from qagrel_jax.population.population import Setup
 
 
@@ -50,8 +51,12 @@ def record(setup: Setup, learner: Any, index: int, key: chex.PRNGKey, steps: int
       The ``Recording`` up to and including the trial's last observation.
 
     Raises:
-      ValueError: the trial did not end within ``steps``.
+      ValueError: the trial did not end within ``steps``; ``steps`` below 1, ``index`` below 0.
+      TypeError: one of them is no number, ``setup`` no ``Setup``.
     """
+    checks.instance("setup", setup, Setup)
+    checks.whole("index", index, 0)
+    checks.whole("steps", steps)
     recorded, correct = _run(setup, learner, jnp.int32(index), key, steps)
     done = np.asarray(recorded["done"])
     if not done.any():

@@ -35,6 +35,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.policies import Policy, max_boltzmann
 from qagrel_jax.recurrent import Recurrent
 from qagrel_jax.rules._q_agrel import RewardPredictionError, q_agrel, reward_prediction_error
@@ -82,7 +83,7 @@ def relearnn(
 
     Raises:
       ValueError: ``steps`` or ``sweeps`` below 1, a negative ``tolerance``, ``clip`` not positive.
-      TypeError: from ``act``, a network that is not ``Recurrent``.
+      TypeError: an argument of another type; from ``act``, a network that is not ``Recurrent``.
 
     One unit with h* = w h*/2 + x: at w = 1 h* = 2x.
 
@@ -96,13 +97,11 @@ def relearnn(
     >>> round(float(decision.outputs[0, 0]), 4), float(decision.aux.residual[0]) < 1e-6
     (2.0, True)
     """
-    for name, value in (("steps", steps), ("sweeps", sweeps)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value}")
-    if not 0 <= tolerance < float("inf"):
-        raise ValueError(f"tolerance must be finite and at least 0, got {tolerance}")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip must be positive, or None, got {clip}")
+    checks.whole("steps", steps)
+    checks.whole("sweeps", sweeps)
+    checks.number("tolerance", tolerance, 0)
+    if clip is not None:
+        checks.number("clip", clip, 0, above=True)
 
     def act(
         key: chex.PRNGKey, network: Recurrent, params: chex.ArrayTree, inputs: chex.Array

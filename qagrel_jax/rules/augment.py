@@ -46,7 +46,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax.layers.feedback import ALIASES
+from qagrel_jax import checks
+from qagrel_jax.layers.feedback import canonical
 from qagrel_jax.rules import synapses
 from qagrel_jax.rules.synapses import POLICIES, Chooser, outer, per_unit, project, with_bias
 
@@ -80,6 +81,7 @@ class AugmentConfig:
 
     Raises:
       ValueError: a size below 1, a parameter out of range, an unknown kind of feedback.
+      TypeError: text or nothing in place of a number.
 
     >>> AugmentConfig(inputs=4, tag_decay=1.5)
     Traceback (most recent call last):
@@ -102,7 +104,7 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         synapses.check_sizes(self, "inputs", "regular", "memory", "actions")
-        object.__setattr__(self, "feedback", ALIASES.get(self.feedback, self.feedback))
+        object.__setattr__(self, "feedback", canonical(self.feedback))
         synapses.check_choice(self, "feedback", FEEDBACK)
         synapses.check_choice(self, "policy", tuple(POLICIES))
         infinity = float("inf")
@@ -224,7 +226,13 @@ def step(
 
     Raises:
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
+      TypeError: ``config`` is no ``AugmentConfig``, ``choose`` no function, the reward no number.
+      ValueError: the reward is not finite, where it is known.
     """
+    checks.instance("config", config, AugmentConfig)
+    if choose is not None:
+        checks.function("choose", choose)
+    checks.finite("reward", reward)
     chex.assert_axis_dimension(observation, 0, config.inputs)
     ended, plastic = jnp.asarray(ended), jnp.asarray(plastic)
     weights, tags = state.weights, state.tags

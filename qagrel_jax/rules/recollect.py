@@ -48,7 +48,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax.layers.feedback import ALIASES
+from qagrel_jax import checks
+from qagrel_jax.layers.feedback import canonical
 from qagrel_jax.rules import synapses
 from qagrel_jax.rules.synapses import POLICIES, Chooser, along, outer, project, with_bias
 
@@ -106,13 +107,12 @@ class RecollectConfig:
     steepness: chex.Numeric = 2.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "feedback", ALIASES.get(self.feedback, self.feedback))
+        object.__setattr__(self, "feedback", canonical(self.feedback))
         synapses.check_sizes(self, "inputs", "memory", "actions")
         synapses.check_choice(self, "feedback", FEEDBACK)
         synapses.check_choice(self, "slope", SLOPES)
         synapses.check_choice(self, "policy", tuple(POLICIES))
-        if not isinstance(self.end_input, bool):
-            raise ValueError(f"end_input must be True or False, got {self.end_input!r}")
+        checks.flag("end_input", self.end_input)
         infinity = float("inf")
         synapses.check_range(self, 0, infinity, "weight_range", "learning_rate", "gate_rate")
         synapses.check_range(self, -infinity, infinity, "threshold")
@@ -220,6 +220,8 @@ def step(
 
     Raises:
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
+      ValueError: the reward is not finite, where it is known.
+      TypeError: the reward is no number.
 
     >>> config = RecollectConfig(inputs=4)
     >>> state = init(jax.random.key(0), config)
@@ -227,6 +229,7 @@ def step(
     >>> activity.gate.shape, state.tags.q.shape
     ((7,), (8, 3))
     """
+    checks.finite("reward", reward)
     chex.assert_axis_dimension(observation, 0, config.inputs)
     plastic = jnp.asarray(plastic)
     inputs = with_bias(observation)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qagrel_jax import checks
 from qagrel_jax.policies import epsilon_greedy, max_boltzmann
 
 Chooser = Callable[[Any, chex.Array, chex.Array], chex.Array]
@@ -92,33 +93,20 @@ def hybrid_leak(memory: int, *leaks: float) -> tuple[float, ...]:
 
 
 def check_sizes(config: Any, *names: str) -> None:
-    """Raise ``ValueError`` for a named field that is no whole number of at least 1."""
+    """Refuse a named field that is no whole number of at least 1."""
     for name in names:
-        size = getattr(config, name)
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {size}")
+        checks.whole(name, getattr(config, name))
 
 
 def check_choice(config: Any, name: str, valid: tuple[str, ...]) -> None:
-    """Raise ``ValueError`` if the named field is none of ``valid``."""
-    if getattr(config, name) not in valid:
-        raise ValueError(f"unknown {name} {getattr(config, name)!r}; valid: {', '.join(valid)}")
+    """Refuse the named field if it is none of ``valid``."""
+    checks.option(name, getattr(config, name), valid)
 
 
 def check_range(config: Any, low: float, high: float, *names: str) -> None:
-    """Raise ``ValueError`` for a named field with a value outside [low, high] or not finite."""
+    """Refuse a named field with a value outside [low, high] or not finite."""
+    fields = {field.name: field for field in dataclasses.fields(config)}
     for name in names:
-        value = getattr(config, name)
+        value, leaf = getattr(config, name), "static" not in fields[name].metadata
         for part in value if isinstance(value, tuple) else (value,):
-            _check(name, part, low, high)
-
-
-def _check(name: str, value: Any, low: float, high: float) -> None:
-    # Tracers, and the placeholders that pytree utilities put in, have no value to check.
-    known = isinstance(value, int | float | np.generic | np.ndarray | jax.Array)
-    if not known or isinstance(value, jax.core.Tracer):
-        return
-    values = np.asarray(value)
-    if not np.all(np.isfinite(values) & (values >= low) & (values <= high)):
-        interval = f"in [{low}, {high}]" if high < float("inf") else f"finite, at least {low}"
-        raise ValueError(f"{name} must be {interval}, got {value}")
+            checks.number(name, part, low, high, leaf=leaf)

@@ -1,5 +1,6 @@
 """What answers an action with a reward: working-memory tasks, classification, curve tracing."""
 
+from qagrel_jax import checks
 from qagrel_jax.tasks import (
     classification,
     criterion,
@@ -35,12 +36,12 @@ def make_task(name: str) -> Task:
 
     Raises:
       ValueError: an unknown name.
+      TypeError: no name.
 
     >>> make_task("saccade").inputs
     4
     """
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}; valid: {', '.join(TASKS)}")
+    checks.option("task", name, TASKS)
     return TASKS[name]
 
 

@@ -30,8 +30,8 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from qagrel_jax import checks
 from qagrel_jax.tasks.criterion import Criterion
 
 FIXATE, LEFT, RIGHT = 0, 1, 2
@@ -120,6 +120,7 @@ class TrialParams:
 
     Raises:
       ValueError: a value out of range.
+      TypeError: text or nothing in place of a number.
     """
 
     fixation_reward: float = static(0.2)
@@ -135,40 +136,39 @@ class TrialParams:
         at_least(self, 0, "fixation_reward", "correct_reward", "blank_steps")
         at_least(self, 1, "fixation_timeout", "fixation_steps", "response_timeout")
         one_of(self, "fixation_break", ("end", "restart"))
+        checks.number("level", self.level, 0, leaf=True)
 
 
 def at_least(params: Any, low: float, *names: str) -> None:
-    """Refuse any named field that is below ``low``, not finite, or no whole number.
+    """Refuse any named field below ``low``, not finite, or not whole where its type says int.
 
     Raises:
-      ValueError: it is.
-      TypeError: it is no number at all.
+      ValueError: such a field.
+      TypeError: one that is no number.
     """
     whole = {field.name for field in dataclasses.fields(params) if field.type is int}
     for name in names:
         value = getattr(params, name)
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            raise TypeError(f"{name} must be a number, got {value!r}")
-        if not low <= value < float("inf"):
-            raise ValueError(f"{name} must be at least {low}, got {value}")
-        if name in whole and value != int(value):
-            raise ValueError(f"{name} must be a whole number, got {value}")
+        if name in whole:
+            checks.whole(name, value, int(low))
+        else:
+            checks.number(name, value, low)
 
 
 def probability(params: Any, *names: str) -> None:
     """Refuse, as ``at_least`` does, any named field outside [0, 1]."""
-    at_least(params, 0, *names)
     for name in names:
-        if getattr(params, name) > 1:
-            raise ValueError(f"{name} must be in [0, 1], got {getattr(params, name)}")
+        checks.number(name, getattr(params, name), 0, 1)
 
 
 def one_of(params: Any, name: str, valid: tuple[str, ...]) -> None:
-    """Raise ``ValueError`` if the named field is none of the ``valid`` options."""
-    if getattr(params, name) not in valid:
-        raise ValueError(
-            f"unknown {name} {getattr(params, name)!r}; valid: {', '.join(map(repr, valid))}"
-        )
+    """Refuse the named field if it is none of the ``valid`` options.
+
+    Raises:
+      ValueError: another option.
+      TypeError: no text.
+    """
+    checks.option(name, getattr(params, name), valid)
 
 
 Observe = Callable[[chex.Array, chex.Array, Any, Any], chex.Array]

@@ -21,6 +21,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
+
 TRAINING, TESTING, CONVERGED, GAVE_UP = range(4)
 """What a network is doing."""
 
@@ -42,6 +44,7 @@ class Criterion:
 
     Raises:
       ValueError: a value out of range.
+      TypeError: text or nothing in place of a number.
     """
 
     conditions: int
@@ -55,14 +58,13 @@ class Criterion:
 
     def __post_init__(self) -> None:
         for name in ("conditions", "max_trials", "test_repeats", "retest_after"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.consecutive < 0:
-            raise ValueError(f"consecutive must be at least 0, got {self.consecutive}")
-        if not self.windows or min(self.windows) < 1:
-            raise ValueError(f"windows must be at least 1 trial each, got {self.windows}")
-        if not 0 < self.accuracy <= 1:
-            raise ValueError(f"accuracy must be in (0, 1], got {self.accuracy}")
+            checks.whole(name, getattr(self, name))
+        checks.whole("consecutive", self.consecutive, 0)
+        checks.wholes("windows", self.windows)
+        if not self.windows:
+            raise ValueError("windows must be at least one number of trials, got none")
+        checks.number("accuracy", self.accuracy, 0, 1, above=True)
+        checks.wholes("test_allowed", self.test_allowed, low=0)
 
     @property
     def required(self) -> tuple[int, ...]:

@@ -13,8 +13,9 @@ from jax.sharding import Mesh
 
 from qagrel_jax import sharding
 from qagrel_jax.data import streaming
+from qagrel_jax.policies import at_least_float32
 from qagrel_jax.tasks import classification
-from qagrel_jax.training.step import TrainState, at_least_float32
+from qagrel_jax.training.step import TrainState
 
 
 def count_correct(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from qagrel_jax import sharding
+from qagrel_jax import checks, sharding
 from qagrel_jax.data import streaming
 
 
@@ -52,10 +52,12 @@ def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
 
     Raises:
       ValueError: a fraction that leaves one side empty.
+      TypeError: ``fraction`` is no number.
     """
+    checks.number("fraction", fraction, 0, 1, above=True)
     examples_in_all = len(examples.labels)
     held_out = max(1, round(fraction * examples_in_all))
-    if not 0 < fraction < 1 or held_out >= examples_in_all:
+    if fraction == 1 or held_out >= examples_in_all:
         raise ValueError(f"validation fraction must leave examples on both sides, got {fraction}")
     order = np.random.default_rng(0).permutation(examples_in_all)
     kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from qagrel_jax import sharding
+from qagrel_jax import checks, sharding
 from qagrel_jax.training.epoch import DivergedError, chunks_of_epoch, run_epoch
 from qagrel_jax.training.evaluation import overall_accuracy
 from qagrel_jax.training.examples import Examples, place, split
@@ -47,7 +47,10 @@ LAST_BATCH = ("keep", "drop")
 
 
 class Fit(NamedTuple):
-    """A run after some epoch: all it takes to go on. Leading axes S run over seeds."""
+    """A run after some epoch: all it takes to go on. Leading axes S run over seeds.
+
+    ``qagrel_jax.plain`` makes of it what flax.serialization and orbax save, and back.
+    """
 
     epoch: chex.Array  # int32[], epochs done
     states: TrainState  # the learners now
@@ -73,9 +76,13 @@ def start(trainer: Trainer, keys: chex.PRNGKey) -> Fit:
     """Initialise one learner for each of ``keys`` [S].
 
     Raises:
-      ValueError: S is not divisible over the trainer's mesh.
+      ValueError: no keys, or S is not divisible over the trainer's mesh.
+      TypeError: ``keys`` is one key, or none.
     """
+    if not isinstance(keys, jax.Array) or keys.ndim == 0 or keys.ndim > 2:
+        raise TypeError(f"keys must be random keys [seeds], as root_keys gives, got {keys!r}")
     seeds = keys.shape[0]
+    checks.whole("the number of keys", seeds)
     parts = trainer.mesh.shape[sharding.SEEDS] if trainer.mesh is not None else 1
     if seeds % parts:
         raise ValueError(f"{seeds} seeds are not divisible over {parts} devices")
@@ -128,11 +135,21 @@ def fit(
 
     Raises:
       DivergedError: a seed's error is not finite; on CPU after that chunk, else after that epoch.
-      ValueError: fewer training examples than a batch, or ``last_batch`` is neither of the two.
+      ValueError: fewer training examples than a batch, ``last_batch`` is neither of the two, a
+        number or a label out of range.
+      TypeError: an argument of another type.
     """
-    if last_batch not in LAST_BATCH:
-        raise ValueError(f"last_batch must be 'keep' or 'drop', got {last_batch!r}")
+    checks.option("last_batch", last_batch, LAST_BATCH)
+    checks.whole("epochs", epochs, 0)
+    checks.whole("patience", patience)
+    checks.number("min_gain", min_gain, 0)
+    if chunk_steps is not None:
+        checks.whole("chunk_steps", chunk_steps)
+    checks.function("on_chunk", on_chunk)
     train, monitored = place(train, trainer.mesh), place(monitored, trainer.mesh)
+    if trainer.num_classes is not None:
+        checks.labels("labels of train", train.labels, trainer.num_classes)
+        checks.labels("labels of monitored", monitored.labels, trainer.num_classes)
     run = _on_mesh(run, trainer.mesh)
     seeds = len(run.active)
     chunks = chunks_of_epoch(trainer, train, seeds, last_batch, chunk_steps)

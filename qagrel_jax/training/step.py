@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from qagrel_jax.policies import at_least_float32
 from qagrel_jax.rules.base import Rule
 from qagrel_jax.tasks import classification
 
@@ -85,19 +86,14 @@ def train_step(
     grads, errors = learner.rule.update(decision, outcome)
     if not told_labels and len(labels) < learner.batch_size:
         grads = _scale(grads, len(labels) / learner.batch_size)
-    updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
+    error = errors.mean() if told_labels else jnp.square(errors).mean()
+    updates, opt_state = _told(learner.optimizer, error)(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
 
     model_state = {**state.model_state, **decision.aux}
-    error = errors.mean() if told_labels else jnp.square(errors).mean()
     correct = (decision.action == labels).mean()
     metrics = StepMetrics(correct.astype(jnp.float32), error.astype(jnp.float32))
     return TrainState(state.key, state.step + 1, params, model_state, opt_state), metrics
-
-
-def at_least_float32(outputs: chex.Array) -> chex.Array:
-    """Return ``outputs`` in float32, or as they are if they are wider."""
-    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
 
 
 def _forward(network: nn.Module, model_state: Any, rngs: dict) -> Callable:
@@ -112,6 +108,24 @@ def _forward(network: nn.Module, model_state: Any, rngs: dict) -> Callable:
         return at_least_float32(outputs), changed
 
     return forward
+
+
+def _told(optimizer: optax.GradientTransformation, error: chex.Array) -> Callable[..., tuple]:
+    """Return the optimizer's ``update``, which is told the step's error if it asks for a value."""
+    update = optax.with_extra_args_support(optimizer).update
+
+    def told(grads: chex.ArrayTree, state: optax.OptState, params: chex.ArrayTree) -> tuple:
+        try:
+            return update(grads, state, params, value=error, grad=grads)
+        except TypeError as refused:
+            if "argument" not in str(refused):
+                raise
+            raise TypeError(
+                "optimizer wants more than gradients and a value, which is all that a learning "
+                f"rule has ({refused}): use another, or one without a line search"
+            ) from None
+
+    return told
 
 
 def _scale(grads: chex.ArrayTree, factor: float) -> chex.ArrayTree:

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from qagrel_jax import sharding
+from qagrel_jax import checks, sharding
 from qagrel_jax.rules.base import Rule
 from qagrel_jax.tasks import classification
 from qagrel_jax.training import evaluation
@@ -54,6 +54,7 @@ class Trainer(NamedTuple):
     count_correct: Callable[..., tuple]  # the same -> correct [S, classes], images [classes]
     mesh: Mesh | None  # the devices; None: one
     batch_size: int  # examples a step; an epoch's last batch may hold fewer
+    num_classes: int | None = None  # labels are in [0, num_classes)
 
 
 def make_trainer(
@@ -74,7 +75,10 @@ def make_trainer(
     Args:
       rule: a one-step rule; if its ``outcome`` is "label" it is told labels, else rewards only.
       network: a Linen module ``(images float[batch, ...], train) -> outputs [batch, actions]``.
-      optimizer: any ``optax.GradientTransformation``; ``optax.sgd(α)`` gives the published rule.
+      optimizer: any ``optax.GradientTransformation``; ``optax.sgd(α)`` is the published rule. One
+        that wants a ``value`` (``optax.contrib.reduce_on_plateau``) gets the step's error, the mean
+        of δ² or of the loss. There is no ``value_fn`` for line searches: ``optax.lbfgs`` goes with
+        ``linesearch=None`` alone.
       image_shape: (height, width, channels).
       num_classes: classes the labels run over.
       batch_size: examples a step. A smaller batch, the last of an epoch, is trained on as in the
@@ -90,11 +94,19 @@ def make_trainer(
       A ``Trainer``.
 
     Raises:
-      ValueError: ``batch_size`` < 1 or not divisible over the mesh, or ``seeds_by`` is neither
-        "vmap" nor "map".
+      ValueError: a size below 1, ``batch_size`` not divisible over the mesh, or ``seeds_by`` is
+        neither "vmap" nor "map".
+      TypeError: an argument of another type; from the first step, an optimizer that wants what a
+        learning rule cannot give.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    checks.instance("rule", rule, Rule, "q_agrel() gives one")
+    checks.instance("network", network, nn.Module, "make_network gives one by its name")
+    checks.instance("optimizer", optimizer, optax.GradientTransformation, "optax.sgd(0.1) is one")
+    checks.wholes("image_shape", image_shape)
+    checks.whole("num_classes", num_classes)
+    checks.whole("batch_size", batch_size)
+    checks.whole("evaluation_batch", evaluation_batch)
+    checks.function("reward", reward)
     across_seeds = _across_seeds(seeds_by, mesh)
     by_seed = None
     if mesh is not None:
@@ -122,6 +134,7 @@ def make_trainer(
         count_correct=count_correct,
         mesh=mesh,
         batch_size=batch_size,
+        num_classes=num_classes,
     )
 
 
@@ -208,8 +221,7 @@ def _scan(
 def _across_seeds(seeds_by: str | None, mesh: Mesh | None) -> Callable:
     """Return what turns ``f(own, shared)`` of one seed into that of all: ``own`` [S, ...]."""
     seeds_by = seeds_by or ("map" if jax.default_backend() == "cpu" else "vmap")
-    if seeds_by not in ("vmap", "map"):
-        raise ValueError(f"seeds_by must be 'vmap' or 'map', got {seeds_by!r}")
+    checks.option("seeds_by", seeds_by, ("vmap", "map"))
 
     def on_one_device(f: Callable) -> Callable:
         if seeds_by == "vmap":

@@ -255,11 +255,11 @@ def test_every_kind_of_feedback_learns(feedback):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
-        ({"sweeps": 2.5}, "sweeps must be a whole number of at least 1, got 2.5"),
-        ({"tolerance": -1.0}, "tolerance must be finite and at least 0, got -1.0"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"sweeps": 2.5}, "sweeps must be a whole number, got 2.5"),
+        ({"tolerance": -1.0}, "tolerance must be at least 0, got -1.0"),
         ({"tolerance": float("nan")}, "tolerance must be finite and at least 0, got nan"),
-        ({"clip": 0.0}, "clip must be positive, or None, got 0.0"),
+        ({"clip": 0.0}, "clip must be positive and finite, got 0.0"),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):

@@ -332,7 +332,7 @@ class TestContract:
 
 
 def test_an_outcome_must_be_reward_or_label():
-    with pytest.raises(ValueError, match="got 'gradient'"):
+    with pytest.raises(ValueError, match="unknown outcome 'gradient'"):
         rules.one_step_rule("x", softmax, lambda o, a, r: (o, r), outcome="gradient")
 
 

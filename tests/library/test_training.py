@@ -286,7 +286,7 @@ def test_bad_arguments():
             rules.q_agrel(), DenseNet(3), optax.sgd(0.1),
             image_shape=(8, 8, 1), num_classes=3, batch_size=0,
         )  # fmt: skip
-    with pytest.raises(ValueError, match="seeds_by must be"):
+    with pytest.raises(ValueError, match="unknown seeds_by"):
         _trainer(seeds_by="pmap")
 
 
