@@ -1,5 +1,7 @@
 """Training many seeds of one network with one rule: single steps, and whole runs."""
 
+from qagrel_jax.training import checkpoints
+from qagrel_jax.training.checkpoints import CheckpointError, load, save
 from qagrel_jax.training.fitting import (
     PROTOCOLS,
     DivergedError,
@@ -23,6 +25,7 @@ from qagrel_jax.training.trainer import (
 
 __all__ = [
     "PROTOCOLS",
+    "CheckpointError",
     "DivergedError",
     "EpochRecord",
     "Examples",
@@ -31,10 +34,13 @@ __all__ = [
     "StepMetrics",
     "TrainState",
     "Trainer",
+    "checkpoints",
     "fit",
+    "load",
     "make_trainer",
     "overall_accuracy",
     "place",
+    "save",
     "select_seeds",
     "split",
     "start",

@@ -28,9 +28,9 @@ PUBLIC = {
     "node_perturbation one_step_rule q_agrel reinforce reward_prediction_error stochastic_units",
     "qagrel_jax.tasks": "FIXATE LEFT RIGHT TASKS Task TimeStep TrialState classification criterion "
     "make_task match_to_category probabilistic saccade vectors vibrotactile",
-    "qagrel_jax.training": "DivergedError EpochRecord Examples Fit PROTOCOLS RewardFunction "
-    "StepMetrics TrainState Trainer fit make_trainer overall_accuracy place select_seeds split "
-    "start",
+    "qagrel_jax.training": "CheckpointError DivergedError EpochRecord Examples Fit PROTOCOLS "
+    "RewardFunction StepMetrics TrainState Trainer checkpoints fit load make_trainer "
+    "overall_accuracy place save select_seeds split start",
     "qagrel_jax.weights": "FORMAT load load_keras load_network optional_package save",
 }
 
