@@ -42,7 +42,9 @@ class Parser(argparse.ArgumentParser):
 def did_you_mean(text: str, valid: Sequence[str]) -> str:
     """Return ``; did you mean 'mnist'?`` for "MNIST", or nothing if no name is like ``text``."""
     plain = {_plain(name): name for name in valid}
-    near = difflib.get_close_matches(_plain(text), plain, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(_plain(text), plain, n=1, cutoff=0.75)
+    if len(text) >= 4 and not near:
+        near = [name for name in plain if name.startswith(_plain(text))]
     return f"; did you mean {plain[near[0]]!r}?" if near else ""
 
 

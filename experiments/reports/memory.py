@@ -1,6 +1,5 @@
 """Working memory: populations beside the paper's, settings beside each other, and speed."""
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from scipy.stats import fisher_exact
 
 from experiments.common.significance import rank_test
 from experiments.reports import NOT_RUN, markdown
+from experiments.train import folder as run_folder
 from experiments.working_memory import plots as memory_plots
 
 
@@ -179,7 +179,7 @@ def _each_cpu_second(one: dict[str, Any]) -> float:
 
 def _read(folder: Path, name: str = "summary.json") -> dict[str, Any] | None:
     path = folder / name
-    return json.loads(path.read_text()) if path.is_file() else None
+    return run_folder.read_json(path)
 
 
 def _setting(cell: dict[str, Any]) -> tuple[float, float]:

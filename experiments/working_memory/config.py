@@ -3,12 +3,15 @@
 import dataclasses
 import itertools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.common import fields
 from experiments.common.cli import UserError
+from experiments.train import folder as run_folder
 
+FILE = "config.json"
 TASKS = ("saccade", "match_to_category", "probabilistic", "vibrotactile")
 FEEDBACKS = ("tied", "separate")
 """Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
@@ -45,20 +48,27 @@ class MemoryConfig:
       task_parameters: values that differ from the task's defaults, sorted by name.
     """
 
-    task: str
-    networks: int
-    max_trials: int | None = None
-    seed: int = 0
-    feedbacks: tuple[str, ...] = ("tied",)
-    learning_rates: tuple[float, ...] = (0.15,)
-    tag_decays: tuple[float, ...] = (0.2,)
-    exploration: float = 0.025
-    leak: float = 1.0
-    regular: int = 3
-    memory: int = 4
-    substeps: int = 1
-    retest_after: int | None = None
-    task_parameters: dict[str, Any] = field(default_factory=dict)
+    task: str = fields.choice(TASKS)
+    networks: int = fields.number(1, 1_000_000)
+    max_trials: int | None = fields.number(1, 1_000_000_000, default=None)
+    seed: int = fields.number(0, 2**31 - 1, default=0)
+    feedbacks: tuple[str, ...] = fields.choices(
+        "feedback", FEEDBACKS, option="--feedback", default=("tied",)
+    )
+    learning_rates: tuple[float, ...] = fields.number(
+        0, 100, option="--learning-rate", default=(0.15,)
+    )
+    tag_decays: tuple[float, ...] = fields.number(0, 1, option="--tag-decay", default=(0.2,))
+    exploration: float = fields.number(0, 1, default=0.025)
+    leak: float = fields.number(0, 1, default=1.0)
+    regular: int = fields.number(1, 10_000, default=3)
+    memory: int = fields.number(1, 10_000, default=4)
+    substeps: int = fields.number(1, 1000, default=1)
+    retest_after: int | None = fields.number(1, 2**31 - 1, default=None)
+    task_parameters: dict[str, Any] = fields.text(option="--set", default_factory=dict)
+
+    def __post_init__(self) -> None:
+        fields.check(self)
 
     @property
     def settings(self) -> list[tuple[str, float, float]]:
@@ -70,21 +80,19 @@ class MemoryConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
-def load(folder: Path) -> MemoryConfig | None:
-    """Return the configuration of the run in ``folder``, None if there is none.
+def load(folder: Path) -> MemoryConfig:
+    """Return the configuration of the run in ``folder``.
 
     Raises:
       UserError: it cannot be read.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        return None
+    path = folder / FILE
+    content = run_folder.read_json(path)
     try:
-        content = json.loads(path.read_text())
-        for name in ("feedbacks", "learning_rates", "tag_decays"):
-            content[name] = tuple(content[name])
-        return MemoryConfig(**content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return MemoryConfig(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in (content or {}).items()}
+        )
+    except (TypeError, UserError) as error:
         raise UserError(
             f"{path} is no working-memory run ({error}): choose another --out"
         ) from None
