@@ -3,11 +3,13 @@
 import dataclasses
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.common import cli, fields
 from experiments.common.cli import UserError
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -32,12 +34,9 @@ OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop", "lion")
 """Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
 
 
-def _one_of(names: tuple[str, ...], text: str, **extra: Any) -> Any:
-    return field(metadata={"help": text, "choices": names}, **extra)
-
-
-def _number(low: float, high: float, text: str, open_low: bool = False, **extra: Any) -> Any:
-    return field(metadata={"help": text, "range": (low, high), "open_low": open_low}, **extra)
+_NETWORK, _RULE, _CHOICE = "the network", "the rule", "choices and rewards"
+_FEEDBACK = "the feedback pathway"
+_LEARNING, _STOPPING, _COMPUTING = "learning", "data split and stopping", "seeds and computation"
 
 
 @dataclass(frozen=True)
@@ -45,110 +44,163 @@ class Config:
     """One experiment. Every field is also an option of ``python -m experiments.train``."""
 
     name: str
-    dataset: str = field(metadata={"help": "digits, a TFDS name, or a folder in the data dir"})
-    architecture: str = _one_of(ARCHITECTURES, "network")
-    hidden: tuple[int, ...] | None = field(
-        default=None, metadata={"help": "units of the dense net's layers, e.g. 300,200,100"}
+    dataset: str = fields.text(
+        "digits, a TFDS name, or a folder in the data dir", group="the images"
     )
-    rules: tuple[str, ...] = field(
-        default=RULES,
-        metadata={"help": "learning rules, comma-separated", "several": RULES + CONTROL_RULES},
+    architecture: str = fields.choice(ARCHITECTURES, "layers", group=_NETWORK)
+    hidden: tuple[int, ...] | None = fields.number(
+        1, 10**6, "units of the dense network's layers, e.g. 300,200,100; none: the papers'",
+        group=_NETWORK, default=None,
+    )  # fmt: skip
+    rules: tuple[str, ...] = fields.choices(
+        "rule", RULES + CONTROL_RULES, "learning rules", group=_RULE, option="--rule", default=RULES
     )
-    feedback: str = _one_of(FEEDBACKS, "feedback pathway", default="tied")
-    feedback_init: str = _one_of(
-        FEEDBACK_INITS, "feedback weights are drawn as the layer's kernel, or by He et al.",
+    feedback: str = fields.choice(
+        FEEDBACKS,
+        "feedback pathway",
+        aliases=FEEDBACK_ALIASES,
+        group=_FEEDBACK,
+        default="tied",
+    )
+    feedback_init: str = fields.choice(
+        FEEDBACK_INITS,
+        "feedback weights are drawn as the layer's kernel, or by He et al.",
+        group=_FEEDBACK,
         default="kernel",
-    )  # fmt: skip
-    feedback_scale: float = _number(
-        0, 1e9, "factor on feedback weights that are drawn, and on those of the sign kinds",
-        open_low=True, default=1.0,
-    )  # fmt: skip
-    feedback_rate: float = _number(
-        0, 1e9, "learning rate of feedback weights, as a multiple of the forward weights'",
+    )
+    feedback_scale: float = fields.number(
+        0,
+        1e9,
+        "factor on feedback weights that are drawn, and on those of the sign kinds",
+        open_low=True,
+        group=_FEEDBACK,
         default=1.0,
-    )  # fmt: skip
-    feedback_l2: float | None = field(
-        default=None, metadata={"help": "c in the penalty c·ΣB² on feedback weights; as --l2"}
     )
-    feedback_delay: int = _number(
-        0, 10**9, "epochs before feedback weights begin to learn", default=0
+    feedback_rate: float = fields.number(
+        0,
+        1e9,
+        "learning rate of feedback weights, as a multiple of the forward weights'",
+        group=_FEEDBACK,
+        default=1.0,
     )
-    initialisation: str = _one_of(INITIALISATIONS, "how kernels are drawn", default="he")
-    policy: str = _one_of(
+    feedback_l2: float | None = fields.number(
+        0,
+        1e9,
+        "c in the penalty c·ΣB² on feedback weights; none: as --l2",
+        group=_FEEDBACK,
+        default=None,
+    )
+    feedback_delay: int = fields.number(
+        0, 10**9, "epochs before feedback weights begin to learn", group=_FEEDBACK, default=0
+    )
+    initialisation: str = fields.choice(
+        INITIALISATIONS, "how kernels are drawn", group=_NETWORK, default="he"
+    )
+    policy: str = fields.choice(
         POLICIES,
         "action selection of q_agrel, broadcast, node_perturbation",
+        group=_CHOICE,
         default="max_boltzmann",
     )
-    epsilon: float = _number(0, 1, "probability of exploring", default=0.02)
-    temperature: float = _number(0, 1e9, "softmax temperature", open_low=True, default=1.0)
-    reward: str = _one_of(
-        REWARDS, "what is paid: right choices, those of others in the batch, or any choice",
+    epsilon: float = fields.number(0, 1, "probability of exploring", group=_CHOICE, default=0.02)
+    temperature: float = fields.number(
+        0, 1e9, "softmax temperature", open_low=True, group=_CHOICE, default=1.0
+    )
+    reward: str = fields.choice(
+        REWARDS,
+        "what is paid: right choices, those of others in the batch, or any choice",
+        group=_CHOICE,
         default="right",
-    )  # fmt: skip
-    reward_right: float = _number(-1e9, 1e9, "the reward of a right choice", default=1.0)
-    reward_wrong: float = _number(
-        -1e9, 1e9, "of a wrong one; right 1-c and wrong -c is the same as Q values that start at c",
+    )
+    reward_right: float = fields.number(
+        -1e9, 1e9, "the reward of a right choice", group=_CHOICE, default=1.0
+    )
+    reward_wrong: float = fields.number(
+        -1e9,
+        1e9,
+        "of a wrong one; right 1-c and wrong -c is the same as Q values that start at c",
+        group=_CHOICE,
         default=0.0,
+    )
+    positive_gain: float = fields.number(
+        0, 1e9, "weighs positive reward-prediction errors of q_agrel", open_low=True, group=_RULE,
+        default=1.0,
     )  # fmt: skip
-    positive_gain: float = _number(
-        0, 1e9, "weighs positive reward-prediction errors of q_agrel", open_low=True, default=1.0
+    noise_sd: float = fields.number(
+        0, 1e9, "of the units of node_perturbation and stochastic_units", open_low=True,
+        group=_RULE, default=0.1,
+    )  # fmt: skip
+    broadcast_strength: float = fields.number(
+        -1e9, 1e9, "what broadcast gives hidden units in place of attention", group=_RULE,
+        default=1.0,
+    )  # fmt: skip
+    optimizer: str = fields.choice(OPTIMIZERS, "of optax", group=_LEARNING, default="sgd")
+    learning_rate: float = fields.number(
+        0, 1e9, "step size", open_low=True, group=_LEARNING, default=0.1
     )
-    noise_sd: float = _number(
-        0, 1e9, "of the units of node_perturbation and stochastic_units", open_low=True, default=0.1
+    halve_every: int = fields.number(
+        0, 10**9, "halve the learning rate so often, epochs; 0: never", group=_LEARNING, default=100
     )
-    broadcast_strength: float = _number(
-        -1e9, 1e9, "what broadcast gives hidden units in place of attention", default=1.0
+    l2: float = fields.number(
+        0, 1e9, "c in the penalty c·Σw² on kernels", group=_LEARNING, default=0.0
     )
-    optimizer: str = _one_of(OPTIMIZERS, "optax optimiser", default="sgd")
-    learning_rate: float = _number(0, 1e9, "step size", open_low=True, default=0.1)
-    halve_every: int = _number(0, 10**9, "halve the learning rate so often, epochs; 0: never",
-                               default=100)  # fmt: skip
-    l2: float = _number(0, 1e9, "c in the penalty c·Σw² on kernels", default=0.0)
-    batch_size: int = _number(1, 10**9, "examples a step", default=128)
-    last_batch: str = _one_of(
+    batch_size: int = fields.number(1, 10**9, "examples a step", group=_LEARNING, default=128)
+    last_batch: str = fields.choice(
         LAST_BATCH,
         "the incomplete last batch of an epoch is trained on (keep) or left out (drop)",
+        group=_LEARNING,
         default="keep",
     )
-    epochs: int = _number(1, 10**9, "at most", default=500)
-    patience: int = _number(1, 10**9, "stop after so many epochs without a gain", default=45)
-    min_gain: float = _number(0, 1, "a gain, as a fraction", default=0.001)
-    protocol: str = _one_of(
+    epochs: int = fields.number(1, 10**9, "at most", group=_STOPPING, default=500)
+    patience: int = fields.number(
+        1, 10**9, "stop after so many epochs without a gain", group=_STOPPING, default=45
+    )
+    min_gain: float = fields.number(0, 1, "a gain, as a fraction", group=_STOPPING, default=0.001)
+    protocol: str = fields.choice(
         PROTOCOLS,
-        "clean: a validation split picks the epoch; paper: the test set does",
+        "a validation split (clean) or the test set (paper) picks the epoch",
+        group=_STOPPING,
         default="clean",
     )
-    validation_fraction: float = _number(
-        0, 0.9, "of the training set, protocol clean", open_low=True, default=0.1
+    validation_fraction: float = fields.number(
+        0, 0.9, "of the training set, protocol clean", open_low=True, group=_STOPPING, default=0.1
     )
-    seeds: int = _number(1, 10**6, "how many networks of each rule", default=10)
-    first_seed: int = _number(0, 2**31 - 1, "seeds are first_seed, first_seed + 1, ...", default=0)
-    criterion: float = _number(
-        0, 1, "fraction of backprop's final accuracy to reach", open_low=True, default=0.98
+    seeds: int = fields.number(
+        1, 10**6, "how many networks of each rule", group=_COMPUTING, default=10
     )
-    precision: str = _one_of(PRECISIONS, "of the computation", default="float32")
-    seeds_by: str = _one_of(
+    first_seed: int = fields.number(
+        0, 2**31 - 1, "seeds are first_seed, first_seed + 1, ...", group=_COMPUTING, default=0
+    )
+    criterion: float = fields.number(
+        0, 1, "fraction of backprop's final accuracy to reach", open_low=True, group=_STOPPING,
+        default=0.98,
+    )  # fmt: skip
+    precision: str = fields.choice(
+        PRECISIONS, "of the computation", group=_COMPUTING, default="float32"
+    )
+    seeds_by: str = fields.choice(
         SEEDS_BY,
         "seeds of a device side by side (vmap) or one after the other (map, less memory); "
         "auto is map on a CPU, else vmap",
+        group=_COMPUTING,
         default="auto",
     )
 
     def __post_init__(self) -> None:
-        known = FEEDBACK_ALIASES.get(self.feedback, self.feedback)
+        known = FEEDBACK_ALIASES.get(str(self.feedback), self.feedback)
         object.__setattr__(self, "feedback", known)
-        for entry in dataclasses.fields(self):
-            _check(entry, getattr(self, entry.name))
-        if self.feedback_l2 is not None and not 0 <= self.feedback_l2 < float("inf"):
-            raise UserError(f"--feedback-l2 must be in [0, 1e9], got {self.feedback_l2}")
         if self.feedback == "tied" and self.feedback_scale != 1:
             raise UserError("--feedback-scale goes with feedback weights that are not tied")
+        fields.check(self)
+        if not re.fullmatch(r"\w[\w.+-]*", self.name):
+            raise UserError(
+                f"a config's name, which names its folder, is of letters, digits and _ . + -; got "
+                f"{self.name!r}"
+            )
         if self.reward == "shuffled" and self.batch_size < 2:
             raise UserError("--reward shuffled needs a --batch-size of at least 2")
         if self.hidden is not None and self.architecture != "dense":
             raise UserError(f"--hidden goes with the dense architecture, not {self.architecture}")
-        if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):
-            raise UserError(f"--hidden needs one or more sizes of at least 1, got {self.hidden}")
 
     def epoch_of(self, examples: int) -> tuple[int, int]:
         """Return the steps of an epoch over so many training examples, and the images it shows."""
@@ -165,14 +217,17 @@ def load(name: str) -> Config:
       UserError: no such configuration (lists those there are), or a file without ``config``.
     """
     path = Path(name) if name.endswith(".py") else CONFIGS / f"{name}.py"
+    if name not in names() and not name.endswith(".py"):
+        raise UserError(cli.unknown("config", name, names()))
     if not path.is_file():
-        raise UserError(f"unknown config {name!r}; valid: {', '.join(names())}")
+        raise UserError(f"config {name} does not exist")
     specification = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"config {path}: {error}") from error
+    except (Exception, SystemExit) as error:
+        what = "it calls exit" if isinstance(error, SystemExit) else str(error)
+        raise UserError(f"config {path}: {what or type(error).__name__}") from error
     if not isinstance(getattr(module, "config", None), Config):
         raise UserError(f"config {path} does not define `config = Config(...)`")
     return module.config
@@ -196,6 +251,8 @@ def from_json(content: Mapping[str, Any]) -> Config:
     Raises:
       UserError: fields missing, unknown or out of range.
     """
+    if not isinstance(content, dict):
+        raise UserError(f"not a config: {str(content)[:40]!r} is no mapping")
     try:
         content = {"last_batch": "drop", **content}
         return Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
@@ -208,20 +265,31 @@ def replace(config: Config, changes: Mapping[str, Any]) -> Config:
     return dataclasses.replace(config, **changes)
 
 
-def _check(entry: dataclasses.Field, value: Any) -> None:
-    metadata = entry.metadata
-    option = "--" + entry.name.replace("_", "-")
-    if "choices" in metadata and value not in metadata["choices"]:
-        raise UserError(f"unknown {entry.name} {value!r}; valid: {', '.join(metadata['choices'])}")
-    if "several" in metadata:
-        for one in value:
-            if one not in metadata["several"]:
-                raise UserError(f"unknown rule {one!r}; valid: {', '.join(metadata['several'])}")
-        if not value or len(set(value)) < len(value):
-            raise UserError(f"{option} needs one or more different names, got {value}")
-    if "range" in metadata:
-        low, high = metadata["range"]
-        above = value > low if metadata["open_low"] else value >= low
-        if not (above and value <= high):
-            bracket = "(" if metadata["open_low"] else "["
-            raise UserError(f"{option} must be in {bracket}{low}, {high}], got {value}")
+def override(config: Config, given: Mapping[str, Any]) -> Config:
+    """Return ``config`` with what a person gave instead; its name says other images or networks.
+
+    >>> from experiments import config as configs
+    >>> configs.override(configs.load("mnist_conv"), {"dataset": "fashion_mnist"}).name
+    'fashion_mnist_conv'
+    """
+    if given.get("architecture", "dense") != "dense" and "hidden" not in given:
+        given = {**given, "hidden": None}  # of the config's dense network
+    changed = replace(config, given)
+    name = config.name
+    for was, now in (
+        (config.dataset, changed.dataset),
+        (config.architecture, changed.architecture),
+    ):
+        if was != now:
+            plain = re.sub(r"[^\w.+-]", "_", now)
+            name = name.replace(was, plain) if was in name else f"{name}_{plain}"
+    return replace(changed, {"name": name})
+
+
+def difference(there: Config, here: Config) -> list[str]:
+    """Return the names of the fields in which two configurations differ, less their names."""
+    return [
+        entry.name
+        for entry in dataclasses.fields(Config)
+        if entry.name != "name" and getattr(there, entry.name) != getattr(here, entry.name)
+    ]

@@ -22,10 +22,10 @@ Q_RULES = ("q_agrel", "broadcast", "node_perturbation")
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, read the checkpoint, write the file."""
     parser = cli.Parser(prog="python -m experiments.export", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .npz or .safetensors file")
-    parser.add_argument("--rule", metavar="…", help="default: the run's first")
-    parser.add_argument("--seed", type=cli.number(int, 0, 2**31), metavar="…",
+    parser.add_argument("run", type=cli.path, metavar="RUN", help="folder of a run")
+    parser.add_argument("file", type=cli.path, metavar="FILE", help="a .npz or .safetensors file")
+    parser.add_argument("--rule", metavar="NAME", help="default: the run's first")
+    parser.add_argument("--seed", type=cli.number(int, 0, 2**31), metavar="N",
                         help="default: the run's first")  # fmt: skip
     arguments = parser.parse_args(argv)
     if arguments.file.suffix not in (".npz", ".safetensors"):
@@ -60,7 +60,7 @@ def best(
     config = run_folder.saved_config(folder)
     rule = rule or config.rules[0]
     if rule not in config.rules:
-        raise UserError(f"{folder} has no rule {rule!r}; valid: {', '.join(config.rules)}")
+        raise UserError(f"{folder}: {cli.unknown('rule', rule, config.rules)}")
     seed = config.first_seed if seed is None else seed
     last = config.first_seed + config.seeds - 1
     if not config.first_seed <= seed <= last:
@@ -71,16 +71,18 @@ def best(
 
     import qagrel_jax
     from experiments import config as configs
+    from experiments.common import saved
+    from qagrel_jax.training import checkpoints
 
     sittings = run_folder.read_lines(folder / "environments.jsonl")
-    commit = sittings[0]["commit"] if sittings else None
+    commit = sittings[0].get("commit") if sittings else None
     path = folder / f"checkpoint_{rule}.msgpack"
     if not path.is_file():
         raise UserError(f"{path} does not exist: has {rule} finished an epoch?")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    with saved.explained(path):
+        content, metadata = checkpoints.read(path)
+    if metadata is not None and metadata.get("rule") != rule:
+        raise UserError(f"{path} is of the rule {metadata.get('rule')}")
     try:
         run = flax.serialization.msgpack_restore(content)
         row = seed - config.first_seed

@@ -27,31 +27,40 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.Parser(prog="python -m experiments.report", description=__doc__)
     add = parser.add_argument
     add("--check", action="store_true", help="write nothing; exit 1 if they are out of date")
-    add("--results", type=Path, default=HERE / "results", metavar="DIR",
+    add("--results", type=cli.path, default=HERE / "results", metavar="DIR",
         help="the result folders (default: experiments/results)")  # fmt: skip
-    add("--readme", type=Path, action="append", metavar="FILE",
+    add("--readme", type=cli.path, action="append", metavar="FILE",
         help="a text to rebuild (default: experiments/README.md and README.md)")  # fmt: skip
     arguments = parser.parse_args(argv)
     readmes = arguments.readme or [HERE / "README.md", HERE.parent / "README.md"]
-    for path in (arguments.results, *readmes):
-        if not path.exists():
-            raise UserError(f"{path} does not exist: run from a checkout, or say where it is")
+    if not arguments.results.is_dir():
+        raise UserError(f"{arguments.results} is no folder of results: run from a checkout, or say "
+                        "where it is (--results)")  # fmt: skip
+    texts = {path: _read(path) for path in readmes}
     if arguments.check:
         # Sections may draw; a check must leave no trace.
         with tempfile.TemporaryDirectory() as scratch:
             copy = Path(scratch) / "results"
             shutil.copytree(arguments.results, copy, ignore=CHECKPOINTS)
-            old = [path for path in readmes if (text := path.read_text()) != rebuild(text, copy)]
+            old = [path for path, text in texts.items() if text != rebuild(text, copy)]
         for path in old:
             print(f"{path} is out of date: run `python -m experiments.report`", file=sys.stderr)
         if old:
             sys.exit(1)
         return
-    for path in readmes:
-        before = path.read_text()
+    for path, before in texts.items():
         after = rebuild(before, arguments.results)
         files.write_bytes(path, after.encode())
         print(f"{path} {'unchanged' if after == before else 'rewritten'}")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror} (--readme)") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text in UTF-8: {error}") from None
 
 
 def rebuild(text: str, results: Path) -> str:
@@ -75,7 +84,11 @@ def rebuild(text: str, results: Path) -> str:
 
     def written(match: re.Match) -> str:
         name = match["name"]
-        body = reports.section(name, results)
+        try:
+            body = reports.section(name, results)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise UserError(f"the part {name!r}: a file in {results} is damaged, or of another "
+                            f"version ({type(error).__name__}: {error})") from error  # fmt: skip
         return f"<!-- report {name}: begin -->\n{body}\n<!-- report {name}: end -->"
 
     return pattern.sub(written, text)

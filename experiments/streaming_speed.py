@@ -12,14 +12,14 @@ network consumes would show. Both end in the same parameters, bit for bit, or th
 gets streaming_speed.json.
 """
 
+import contextlib
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.common import cli, files, folders, provenance
+from experiments.common import cli, files, folders, interrupts, provenance
 from experiments.common.cli import UserError
 
 
@@ -42,24 +42,27 @@ CELLS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, measure, print a table."""
     parser = cli.Parser(prog="python -m experiments.streaming_speed", description=__doc__)
-    parser.add_argument("--cells", default=",".join(CELLS), metavar="…", help=", ".join(CELLS))
+    parser.add_argument("--cells", type=cli.several(cli.one_of("cell", tuple(CELLS))),
+                        default=tuple(CELLS), metavar="NAME[,NAME]",
+                        help=f"default: {','.join(CELLS)}")  # fmt: skip
     parser.add_argument("--repeats", type=cli.number(int, 1, 1000), default=5, metavar="N",
-                        help="turns measured (default 5)")  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the figures go")
+                        help="turns measured (default: 5)")  # fmt: skip
+    parser.add_argument("--out", type=cli.path, metavar="DIR",
+                        help="where the figures go (default: they are only printed)")  # fmt: skip
     arguments = parser.parse_args(argv)
-    names = [name.strip() for name in arguments.cells.split(",")]
-    if unknown := [name for name in names if name not in CELLS]:
-        raise UserError(f"unknown cell {unknown[0]!r}; valid: {', '.join(CELLS)}")
+    claimed = folders.claimed(arguments.out) if arguments.out else contextlib.nullcontext()
+    with cli.interrupted_says("what was measured is printed above"), claimed:
+        _measure_all(arguments)
 
-    if arguments.out:
-        folders.make_new(arguments.out)
+
+def _measure_all(arguments: Any) -> None:
     results, environment = {}, provenance.environment()
-    print(f"{'cell':12} {'resident':>12} {'streamed':>12}   (images/s)   streamed / resident")
-    for name in names:
+    print(f"{'images/s':12} {'resident':>12} {'streamed':>12}  streamed / resident")
+    for name in arguments.cells:
         found = results[name] = measure(CELLS[name], arguments.repeats)
         print(
             f"{name:12} {found['resident_images_per_second']:12,.0f} "
-            f"{found['streamed_images_per_second']:12,.0f} {found['streamed_over_resident']:25.3f}",
+            f"{found['streamed_images_per_second']:12,.0f} {found['streamed_over_resident']:20.3f}",
             flush=True,
         )
         if arguments.out:
@@ -111,6 +114,7 @@ def measure(cell: Cell, repeats: int) -> dict[str, Any]:
         }  # fmt: skip
         for repeat in range(repeats + 1):
             for name in sources:
+                interrupts.check()
                 began = time.perf_counter()
                 runs[name], _ = next(epochs[name])
                 if repeat:  # the first compiles

@@ -27,7 +27,7 @@ SECONDS = 2.0
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the event files of a run."""
     parser = cli.Parser(prog="python -m experiments.tensorboard", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument("run", type=cli.path, metavar="RUN", help="folder of a run")
     folder = parser.parse_args(argv).run
     if not run_folder.holds_run(folder):
         raise UserError(f"{folder} holds no run (no config.json)")
@@ -96,7 +96,7 @@ class Mirror:
             shutil.rmtree(self._folder / "tensorboard", ignore_errors=True)
         first_seed = run_folder.saved_config(self._folder).first_seed
         count = 0
-        for line in run_folder.read_lines(self._folder / "metrics.jsonl"):
+        for line in run_folder.read_metrics(self._folder):
             # A resumed run repeats its last epochs to the byte.
             if (line["rule"], line["epoch"]) in self._written:
                 continue
@@ -119,10 +119,15 @@ class Mirror:
 
 def _scalars(line: dict[str, Any]) -> Iterator[tuple[str, list[float | None]]]:
     """Yield ``(tag, a value a seed)``."""
-    for name in ("validation_accuracy", "test_accuracy", "train_accuracy", "error"):
+    for name in (
+        "validation_accuracy",
+        "test_accuracy",
+        "train_accuracy",
+        "error",
+        "classes_learned",
+    ):
         if name in line:
             yield name, line[name]
-    yield "classes_learned", line["classes_learned"]
     for layer, values in line.get("feedback_angle_degrees", {}).items():
         yield f"feedback_angle_degrees/{layer}", values
 

@@ -52,9 +52,12 @@ TASKS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run every task with both rules, write the summary and the picture."""
     arguments = _parser().parse_args(argv)
-    folder = arguments.out or Path("runs") / f"agrel-{time.strftime('%Y%m%d-%H%M%S')}"
-    folders.make_new(folder)
+    folder = arguments.out or folders.default("agrel")
+    with cli.interrupted_says("nothing was written"), folders.claimed(folder):
+        _run_all(arguments, folder)
 
+
+def _run_all(arguments: Any, folder: Path) -> None:
     from experiments.agrel import plots as agrel_plots
     from experiments.common import provenance
 
@@ -101,7 +104,7 @@ def run(name: str, settings: Settings, rule_name: str, arguments: Any) -> dict[s
             best = float(np.nan_to_num(reward).mean())
             state = f"{np.isfinite(reached).mean():.0%} at criterion, mean reward {best:.3f}"
             reporter.update(trials, state)
-        reporter.update(trials, state, important=True)
+        reporter.finish(f"{trials:,} trials", state)
     seconds = time.perf_counter() - start
     return {
         "task": name,
@@ -263,7 +266,7 @@ def _parser() -> cli.Parser:
     )
     add(
         "--out",
-        type=Path,
+        type=cli.path,
         metavar="DIR",
         help="an empty or new folder (default: runs/agrel-DATE-TIME)",
     )

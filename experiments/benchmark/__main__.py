@@ -19,7 +19,7 @@ tables are printed.
 
 import contextlib
 import os
-import sys
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,13 +79,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.precision,
         arguments.quick,
     )
-    folder = arguments.out or Path("runs") / f"benchmark-{time.strftime('%Y%m%d-%H%M%S')}"
-    folders.make_new(folder)
-    try:
-        run(settings, folder)
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        sys.exit(130)
+    folder = arguments.out or folders.default("benchmark")
+    with cli.interrupted_says("nothing was written"), folders.claimed(folder):
+        try:
+            run(settings, folder)
+        except KeyboardInterrupt:
+            shutil.rmtree(folder / "traces", ignore_errors=True)
+            raise
 
 
 def run(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def measure(name: str, settings: Settings, torch_device: Any, folder: Path) -> d
         )
         reporter.update(preparations + settings.repeats, "the profiler")
         profile = benchmark_profile.profile(subjects[0], PROFILED_CALLS, folder / "traces" / name)
-        reporter.update(preparations + settings.repeats, "done", important=True)
+        reporter.finish("", "done")
     return {
         "config": cell.config,
         "architecture": config.architecture,
@@ -274,7 +274,7 @@ def _parser() -> cli.Parser:
         help=f"how many seeds at once; default: {', '.join(map(str, DEFAULT_SEEDS))} "
         f"(with --quick only for {', '.join(QUICK_SEEDS_OF)}); 1 is always there",
     )
-    add("--out", type=Path, metavar="DIR", help="default: runs/benchmark-TIME")
+    add("--out", type=cli.path, metavar="DIR", help="default: runs/benchmark-TIME")
     add(
         "--quick",
         action="store_true",

@@ -1,15 +1,13 @@
 """From raw seconds to ratios, and to the table a benchmark ends with. No JAX needed."""
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from experiments.benchmark.profile import PRODUCTS
 from experiments.benchmark.timing import Spread, ratio, spread
+from experiments.common import console
 
 DEFINITIONS = {
     "q_agrel_over_backprop": "time of a Q-AGREL step over that of a backprop step; "
@@ -153,64 +151,76 @@ def parts_of(shares: Mapping[str, Mapping[str, float] | None]) -> list[str]:
 
 def print_table(content: Mapping[str, Any], folder: Path) -> None:
     """Print images/s, ratios and costs of every cell."""
-    console = Console()
     ways = {
         "Q-AGREL": "q_agrel",
         "backprop": "backprop",
         "PyTorch Q-AGREL": "torch_q_agrel",
         "bare products": "roofline",
     }
-    speeds = _table(f"images/s, median; {content['device']}", "network", *ways)
-    ratios = _table(
-        "median ratios within rounds",
-        "network",
-        "step time Q-AGREL / backprop",
-        "speed / PyTorch's",
-        "bare products' share",
-        "step time of N seeds / one's",
-        "speed, a seed a core / one",
-        "speed, batch over cores / one",
-    )
-    costs = _table("costs of Q-AGREL", "network", "compiling (s)", "program (MB)", "process (MB)")
+    speeds, ratios, costs = [], [], []
     for name, cell in content["cells"].items():
         subjects = cell["subjects"]
-        speeds.add_row(
-            name, *(_number(subjects.get(s, {}).get("images_per_second"), 0) for s in ways.values())
+        speeds.append(
+            (
+                name,
+                *(_number(subjects.get(s, {}).get("images_per_second"), 0) for s in ways.values()),
+            )
         )
         scaling = content["seeds_scaling"][name]
-        ratios.add_row(
-            name,
-            _number(content["q_agrel_over_backprop"][name], 2),
-            _number(content["vs_torch"][name], 2),
-            _number(content["roofline_fraction"][name], 2),
-            "\n".join(f"{n}: {value:.2f}" for n, value in scaling.items() if n != "1") or "–",
-            _number(content["seeds_on_cores"][name], 2),
-            _number(content["batch_on_cores"][name], 2),
+        ratios.append(
+            (
+                name,
+                _number(content["q_agrel_over_backprop"][name], 2),
+                _number(content["vs_torch"][name], 2),
+                _number(content["roofline_fraction"][name], 2),
+                "\n".join(f"{n}: {value:.2f}" for n, value in scaling.items() if n != "1") or "–",
+                _number(content["seeds_on_cores"][name], 2),
+                _number(content["batch_on_cores"][name], 2),
+            )
         )
         q_agrel = subjects["q_agrel"]
-        costs.add_row(
-            name,
-            _number(q_agrel["compile_seconds"], 1),
-            _number(q_agrel["program_bytes"], 0, 1e-6),
-            _number(q_agrel["process_high_water_bytes"], 0, 1e-6),
+        costs.append(
+            (
+                name,
+                _number(q_agrel["compile_seconds"], 1),
+                _number(q_agrel["program_bytes"], 0, 1e-6),
+                _number(q_agrel["process_high_water_bytes"], 0, 1e-6),
+            )
         )
+    console.table(f"images/s, median; {content['device']}", ("network", *_broken(ways)), speeds)
+    console.table("median ratios within rounds", RATIOS, ratios)
+    console.table("costs of Q-AGREL", COSTS, costs)
     shares = content["time_shares"]
-    parts = parts_of(shares)
-    where = _table("where Q-AGREL's time goes, %", "network", *parts)
-    for name, of_cell in shares.items():
-        where.add_row(name, *(_number((of_cell or {}).get(part), 0, 100) for part in parts))
-    for table in (speeds, ratios, costs, where) if parts else (speeds, ratios, costs):
-        console.print(table)
+    if parts := parts_of(shares):
+        rows = [
+            (name, *(_number((of_cell or {}).get(part), 0, 100) for part in parts))
+            for name, of_cell in shares.items()
+        ]
+        console.table("where Q-AGREL's time goes, %", ("network", *_broken(parts)), rows)
     settings = content["settings"]
     missing = "" if "torch" in content["versions"] else "; PyTorch is not installed: not compared"
-    console.print(
+    print(
         f"{settings['repeats']} round{'s' * (settings['repeats'] > 1)}, "
         f"{settings['precision']}, seeds run "
-        f"{settings['seeds_run']}{missing}",
-        highlight=False,
-        soft_wrap=True,
+        f"{settings['seeds_run']}{missing}"
     )
-    console.print(f"everything is in {folder}", highlight=False, soft_wrap=True)
+    print(f"everything is in {folder}")
+
+
+RATIOS = (
+    "network",
+    "step time\nQ-AGREL /\nbackprop",
+    "speed /\nPyTorch's",
+    "bare\nproducts'\nshare",
+    "step time\nof N seeds\n/ one's",
+    "speed, a\nseed a core\n/ one",
+    "speed,\nbatch over\ncores / one",
+)
+COSTS = ("network", "compiling (s)", "program (MB)", "process (MB)")
+
+
+def _broken(headings: Iterable[str]) -> list[str]:
+    return [heading.replace(" ", "\n") for heading in headings]
 
 
 def _with_medians(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,13 +239,6 @@ def _with_medians(cell: Mapping[str, Any]) -> dict[str, Any]:
             **subject,
         }
     return {**cell, "subjects": subjects}
-
-
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
-    return table
 
 
 def _number(value: float | None, digits: int, scale: float = 1.0) -> str:

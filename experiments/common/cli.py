@@ -5,13 +5,15 @@ Bad input ends in one line on stderr that says what to do, and exit code 2.
 
 import argparse
 import contextlib
+import difflib
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.common import compile_cache
+from experiments.common import compile_cache, console, interrupts
 
 
 class UserError(Exception):
@@ -24,11 +26,32 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: object) -> None:
         kwargs.setdefault("allow_abbrev", False)
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs["description"] = _for_80_columns(str(kwargs.get("description") or ""))
         super().__init__(**kwargs)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
         """Print ``message`` as one line and exit with code 2."""
-        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        if message.startswith("unrecognized arguments: --"):
+            given = message.split()[2].partition("=")[0]
+            message += did_you_mean(given, options)
+        line = " ".join(f"{self.prog}: error: {message} (--help lists the options)".split())
+        self.exit(2, f"{line}\n")
+
+
+def did_you_mean(text: str, valid: Sequence[str]) -> str:
+    """Return ``; did you mean 'mnist'?`` for "MNIST", or nothing if no name is like ``text``."""
+    plain = {_plain(name): name for name in valid}
+    near = difflib.get_close_matches(_plain(text), plain, n=1, cutoff=0.75)
+    if len(text) >= 4 and not near:
+        near = [name for name in plain if name.startswith(_plain(text))]
+    return f"; did you mean {plain[near[0]]!r}?" if near else ""
+
+
+def unknown(kind: str, text: object, valid: Sequence[str]) -> str:
+    """Return the message about a name that is none of ``valid``."""
+    hint = did_you_mean(text, valid) if isinstance(text, str) else ""
+    return f"unknown {kind} {text!r}{hint}; valid: {', '.join(valid)}"
 
 
 def one_of(
@@ -39,10 +62,17 @@ def one_of(
     def parse(text: str) -> str:
         text = (aliases or {}).get(text, text)
         if text not in valid:
-            raise argparse.ArgumentTypeError(f"unknown {kind} {text!r}; valid: {', '.join(valid)}")
+            raise argparse.ArgumentTypeError(unknown(kind, text, valid))
         return text
 
     return parse
+
+
+def path(text: str) -> Path:
+    """Argument type: the path of a file or folder; an empty one is an error."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"needs a path, got {text!r}")
+    return Path(text)
 
 
 def number(
@@ -79,25 +109,92 @@ def several(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
 def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> None:
     """Call ``main(argv)``; a ``UserError`` becomes one line and exit code 2.
 
-    Products are of float32 unless a script says otherwise: accelerators have less by default.
+    Ctrl-C and SIGTERM end it in one line, too, with exit code 130 and 143. Products are of float32
+    unless a script says otherwise: accelerators have less by default.
     """
+    console.spell_out()
     compile_cache.switch_on()
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "float32")
-    try:
-        main(argv)
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    with interrupts.caught():
+        try:
+            with _explained():
+                main(argv)
+            return
+        except UserError as error:
+            line, code = f"error: {' '.join(str(error).split())}", 2
+        except BrokenPipeError:  # of ``| head``
+            line, code = "", 1
+        except KeyboardInterrupt as error:
+            line, code = str(error) or "interrupted", interrupts.exit_code(error)
+        with contextlib.suppress(OSError):
+            print(line, end="\n" * bool(line), file=sys.stderr, flush=True)
+        if argv is None:  # of this process, which has nothing else to do
+            interrupts.leave(code)
+        sys.exit(code)
 
 
 @contextlib.contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """Say how to go on with the run in ``folder`` if Ctrl-C ends it."""
+    """Say how to go on with the run in ``folder`` if Ctrl-C or SIGTERM ends it."""
+    with interrupted_says(f"to go on: --resume --out {folder}"):
+        yield
+
+
+@contextlib.contextmanager
+def interrupted_says(what: str) -> Iterator[None]:
+    """Let the one line about an interruption end in ``what``."""
     try:
         yield
-    except KeyboardInterrupt:
-        print(f"interrupted; to go on: --resume --out {folder}", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        raise type(error)(str(error) or f"interrupted; {what}") from None
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Errors of the machine, not of the program, become a ``UserError``."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = "" if error.filename is None else f": {error.filename}"
+        raise UserError(f"{error.strerror or error}{where}") from None
+    except MemoryError as error:
+        raise UserError(f"out of memory ({error}): ask for less at a time") from None
+    except RuntimeError as error:
+        text = str(error)
+        if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
+            raise UserError(f"out of memory: {text.splitlines()[0]}") from None
+        if "initialize backend" in text or "Unknown backend" in text:
+            raise UserError(f"JAX has no such device (JAX_PLATFORMS): {text}") from None
+        raise
+
+
+def _for_80_columns(text: str) -> str:
+    """Fill paragraphs anew; break commands that are too long, a comment goes before."""
+    return "\n\n".join(
+        _narrow(paragraph) if paragraph.startswith(" ") else textwrap.fill(paragraph, 79)
+        for paragraph in text.strip("\n").split("\n\n")
+    )
+
+
+def _narrow(block: str) -> str:
+    lines = []
+    for line in block.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()))
+        command, sign, comment = line.partition(" # ")
+        if sign and len(line) > 79:
+            lines.append(f"{indent}# {comment}")
+            line = command.rstrip()
+        while len(line) > 79:
+            first, _, rest = line[:77].rpartition(" --")
+            if not first.strip():
+                break
+            lines.append(f"{first} \\")
+            line = f"{indent}    --{rest}{line[77:]}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "_").strip("_")

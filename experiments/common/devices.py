@@ -42,11 +42,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("several devices, several processes")
     add_mesh_option(group)
     group.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="where the first process listens, or auto"
-    )
+        "--coordinator", type=_address, metavar="HOST:PORT",
+        help="where the first process listens, or auto",
+    )  # fmt: skip
     whole = cli.number(int, 0, 10**6)
     group.add_argument("--processes", type=whole, metavar="N", help="how many there are")
     group.add_argument("--process", type=whole, metavar="I", help="which this is, 0 to N - 1")
+
+
+MOST_CPU_DEVICES = 64
+"""Threads that a CPU is taken for, at most, unless it has more cores."""
 
 
 def add_mesh_option(parser: Any) -> None:
@@ -54,7 +59,7 @@ def add_mesh_option(parser: Any) -> None:
     parser.add_argument(
         "--mesh",
         type=_mesh_shape,
-        metavar="…",
+        metavar="SHAPE",
         help="devices to divide seeds and batches over: seeds (all of them), batch (all of them), "
         "or SEEDSxBATCH, e.g. 2x4 (default: one device; with several processes: seeds); on a CPU "
         "2x1 trains two seeds at a time, each on a core of its own, and 1x2 halves each batch",
@@ -75,6 +80,11 @@ def join(arguments: argparse.Namespace) -> Any:
         raise UserError("--processes and --process go with --coordinator HOST:PORT")
     if not several:
         return arrange(arguments.mesh)
+    if arguments.coordinator != "auto" and None in (arguments.processes, arguments.process):
+        raise UserError("--coordinator HOST:PORT needs --processes N and --process I")
+    if arguments.processes is not None and (arguments.process or 0) >= arguments.processes:
+        raise UserError(f"--process must be below --processes {arguments.processes}, got "
+                        f"{arguments.process}")  # fmt: skip
 
     import jax
 
@@ -96,7 +106,7 @@ def arrange(shape: str | tuple[int, int] | None) -> Any:
     """
     if shape is None:
         return None
-    if isinstance(shape, tuple):
+    if isinstance(shape, tuple) and math.prod(shape) <= max(MOST_CPU_DEVICES, os.cpu_count() or 1):
         make_cpu_devices(math.prod(shape))
     try:
         return _mesh(shape)
@@ -124,15 +134,14 @@ def make_cpu_devices(number: int) -> None:
 
 
 def check(mesh: Any, config: Config) -> None:
-    """Raise ``UserError`` unless seeds and batches divide evenly over the ``mesh``."""
-    if mesh is None:
+    """Raise ``UserError`` unless seeds and batches divide evenly over the ``mesh`` or its shape."""
+    if mesh is None or isinstance(mesh, str):
         return
-    for option, size, parts in (
-        ("--seeds", config.seeds, mesh.shape["seeds"]),
-        ("--batch-size", config.batch_size, mesh.shape["batch"]),
-    ):
-        if size % parts:
-            raise UserError(f"{option} {size} does not divide evenly over {parts} devices: choose "
+    parts = mesh if isinstance(mesh, tuple) else (mesh.shape["seeds"], mesh.shape["batch"])
+    sizes = (("--seeds", config.seeds), ("--batch-size", config.batch_size))
+    for (option, size), number in zip(sizes, parts, strict=True):
+        if size % number:
+            raise UserError(f"{option} {size} does not divide evenly over {number} devices: choose "
                             "another, or another --mesh")  # fmt: skip
 
 
@@ -203,6 +212,13 @@ def _of_first_process(content: bytes) -> bytes:
     buffer = np.zeros(size, np.uint8)
     buffer[: len(content)] = np.frombuffer(content, np.uint8)
     return broadcast_one_to_all(buffer).tobytes()
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if text != "auto" and not (host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise argparse.ArgumentTypeError(f"must be HOST:PORT or auto, got {text!r}")
+    return text
 
 
 def _mesh_shape(text: str) -> str | tuple[int, int]:

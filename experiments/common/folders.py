@@ -1,39 +1,126 @@
-"""The folder that a command writes its results to: made, its own, and no other process's."""
+"""The folder that a command writes its results to: named, made, its own, and no other process's."""
 
 import contextlib
-import fcntl
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import filelock
 
 from experiments.common.cli import UserError
 
+LOCK = ".lock"
+BEGINNING = ("config.json", "environments.jsonl")
+"""Files that say what a run is, before it has done anything."""
 
-def make_new(folder: Path) -> None:
-    """Make ``folder`` for results that are written once.
+
+class InUse(UserError):
+    """Another process works in the folder."""
+
+
+def default(name: str) -> Path:
+    """Return the folder of a run that was not told where: ``runs/NAME-TIME``."""
+    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def check(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> bool:
+    """Return whether ``folder`` holds a run to go on with; nothing is made or changed.
+
+    Args:
+      folder: there or not.
+      markers: files, each of which makes a folder a run's; none for a command that cannot resume.
+      resume: whether a run that is there may go on.
 
     Raises:
-      UserError: it is not empty, or cannot be written to.
+      UserError: it is no folder, or holds another run or other files.
     """
-    with writable(folder):
-        if visible(folder):
-            raise UserError(f"{folder} holds another run or other files: choose another --out")
-        (folder / ".lock").touch()  # what cannot be written is to be known now, not after hours
+    with explained(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is not a folder: choose another --out")
+        if any((folder / marker).is_file() for marker in markers):
+            if not resume:
+                raise UserError(f"{folder} holds another run: add --resume to go on with it, or "
+                                "choose another --out")  # fmt: skip
+            return True
+        if folder.is_dir() and visible(folder):
+            what = "files that are no run" if markers else "another run or other files"
+            raise UserError(f"{folder} holds {what}: choose another --out")
+        return False
 
 
 @contextlib.contextmanager
-def writable(folder: Path) -> Iterator[None]:
-    """Make ``folder``; an ``OSError`` in it or while something is written becomes a ``UserError``.
+def claimed(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> Iterator[bool]:
+    """Make ``folder``, keep other processes out while the block runs, and yield ``check`` of it.
+
+    What a run that could not begin has left there is gone afterwards, and the folder with it.
 
     Raises:
-      UserError: it cannot be made or written to; what to do.
+      UserError: from ``check``; another process works in it (``InUse``); it cannot be written to,
+        or was removed meanwhile.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror}; choose another --out"
-        ) from None
+    check(folder, markers, resume)
+    with locked(folder):
+        began = check(folder, markers, resume)
+        try:
+            yield began
+        except UserError:
+            if not began:
+                _remove_beginning(folder)
+            raise
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make ``folder``, and keep every other process from working in it meanwhile.
+
+    The operating system lets go of the lock when the process ends, in whatever way. What a killed
+    process left half-written is removed; so is the folder if it then holds nothing.
+
+    Raises:
+      UserError: another process works in it (``InUse``); it cannot be written to, or was removed
+        or renamed meanwhile.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    lock = filelock.FileLock(folder / LOCK)
+    with explained(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise InUse(
+                f"another process is at work in {folder}: let it end, or choose another --out"
+            ) from None
+    with explained(folder, " (was it removed or renamed?)"):
+        try:
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
+            yield
+        finally:
+            _let_go(lock, folder, made)
+
+
+def _let_go(lock: filelock.BaseFileLock, folder: Path, made: Sequence[Path]) -> None:
+    """Release the lock; of an empty folder nothing stays that ``locked`` made."""
+    empty = False
+    with contextlib.suppress(OSError):  # the folder may be gone, or Windows hold the file
+        empty = not visible(folder)
+        if empty:
+            (folder / LOCK).unlink(missing_ok=True)
+    lock.release()
+    with contextlib.suppress(OSError):
+        if empty:
+            (folder / LOCK).unlink(missing_ok=True)
+    for path in made:
+        with contextlib.suppress(OSError):  # it holds something
+            path.rmdir()
+
+
+def _remove_beginning(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        left = visible(folder)
+        if all(path.name in BEGINNING or not path.stat().st_size for path in left):
+            for path in left:
+                path.unlink()
 
 
 def visible(folder: Path) -> list[Path]:
@@ -42,26 +129,18 @@ def visible(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Make ``folder``, and keep every other process from working in it meanwhile.
-
-    The operating system lets go of the lock when the process ends, in whatever way. What a killed
-    process left half-written is removed.
-
-    Raises:
-      UserError: another process works in it, or it cannot be written to.
-    """
-    with writable(folder):
-        file = (folder / ".lock").open("a")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is at work in {folder}: let it end, or choose "
-                            "another --out") from None  # fmt: skip
-        except OSError:
-            pass  # a file system without locks
-        else:
-            for path in folder.glob(".*.tmp"):
-                path.unlink(missing_ok=True)
+def explained(folder: Path, if_gone: str = "") -> Iterator[None]:
+    """An ``OSError`` about ``folder`` or what lies in it becomes a ``UserError``."""
+    try:
         yield
+    except OSError as error:
+        if not _concerns(error, folder):
+            raise
+        why = error.strerror + ("" if folder.exists() else if_gone)
+        raise UserError(f"cannot write to {folder}: {why}; choose another --out") from None
+
+
+def _concerns(error: OSError, folder: Path) -> bool:
+    named = [Path(str(name)) for name in (error.filename, error.filename2) if name is not None]
+    return not named or any(path == folder or folder in path.parents or path in folder.parents
+                            for path in named)  # fmt: skip

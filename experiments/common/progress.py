@@ -2,9 +2,13 @@
 
 import sys
 import time
+from collections.abc import Iterable
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from experiments.common import interrupts
 
 SECONDS_BETWEEN_LINES = 10
 
@@ -16,15 +20,8 @@ class Reporter:
         self._title, self._total = title, total
         self._last_line = float("-inf")
         console = Console(file=sys.stderr)
-        self._bars = None
-        if console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.fields[state]}"),
-                TimeRemainingColumn(),
-            )
-            self._bars = Progress(*columns, console=console)
+        self._bars = _Bars(console) if console.is_terminal else None
+        if self._bars:
             self._task = self._bars.add_task(title, total=total, state="compiling")
 
     def __enter__(self) -> "Reporter":
@@ -38,12 +35,40 @@ class Reporter:
 
     def update(self, done: float, state: str, important: bool = False) -> None:
         """Show that ``done`` of the total is done; ``important`` lines are never held back."""
+        interrupts.check()
         if self._bars:
             self._bars.update(self._task, completed=done, state=state)
             return
-        now = time.monotonic()
-        if important or now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            print(
-                f"{self._title}  {done:.4g}/{self._total:g}  {state}", file=sys.stderr, flush=True
-            )
+        if important or time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._print(f"{done:.4g}/{self._total:g}", state)
+
+    def finish(self, done: str, state: str) -> None:
+        """Show that all is done, though it may have been less than the total: the bar is full."""
+        if self._bars:
+            text = f"{done}, {state}" if done else state
+            self._bars.update(self._task, completed=self._total, state=text)
+        else:
+            self._print(done or f"{self._total:g}/{self._total:g}", state)
+
+    def _print(self, done: str, state: str) -> None:
+        self._last_line = time.monotonic()
+        print(f"{self._title}  {done}  {state}", file=sys.stderr, flush=True)
+
+
+class _Bars(Progress):
+    """A line with the bar and the time left, and below it what is going on, however long."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            expand=True,
+        )
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            yield Text(f"  {task.fields['state']}")

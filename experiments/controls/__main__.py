@@ -12,7 +12,6 @@ its learning curves), summary.json, picture.png (and angles.png). A setting is t
 
 import contextlib
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,24 +22,28 @@ from experiments.controls import settings as controls_settings
 from experiments.controls.settings import Control
 from experiments.train import folder as run_folder
 
+LINES = "settings.jsonl"
+MARKERS = ("environments.jsonl", LINES)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, then train every setting of every control asked for."""
     arguments = _parser().parse_args(argv)
     if arguments.resume and arguments.out is None:
         raise UserError("--resume needs --out DIR, the folder of the run to go on with")
-    out = arguments.out or Path("runs") / f"controls-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = arguments.out or folders.default("controls")
     chosen = arguments.names or _default_names()
     controls = {
         name: controls_settings.load(name, arguments.seeds, arguments.epochs) for name in chosen
     }
     valid = controls_settings.names()
-    if out.is_dir() and any(path.name not in valid for path in folders.visible(out)):
-        raise UserError(f"{out} holds files that are no controls: choose another --out")
+    with folders.explained(out):
+        if out.is_dir() and any(path.name not in valid for path in folders.visible(out)):
+            raise UserError(f"{out} holds files that are no controls: choose another --out")
     with cli.resumable(out), contextlib.ExitStack() as stack:
         for name in controls:
-            stack.enter_context(folders.locked(out / name))
-        done = {name: _claim(out / name, controls[name], arguments.resume) for name in controls}
+            stack.enter_context(folders.claimed(out / name, MARKERS, arguments.resume))
+        done = {name: _lines_done(out / name, controls[name]) for name in controls}
         for name, control in controls.items():
             run(out / name, name, control, done[name], arguments.data_dir)
 
@@ -62,7 +65,7 @@ def run(
 
     environment = provenance.environment()
     run_folder.append_line(folder / "environments.jsonl", environment)
-    first = run_folder.read_lines(folder / "environments.jsonl")[0]  # a later one only went on
+    first = run_folder.first_environment(folder)
     planned = [setting.label for setting in control.settings]
     datasets: dict[str, Any] = {}
 
@@ -94,10 +97,10 @@ def run(
             except ValueError as error:
                 raise UserError(f"{setting.label}: {error}") from None
             line |= {key: environment[key] for key in ("commit", "device")}
-            run_folder.append_line(folder / "settings.jsonl", line)
+            run_folder.append_line(folder / LINES, line)
             lines.append(line)
             write()
-        reporter.update(len(planned), "done", important=True)
+        reporter.finish("", "done")
     content = write()
     controls_plots.draw(folder / "picture.png", control, lines)
     controls_summary.print_table(content)
@@ -105,26 +108,30 @@ def run(
     return content
 
 
-def _claim(folder: Path, control: Control, resume: bool) -> list[dict[str, Any]]:
-    """Make ``folder`` this control's, and return the lines of the settings already done."""
-    with folders.writable(folder):
-        if folders.visible(folder) and not resume:
-            raise UserError(
-                f"{folder} holds another run: add --resume to go on with it, or choose another "
-                "--out"
-            )
-        lines = run_folder.read_lines(folder / "settings.jsonl")
-        # A line that a kill cut off must not stay in the way of the next one.
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        if lines or (folder / "settings.jsonl").exists():
-            files.write_bytes(folder / "settings.jsonl", text.encode())
+def _lines_done(folder: Path, control: Control) -> list[dict[str, Any]]:
+    """Return the lines of the settings that ``folder``, which is ours, has done.
+
+    Raises:
+      UserError: it was run with other settings, or a line is damaged.
+    """
+    path = folder / LINES
+    lines = run_folder.read_lines(path)
     wanted = {s.label: controls_settings.identity(s) for s in control.settings}
     for line in lines:
-        if wanted.get(line["label"]) != controls_settings.identity_of_line(line):
+        try:
+            same = wanted.get(line["label"]) == controls_settings.identity_of_line(line)
+            whole = {"diverged", "validation_accuracy", "seeds", "classes", "x"} <= line.keys()
+        except (KeyError, TypeError, UserError) as error:
+            raise UserError(f"{path} is damaged ({error}): move {folder} away") from None
+        if not same or not whole:
             raise UserError(
                 f"{folder} was run with other settings ({line['label']!r} differs): leave --seeds "
                 "and --epochs as they were, or choose another --out"
             )
+    # A line that a kill cut off must not stay in the way of the next one.
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    if path.exists():
+        files.write_bytes(path, text.encode())
     return lines
 
 
@@ -147,9 +154,9 @@ def _parser() -> cli.Parser:
                         help="networks a setting (default: the control's own)")  # fmt: skip
     parser.add_argument("--epochs", type=cli.number(int, 1, 10**6), metavar="N",
                         help="of training (default: the control's own)")  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/controls-TIME")
+    parser.add_argument("--out", type=cli.path, metavar="DIR", help="default: runs/controls-TIME")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument("--data-dir", metavar="DIR", help="default: $TFDS_DATA_DIR")
+    parser.add_argument("--data-dir", type=cli.path, metavar="DIR", help="default: $TFDS_DATA_DIR")
     return parser
 
 

@@ -14,7 +14,7 @@ from experiments.train import one_rule as image_run
 from qagrel_jax import analysis, training
 from qagrel_jax.data import Dataset, streaming
 from qagrel_jax.networks import make_network
-from qagrel_jax.random_keys import root_key, root_keys
+from qagrel_jax.random_keys import root_key
 from qagrel_jax.tasks import classification
 from qagrel_jax.training import fitting
 
@@ -56,7 +56,7 @@ def train(
     splits = image_run.make_splits(dataset, config)
     trainer = image_run.make_trainer(config, setting.rule, dataset, splits)
     seeds = jnp.arange(config.first_seed, config.first_seed + config.seeds)
-    start = fitting.start(trainer, root_keys(seeds))
+    start = image_run.start(trainer, config, dataset)
     angles = _Angles(setting, dataset, splits) if measure_angles else None
     line: dict[str, Any] = {
         "label": setting.label,

@@ -1,11 +1,10 @@
 """What the settings of a control say together: who stands for its family, time to criterion."""
 
 import statistics
+import textwrap
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from experiments.common import console
 from experiments.common.significance import mean_sd
 from experiments.train.summary import first_reaching, reached
 
@@ -116,8 +115,14 @@ def last_angles(line: dict[str, Any]) -> dict[str, dict[str, float | None]]:
     }
 
 
-HEADINGS = ("setting", "validation %, mean (sd)", "test %, mean (sd)", "epochs to criterion",
-            "slowdown")  # fmt: skip
+HEADINGS = (
+    "setting",
+    "validation %,\nmean (sd)",
+    "test %,\nmean (sd)",
+    "epochs to\ncriterion",
+    "slowdown",
+)
+"""A line break where a console may break them."""
 
 
 def cells(result: dict[str, Any]) -> tuple[str, ...]:
@@ -135,13 +140,8 @@ def cells(result: dict[str, Any]) -> tuple[str, ...]:
 
 def print_table(content: dict[str, Any]) -> None:
     """Print a control's question and its table."""
-    print(f"{content['name']}: {content['question']}")
-    table = Table()
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "setting" else "right")
-    for result in content["results"]:
-        table.add_row(*cells(result))
-    Console().print(table)
+    print(textwrap.fill(f"{content['name']}: {content['question']}", 79))
+    console.table(None, HEADINGS, [cells(result) for result in content["results"]])
 
 
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -34,9 +34,12 @@ TRAINED = 128
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, time, write."""
     arguments = _parser().parse_args(argv)
-    folder = arguments.out or Path("runs") / f"memory_speed-{time.strftime('%Y%m%d-%H%M%S')}"
-    folders.make_new(folder)
+    folder = arguments.out or folders.default("memory_speed")
+    with cli.interrupted_says("nothing was written"), folders.claimed(folder):
+        _measure_all(arguments, folder)
 
+
+def _measure_all(arguments: Any, folder: Path) -> None:
     from experiments.common import provenance
     from experiments.working_memory import plots as memory_plots  # slow to import
 
@@ -100,7 +103,7 @@ def measure(
                     row[name]["pieces"].append(_timed(*one, turns))
                 done = len(sizes) + repeat * len(sizes) + sizes.index(size) + 1
                 reporter.update(done, f"repeat {repeat + 1}, {size:,} networks")
-        reporter.update(len(sizes) * (repeats + 1), "done", important=True)
+        reporter.finish("", "done")
     for row in rows:
         _sum_up(row)
     return rows
@@ -192,7 +195,7 @@ def _parser() -> cli.Parser:
     )
     add("--seed", type=cli.number(int, 0, 2**31 - 1), default=0, metavar="S", help="default 0")
     add("--quick", action="store_true", help="a rehearsal: 1 and 100 networks, 3 repeats")
-    add("--out", type=Path, metavar="DIR", help="default: runs/memory_speed-TIME")
+    add("--out", type=cli.path, metavar="DIR", help="default: runs/memory_speed-TIME")
     return parser
 
 

@@ -7,7 +7,6 @@ taken from runs of the same recipe only, of those not finished the best so far.
 
 import ast
 import dataclasses
-import json
 import re
 import statistics
 from collections.abc import Iterator
@@ -55,7 +54,7 @@ def section(results: Path) -> str:
 
 def published(path: Path) -> str:
     """Return what the docstring of a configuration's file says of the papers' figures."""
-    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     found = re.search(r"^Published (.*?)$", text, re.MULTILINE)
     if found is None:
         return "–"
@@ -67,7 +66,7 @@ def _runs(results: Path) -> Iterator[RunResults]:
     """Yield every image run below ``results`` that has an epoch, finished or not."""
     for path in sorted(results.rglob("config.json")):
         further = run_results.FURTHER_SEEDS in path.parent.name
-        if not further and {"dataset", "architecture"} <= json.loads(path.read_text()).keys():
+        if not further and {"dataset", "architecture"} <= (run_folder.read_json(path) or {}).keys():
             run = run_results.read(path.parent)
             if run is not None:
                 yield run

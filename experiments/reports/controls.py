@@ -1,12 +1,12 @@
 """Controls: for each, its question, a table of every setting that was tried, and its pictures."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from experiments.controls import settings as controls_settings
 from experiments.controls import summary as controls_summary
 from experiments.reports import NOT_RUN, markdown, runs
+from experiments.train import folder as run_folder
 
 PICTURES = {"picture.png": "Result of the control", "angles.png": "Angles by layer and epoch"}
 
@@ -17,7 +17,8 @@ def section(results: Path) -> str:
     for name in controls_settings.names():
         parts.append(f"### `{name}`")
         path = results / "controls" / name / "summary.json"
-        parts.append(_part(name, json.loads(path.read_text())) if path.is_file() else NOT_RUN)
+        content = run_folder.read_json(path)
+        parts.append(NOT_RUN if content is None else _part(name, content))
         parts += [
             f"![{name}: {title}](results/controls/{name}/{picture})"
             for picture, title in PICTURES.items()
@@ -37,7 +38,9 @@ def _part(name: str, content: dict[str, Any]) -> str:
         f"{config['architecture']}; {config['epochs']} epochs; {seeds}; "
         f"{done[0]['device']}; commit {commits}. {_criterion(done)}",
         markdown.table(
-            controls_summary.HEADINGS, [_row(result, done) for result in done], right=True
+            [heading.replace("\n", " ") for heading in controls_summary.HEADINGS],
+            [_row(result, done) for result in done],
+            right=True,
         ),
     ]
     if content["missing"]:

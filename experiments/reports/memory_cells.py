@@ -1,14 +1,14 @@
 """Cells of the working-memory tables: shares, trials, and where a run comes from."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from experiments.train import folder as run_folder
 
 
 def read(folder: Path, name: str = "summary.json") -> dict[str, Any] | None:
     """Return the content of ``folder / name``, None if there is none."""
-    path = folder / name
-    return json.loads(path.read_text()) if path.is_file() else None
+    return run_folder.read_json(folder / name)
 
 
 def share(cell: dict[str, Any]) -> str:

@@ -1,12 +1,12 @@
 """Speed: tables of every benchmark, and which aims they meet."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.benchmark import summary as benchmark_summary
 from experiments.reports import runs
+from experiments.train import folder as run_folder
 
 DEFAULT = "benchmark"
 
@@ -72,7 +72,7 @@ def aims(content: Mapping[str, Any]) -> list[tuple[str, float | None, bool | Non
 
 
 def _benchmark(path: Path) -> str:
-    content = json.loads(path.read_text())
+    content = run_folder.read_json(path) or {}
     settings, versions = content["settings"], content["versions"]
     torch = f", torch {versions['torch']}" if "torch" in versions else ", without PyTorch"
     lines = [

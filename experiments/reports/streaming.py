@@ -1,9 +1,9 @@
 """What streaming images from disk costs, beside holding them on the device."""
 
-import json
 from pathlib import Path
 
 from experiments.reports import NOT_RUN, markdown, runs
+from experiments.train import folder as run_folder
 
 
 def section(results: Path) -> str:
@@ -11,7 +11,7 @@ def section(results: Path) -> str:
     path = results / "streaming_speed" / "streaming_speed.json"
     if not path.is_file():
         return f"{NOT_RUN} `python -m experiments.streaming_speed --out {path.parent}`"
-    content = json.loads(path.read_text())
+    content = run_folder.read_json(path) or {}
     rows = [
         [
             name,

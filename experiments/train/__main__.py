@@ -22,7 +22,7 @@ from typing import Any
 
 from experiments import config as configs
 from experiments import tensorboard
-from experiments.common import cli, files, folders, provenance
+from experiments.common import cli, fields, files, folders, provenance
 from experiments.common import devices as distributed
 from experiments.common.cli import UserError
 from experiments.config import Config
@@ -31,15 +31,21 @@ from experiments.train import folder as run_folder
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, train every rule, sum up."""
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser(_shown_in_help(argv)).parse_args(argv)
     if arguments.resume and arguments.out is None:
         raise UserError("--resume needs --out DIR, the folder of the run to go on with")
+    if arguments.tensorboard:
+        tensorboard.check()
+    if arguments.coordinator is None:
+        config, _ = _what_and_where(arguments)
+        distributed.check(arguments.mesh, config)  # before it wakes the devices
     mesh = distributed.join(arguments)
     with distributed.own_folder(arguments.out, mesh) as arguments.out:
         config, folder = _what_and_where(arguments)
+        distributed.check(mesh, config)
         if arguments.resume and not run_folder.holds_run(folder):
             print(f"{folder} holds no run yet: starting one", file=sys.stderr)
-        distributed.check(mesh, config)
         with cli.resumable(folder), tensorboard.following(folder, arguments.tensorboard):
             run(config, folder, arguments.resume, arguments.data_dir, mesh=mesh)
 
@@ -62,14 +68,10 @@ def run(
     Raises:
       UserError: data that cannot be had, a folder that holds another run, a diverged seed.
     """
-    run_folder.check(folder, config, resume)  # before the slow imports, if it fails
-
-    from experiments.train import summary
-
+    began = run_folder.check(folder, config, resume)  # before the slow imports, if it fails
     content = run_folder.saved_summary(folder)
-    if content is not None and run_folder.saved_config(folder) == config:
-        summary.print_table(content, folder)
-        return content
+    if began and content is not None and run_folder.saved_config(folder) == config:
+        return _done(folder, config, content)
 
     import jax
 
@@ -83,7 +85,7 @@ def run(
         raise UserError(str(error)) from None
     with contextlib.ExitStack() as stack:
         with distributed.together(mesh):
-            stack.enter_context(folders.locked(folder))
+            stack.enter_context(folders.claimed(folder, (run_folder.CONFIG,), resume))
             run_folder.claim(folder, config, resume)
         try:
             return _train(config, folder, dataset, splits, deadline, mesh)
@@ -97,11 +99,29 @@ def run(
             ) from None
 
 
+def _done(folder: Path, config: Config, content: dict[str, Any]) -> dict[str, Any]:
+    """Print the table of a run that is done; draw what a kill left undrawn."""
+    from experiments.train import summary
+
+    run_folder.check_summary(folder, config, content)
+    if run_folder.missing_pictures(folder, config) and run_folder.read_metrics(folder):
+        with folders.locked(folder):
+            _draw(folder)
+    summary.print_table(content, folder)
+    return content
+
+
+def _draw(folder: Path) -> None:
+    from experiments import plots
+
+    for draw in (plots.learning_curves, plots.class_discovery, plots.angles):
+        draw(folder)
+
+
 def _train(
     config: Config, folder: Path, dataset: Any, splits: Any, deadline: float, mesh: Any
 ) -> dict[str, Any] | None:
     """Train every rule in a folder that is ours; see ``run``."""
-    from experiments import plots
     from experiments.train import one_rule as image_run
     from experiments.train import summary
 
@@ -117,7 +137,7 @@ def _train(
             files.write_json(folder / "failed.json", {"error": str(error)})
             results.append(None)
             diverged = error
-    metrics = run_folder.read_lines(folder / "metrics.jsonl")
+    metrics = run_folder.read_metrics(folder)
     content = None
     if None not in results:
         environments = run_folder.read_lines(folder / "environments.jsonl")
@@ -125,8 +145,7 @@ def _train(
         files.write_json(folder / "summary.json", content)
         (folder / "failed.json").unlink(missing_ok=True)
     if metrics:
-        for draw in (plots.learning_curves, plots.class_discovery, plots.angles):
-            draw(folder)
+        _draw(folder)
     if diverged is not None:
         raise diverged
     if content is not None:
@@ -135,68 +154,45 @@ def _train(
 
 
 def _what_and_where(arguments: Any) -> tuple[Config, Path]:
-    fields = {entry.name for entry in dataclasses.fields(Config)}
-    given = {k: v for k, v in vars(arguments).items() if k in fields and v is not None}
+    names = {entry.name for entry in dataclasses.fields(Config)}
+    given = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
     if arguments.resume and run_folder.holds_run(arguments.out):
         saved = run_folder.saved_config(arguments.out)
-        base = configs.load(arguments.config) if arguments.config else saved
-        return configs.replace(base, given), arguments.out
-    base = configs.load(arguments.config or configs.DEFAULT)
-    if given.get("architecture", "dense") != "dense" and "hidden" not in given:
-        given["hidden"] = None  # of the config's dense network
-    config = configs.replace(base, given)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return config, arguments.out or Path("runs") / f"{config.name}-{stamp}"
+        base = saved if arguments.config is None else configs.load(arguments.config)
+        config = configs.override(base, given)
+        return configs.replace(config, {"name": saved.name}), arguments.out
+    base = configs.load(configs.DEFAULT if arguments.config is None else arguments.config)
+    config = configs.override(base, given)
+    return config, arguments.out or folders.default(config.name)
 
 
-def _parser() -> cli.Parser:
-    parser = cli.Parser(prog="python -m experiments.train", description=__doc__)
+def _shown_in_help(argv: Sequence[str]) -> Config:
+    """Return the config whose values the help shows: the one chosen, or the default."""
+    default = configs.load(configs.DEFAULT)
+    rest = [argument for argument in argv if argument not in ("-h", "--help")]
+    if len(rest) == len(argv):
+        return default
+    name = _parser(default).parse_known_args(rest)[0].config
+    return default if name is None else configs.load(name)
+
+
+def _parser(shown: Config) -> cli.Parser:
+    parser = cli.Parser(
+        prog="python -m experiments.train", usage="%(prog)s [CONFIG] [options]", description=__doc__
+    )
     parser.add_argument(
         "config",
         nargs="?",
         metavar="CONFIG",
         help=f"{', '.join(configs.names())}, or the path of such a .py file; default: digits",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/CONFIG-TIME")
+    parser.add_argument("--out", type=cli.path, metavar="DIR", help="default: runs/CONFIG-TIME")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument("--data-dir", metavar="DIR", help="default: $TFDS_DATA_DIR")
-    distributed.add_options(parser)
+    parser.add_argument("--data-dir", type=cli.path, metavar="DIR", help="default: $TFDS_DATA_DIR")
     parser.add_argument("--tensorboard", action="store_true", help="write event files, too")
-    group = parser.add_argument_group("what the config leaves open, or overrides")
-    for entry in dataclasses.fields(Config):
-        if entry.name != "name":
-            _add_option(group, entry)
+    distributed.add_options(parser)
+    fields.add_options(parser, Config, shown)
     return parser
-
-
-def _add_option(group: Any, entry: dataclasses.Field) -> None:
-    metadata, text = entry.metadata, entry.metadata["help"]
-    flags = ["--" + entry.name.replace("_", "-")]
-    if "choices" in metadata:
-        aliases = configs.FEEDBACK_ALIASES if entry.name == "feedback" else None
-        convert = cli.one_of(entry.name, metadata["choices"], aliases)
-        text += f": {', '.join(metadata['choices'])}"
-    elif "several" in metadata:
-        flags.insert(0, "--rule")
-        convert = cli.several(cli.one_of("rule", metadata["several"]))
-        text += f": {', '.join(metadata['several'])}"
-    elif entry.name == "hidden":
-        convert = _sizes
-    elif entry.name == "feedback_l2":
-        convert = cli.number(float, 0, 1e9)
-    elif "range" in metadata:
-        low, high = metadata["range"]
-        convert = cli.number(entry.type, low, high, open_low=metadata["open_low"])
-    else:
-        convert = str
-    if entry.default is not dataclasses.MISSING:
-        text += f" (unless the config says otherwise: {entry.default})"
-    group.add_argument(*flags, dest=entry.name, type=convert, metavar="…", help=text)
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    count = cli.number(int, 1, 10**6)
-    return tuple(int(count(size)) for size in text.split(","))
 
 
 if __name__ == "__main__":

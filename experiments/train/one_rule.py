@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments import config as configs
+from experiments.common import interrupts, memory, saved
 from experiments.common.cli import UserError
 from experiments.common.progress import Reporter
 from experiments.config import Config
-from experiments.train import checkpoints
 from experiments.train import folder as run_folder
 from qagrel_jax import analysis, rules, sharding, training
 from qagrel_jax.data import Dataset
@@ -155,6 +156,32 @@ def make_trainer(
     )
 
 
+def start(trainer: training.Trainer, config: Config, dataset: Dataset) -> fitting.Fit:
+    """Initialise the networks of all seeds.
+
+    Raises:
+      UserError: a network that does not fit the images, or all of them the memory.
+    """
+    keys = root_keys(jnp.arange(config.first_seed, config.first_seed + config.seeds))
+    try:
+        memory.check(
+            2 * memory.size(trainer.init, keys),  # now, and at the best epoch
+            f"the weights of {config.seeds} network{'s' * (config.seeds > 1)}",
+            "--hidden or --seeds",
+        )
+        return fitting.start(trainer, keys)
+    except ValueError as error:
+        shape = "x".join(map(str, dataset.train_images.shape[1:]))
+        raise UserError(f"{config.architecture} does not fit {shape} images: {error}") from None
+
+
+def describe(config: Config, rule: str) -> dict[str, Any]:
+    """Return what a checkpoint says it is of; a run may get more epochs, and another name."""
+    content = configs.to_json(config)
+    del content["name"], content["epochs"]
+    return {"rule": rule, "config": content}
+
+
 def run_rule(
     folder: Path,
     config: Config,
@@ -190,23 +217,18 @@ def run_rule(
     checkpoint = folder / f"checkpoint_{rule}.msgpack"
     metrics, timings = folder / "metrics.jsonl", folder / "timings.jsonl"
     trainer = make_trainer(config, rule, dataset, splits, mesh)
-    seeds = jnp.arange(config.first_seed, config.first_seed + config.seeds)
-    try:
-        run = fitting.start(trainer, root_keys(seeds))
-    except ValueError as error:
-        shape = "x".join(map(str, dataset.train_images.shape[1:]))
-        raise UserError(f"{config.architecture} does not fit {shape} images: {error}") from None
-    run = checkpoints.load(checkpoint, run) or run
+    run = start(trainer, config, dataset)
+    run = saved.load(checkpoint, run, describe(config, rule)) or run
     for path in (metrics, timings):
         run_folder.cut_lines(path, rule, int(run.epoch))
-    there = [line["epoch"] for line in run_folder.read_lines(metrics) if line["rule"] == rule]
-    if there != list(range(1, int(run.epoch) + 1)):
+    if _epochs_there(folder, config, rule) != list(range(1, int(run.epoch) + 1)):
         raise UserError(
             f"{metrics} lacks epochs that {checkpoint} has done: move the latter away to start "
             "this rule anew"
         )
 
-    saver, epochs_here, seconds = _Saver(checkpoint, int(run.epoch)), 0, 0.0
+    saver = _Saver(checkpoint, int(run.epoch), describe(config, rule))
+    epochs_here, seconds = 0, 0.0
     with Reporter(f"{config.name} {rule}", config.epochs) as reporter:
         reporter.update(
             int(run.epoch), _resumed(run) if run.epoch else "compiling", bool(run.epoch)
@@ -237,10 +259,11 @@ def run_rule(
                 epochs_here += 1
                 seconds = time.perf_counter() - began
                 seen = active * config.epoch_of(len(splits.train.labels))[1]
-                run_folder.append_line(metrics, _metrics_line(rule, config, run, record))
                 timing = {"rule": rule, "epoch": record.epoch, "seconds": seconds, "images": seen}
-                run_folder.append_line(timings, timing)
-                saver.save(run)
+                with interrupts.held_back():
+                    run_folder.append_line(metrics, _metrics_line(rule, config, run, record))
+                    run_folder.append_line(timings, timing)
+                    saver.save(run)
                 state = (
                     f"{_monitored(config)} {100 * np.nanmean(record.accuracy):.2f} %  "
                     f"{seen / seconds:,.0f} images/s"
@@ -254,7 +277,10 @@ def run_rule(
             raise Diverged(
                 f"{rule}: {named}; {kept}; try a lower --learning-rate in a new --out"
             ) from None
-        reporter.update(int(run.epoch), state or "done before", important=True)
+        if _finished(run, config):
+            reporter.finish(f"{int(run.epoch)}/{config.epochs}", state or "done before")
+        else:
+            reporter.update(int(run.epoch), state, important=True)
     saver.save(run, at_once=True)
     if not _finished(run, config):
         return None
@@ -274,10 +300,13 @@ def _results(
     else:
         per_class = trainer.evaluate(run.best, *splits.test)
         test_accuracy = training.overall_accuracy(per_class, splits.test.labels)
-    lines = [line for line in run_folder.read_lines(folder / "timings.jsonl")
-             if line["rule"] == rule]  # fmt: skip
+    lines = [
+        line
+        for line in run_folder.read_lines(folder / "timings.jsonl")
+        if line.get("rule") == rule and {"images", "seconds"} <= line.keys()
+    ]
     # The first epoch of a process compiles; a median leaves it out without a special case.
-    speed = np.median([line["images"] / line["seconds"] for line in lines])
+    speed = np.median([line["images"] / line["seconds"] for line in lines]) if lines else 0.0
     return {
         "rule": rule,
         "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
@@ -289,6 +318,25 @@ def _results(
         "images_per_second": float(speed),
         "train_seconds": float(sum(line["seconds"] for line in lines)),
     }
+
+
+def _epochs_there(folder: Path, config: Config, rule: str) -> list[int]:
+    """The epochs of ``rule`` whose line of metrics is whole."""
+    accuracy = f"{_monitored(config)}_accuracy"
+    needed = (accuracy, "train_accuracy", "error", "classes_learned", "class_accuracy")
+    return [
+        line["epoch"]
+        for line in run_folder.read_metrics(folder, "metrics.jsonl", needed)
+        if line["rule"] == rule and _is_by_seed(line[accuracy], config.seeds)
+    ]
+
+
+def _is_by_seed(values: Any, seeds: int) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == seeds
+        and all(value is None or isinstance(value, float | int) for value in values)
+    )
 
 
 def _metrics_line(
@@ -342,13 +390,14 @@ def _kernels(params: chex.ArrayTree) -> chex.ArrayTree:
 class _Saver:
     """Saves checkpoints no more often than keeps their cost under a twentieth of the run's time."""
 
-    def __init__(self, path: Path, epoch: int) -> None:
-        self._path, self._epoch = path, epoch  # the epoch that the file holds
+    def __init__(self, path: Path, epoch: int, metadata: dict[str, Any]) -> None:
+        self._path, self._metadata = path, metadata
+        self._epoch = epoch  # that the file holds
         self._next = float("-inf")
 
     def save(self, run: fitting.Fit, at_once: bool = False) -> None:
         began, epoch = time.monotonic(), int(run.epoch)
         if epoch != self._epoch and sharding.agree(at_once or began >= self._next):
-            checkpoints.save(self._path, run)
+            saved.save(self._path, run, self._metadata)
             now, self._epoch = time.monotonic(), epoch
             self._next = now + 20 * (now - began)

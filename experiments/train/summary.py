@@ -6,14 +6,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from rich.console import Console
-from rich.table import Table
 
 from experiments import config as configs
+from experiments.common import console
 from experiments.common.significance import mean_sd
 from experiments.config import Config
 
 CONTROL = "backprop"
+HEADINGS = (
+    "rule",
+    "test accuracy %,\nmean (sd)",
+    "epochs to\ncriterion",
+    "epochs\nrun",
+    "images/s",
+)
 
 
 def summarise(
@@ -103,33 +109,29 @@ def slowdown(entries: list[dict[str, Any]], measure: str) -> float | None:
 
 def print_table(content: dict[str, Any], folder: Path) -> None:
     """Print the small table that ends a run."""
-    table = Table(title=f"{content['name']} ({content['protocol']} protocol)")
-    for heading in ("rule", "test accuracy %, mean (sd)", "epochs to criterion", "epochs run",
-                    "images/s"):  # fmt: skip
-        table.add_column(heading, justify="left" if heading == "rule" else "right")
-    for entry in content["results"]:
-        table.add_row(
+    rows = [
+        (
             entry["rule"],
             mean_sd([100 * a for a in entry["test_accuracy"]]),
             reached(entry["epochs_to_criterion"]),
             str(entry["epochs"]),
             f"{entry['images_per_second']:,.0f}",
         )
-    console = Console()
-    console.print(table)
+        for entry in content["results"]
+    ]
+    title = f"{content['name']} ({content['protocol']} protocol)"
+    console.table(title, HEADINGS, rows)
     seeds = len(content["results"][0]["seeds"])
-    console.print(
+    print(
         f"{seeds} seed{'s' * (seeds > 1)}; criterion {100 * content['criterion_accuracy']:.2f} % "
-        f"({content['criterion_is']})",
-        highlight=False,
+        f"({content['criterion_is']})"
     )
     measures = {"slowdown_by_best_epoch": "the best epoch, as the papers count",
                 "slowdown": "the criterion"}  # fmt: skip
     for key, measure in measures.items():
         if (factor := content.get(key)) is not None:
-            text = f"slowdown to {measure}: {factor:.2f} x backprop's epochs"
-            console.print(text, highlight=False)
-    console.print(f"everything is in {folder}", highlight=False, soft_wrap=True)
+            print(f"slowdown to {measure}: {factor:.2f} x backprop's epochs")
+    print(f"everything is in {folder}")
 
 
 def reached(epochs: list[int | None]) -> str:

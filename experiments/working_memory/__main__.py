@@ -13,13 +13,13 @@ TASK is saccade, match_to_category, probabilistic, vibrotactile, twelve_ax or re
 networks are AuGMEnT's, or with --rule recollect RECOLLECT's. Every default is the published one of
 the rule and the task. The output folder gets
 config.json, summary.json, converged.png (networks that have learned, by trials), activity.png
-(units through a trial of each type) and checkpoint.npz; a grid also gets grid.json and grid.png.
+(units through a trial of each type) and checkpoint.msgpack; a grid also gets grid.json and
+grid.png.
 """
 
 import ast
 import dataclasses
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,25 +41,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
     with cli.resumable(folder):
-        memory_run.run(config, folder, arguments.checkpoint_seconds)
+        memory_run.run(config, folder, arguments.resume, arguments.checkpoint_seconds)
 
 
 def _what_and_where(arguments: Any) -> tuple[MemoryConfig, Path]:
     folder = arguments.out
-    saved = memory_config.load(folder) if folder else None
     if arguments.resume and folder is None:
         raise UserError("--resume needs --out DIR, the folder of the run to go on with")
-    if saved and not arguments.resume:
-        raise UserError(
-            f"{folder} holds another run: add --resume to go on with it, or choose another --out"
-        )
+    there = folder is not None and folders.check(folder, (memory_config.FILE,), arguments.resume)
+    saved = memory_config.load(folder) if there else None
     if arguments.resume and saved is None:
         print(f"{folder} holds no run yet: starting one", file=sys.stderr)
-    if folder and not saved and folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: choose another --out")
-    if folder and not saved and folder.is_dir() and folders.visible(folder):
-        raise UserError(f"{folder} holds files that are no run: choose another --out")
-
     given = _given(arguments)
     if saved:
         config = dataclasses.replace(saved, **given)
@@ -78,14 +70,13 @@ def _what_and_where(arguments: Any) -> tuple[MemoryConfig, Path]:
             "tag_decays": memory_config.GRID_TAG_DECAYS,
         } | given
     config = memory_config.complete(given)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return config, folder or Path("runs") / f"{config.task}-{stamp}"
+    return config, folder or folders.default(config.task)
 
 
 def _given(arguments: Any) -> dict[str, Any]:
-    fields = {entry.name for entry in dataclasses.fields(MemoryConfig)}
-    given = {k: v for k, v in vars(arguments).items() if k in fields and v is not None}
-    parameters = dict(arguments.set or ())
+    names = {entry.name for entry in dataclasses.fields(MemoryConfig)}
+    given = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
+    parameters = {}
     if arguments.fixation_reward is not None:
         parameters["fixation_reward"] = arguments.fixation_reward
     if arguments.curriculum:
@@ -93,6 +84,10 @@ def _given(arguments: Any) -> dict[str, Any]:
     if "leak" in given:
         leaks = given["leak"]
         given["leak"] = leaks if len(leaks) > 1 else leaks[0]
+    for name, value in arguments.set or ():
+        if name in parameters:
+            raise UserError(f"{name} is given twice, by --set {name}= and by --set or its option")
+        parameters[name] = value
     if parameters:
         given["task_parameters"] = dict(sorted(parameters.items()))
     return given
@@ -131,7 +126,7 @@ def _parser() -> cli.Parser:
         metavar="R",
         help="for reaching fixation; default 0.2, 0 for none",
     )
-    add("--out", type=Path, metavar="DIR", help="default: runs/TASK-TIME")
+    add("--out", type=cli.path, metavar="DIR", help="default: runs/TASK-TIME")
     add("--resume", action="store_true", help="go on with the run in --out")
     add(
         "--checkpoint-seconds",

@@ -3,13 +3,16 @@
 import dataclasses
 import itertools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.common import fields
 from experiments.common.cli import UserError
 from experiments.config import FEEDBACK_ALIASES
+from experiments.train import folder as run_folder
 
+FILE = "config.json"
 TASKS = (
     *("saccade", "match_to_category", "probabilistic", "vibrotactile"),
     *("twelve_ax", "reversal_bandit"),
@@ -85,31 +88,37 @@ class MemoryConfig:
       task_parameters: values that differ from the task's defaults, sorted by name.
     """
 
-    task: str
-    networks: int
-    max_trials: int | None = None
-    seed: int = 0
-    feedbacks: tuple[str, ...] = ("tied",)
-    learning_rates: tuple[float, ...] = (0.15,)
-    tag_decays: tuple[float, ...] = (0.2,)
-    rule: str = "augment"
-    policy: str = "max_boltzmann"
-    exploration: float = 0.025
-    cooling: int = 0
-    weight_range: float = 0.25
-    threshold: float = 2.5
-    slope: str = "published"
-    end_input: bool = False
-    leak: float | tuple[float, ...] = 1.0
-    regular: int = 3
-    memory: int = 4
-    substeps: int = 1
-    retest_after: int | None = None
-    task_parameters: dict[str, Any] = field(default_factory=dict)
+    task: str = fields.choice(TASKS)
+    networks: int = fields.number(1, 1_000_000)
+    max_trials: int | None = fields.number(1, 1_000_000_000, default=None)
+    seed: int = fields.number(0, 2**31 - 1, default=0)
+    feedbacks: tuple[str, ...] = fields.choices(
+        "feedback", FEEDBACKS, option="--feedback", default=("tied",)
+    )
+    learning_rates: tuple[float, ...] = fields.number(
+        0, 100, option="--learning-rate", default=(0.15,)
+    )
+    tag_decays: tuple[float, ...] = fields.number(0, 1, option="--tag-decay", default=(0.2,))
+    rule: str = fields.choice(RULES, default="augment")
+    policy: str = fields.choice(POLICIES, default="max_boltzmann")
+    exploration: float = fields.number(0, 1, default=0.025)
+    cooling: int = fields.number(0, 1_000_000_000, default=0)
+    weight_range: float = fields.number(0, 1e6, default=0.25)
+    threshold: float = fields.number(-1e6, 1e6, default=2.5)
+    slope: str = fields.choice(SLOPES, default="published")
+    end_input: bool = fields.text(default=False)
+    leak: float | tuple[float, ...] = fields.number(0, 1, default=1.0)
+    regular: int = fields.number(1, 10_000, default=3)
+    memory: int = fields.number(1, 10_000, default=4)
+    substeps: int = fields.number(1, 1000, default=1)
+    retest_after: int | None = fields.number(1, 2**31 - 1, default=None)
+    task_parameters: dict[str, Any] = fields.text(option="--set", default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = tuple(FEEDBACK_ALIASES.get(name, name) for name in self.feedbacks)
-        object.__setattr__(self, "feedbacks", known)
+        if isinstance(self.feedbacks, tuple):
+            known = tuple(FEEDBACK_ALIASES.get(str(name), name) for name in self.feedbacks)
+            object.__setattr__(self, "feedbacks", known)
+        fields.check(self)
 
     @property
     def settings(self) -> list[tuple[str, float, float]]:
@@ -141,23 +150,19 @@ def complete(given: dict[str, Any]) -> MemoryConfig:
     return MemoryConfig(**own | given | {"task_parameters": dict(sorted(parameters.items()))})
 
 
-def load(folder: Path) -> MemoryConfig | None:
-    """Return the configuration of the run in ``folder``, None if there is none.
+def load(folder: Path) -> MemoryConfig:
+    """Return the configuration of the run in ``folder``.
 
     Raises:
       UserError: it cannot be read.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        return None
+    path = folder / FILE
+    content = run_folder.read_json(path)
     try:
-        content = json.loads(path.read_text())
-        for name in ("feedbacks", "learning_rates", "tag_decays"):
-            content[name] = tuple(content[name])
-        if isinstance(content.get("leak"), list):
-            content["leak"] = tuple(content["leak"])
-        return MemoryConfig(**content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return MemoryConfig(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in (content or {}).items()}
+        )
+    except (TypeError, UserError) as error:
         raise UserError(
             f"{path} is no working-memory run ({error}): choose another --out"
         ) from None

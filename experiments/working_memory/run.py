@@ -1,5 +1,6 @@
 """Run a working-memory population in a folder: progress, checkpoints, summary, pictures."""
 
+import contextlib
 import dataclasses
 import io
 import time
@@ -9,14 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.common import files, folders, provenance
+from experiments.common import cli, files, folders, interrupts, memory, provenance, saved
 from experiments.common.cli import UserError
 from experiments.common.progress import Reporter
 from experiments.train import folder as run_folder
 from experiments.working_memory import activity as memory_activity
 from experiments.working_memory import plots as memory_plots
 from experiments.working_memory import summary as memory_summary
-from experiments.working_memory.config import MemoryConfig
+from experiments.working_memory.config import FILE, MemoryConfig
 from qagrel_jax.population import Setup, recording
 from qagrel_jax.population.packing import Packed
 from qagrel_jax.random_keys import root_key
@@ -25,34 +26,65 @@ from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.rules.recollect import RecollectConfig
 from qagrel_jax.tasks import Task, make_task, saccade
 from qagrel_jax.tasks.criterion import CONVERGED
+from qagrel_jax.training import checkpoints
 
-CHECKPOINT = "checkpoint.npz"
+CHECKPOINT = "checkpoint.msgpack"
+OLD_CHECKPOINT = "checkpoint.npz"
+MOST_STEPS = 10_000
+"""What a duration of a task may be set to: a trial must come to its end."""
+MOST_REWARD = 1e6
+"""The same for rewards and noise."""
 
 
-def run(config: MemoryConfig, folder: Path, checkpoint_seconds: float = 30.0) -> dict[str, Any]:
+def run(
+    config: MemoryConfig, folder: Path, resume: bool = False, checkpoint_seconds: float = 30.0
+) -> dict[str, Any]:
     """Run ``config`` in ``folder``, from its checkpoint if it has one; return the summary.
 
     Raises:
-      UserError: parameters the task does not have or out of range, a folder that cannot be written,
-        a damaged checkpoint.
+      UserError: parameters the task does not have or out of range, a folder that cannot be written
+        or holds another run, a damaged checkpoint, networks that do not fit the memory.
     """
     setup = make_setup(config)
-    with folders.locked(folder):
-        with folders.writable(folder):
-            files.write_json(folder / "config.json", config.to_json())
-        return _run(config, setup, folder, checkpoint_seconds)
+    packed = start(config, setup)
+    with folders.claimed(folder, (FILE,), resume):
+        seconds = _load(folder, packed, config)
+        files.write_json(folder / FILE, config.to_json())
+        return _run(config, setup, packed, folder, seconds, checkpoint_seconds)
+
+
+def start(config: MemoryConfig, setup: Setup) -> Packed:
+    """Return the networks before they learn, setting after setting.
+
+    Raises:
+      UserError: they do not fit the memory, or their settings are out of range.
+    """
+    number = len(config.settings) * config.networks
+    weights = (setup.config.inputs * 3 + 8) * (config.regular + config.memory)
+    # Forward and feedback weights, tags and traces of each.
+    memory.check(4 * 3 * weights * number, f"{number:,} networks", "--networks")
+    feedback, rate, decay = (
+        np.repeat(column, config.networks) for column in zip(*config.settings, strict=True)
+    )
+    try:
+        return Packed(setup, root_key(config.seed), rate, decay, feedback == "tied")
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _run(
-    config: MemoryConfig, setup: Setup, folder: Path, checkpoint_seconds: float
+    config: MemoryConfig,
+    setup: Setup,
+    packed: Packed,
+    folder: Path,
+    seconds: float,
+    checkpoint_seconds: float,
 ) -> dict[str, Any]:
-    environments = folder / "environments.jsonl"
-    run_folder.append_line(environments, provenance.environment())
-    packed, seconds = _load(folder, config, setup)
+    run_folder.append_line(folder / "environments.jsonl", provenance.environment())
     seconds = _advance(packed, config, folder, seconds, checkpoint_seconds)
-    _save(folder, packed, seconds)
+    _save(folder, packed, config, seconds)
 
-    first = run_folder.read_lines(environments)[0]  # a later one only went on
+    first = run_folder.first_environment(folder)
     summary = memory_summary.summarise(config, setup, packed, seconds, first)
     files.write_json(folder / "summary.json", summary)
     if len(config.settings) > 1:
@@ -96,12 +128,18 @@ def _task_parameters(task: Task, given: dict[str, Any]) -> dict[str, Any]:
     parameters = dict(given)
     for name, value in parameters.items():
         if name not in names:
-            raise UserError(f"{task.name} has no parameter {name!r}; valid: {', '.join(names)}")
+            hint = cli.did_you_mean(str(name), list(names))
+            raise UserError(
+                f"{task.name} has no parameter {name!r}{hint}; valid: {', '.join(names)}"
+            )
         wanted = names[name]
         if wanted is float and type(value) is int:
             parameters[name] = float(value)
         elif type(value) is not wanted:
             raise UserError(f"{name} must be {wanted.__name__}, got {value!r}")
+        most = {int: MOST_STEPS, float: MOST_REWARD}.get(wanted)
+        if most is not None and not abs(value) <= most:
+            raise UserError(f"{name} must be at most {most}, got {value!r}")
     return parameters
 
 
@@ -130,56 +168,81 @@ def _advance(
 ) -> float:
     """Advance until every network has converged or given up; return the seconds it took in all."""
     begun = time.perf_counter() - seconds
-    saved = time.perf_counter()
+    saved_at, compiled = time.perf_counter(), False
     with Reporter(config.task, len(packed)) as reporter:
-        if packed.learning.size:
-            reporter.update(len(packed) - packed.learning.size, "compiling", important=True)
-        while packed.learning.size:
-            packed.advance()
-            now = time.perf_counter()
-            progress = packed.networks.progress
-            converged = int((progress.status == CONVERGED).sum())
-            finished = len(packed) - packed.learning.size
-            total = int(progress.trials.sum())
-            level = f", shaping level {progress.level.mean() + 1:.1f}" * bool(progress.level.any())
-            reporter.update(
-                finished,
-                f"{converged} converged, {finished - converged} gave up; mean trial "
-                f"{total / len(packed):,.0f}{level}; {total / (now - begun):,.0f} trials/s",
-            )
-            if now - saved >= checkpoint_seconds:
-                _save(folder, packed, now - begun)
-                saved = time.perf_counter()
-    return time.perf_counter() - begun
+        try:
+            while packed.learning.size:
+                if not compiled:
+                    finished = len(packed) - packed.learning.size
+                    reporter.update(finished, "compiling", important=True)
+                # A signal waits until the networks have advanced, but not for the compiler.
+                with interrupts.held_back() if compiled else contextlib.nullcontext():
+                    packed.advance()
+                compiled, now = True, time.perf_counter()
+                finished = len(packed) - packed.learning.size
+                reporter.update(finished, _state(packed, now - begun))
+                if now - saved_at >= checkpoint_seconds:
+                    _save(folder, packed, config, now - begun)
+                    saved_at = now
+        except KeyboardInterrupt:
+            if compiled:
+                _save(folder, packed, config, time.perf_counter() - begun)
+            raise
+        seconds = time.perf_counter() - begun
+        if compiled:
+            reporter.finish("", _state(packed, seconds))
+    return seconds
 
 
-def _save(folder: Path, packed: Packed, seconds: float) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, seconds=np.float64(seconds), **packed.state())
-    files.write_bytes(folder / CHECKPOINT, buffer.getvalue())
-
-
-def _load(folder: Path, config: MemoryConfig, setup: Setup) -> tuple[Packed, float]:
-    feedback, rate, decay = (
-        np.repeat(column, config.networks) for column in zip(*config.settings, strict=True)
+def _state(packed: Packed, seconds: float) -> str:
+    progress = packed.networks.progress
+    finished = len(packed) - packed.learning.size
+    converged = int((progress.status == CONVERGED).sum())
+    total = int(progress.trials.sum())
+    level = f", shaping level {progress.level.mean() + 1:.1f}" * bool(progress.level.any())
+    return (
+        f"{converged} converged, {finished - converged} gave up; mean trial "
+        f"{total / len(packed):,.0f}{level}; {total / max(seconds, 1e-9):,.0f} trials/s"
     )
-    packed = Packed(setup, root_key(config.seed), rate, decay, feedback == "tied")
-    path = folder / CHECKPOINT
+
+
+def _describe(config: MemoryConfig) -> dict[str, Any]:
+    return {"config": config.to_json()}
+
+
+def _save(folder: Path, packed: Packed, config: MemoryConfig, seconds: float) -> None:
+    state = {"seconds": np.float64(seconds), **packed.state()}
+    with interrupts.held_back():
+        saved.save(folder / CHECKPOINT, state, _describe(config))
+        (folder / OLD_CHECKPOINT).unlink(missing_ok=True)
+
+
+def _load(folder: Path, packed: Packed, config: MemoryConfig) -> float:
+    """Take ``packed`` to where its checkpoint was made, if there is one; return the seconds."""
+    path, old = folder / CHECKPOINT, folder / OLD_CHECKPOINT
+    if not path.is_file() and not old.is_file():
+        return 0.0
     if not path.is_file():
-        return packed, 0.0
+        with saved.explained(old):
+            state = _read_old(old)
+    else:
+        template = {"seconds": np.float64(0), **packed.state()}
+        state = saved.load(path, template, _describe(config))
     try:
-        content = io.BytesIO(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    try:
-        with np.load(content) as state:
-            packed.restore(dict(state))
-            return packed, float(state["seconds"])
+        packed.restore(state)
     except Exception as error:
-        raise UserError(
-            f"{path} is damaged, or of another version ({error}): move it away to start the run "
-            "anew"
-        ) from None
+        raise UserError(f"{old} is damaged ({error}): move it away to start it anew") from None
+    return float(state["seconds"])
+
+
+def _read_old(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as state:
+            return dict(state)
+    except OSError:
+        raise
+    except Exception as error:
+        raise checkpoints.CheckpointError(f"damaged: {error}") from None
 
 
 def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packed) -> None:
@@ -208,6 +271,6 @@ def _recorded(setup: Setup, learner: Any, index: int, key: jax.Array) -> recordi
             again = jax.random.clone(key)  # of the same trial
             return recording.record(setup, learner, index, again, steps=steps)
         except ValueError:
-            if steps > 100_000:
+            if steps > 1_000_000:
                 raise
             steps *= 4

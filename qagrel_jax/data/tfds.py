@@ -14,6 +14,7 @@ This is the only file that imports ``tensorflow_datasets`` or scikit-learn, and 
 """
 
 import contextlib
+import difflib
 import io
 import itertools
 import logging
@@ -186,8 +187,11 @@ def _unknown(name: object, root: Path) -> DataError:
         for child in _children(root)
         if _versions(child, None) or any(_versions(config, None) for config in _children(child))
     ]
+    plain = str(name).lower().replace("-", "_")
+    near = difflib.get_close_matches(plain, ["digits", *prepared, *WELL_KNOWN], n=1, cutoff=0.8)
+    hint = f"did you mean {near[0]!r}? " if near else ""
     return DataError(
-        f"unknown data set {name!r}; valid: digits; prepared in {root}: "
+        f"unknown data set {name!r}; {hint}valid: digits; prepared in {root}: "
         f"{', '.join(prepared) or 'none'}; through TFDS: {', '.join(WELL_KNOWN)}, "
         "or any other image classification set there"
     )

@@ -1,6 +1,7 @@
 """Training many seeds of one network with one rule: single steps, and whole runs."""
 
-from qagrel_jax.training import feedback_updates
+from qagrel_jax.training import checkpoints, feedback_updates
+from qagrel_jax.training.checkpoints import CheckpointError, load, save
 from qagrel_jax.training.epoch import DivergedError
 from qagrel_jax.training.evaluation import overall_accuracy
 from qagrel_jax.training.examples import Examples, place, split
@@ -17,6 +18,7 @@ from qagrel_jax.training.trainer import Trainer, make_trainer, select_seeds
 
 __all__ = [
     "PROTOCOLS",
+    "CheckpointError",
     "DivergedError",
     "EpochRecord",
     "Examples",
@@ -26,12 +28,15 @@ __all__ = [
     "StepMetrics",
     "TrainState",
     "Trainer",
+    "checkpoints",
     "feedback_updates",
     "fit",
     "init_state",
+    "load",
     "make_trainer",
     "overall_accuracy",
     "place",
+    "save",
     "select_seeds",
     "split",
     "start",

@@ -60,7 +60,7 @@ def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(compared, capsys
     assert "seed 0 there, 5 here" in message
     checkpoint = folder / memory_run.CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
-    assert "is damaged" in refused(capsys, "--resume", "--out", folder)
+    assert "damaged" in refused(capsys, "--resume", "--out", folder)
 
 
 def test_long_delays_are_drawn_and_a_later_sitting_does_not_sign(tmp_path):
@@ -213,6 +213,8 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     within = tmp_path / "thesis.txt" / "run"
     assert "cannot write" in refused(capsys, "saccade", "--out", within)
     (tmp_path / "config.json").write_text("{")
+    assert "cannot read" in refused(capsys, "--resume", "--out", tmp_path)
+    (tmp_path / "config.json").write_text("{}")
     assert "no working-memory run" in refused(capsys, "--resume", "--out", tmp_path)
     with pytest.raises(UserError, match="no working-memory run"):
         memory_config.load(tmp_path)

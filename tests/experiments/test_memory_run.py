@@ -16,7 +16,8 @@ GRID = MemoryConfig(
 
 def test_the_settings_of_a_grid_lie_in_order(tmp_path):
     setup = memory_run.make_setup(GRID)
-    packed, seconds = memory_run._load(tmp_path, GRID, setup)
+    packed = memory_run.start(GRID, setup)
+    seconds = memory_run._load(tmp_path, packed, GRID)
     settings = packed.networks.settings
     assert (len(packed), seconds) == (2 * 2 * 2 * 3, 0.0)
     decays = [0.2] * 3 + [0.4] * 3
@@ -29,7 +30,7 @@ def test_the_settings_of_a_grid_lie_in_order(tmp_path):
     # Networks of one setting are not copies of one network, nor are those of another seed.
     assert len(np.unique(weights.memory_q[0, 0])) == 24
     other = dataclasses.replace(GRID, seed=1)
-    again, _ = memory_run._load(tmp_path, other, setup)
+    again = memory_run.start(other, setup)
     assert (again.networks.learner.weights.memory_q[0, 0] != weights.memory_q[0, 0]).all()
 
 

@@ -1,14 +1,13 @@
 """The files of a run survive what a crash leaves behind."""
 
+import shutil
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from experiments.common import folders
+from experiments.common import folders, saved
 from experiments.common.cli import UserError
-from experiments.train import checkpoints
 from experiments.train import folder as run_folder
 
 
@@ -24,21 +23,21 @@ def test_a_torn_line_spoils_no_other(tmp_path):
 
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
     path = tmp_path / "checkpoint.msgpack"
-    checkpoints.save(path, {"w": np.ones(3, np.float32)})
+    saved.save(path, {"w": np.ones(3, np.float32)}, {})
     with pytest.raises(UserError, match=r"expected shape \(5, 2\), got \(3,\)"):
-        checkpoints.load(path, {"w": np.zeros((5, 2), np.float32)})
+        saved.load(path, {"w": np.zeros((5, 2), np.float32)}, {})
 
 
 def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.msgpack"
-    checkpoints.save(path, {"w": np.ones(3, np.float32)})
+    saved.save(path, {"w": np.ones(3, np.float32)}, {})
 
     def refuse(self):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(UserError, match=f"cannot read {path}: Permission denied"):
-        checkpoints.load(path, {"w": np.ones(3, np.float32)})
+        saved.load(path, {"w": np.ones(3, np.float32)}, {})
 
 
 def test_two_processes_do_not_work_in_one_folder(tmp_path):
@@ -53,20 +52,58 @@ def test_two_processes_do_not_work_in_one_folder(tmp_path):
         assert not (folder / ".config.json.abc.tmp").exists()
 
 
-def test_random_keys_keep_their_kind(tmp_path):
-    tree = {"key": jax.random.key(3, impl="rbg")}
-    checkpoints.save(tmp_path / "c", tree)
-    back = checkpoints.load(tmp_path / "c", {"key": jax.random.key(0, impl="rbg")})
-    assert jax.random.key_impl(back["key"]) == jax.random.key_impl(tree["key"])
-    np.testing.assert_array_equal(
-        jax.random.key_data(back["key"]), jax.random.key_data(tree["key"])
-    )
-
-
 def test_a_folder_for_something_new(tmp_path):
-    folders.make_new(tmp_path / "a" / "b")
+    with folders.claimed(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "b" / "result").touch()
     (tmp_path / "a" / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="holds another run or other files"):
-        folders.make_new(tmp_path / "a")
-    with pytest.raises(UserError, match="cannot write to"):
-        folders.make_new(tmp_path / "a" / "thesis.txt" / "b")
+        folders.check(tmp_path / "a")
+    with pytest.raises(UserError, match="is not a folder"):
+        folders.check(tmp_path / "a" / "thesis.txt")
+    with (
+        pytest.raises(UserError, match="cannot write to"),
+        folders.claimed(tmp_path / "a" / "thesis.txt" / "b"),
+    ):
+        pass
+
+
+def test_nothing_is_left_of_a_run_that_could_not_begin(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for folder in (tmp_path / "new" / "run", kept):
+        with pytest.raises(UserError, match="no data"), folders.claimed(folder, ("config.json",)):
+            (folder / "config.json").write_text("{}")
+            (folder / "metrics.jsonl").touch()
+            raise UserError("no data")
+    assert list(tmp_path.iterdir()) == [kept] and not list(kept.iterdir())
+    with pytest.raises(UserError), folders.claimed(kept, ("config.json",)):
+        (kept / "metrics.jsonl").write_text("an epoch")
+        raise UserError("diverged")
+    assert (kept / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed"])
+def test_a_folder_that_goes_while_it_is_written_is_one_line(tmp_path, how):
+    folder = tmp_path / "run"
+    with pytest.raises(UserError, match=r"was it removed or renamed\?"), folders.claimed(folder):
+        shutil.rmtree(folder) if how == "removed" else folder.rename(tmp_path / "elsewhere")
+        run_folder.append_line(folder / "lines.jsonl", {"a": 1})
+
+
+def test_errors_about_other_files_are_not_blamed_on_the_folder(tmp_path):
+    with pytest.raises(FileNotFoundError), folders.claimed(tmp_path / "run"):
+        (tmp_path.parent / "nonesuch" / "data").read_bytes()
+
+
+def test_damaged_lines_are_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"rule": "a", "epoch": 1}\n\xff\xfe{"rule"\n17\n[1]\n{"rule": "a"}\n')
+    assert run_folder.read_lines(path) == [{"rule": "a", "epoch": 1}, {"rule": "a"}]
+    assert run_folder.read_metrics(tmp_path) == [{"rule": "a", "epoch": 1}]
+
+
+@pytest.mark.parametrize("content", [b"[]", b"3", b"\xff", b"{", b'"x"', b"[" * 100_000])
+def test_a_json_file_that_is_no_mapping_is_one_line(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot read .*config\.json"):
+        run_folder.saved_config(tmp_path)

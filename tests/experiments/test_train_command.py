@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import config as configs
 from experiments.common import cli
 from experiments.train import __main__ as train_command
 from experiments.train import folder as run_folder
@@ -85,7 +86,7 @@ def test_a_damaged_checkpoint_says_which_file(finished, tmp_path):
     (folder / "summary.json").unlink()  # it had not come to its end
     checkpoint = folder / "checkpoint_q_agrel.msgpack"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    _refused(train("--out", folder, "--resume"), "checkpoint_q_agrel.msgpack is damaged")
+    _refused(train("--out", folder, "--resume"), "checkpoint_q_agrel.msgpack: damaged")
 
 
 # Epochs long enough to be killed in.
@@ -151,7 +152,7 @@ def test_epochs_that_got_lost_are_missed(finished, tmp_path):
 
 
 def test_another_architecture_leaves_the_sizes_of_the_dense_one_behind(tmp_path):
-    arguments = train_command._parser().parse_args(["--architecture", "conv"])
+    arguments = train_command._parser(configs.load("digits")).parse_args(["--architecture", "conv"])
     config, _ = train_command._what_and_where(arguments)
     assert (config.dataset, config.architecture, config.hidden) == ("digits", "conv", None)
 

@@ -31,9 +31,9 @@ PUBLIC = {
     "qagrel_jax.tasks": "FIXATE LEFT RIGHT TASKS Task TimeStep TrialState classification "
     "criterion curve_tracing make_task match_to_category probabilistic reversal_bandit saccade "
     "twelve_ax vectors vibrotactile",
-    "qagrel_jax.training": "DivergedError EpochRecord Examples Fit Learner PROTOCOLS "
-    "RewardFunction StepMetrics TrainState Trainer feedback_updates fit init_state make_trainer "
-    "overall_accuracy place select_seeds split start train_step",
+    "qagrel_jax.training": "CheckpointError DivergedError EpochRecord Examples Fit Learner "
+    "PROTOCOLS RewardFunction StepMetrics TrainState Trainer checkpoints feedback_updates fit "
+    "init_state load make_trainer overall_accuracy place save select_seeds split start train_step",
     "qagrel_jax.update_statistics": "ALL Moments Statistics exact_gradient exact_moments "
     "jackknife kernels objective_gradients of_batch pool sampled_moments statistics",
     "qagrel_jax.weights": "FORMAT load load_keras load_network optional_package save",

@@ -1,0 +1,183 @@
+"""Fields of frozen dataclasses that say what they are: kind, choices, range, and a help text.
+
+Values are checked by what the field says, wherever they come from: an option, a configuration
+file, the ``config.json`` of a run.
+"""
+
+import argparse
+import dataclasses
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, get_args, get_origin
+
+from experiments.common import cli
+from experiments.common.cli import UserError
+
+KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    dict: "a mapping",
+    bool: "True or False",
+}
+MANY = {int: "whole numbers", float: "numbers", str: "names"}
+
+
+def text(help: str = "", *, group: str = "", option: str = "", **extra: Any) -> Any:
+    """A field that its annotation alone describes."""
+    return dataclasses.field(metadata={"help": help, "group": group, "option": option}, **extra)
+
+
+def choice(
+    names: tuple[str, ...],
+    help: str = "",
+    *,
+    aliases: Mapping[str, str] | None = None,
+    **extra: Any,
+) -> Any:
+    """A field that is one of ``names``; the command line also takes earlier names of them."""
+    described = text(f"{help}: {', '.join(names)}", **extra)
+    return _with(described, choices=names, aliases=aliases)
+
+
+def choices(kind: str, names: tuple[str, ...], help: str = "", **extra: Any) -> Any:
+    """A field that is a tuple of one or more different ``names``, each the name of a ``kind``."""
+    return _with(text(f"{help}: {', '.join(names)}", **extra), choices=names, kind=kind)
+
+
+def number(low: float, high: float, help: str = "", *, open_low: bool = False, **extra: Any) -> Any:
+    """A field that is a number in [low, high], or (low, high] if ``open_low``; or a tuple of such.
+
+    A tuple holds one or more; those of ``float`` are all different.
+    """
+    return _with(text(help, **extra), range=(low, high), open_low=open_low)
+
+
+def check(record: Any) -> None:
+    """Check every field of ``record``.
+
+    Raises:
+      UserError: the first value that is of another kind, not among the choices, or out of range.
+    """
+    for entry in dataclasses.fields(record):
+        _check(entry, getattr(record, entry.name))
+
+
+def add_options(parser: argparse.ArgumentParser, kind: type, defaults: Any) -> None:
+    """Give ``parser`` an option for each field of ``kind`` with a help text, in its groups.
+
+    Args:
+      parser: of a command.
+      kind: the dataclass.
+      defaults: a record of it; the help shows its values.
+    """
+    groups: dict[str, Any] = {}
+    for entry in dataclasses.fields(kind):
+        if not entry.metadata.get("help"):
+            continue
+        title = entry.metadata["group"]
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        default = shown(getattr(defaults, entry.name))
+        flags = dict.fromkeys([_option(entry), "--" + entry.name.replace("_", "-")])
+        groups[title].add_argument(
+            *flags,
+            dest=entry.name,
+            type=_argument(entry),
+            metavar=_metavar(entry),
+            help=f"{entry.metadata['help']} (default: {default})".replace("%", "%%"),
+        )
+
+
+def shown(value: Any) -> str:
+    """Return a value as the command line takes it; "none" for None."""
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        return ",".join(map(shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _with(entry: Any, **metadata: Any) -> Any:
+    entry.metadata = types.MappingProxyType({**entry.metadata, **metadata})
+    return entry
+
+
+def _option(entry: dataclasses.Field) -> str:
+    return entry.metadata.get("option") or "--" + entry.name.replace("_", "-")
+
+
+def _kind(entry: dataclasses.Field) -> tuple[type, bool, bool]:
+    """The kind of a field's values, whether they come in a tuple, and whether None is one."""
+    annotation, optional = entry.type, False
+    if isinstance(annotation, types.UnionType):
+        alternatives = get_args(annotation)
+        optional = types.NoneType in alternatives
+        # The last one: of a value or several, several.
+        annotation = [one for one in alternatives if one is not types.NoneType][-1]
+    if get_origin(annotation) is tuple:
+        return get_args(annotation)[0], True, optional
+    return get_origin(annotation) or annotation, False, optional  # type: ignore[return-value]
+
+
+def _check(entry: dataclasses.Field, value: Any) -> None:
+    kind, several, optional = _kind(entry)
+    if value is None and optional:
+        return
+    name = _option(entry)
+    if several and kind in get_args(entry.type) and not isinstance(value, tuple):
+        value = (value,)  # either one or several
+    if several:
+        if not isinstance(value, tuple) or not all(_is_a(one, kind) for one in value):
+            raise UserError(f"{name} must be a tuple of {MANY[kind]}, got {value!r}")
+        different = kind is int or len(set(value)) == len(value)
+        if not value or not different:
+            raise UserError(f"{name} needs one or more different {MANY[kind]}, got {value!r}")
+    elif not _is_a(value, kind):
+        raise UserError(f"{name} must be {KINDS[kind]}, got {value!r}")
+    for one in value if several else (value,):
+        _check_one(entry, one)
+
+
+def _check_one(entry: dataclasses.Field, value: Any) -> None:
+    metadata = entry.metadata
+    if "choices" in metadata and value not in metadata["choices"]:
+        raise UserError(cli.unknown(metadata.get("kind", entry.name), value, metadata["choices"]))
+    if "range" in metadata:
+        low, high = metadata["range"]
+        above = value > low if metadata["open_low"] else value >= low
+        if not (above and value <= high):
+            bracket = "(" if metadata["open_low"] else "["
+            raise UserError(f"{_option(entry)} must be in {bracket}{low}, {high}], got {value!r}")
+    if value == "":
+        raise UserError(f"{_option(entry)} must not be empty")
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _argument(entry: dataclasses.Field) -> Callable[[str], Any]:
+    metadata = entry.metadata
+    kind, several, _ = _kind(entry)
+    if "choices" in metadata:
+        one: Callable[[str], Any] = cli.one_of(
+            metadata.get("kind", entry.name), metadata["choices"], metadata.get("aliases")
+        )
+    elif "range" in metadata:
+        one = cli.number(kind, *metadata["range"], open_low=metadata["open_low"])
+    else:
+        one = str
+    if not several:
+        return one
+    if kind is int:  # sizes may be alike
+        return lambda text: tuple(one(part) for part in text.split(","))
+    return cli.several(one)
+
+
+def _metavar(entry: dataclasses.Field) -> str:
+    kind, several, _ = _kind(entry)
+    name = {int: "N", float: "X", str: "NAME"}[kind]
+    return f"{name}[,{name}]" if several else name

@@ -1,0 +1,163 @@
+"""A run, or any pytree of arrays and random keys, as one file: whole or absent, and checked.
+
+A file is three lines of text, then the arrays as msgpack:
+
+    qagrel_jax checkpoint 1
+    the SHA-256 of all that follows
+    metadata, as JSON
+
+A byte changed anywhere is found. Files of msgpack alone, as the first ones were, load as well; in
+them only a wrong structure, shape or kind of number is found.
+
+>>> import pathlib, tempfile, jax.numpy as jnp
+>>> path = pathlib.Path(tempfile.mkdtemp()) / "run.msgpack"
+>>> save(path, {"weights": jnp.ones(2)}, {"rule": "q_agrel"})
+>>> load(path, {"weights": jnp.zeros(2)}, {"rule": "q_agrel"})["weights"].tolist()
+[1.0, 1.0]
+>>> load(path, {"weights": jnp.zeros(2)}, {"rule": "backprop"})
+Traceback (most recent call last):
+    ...
+qagrel_jax.training.checkpoints.CheckpointError: rule is 'q_agrel' there, 'backprop' here
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import chex
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qagrel_jax import atomic, sharding
+
+MAGIC = b"qagrel_jax checkpoint 1\n"
+Tree = TypeVar("Tree", bound=chex.ArrayTree)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, or of something else; the message is one line."""
+
+
+def save(path: Path, tree: chex.ArrayTree, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write ``tree`` to ``path``, whole or not at all.
+
+    Args:
+      path: of the file.
+      tree: arrays and random keys, on any devices; a ``Fit``, for instance. With several processes
+        all call this, each with a path of its own.
+      metadata: what a file is of (rule, configuration), JSON-ready.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    write(path, flax.serialization.to_bytes(sharding.fetch(_raw_keys(tree))), metadata)
+
+
+def load(path: Path, template: Tree, metadata: Mapping[str, Any] | None = None) -> Tree:
+    """Read what ``save`` wrote.
+
+    Args:
+      path: of the file.
+      template: a tree of the structure, shapes and dtypes to be read, from ``start`` for a ``Fit``.
+      metadata: entries that the file must have, if it has metadata at all.
+
+    Returns:
+      A tree like ``template``.
+
+    Raises:
+      OSError: the file cannot be read.
+      CheckpointError: it is damaged, or of another structure, shape or metadata.
+    """
+    content, found = read(path)
+    if found is not None and metadata is not None:
+        _check_metadata(found, metadata)
+    wanted = _raw_keys(template)
+    try:
+        raw = flax.serialization.from_bytes(wanted, content)
+        jax.tree.map(_check_alike, wanted, raw)
+    except Exception as error:  # whatever msgpack makes of bytes that are not its own
+        raise CheckpointError(f"damaged, or of another version: {_line(error)}") from None
+    tree = jax.tree.map(_like, template, raw)
+    _check_epochs(tree)
+    return tree
+
+
+def write(path: Path, content: bytes, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write ``content`` with its checksum and ``metadata``, whole or not at all."""
+    described = json.dumps(dict(metadata or {}), allow_nan=False).encode() + b"\n"
+    with atomic.replacing(path) as file:
+        file.write(MAGIC + _checksum(described, content) + described)
+        file.write(content)
+
+
+def read(path: Path) -> tuple[bytes, dict[str, Any] | None]:
+    """Read what ``write`` wrote: the content and the metadata, None for an older file.
+
+    Raises:
+      OSError: the file cannot be read.
+      CheckpointError: a byte of it has changed, or it was cut off.
+    """
+    whole = Path(path).read_bytes()
+    if not whole.startswith(MAGIC):
+        return whole, None
+    checksum = whole[len(MAGIC) : len(MAGIC) + 65]
+    described, newline, content = whole[len(MAGIC) + 65 :].partition(b"\n")
+    if not newline or checksum != _checksum(described + newline, content):
+        raise CheckpointError("damaged: its checksum is another")
+    return content, json.loads(described)
+
+
+def _checksum(*parts: bytes) -> bytes:
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part)
+    return total.hexdigest().encode() + b"\n"
+
+
+def _check_metadata(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for name, value in wanted.items():
+        there = found.get(name)
+        if isinstance(value, Mapping) and isinstance(there, Mapping):
+            _check_metadata(there, value)
+        elif there != json.loads(json.dumps(value)):
+            raise CheckpointError(f"{name} is {there!r} there, {value!r} here")
+
+
+def _check_alike(wanted: Any, found: Any) -> None:
+    if jnp.shape(wanted) != jnp.shape(found):
+        raise ValueError(f"expected shape {jnp.shape(wanted)}, got {jnp.shape(found)}")
+    if jnp.result_type(wanted) != jnp.result_type(found):
+        raise ValueError(
+            f"expected numbers of {jnp.result_type(wanted)}, got {jnp.result_type(found)}"
+        )
+
+
+def _check_epochs(tree: Any) -> None:
+    """Raise if a ``Fit`` says what none can."""
+    done = getattr(tree, "epoch", 0)
+    for name in ("epoch", "best_epoch", "reference_epoch"):
+        epochs = np.asarray(getattr(tree, name, 0))
+        if (epochs < 0).any() or (epochs > done).any():
+            raise CheckpointError(f"damaged: {name} is {epochs.tolist()}, epochs done {int(done)}")
+
+
+def _raw_keys(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def _like(template: Any, raw: Any) -> Any:
+    if not _is_key(template):
+        return jnp.asarray(raw) if isinstance(template, jax.Array) else np.asarray(raw)
+    return jax.random.wrap_key_data(jnp.asarray(raw), impl=jax.random.key_impl(template))
+
+
+def _is_key(x: Any) -> bool:
+    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

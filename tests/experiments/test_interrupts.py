@@ -1,0 +1,103 @@
+"""Ctrl-C and SIGTERM: one line, the code a shell expects, what was learned saved."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.common import interrupts, progress
+from experiments.working_memory import run as memory_run
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = {
+    "agrel": ("xor --networks 300 --max-trials 100000000", signal.SIGTERM),
+    "controls": ("baselines --seeds 20", signal.SIGINT),
+    "working_memory": ("saccade --checkpoint-seconds 1e9", signal.SIGTERM),
+    "train": ("--batch-size 2 --hidden 256", signal.SIGINT),
+}
+SAID = {
+    "agrel": "interrupted; nothing was written",
+    "controls": "interrupted; to go on: --resume --out {}",
+    "working_memory": "interrupted; to go on: --resume --out {}",
+    "train": "interrupted; to go on: --resume --out {}",
+}
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """Every command, started together, interrupted while JAX computes: (code, stderr, folder)."""
+    root, running = tmp_path_factory.mktemp("interrupted"), {}
+    for name, (arguments, _) in COMMANDS.items():
+        log = (root / f"{name}.err").open("w")
+        command = [sys.executable, "-m", f"experiments.{name}", *arguments.split()]
+        running[name] = subprocess.Popen(
+            [*command, "--out", str(root / name)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log
+        )
+    deadline = time.monotonic() + 200
+    waiting = dict(running)
+    while waiting and time.monotonic() < deadline:
+        for name in list(waiting):
+            # The second line comes when it has compiled and computed for ten seconds, at the most.
+            lines = (root / f"{name}.err").read_text().splitlines()
+            if len(lines) > 1 or waiting[name].poll() is not None:
+                waiting.pop(name).send_signal(COMMANDS[name][1])
+        time.sleep(0.05)
+    found = {}
+    for name, process in running.items():
+        code = process.wait(60)
+        found[name] = code, (root / f"{name}.err").read_text(), root / name
+    return found
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_one_line_and_a_clean_exit(ended, name):
+    code, errors, folder = ended[name]
+    assert code == 128 + COMMANDS[name][1], errors
+    assert errors.splitlines()[-1] == SAID[name].format(folder)
+    assert "Traceback" not in errors and "Fatal" not in errors
+
+
+def test_what_was_learned_is_saved_and_nothing_else_left(ended):
+    assert not ended["agrel"][2].exists()
+    assert (ended["working_memory"][2] / memory_run.CHECKPOINT).is_file()
+    assert (ended["train"][2] / "config.json").is_file()
+
+
+def test_a_signal_waits_for_what_must_be_whole():
+    with interrupts.caught(), pytest.raises(interrupts.Terminated), interrupts.held_back():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        done = True
+    assert done
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_that_a_callback_swallowed_is_not_lost():
+    with interrupts.caught(), progress.Reporter("work", 2) as reporter:
+        with contextlib.suppress(KeyboardInterrupt):  # as Python does in a finalizer
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+        with pytest.raises(interrupts.Terminated):
+            reporter.update(1, "going on")
+
+
+def test_an_ignored_signal_stays_ignored():
+    """A job in the background of a script is started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts.caught():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_codes():
+    assert interrupts.exit_code(KeyboardInterrupt()) == 130
+    assert interrupts.exit_code(interrupts.Terminated()) == 143
