@@ -1,10 +1,12 @@
-"""Rebuild every table and figure of experiments/README.md and README.md from the results alone.
+"""Rebuild every table and figure of the project's pages from the stored results alone.
 
     python -m experiments.report          # after a new result
     python -m experiments.report --check  # exit code 1 if they are not what would be written
 
-Everything between the lines ``<!-- report NAME: begin -->`` and ``<!-- report NAME: end -->`` is
-written by ``experiments/reports/NAME.py``; the prose around it is written by hand and kept.
+The pages are README.md, experiments/README.md, experiments/configs/README.md and the README.md of
+each folder in experiments/results. Everything between the lines ``<!-- report NAME: begin -->`` and
+``<!-- report NAME: end -->`` is written by ``experiments/reports/NAME.py``. The prose around it is
+written by hand and kept.
 """
 
 import re
@@ -27,12 +29,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.Parser(prog="python -m experiments.report", description=__doc__)
     add = parser.add_argument
     add("--check", action="store_true", help="write nothing; exit 1 if they are out of date")
-    add("--results", type=Path, default=HERE / "results", metavar="DIR",
-        help="the result folders (default: experiments/results)")  # fmt: skip
-    add("--readme", type=Path, action="append", metavar="FILE",
-        help="a text to rebuild (default: experiments/README.md and README.md)")  # fmt: skip
+    add(
+        "--results",
+        type=Path,
+        default=HERE / "results",
+        metavar="DIR",
+        help="the result folders (default: experiments/results)",
+    )
+    add(
+        "--readme",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="a page to rebuild (default: all pages)",
+    )
     arguments = parser.parse_args(argv)
-    readmes = arguments.readme or [HERE / "README.md", HERE.parent / "README.md"]
+    readmes = arguments.readme or pages()
     for path in (arguments.results, *readmes):
         if not path.exists():
             raise UserError(f"{path} does not exist: run from a checkout, or say where it is")
@@ -54,24 +66,34 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{path} {'unchanged' if after == before else 'rewritten'}")
 
 
+def pages() -> list[Path]:
+    """Return every page of the project that may hold a generated section."""
+    first = [HERE.parent / "README.md", HERE / "README.md", HERE / "configs" / "README.md"]
+    return [*first, *sorted(HERE.glob("results/*/README.md"))]
+
+
 def rebuild(text: str, results: Path) -> str:
-    """Return ``text`` with every marked part written anew from ``results``.
+    """Return ``text`` with every marked section written anew from ``results``.
 
     Raises:
-      UserError: a marker without its partner, or of a part that does not exist.
+      UserError: a marker without its partner, or of a section that does not exist.
     """
     pattern = re.compile(
         r"^<!-- report (?P<name>\w+): begin -->\n(?P<old>.*?)^<!-- report (?P=name): end -->$",
         re.MULTILINE | re.DOTALL,
     )
     markers = re.findall(r"^<!-- report (\w+): (begin|end) -->$", text, re.MULTILINE)
-    pairs = [(name, side) for match in pattern.finditer(text)
-             for name in [match["name"]] for side in ("begin", "end")]  # fmt: skip
+    pairs = [
+        (name, side)
+        for match in pattern.finditer(text)
+        for name in [match["name"]]
+        for side in ("begin", "end")
+    ]
     if markers != pairs:
         raise UserError("the report markers do not come in pairs of begin and end")
     for name, _ in pairs:
         if name not in reports.NAMES:
-            raise UserError(f"unknown report part {name!r}; valid: {', '.join(reports.NAMES)}")
+            raise UserError(f"unknown report section {name!r}; valid: {', '.join(reports.NAMES)}")
 
     def written(match: re.Match) -> str:
         name = match["name"]

@@ -62,7 +62,7 @@ def _sweep(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
             if there.any():
                 plots.band(right, x[there], reached[there], index, family, marker="o")
             never = np.full((~there).sum(), limit)
-            right.plot(x[~there], never, "x", color=plots.COLOURS[index % len(plots.COLOURS)])
+            right.plot(x[~there], never, "x", color=plots.COLORS[index % len(plots.COLORS)])
         left.set_ylabel("best validation accuracy (%)")
         right.set_ylabel(f"epochs to criterion (×: not in {limit})")
         right.set_ylim(0, 1.05 * limit)
@@ -110,7 +110,7 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
 def _row(axes: Axes, row: int, values: np.ndarray, index: int) -> None:
     if not values.size:
         return
-    colour = plots.COLOURS[index]
+    colour = plots.COLORS[index]
     axes.plot(values, np.full(len(values), row), "o", mfc="none", color=colour, ms=5, alpha=0.8)
     axes.plot([values.mean()] * 2, [row - 0.35, row + 0.35], "-", color=colour)
 

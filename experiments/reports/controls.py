@@ -8,18 +8,23 @@ from experiments.controls import settings as controls_settings
 from experiments.controls import summary as controls_summary
 from experiments.reports import NOT_RUN, markdown, runs
 
+TERMS = {
+    "read-out alone learns": "only the output layer learns",
+    "read-out": "output layer",
+    "right choices rewarded": "correct choices rewarded",
+}
 PICTURES = {"picture.png": "Result of the control", "angles.png": "Angles by layer and epoch"}
 
 
 def section(results: Path) -> str:
-    """Return a part for each control: question, command, table, angles, pictures."""
+    """Return a subsection for each control: question, command, table, angles, pictures."""
     parts = []
     for name in controls_settings.names():
-        parts.append(f"### `{name}`")
+        parts.append(f"## `{name}`")
         path = results / "controls" / name / "summary.json"
         parts.append(_part(name, json.loads(path.read_text())) if path.is_file() else NOT_RUN)
         parts += [
-            f"![{name}: {title}](results/controls/{name}/{picture})"
+            f"![{name}: {title}]({name}/{picture})"
             for picture, title in PICTURES.items()
             if (path.parent / picture).is_file()
         ]
@@ -32,7 +37,7 @@ def _part(name: str, content: dict[str, Any]) -> str:
     seeds = f"seeds {first}–{rest[-1]}" if rest else f"seed {first}"
     commits = " and ".join(sorted({f"`{runs.short(r['commit'])}`" for r in done}))
     parts = [
-        content["question"],
+        _field_terms(content["question"]),
         f"Command: `python -m experiments.controls {name}`; {config['dataset']}, "
         f"{config['architecture']}; {config['epochs']} epochs; {seeds}; "
         f"{done[0]['device']}; commit {commits}. {_criterion(done)}",
@@ -50,16 +55,23 @@ def _part(name: str, content: dict[str, Any]) -> str:
 def _criterion(results: list[dict[str, Any]]) -> str:
     """Say which validation accuracy the epochs to criterion are counted to."""
     targets = sorted({r["criterion_accuracy"] for r in results} - {None})
-    whose = "backprop's" if any(r["rule"] == "backprop" for r in results) else (
-        "any setting's")  # fmt: skip
+    whose = "backprop's" if any(r["rule"] == "backprop" for r in results) else ("any setting's")
     listed = ", ".join(f"{100 * target:.2f}" for target in targets)
     return f"Criterion: {listed} %, 98 % of the best of {whose} mean best validation accuracies."
 
 
+def _field_terms(text: str) -> str:
+    """Put the field's words in place of those that older summaries were written with."""
+    for old, new in TERMS.items():
+        text = text.replace(old, new)
+    return text
+
+
 def _row(result: dict[str, Any], results: list[dict[str, Any]]) -> list[str]:
-    cells = list(controls_summary.cells(result))
-    family = [r for r in results if (r["family"], r["classes"]) ==
-              (result["family"], result["classes"])]  # fmt: skip
+    cells = [_field_terms(cell) for cell in controls_summary.cells(result)]
+    family = [
+        r for r in results if (r["family"], r["classes"]) == (result["family"], result["classes"])
+    ]
     if result["chosen"] and len(family) > 1:
         cells[0] = f"**{cells[0]}**"  # the one of its family that validation chose
     return cells
@@ -74,7 +86,10 @@ def _angles(results: list[dict[str, Any]]) -> str:
     for kind, title in kinds.items():
         layers = list(results[0]["last_angles"][kind])
         rows = [
-            [r["label"], *(_degrees(r["last_angles"][kind][layer]) for layer in layers)]
+            [
+                _field_terms(r["label"]),
+                *(_degrees(r["last_angles"][kind][layer]) for layer in layers),
+            ]
             for r in results
             if r["last_angles"]
         ]

@@ -43,7 +43,7 @@ def test_agrel(tmp_path):
         "0% of networks reach the criterion; mean expected reward after 10,000: 0.62",
         "600 (400–∞); 60% of networks", "–", "0.25",
     ]  # fmt: skip
-    assert "(results/agrel_reciprocal/trials_to_criterion.png)" in text
+    assert "(../agrel_reciprocal/trials_to_criterion.png)" in text
 
 
 def test_precision(tmp_path):
