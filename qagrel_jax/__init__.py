@@ -11,6 +11,7 @@ from qagrel_jax import (
     analysis,
     attention,
     data,
+    fields,
     layers,
     networks,
     policies,
@@ -85,6 +86,9 @@ _MOVED = {
     "streaming": "data.streaming",
 }
 """Modules by the names they once had here."""
+
+
+fields.document(__name__)
 
 
 def __getattr__(name: str) -> Any:

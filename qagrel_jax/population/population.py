@@ -75,11 +75,11 @@ class Population(NamedTuple):
     """A block of networks; the networks' axis is the last of every array."""
 
     key: chex.Array  # uint32[2, networks], each network's own random key
-    settings: Settings
-    learner: augment.AugmentState
-    world: base.TrialState
+    settings: Settings  # what differs between networks
+    learner: augment.AugmentState  # weights, tags and memory
+    world: base.TrialState  # the trial of each network
     timestep: base.TimeStep  # what the networks are about to see
-    progress: criteria.Progress
+    progress: criteria.Progress  # how far each network is from its criterion
 
 
 @functools.partial(jax.jit, static_argnames="setup")

@@ -18,13 +18,13 @@ class Recording(NamedTuple):
 
     phase: np.ndarray  # int[steps], see ``qagrel_jax.tasks.base``
     clock: np.ndarray  # int[steps], steps already spent in the phase
-    observation: np.ndarray  # float[steps, inputs]
-    regular: np.ndarray  # float[steps, regular]
-    memory: np.ndarray  # float[steps, memory]
-    q_values: np.ndarray  # float[steps, actions]
+    observation: np.ndarray  # float[steps, inputs], x
+    regular: np.ndarray  # float[steps, regular], y^R
+    memory: np.ndarray  # float[steps, memory], y^M
+    q_values: np.ndarray  # float[steps, actions], q
     action: np.ndarray  # int[steps]; the last one, after the trial's end, means nothing
     reward: np.ndarray  # float[steps], seen together with the observation
-    correct: bool
+    correct: bool  # the trial ended with the correct response
 
 
 def record(

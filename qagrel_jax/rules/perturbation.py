@@ -22,10 +22,10 @@ from qagrel_jax.layers.interception import Layer, each_layer
 class NoisyPass(NamedTuple):
     """What one noisy forward pass gave."""
 
-    outputs: chex.Array  # float[batch, actions]
+    outputs: chex.Array  # float[batch, actions], with noise
     pathway: Callable[[chex.Array, chex.Array], chex.ArrayTree]
     # (scalars float[batch], output errors float[batch, actions]) -> params-like: Σ_b scalar_b ×
-    # eligibility_b; where the read-out is quiet it gets its own delta rule, Σ_b y_b error_bᵀ
+    # eligibility_b; an output layer without noise gets its own delta rule, Σ_b y_b error_bᵀ
 
 
 def quiet_pass(

@@ -40,15 +40,15 @@ class TrainState(NamedTuple):
 
     key: chex.PRNGKey  # of the seed; never changes
     step: chex.Array  # int32[], batches seen
-    params: chex.ArrayTree
+    params: chex.ArrayTree  # the trained weights
     model_state: chex.ArrayTree  # what is not trained: BatchNorm statistics, fixed feedback
-    opt_state: optax.OptState
+    opt_state: optax.OptState  # of the optimizer
 
 
 class StepMetrics(NamedTuple):
     """What one step, a batch, looked like."""
 
-    correct: chex.Array  # float32[], fraction of right choices, exploration included
+    correct: chex.Array  # float32[], fraction of correct choices, exploration included
     error: chex.Array  # float32[], mean of δ² (reward-based rules) or of the loss (backprop)
 
 
