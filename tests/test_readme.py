@@ -33,7 +33,7 @@ QUICK = {
     "experiments.export": [],
     "experiments.tensorboard": [],
 }
-LONG = ("controls", "reproduce", "report", "benchmark", "memory_speed")
+LONG = ("controls", "reproduce", "report", "benchmark", "memory_speed", "api_reference")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,6 @@ def test_every_other_command_is_an_installation_or_the_tests():
                 ".venv/bin/python -m ruff format --check .",
                 ".venv/bin/python -m mypy",
                 ".venv/bin/python -m pytest",
-                ".venv/bin/python -m pdoc --math --docformat google qagrel_jax",
                 ".venv/bin/jupyter lab experiments/notebooks",
             )
     named = re.search(r"^Extras: (.*?);", README, re.MULTILINE | re.DOTALL)[1]
@@ -87,7 +86,7 @@ def test_snippets_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     names = {"__name__": "readme"}
     snippets = [block for language, block in BLOCKS if language == "python"]
     assert len(snippets) == 4
-    assert len(snippets[0].splitlines()) <= 12
+    assert len(list(filter(None, snippets[0].splitlines()))) <= 12
     with jax.debug_key_reuse(False):  # the checker mistakes shared states for keys used twice
         exec(compile(snippets[0], "README.md", "exec"), names)
     *_, last = capsys.readouterr().out.splitlines()
