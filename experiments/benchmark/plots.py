@@ -15,7 +15,7 @@ WAYS = {
     "backprop": ("backprop", "s", 1),
     "torch_q_agrel": ("PyTorch, Q-AGREL", "^", 2),
     "torch_backprop": ("PyTorch, backprop", "v", 3),
-    "roofline": ("bare products", "|", 6),
+    "roofline": ("matmul roofline", "|", 6),
 }
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.common.significance import mean_sd
+from experiments.controls.settings import shown
 from experiments.train.summary import first_reaching, reached
 
 CRITERION = 0.98
@@ -123,9 +124,9 @@ HEADINGS = ("setting", "validation %, mean (sd)", "test %, mean (sd)", "epochs t
 def cells(result: dict[str, Any]) -> tuple[str, ...]:
     """Return a result's cells, one for each of ``HEADINGS``."""
     if result["diverged"] is not None:
-        return result["label"], "diverged", "–", "–", "–"
+        return shown(result["label"]), "diverged", "–", "–", "–"
     return (
-        result["label"],
+        shown(result["label"]),
         mean_sd([100 * a for a in result["best_validation_accuracy"]]),
         mean_sd([100 * a for a in result["test_accuracy"]]),
         reached(result["epochs_to_criterion"]),

@@ -1,4 +1,4 @@
-"""The papers' cells: accuracy, epochs to criterion and slowdown, beside what was published."""
+"""The papers' cells: accuracy, epochs to criterion and slowdown, and what was published."""
 
 from pathlib import Path
 

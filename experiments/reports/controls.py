@@ -8,11 +8,6 @@ from experiments.controls import settings as controls_settings
 from experiments.controls import summary as controls_summary
 from experiments.reports import NOT_RUN, markdown, runs
 
-TERMS = {
-    "read-out alone learns": "only the output layer learns",
-    "read-out": "output layer",
-    "right choices rewarded": "correct choices rewarded",
-}
 PICTURES = {"picture.png": "Result of the control", "angles.png": "Angles by layer and epoch"}
 
 
@@ -37,7 +32,7 @@ def _part(name: str, content: dict[str, Any]) -> str:
     seeds = f"seeds {first}–{rest[-1]}" if rest else f"seed {first}"
     commits = " and ".join(sorted({f"`{runs.short(r['commit'])}`" for r in done}))
     parts = [
-        _field_terms(content["question"]),
+        controls_settings.shown(content["question"]),
         f"Command: `python -m experiments.controls {name}`; {config['dataset']}, "
         f"{config['architecture']}; {config['epochs']} epochs; {seeds}; "
         f"{done[0]['device']}; commit {commits}. {_criterion(done)}",
@@ -46,7 +41,7 @@ def _part(name: str, content: dict[str, Any]) -> str:
         ),
     ]
     if content["missing"]:
-        parts.append(f"Not run: {', '.join(content['missing'])}.")
+        parts.append(f"Not run: {', '.join(map(controls_settings.shown, content['missing']))}.")
     if any(result["last_angles"] for result in done):
         parts.append(_angles(done))
     return "\n\n".join(parts)
@@ -60,15 +55,8 @@ def _criterion(results: list[dict[str, Any]]) -> str:
     return f"Criterion: {listed} %, 98 % of the best of {whose} mean best validation accuracies."
 
 
-def _field_terms(text: str) -> str:
-    """Put the field's words in place of those that older summaries were written with."""
-    for old, new in TERMS.items():
-        text = text.replace(old, new)
-    return text
-
-
 def _row(result: dict[str, Any], results: list[dict[str, Any]]) -> list[str]:
-    cells = [_field_terms(cell) for cell in controls_summary.cells(result)]
+    cells = list(controls_summary.cells(result))
     family = [
         r for r in results if (r["family"], r["classes"]) == (result["family"], result["classes"])
     ]
@@ -87,7 +75,7 @@ def _angles(results: list[dict[str, Any]]) -> str:
         layers = list(results[0]["last_angles"][kind])
         rows = [
             [
-                _field_terms(r["label"]),
+                controls_settings.shown(r["label"]),
                 *(_degrees(r["last_angles"][kind][layer]) for layer in layers),
             ]
             for r in results

@@ -211,3 +211,11 @@ def test_bad_input_is_one_line(arguments, says, tmp_path, capsys):
     assert stop.value.code == 2
     message = capsys.readouterr().err
     assert says in message and message.count("\n") == 1
+
+
+def test_labels_of_older_runs_are_shown_in_the_fields_terms():
+    """And stay as they are where a run is resumed by them."""
+    assert controls_settings.shown("read-out alone learns") == "only the output layer learns"
+    assert controls_settings.shown("He, rate 0.1") == "He, rate 0.1"
+    labels = {s.label for s in controls_settings.load("attention", None, None).settings}
+    assert "read-out alone learns" in labels
