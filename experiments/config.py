@@ -14,10 +14,14 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 DEFAULT = "digits"
 
 RULES = ("q_agrel", "backprop")
-CONTROL_RULES = ("broadcast", "node_perturbation", "reinforce", "stochastic_units")
+CONTROL_RULES = ("agrel", "broadcast", "node_perturbation", "reinforce", "stochastic_units")
 REWARDS = ("right", "shuffled", "always")
 POLICIES = ("greedy", "epsilon_greedy", "softmax", "max_boltzmann")
-FEEDBACKS = ("tied", "reciprocal", "random", "sign")
+FEEDBACKS = (
+    "tied", "kolen_pollack", "random", "sign", "sign_batchwise", "sign_fixed", "direct", "product"
+)  # fmt: skip
+FEEDBACK_ALIASES = {"reciprocal": "kolen_pollack", "separate": "kolen_pollack"}
+FEEDBACK_INITS = ("kernel", "he")
 ARCHITECTURES = ("dense", "conv", "locally_connected", "deep")
 INITIALISATIONS = ("he", "paper")
 PROTOCOLS = ("clean", "paper")
@@ -51,6 +55,24 @@ class Config:
         metadata={"help": "learning rules, comma-separated", "several": RULES + CONTROL_RULES},
     )
     feedback: str = _one_of(FEEDBACKS, "feedback pathway", default="tied")
+    feedback_init: str = _one_of(
+        FEEDBACK_INITS, "feedback weights are drawn as the layer's kernel, or by He et al.",
+        default="kernel",
+    )  # fmt: skip
+    feedback_scale: float = _number(
+        0, 1e9, "factor on feedback weights that are drawn, and on those of the sign kinds",
+        open_low=True, default=1.0,
+    )  # fmt: skip
+    feedback_rate: float = _number(
+        0, 1e9, "learning rate of feedback weights, as a multiple of the forward weights'",
+        default=1.0,
+    )  # fmt: skip
+    feedback_l2: float | None = field(
+        default=None, metadata={"help": "c in the penalty c·ΣB² on feedback weights; as --l2"}
+    )
+    feedback_delay: int = _number(
+        0, 10**9, "epochs before feedback weights begin to learn", default=0
+    )
     initialisation: str = _one_of(INITIALISATIONS, "how kernels are drawn", default="he")
     policy: str = _one_of(
         POLICIES,
@@ -113,8 +135,14 @@ class Config:
     )
 
     def __post_init__(self) -> None:
+        known = FEEDBACK_ALIASES.get(self.feedback, self.feedback)
+        object.__setattr__(self, "feedback", known)
         for entry in dataclasses.fields(self):
             _check(entry, getattr(self, entry.name))
+        if self.feedback_l2 is not None and not 0 <= self.feedback_l2 < float("inf"):
+            raise UserError(f"--feedback-l2 must be in [0, 1e9], got {self.feedback_l2}")
+        if self.feedback == "tied" and self.feedback_scale != 1:
+            raise UserError("--feedback-scale goes with feedback weights that are not tied")
         if self.reward == "shuffled" and self.batch_size < 2:
             raise UserError("--reward shuffled needs a --batch-size of at least 2")
         if self.hidden is not None and self.architecture != "dense":

@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
+from qagrel_jax.layers.feedback import feedback_kernels
+
 
 def angle_degrees(a: chex.Array, b: chex.Array) -> chex.Array:
     """Angle between two arrays seen as vectors: arccos(a·b / |a||b|), in degrees.
@@ -32,35 +34,29 @@ def feedback_angles(
     """Angle between each layer's forward and feedback weights, for every seed.
 
     Args:
-      params: parameters with a leading axis of seeds.
+      params: parameters of one network, or of several with a leading axis of seeds.
       model_state: the other collections, likewise.
       feedback: the kind of pathway, one of ``qagrel_jax.layers.FEEDBACKS``.
 
     Returns:
-      ``{layer: float[seeds] in degrees}`` of every layer with a kernel, as they are named; a layer
-      within a module is ``module/layer``.
+      ``{layer: float[] or float[seeds], in degrees}`` of every layer with a kernel, as they are
+      named; a layer within a module is ``module/layer``. Empty for ``direct`` feedback, whose
+      weights have no forward partners.
 
     Raises:
       ValueError: an unknown ``feedback``.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"out": {"kernel": jnp.eye(2), "feedback_kernel": jnp.ones((2, 2))}}
+    >>> round(float(feedback_angles(params, {}, "kolen_pollack")["out"]), 3)
+    45.0
     """
-    weights = flatten_dict(params)
-    fixed = flatten_dict(model_state.get("feedback", {}))
-    angles = {}
-    for (*layer, name), kernel in weights.items():
-        if name != "kernel":
-            continue
-        match feedback:
-            case "tied":
-                down = kernel
-            case "sign":
-                down = jnp.sign(kernel)
-            case "reciprocal":
-                down = weights[*layer, "feedback_kernel"]
-            case "random":
-                down = fixed[*layer, "kernel"]
-            case _:
-                raise ValueError(f"unknown feedback {feedback!r}")
-        angles["/".join(layer)] = jax.vmap(angle_degrees)(kernel, down)
+    weights, angles = flatten_dict(params), {}
+    for layer, down in feedback_kernels(params, model_state, feedback).items():
+        kernel = weights[*layer, "kernel"]
+        # A kernel has 2, 4 or 6 axes (dense, convolutional, locally connected); one more: seeds.
+        angle = jax.vmap(angle_degrees) if kernel.ndim % 2 else angle_degrees
+        angles["/".join(layer)] = angle(kernel, down)
     return angles
 
 

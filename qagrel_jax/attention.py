@@ -7,9 +7,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax.layers.interception import each_call, has_kernel
+
 
 class Attention(NamedTuple):
-    """Activity on the way up and feedback on the way down, for a batch; layers by name, upwards."""
+    """Activity on the way up and feedback on the way down, for a batch; layers by name, upwards.
+
+    A layer that runs twice is there twice, the second time as ``layer:2``.
+    """
 
     outputs: chex.Array  # float[batch, actions], Q values
     drive: dict[str, chex.Array]  # {layer: float[batch, ...]}, a_l: what its units receive
@@ -43,6 +48,7 @@ def attend(
 
     Raises:
       AssertionError: ``actions`` is not [batch].
+      ValueError: a layer inside a transform of a part of the network.
 
     Reference:
       Pozzi, Bohté & Roelfsema (2018), arXiv:1811.01768.
@@ -56,18 +62,17 @@ def attend(
     chex.assert_shape(actions, inputs.shape[:1])
 
     def run(added: dict, inputs: chex.Array) -> tuple[chex.Array, dict]:
-        drive = {}
+        drive: dict[str, chex.Array] = {}
 
-        def tap(call, args, kwargs, context):
-            outputs = call(*args, **kwargs)
-            layer = context.module
-            if context.method_name != "__call__" or not layer.has_variable("params", "kernel"):
-                return outputs
+        def tap(layer, following, args, kwargs):
+            outputs = following(*args, **kwargs)
             name = "/".join(layer.path)
+            calls = sum(name == other.split(":")[0] for other in drive)
+            name = f"{name}:{calls + 1}" if calls else name
             drive[name] = outputs
             return outputs + added[name] if name in added else outputs
 
-        with nn.intercept_methods(tap):
+        with each_call(tap, has_kernel):
             return network.apply(variables, inputs), drive
 
     # Nothing added to what the units receive: the cotangent of it is the feedback they get.

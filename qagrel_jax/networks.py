@@ -29,9 +29,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax.layers import FEEDBACKS, Conv, Dense, Initializer, LocallyConnected, he_normal
+from qagrel_jax import checks
+from qagrel_jax.layers import Conv, Dense, Initializer, LocallyConnected, he_normal
+from qagrel_jax.layers.feedback import canonical
 
 INITIALISATIONS = ("he", "paper")
+
+FEEDBACK_INITS = ("kernel", "he")
+"""How feedback weights are drawn: as the layer's forward kernel, or by He et al. in every layer."""
 
 SMALL_OUTPUT = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
 
@@ -43,14 +48,25 @@ class _Network(nn.Module):
     feedback: str = "tied"
     initialisation: str = "he"
     dtype: Any = None
+    feedback_init: str = "kernel"
+    feedback_scale: float = 1.0
+    expansion: int = 4
 
     paper_sd = 0.005
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_options(self)
 
     def _layer(self, kind: Any, features: int, output: bool = False, **options: Any) -> nn.Module:
         return kind(
             features,
             feedback=self.feedback,
             kernel_init=self._initialiser(output),
+            feedback_init=he_normal if self.feedback_init == "he" else None,
+            feedback_scale=self.feedback_scale,
+            num_actions=self.num_actions,
+            expansion=self.expansion,
             # The read-out is cheap, and Q values and rewards are compared: never in half precision.
             dtype=None if output else self.dtype,
             **options,
@@ -62,9 +78,7 @@ class _Network(nn.Module):
                 return SMALL_OUTPUT if output else he_normal
             case "paper":
                 return nn.initializers.normal(self.paper_sd)
-        raise ValueError(
-            f"unknown initialisation {self.initialisation!r}; valid: {', '.join(INITIALISATIONS)}"
-        )
+        raise AssertionError(self.initialisation)
 
     def _dense(self, x: chex.Array, features: int) -> chex.Array:
         return nn.relu(self._layer(Dense, features)(x))
@@ -88,7 +102,14 @@ class DenseNet(_Network):
       feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
       initialisation: one of ``INITIALISATIONS``.
       dtype: dtype of the computation; None means that of inputs and parameters.
+      feedback_init: one of ``FEEDBACK_INITS``; "he" makes the feedback from the output units as
+        strong as that from others, while forward kernels onto them start small.
+      feedback_scale: factor on feedback weights that are drawn, and on those of the sign kinds.
+      expansion: of ``product`` feedback, see ``qagrel_jax.layers.Dense``.
       hidden: units of each hidden layer.
+
+    Raises:
+      ValueError, TypeError: an attribute that is none of these.
     """
 
     hidden: tuple[int, ...] = (1500, 1000, 500)
@@ -180,7 +201,8 @@ def make_network(
       initialisation: one of ``INITIALISATIONS``.
       dtype: dtype of the computation, e.g. ``jnp.bfloat16``; parameters, BatchNorm's statistics and
         the read-out stay float32.
-      **options: further attributes of the architecture: ``hidden`` sizes of ``dense``.
+      **options: further attributes of the architecture: ``hidden`` sizes of ``dense``,
+        ``feedback_init``, ``feedback_scale`` and ``expansion`` of the feedback pathway.
 
     Returns:
       A Linen module ``(images float[batch, height, width, channels], train) -> float[batch,
@@ -188,8 +210,8 @@ def make_network(
       collection ``"batch_stats"``.
 
     Raises:
-      ValueError: an unknown name, or ``num_actions`` < 1.
-      TypeError: an option that the architecture does not have.
+      ValueError: an unknown name, ``num_actions`` or a size below 1.
+      TypeError: an option that the architecture does not have, or a value of another type.
 
     >>> import jax, jax.numpy as jnp
     >>> network = make_network("dense", num_actions=10)
@@ -197,22 +219,26 @@ def make_network(
     >>> network.apply(variables, jnp.zeros((2, 8, 8, 1))).shape
     (2, 10)
     """
-    for what, name, valid in (
-        ("architecture", architecture, ARCHITECTURES),
-        ("feedback", feedback, FEEDBACKS),
-        ("initialisation", initialisation, INITIALISATIONS),
-    ):
-        if name not in valid:
-            raise ValueError(f"unknown {what} {name!r}; valid: {', '.join(valid)}")
-    if num_actions < 1:
-        raise ValueError(f"num_actions must be at least 1, got {num_actions}")
+    checks.option("architecture", architecture, ARCHITECTURES)
     return ARCHITECTURES[architecture](
         num_actions=num_actions,
-        feedback=feedback,
+        feedback=canonical(feedback),
         initialisation=initialisation,
         dtype=dtype,
         **options,
     )
+
+
+def _check_options(network: Any) -> None:
+    checks.whole("num_actions", network.num_actions)
+    canonical(network.feedback)
+    checks.option("initialisation", network.initialisation, INITIALISATIONS)
+    checks.option("feedback_init", getattr(network, "feedback_init", "he"), FEEDBACK_INITS)
+    checks.whole("expansion", getattr(network, "expansion", 1))
+    checks.wholes("hidden", getattr(network, "hidden", ()))
+    checks.flag("shared", getattr(network, "shared", True))
+    if network.dtype is not None:
+        checks.floating_dtype("dtype", network.dtype)
 
 
 def _max_pool(images: chex.Array) -> chex.Array:
@@ -235,12 +261,22 @@ class ThreeLayer(nn.Module):
       hidden: number of hidden units.
       feedback: how attention comes down from the output; one of ``qagrel_jax.layers.FEEDBACKS``.
       spread: half the width of the initial distribution.
+
+    Raises:
+      ValueError, TypeError: an attribute that is none of these.
     """
 
     num_actions: int
     hidden: int
     feedback: str = "tied"
     spread: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole("num_actions", self.num_actions)
+        checks.whole("hidden", self.hidden)
+        canonical(self.feedback)
+        checks.number("spread", self.spread, 0)
 
     @nn.compact
     def __call__(self, inputs: chex.Array, train: bool = False) -> chex.Array:
@@ -252,5 +288,10 @@ class ThreeLayer(nn.Module):
             return jax.random.uniform(key, shape, dtype, -self.spread, self.spread)
 
         y = nn.sigmoid(Dense(self.hidden, kernel_init=uniform, name="hidden")(x))
-        output = Dense(self.num_actions, feedback=self.feedback, kernel_init=uniform, name="output")
-        return output(y)
+        return Dense(
+            self.num_actions,
+            feedback=self.feedback,
+            kernel_init=uniform,
+            num_actions=self.num_actions,
+            name="output",
+        )(y)

@@ -11,6 +11,13 @@ and split ties evenly: two equally good actions are equally likely.
 ``max_boltzmann``  the best action; with probability ε a draw from ``softmax``
 =================  ====================================================================
 
+**Masks.** Q = −∞ marks an action that is not allowed: no policy chooses it, and "any action" means
+any of the others. Where none is left, or a Q value is NaN or +∞, there is nothing to choose: a
+``ValueError``. Compiled code cannot raise it: there the probabilities are NaN and the action is −1,
+which no task rewards, and JAX_DEBUG_NANS=1 stops the program.
+
+Whatever the dtype of the Q values, choices are made in float32 or wider.
+
 ``max_boltzmann`` is the policy of AuGMEnT (Rombouts, Bohte & Roelfsema 2015) and of Q-AGREL (Pozzi,
 Bohté & Roelfsema 2018).
 """
@@ -21,6 +28,9 @@ from collections.abc import Callable
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from qagrel_jax import checks
 
 Policy = Callable[[chex.PRNGKey, chex.Array], chex.Array]
 """``(key, q_values [actions]) -> action []``: how an agent picks one action for one example."""
@@ -30,49 +40,64 @@ def greedy_probabilities(q_values: chex.Array) -> chex.Array:
     """Probability of each action under ``greedy``: 1/n for the n best actions, 0 for the others.
 
     Args:
-      q_values: float[actions].
+      q_values: float[actions]; −∞ where an action is not allowed.
 
     Returns:
       float[actions], summing to 1.
+
+    Raises:
+      ValueError: no action is allowed, or a Q value is NaN or +∞.
+
+    >>> import jax.numpy as jnp
+    >>> greedy_probabilities(jnp.array([2.0, 1.0, 2.0])).tolist()
+    [0.5, 0.0, 0.5]
     """
-    chex.assert_rank(q_values, 1)
-    best = (q_values == q_values.max()).astype(q_values.dtype)
-    return best / best.sum()
+    q_values = _checked(q_values)
+    # Said outright: compiled, a maximum passes over NaN and 0/0 of truth values is 0.
+    nothing = jnp.isnan(q_values).any() | ~_allowed(q_values).any()
+    return jnp.where(nothing, jnp.nan, _greedy(q_values))
 
 
 def epsilon_greedy_probabilities(q_values: chex.Array, epsilon: float = 0.02) -> chex.Array:
     """Probability of each action under ``epsilon_greedy``: (1 − ε)·greedy + ε/n.
 
     Args:
-      q_values: float[actions].
+      q_values: float[actions], n of them allowed; −∞ where an action is not.
       epsilon: probability of a uniformly random action, in [0, 1].
 
     Returns:
       float[actions], summing to 1.
 
     Raises:
-      ValueError: ``epsilon`` outside [0, 1].
+      ValueError: ``epsilon`` outside [0, 1], or Q values as in ``greedy_probabilities``.
+      TypeError: ``epsilon`` is no number.
+
+    >>> import jax.numpy as jnp
+    >>> epsilon_greedy_probabilities(jnp.array([1.0, 0.0, -jnp.inf]), epsilon=0.5).tolist()
+    [0.75, 0.25, 0.0]
     """
     _check_epsilon(epsilon)
-    return (1 - epsilon) * greedy_probabilities(q_values) + epsilon / q_values.shape[0]
+    q_values = _checked(q_values)
+    allowed = _allowed(q_values).astype(q_values.dtype)
+    return (1 - epsilon) * greedy_probabilities(q_values) + epsilon * allowed / allowed.sum()
 
 
 def softmax_probabilities(q_values: chex.Array, temperature: float = 1.0) -> chex.Array:
     """Probability of each action under ``softmax``: exp(q_a/T) / Σ_b exp(q_b/T).
 
     Args:
-      q_values: float[actions].
+      q_values: float[actions]; −∞ where an action is not allowed.
       temperature: T > 0, in units of Q.
 
     Returns:
       float[actions], summing to 1.
 
     Raises:
-      ValueError: ``temperature`` not positive.
+      ValueError: ``temperature`` not positive, or Q values as in ``greedy_probabilities``.
+      TypeError: ``temperature`` is no number.
     """
-    chex.assert_rank(q_values, 1)
     _check_temperature(temperature)
-    return jax.nn.softmax(q_values / temperature)
+    return jax.nn.softmax(_checked(q_values) / temperature)
 
 
 def max_boltzmann_probabilities(
@@ -81,7 +106,7 @@ def max_boltzmann_probabilities(
     """Probability of each action under ``max_boltzmann``: (1 − ε)·greedy + ε·softmax.
 
     Args:
-      q_values: float[actions].
+      q_values: float[actions]; −∞ where an action is not allowed.
       epsilon: probability of a draw from ``softmax`` (which may again be the best action).
       temperature: T > 0 of that draw.
 
@@ -89,11 +114,15 @@ def max_boltzmann_probabilities(
       float[actions], summing to 1.
 
     Raises:
-      ValueError: ``epsilon`` outside [0, 1] or ``temperature`` not positive.
+      ValueError: ``epsilon`` outside [0, 1] or ``temperature`` not positive, or Q values as in
+        ``greedy_probabilities``.
+      TypeError: one of the two is no number.
     """
     _check_epsilon(epsilon)
-    exploration = softmax_probabilities(q_values, temperature)
-    return (1 - epsilon) * greedy_probabilities(q_values) + epsilon * exploration
+    _check_temperature(temperature)
+    q_values = _checked(q_values)
+    exploration = jax.nn.softmax(q_values / temperature)
+    return (1 - epsilon) * _greedy(q_values) + epsilon * exploration
 
 
 def greedy(key: chex.PRNGKey, q_values: chex.Array) -> chex.Array:
@@ -105,6 +134,9 @@ def greedy(key: chex.PRNGKey, q_values: chex.Array) -> chex.Array:
 
     Returns:
       int32[], the action's index.
+
+    Raises:
+      ValueError: Q values as in ``greedy_probabilities``.
 
     >>> import jax, jax.numpy as jnp
     >>> int(greedy(jax.random.key(0), jnp.array([0.1, 0.9, 0.3])))
@@ -207,11 +239,11 @@ def make_policy(name: str, *, epsilon: float = 0.02, temperature: float = 1.0) -
 
     Raises:
       ValueError: an unknown name, or a parameter out of range.
+      TypeError: a name or a parameter of another type.
 
     >>> policy = make_policy("epsilon_greedy", epsilon=0.1)
     """
-    if name not in POLICIES:
-        raise ValueError(f"unknown policy {name!r}; valid: {', '.join(POLICIES)}")
+    checks.option("policy", name, POLICIES)
     _check_epsilon(epsilon)
     _check_temperature(temperature)
     function, parameters = POLICIES[name]
@@ -219,16 +251,56 @@ def make_policy(name: str, *, epsilon: float = 0.02, temperature: float = 1.0) -
     return functools.partial(function, **{p: given[p] for p in parameters})
 
 
+def at_least_float32(values: chex.Array) -> chex.Array:
+    """Return ``values`` in float32, or in their own dtype if that is wider."""
+    values = jnp.asarray(values)
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def check_q_values(q_values: chex.Array) -> None:
+    """Check that each row of Q values leaves something to choose, where they are known.
+
+    Args:
+      q_values: float[..., actions].
+
+    Raises:
+      ValueError: no actions, a NaN or +∞, or a row that is all −∞.
+    """
+    if not q_values.shape[-1]:
+        raise ValueError(f"there must be at least one action, got shape {q_values.shape}")
+    if not checks.known(q_values):
+        return
+    values = np.asarray(q_values)
+    if np.isnan(values).any() or np.isposinf(values).any():
+        raise ValueError("Q values must be numbers, or −inf where masked, got nan or +inf")
+    if np.isneginf(values).all(-1).any():
+        raise ValueError("every action is masked: at least one Q value must not be −inf")
+
+
+def _checked(q_values: chex.Array) -> chex.Array:
+    q_values = at_least_float32(q_values)
+    chex.assert_rank(q_values, 1)
+    check_q_values(q_values)
+    return q_values
+
+
+def _allowed(q_values: chex.Array) -> chex.Array:
+    return q_values > -jnp.inf
+
+
+def _greedy(q_values: chex.Array) -> chex.Array:
+    best = ((q_values == q_values.max()) & _allowed(q_values)).astype(q_values.dtype)
+    return best / best.sum()
+
+
 def _draw(key: chex.PRNGKey, probabilities: chex.Array) -> chex.Array:
-    return jax.random.categorical(key, jnp.log(probabilities)).astype(jnp.int32)
+    action = jax.random.categorical(key, jnp.log(probabilities)).astype(jnp.int32)
+    return jnp.where(jnp.isnan(probabilities).any(), -1, action)
 
 
 def _check_epsilon(epsilon: float) -> None:
-    # A traced value (an exploration schedule) cannot be looked at here.
-    if not isinstance(epsilon, jax.core.Tracer) and not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon must be in [0, 1], got {epsilon}")
+    checks.number("epsilon", epsilon, 0, 1)
 
 
 def _check_temperature(temperature: float) -> None:
-    if not isinstance(temperature, jax.core.Tracer) and not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+    checks.number("temperature", temperature, 0, above=True)

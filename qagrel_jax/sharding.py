@@ -18,6 +18,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from qagrel_jax import checks
+
 SEEDS, BATCH = "seeds", "batch"
 
 
@@ -32,14 +34,17 @@ def make_mesh(seeds: int = 1, batch: int = 1) -> Mesh:
       A ``Mesh`` with the axes "seeds" and "batch".
 
     Raises:
+      TypeError: a size that is no number.
       ValueError: a size below 1, more parts than devices, or, with several processes, devices left
         over (a process without a part could not take part).
 
     >>> dict(make_mesh().shape)
     {'seeds': 1, 'batch': 1}
     """
+    checks.whole("seeds", seeds)
+    checks.whole("batch", batch)
     devices = jax.devices()
-    if seeds < 1 or batch < 1 or seeds * batch > len(devices):
+    if seeds * batch > len(devices):
         raise ValueError(
             f"a mesh of {seeds} x {batch} (seeds x batch) does not fit {len(devices)} devices"
         )

@@ -2,7 +2,7 @@
 
     python -m experiments.agrel                       # all tasks, within two minutes on 2 cores
     python -m experiments.agrel xor --networks 200 --learning-rate 0.5
-    python -m experiments.agrel --feedback reciprocal --out DIR
+    python -m experiments.agrel --feedback kolen_pollack --out DIR
 
 Both rules train the same three-layer networks, with the same initial weights and learning rate, on
 the same patterns in the same order: one pattern a trial, weights change after every trial. AGREL is
@@ -21,11 +21,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import config as configs
 from experiments.common import cli, files, folders
 from experiments.common.cli import UserError
 
 RULES = ("agrel", "backprop")
-FEEDBACKS = ("tied", "reciprocal")
+FEEDBACKS = ("tied", "kolen_pollack")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,10 +256,10 @@ def _parser() -> cli.Parser:
     )
     add(
         "--feedback",
-        type=cli.one_of("feedback", FEEDBACKS),
+        type=cli.one_of("feedback", FEEDBACKS, configs.FEEDBACK_ALIASES),
         default="tied",
         metavar="KIND",
-        help="attention feedback: tied (default) or reciprocal, weights of its own",
+        help="attention feedback: tied (default) or kolen_pollack, weights of its own",
     )
     add(
         "--out",

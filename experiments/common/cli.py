@@ -7,7 +7,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,10 +31,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
 
 
-def one_of(kind: str, valid: Sequence[str]) -> Callable[[str], str]:
-    """Argument type: a name out of ``valid``; any other is an error that lists them."""
+def one_of(
+    kind: str, valid: Sequence[str], aliases: Mapping[str, str] | None = None
+) -> Callable[[str], str]:
+    """Argument type: a name out of ``valid`` or an earlier one; any other is an error."""
 
     def parse(text: str) -> str:
+        text = (aliases or {}).get(text, text)
         if text not in valid:
             raise argparse.ArgumentTypeError(f"unknown {kind} {text!r}; valid: {', '.join(valid)}")
         return text

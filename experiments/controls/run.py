@@ -107,7 +107,8 @@ class _Angles:
         networks = {
             kind: make_network(
                 config.architecture, dataset.num_classes, feedback=kind,
-                initialisation=config.initialisation, **options,
+                initialisation=config.initialisation, feedback_init=config.feedback_init,
+                feedback_scale=1.0 if kind == "tied" else config.feedback_scale, **options,
             )
             for kind in ("tied", config.feedback)
         }  # fmt: skip

@@ -219,15 +219,15 @@ def _classes_tiny_imagenet100(given: dict) -> Control:
 
 def _feedback(given: dict) -> Control:
     base = _base(given, epochs=25, seeds=5)
-    decay = {"l2": 2e-3}
+    decay, own = {"l2": 2e-3}, {"feedback": "kolen_pollack"}
     return Control(
         "Must feedback weights mirror forward weights? Per layer, the angle between the update and "
         "the true gradient of ½(r − q_s)², and between forward and feedback weights (nothing runs "
         "down from the first layer, whose feedback weights are therefore never used).",
         (
             _setting("tied", "q_agrel", base),
-            _setting("reciprocal", "q_agrel", base, {"feedback": "reciprocal"}),
-            _setting("reciprocal, l2 0.002", "q_agrel", base, {"feedback": "reciprocal", **decay}),
+            _setting("reciprocal", "q_agrel", base, own),
+            _setting("reciprocal, l2 0.002", "q_agrel", base, own | decay),
             _setting("tied, l2 0.002", "q_agrel", base, decay),
             _setting("sign", "q_agrel", base, {"feedback": "sign"}),
             _setting("random", "q_agrel", base, {"feedback": "random"}),

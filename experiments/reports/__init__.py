@@ -22,6 +22,7 @@ NAMES = (
     "precision",
     "mnist_start",
     "agrel",
+    "curve_tracing",
     "memory",
     "memory_speed",
     "speed",

@@ -66,7 +66,8 @@ def published(path: Path) -> str:
 def _runs(results: Path) -> Iterator[RunResults]:
     """Yield every image run below ``results`` that has an epoch, finished or not."""
     for path in sorted(results.rglob("config.json")):
-        if {"dataset", "architecture"} <= json.loads(path.read_text()).keys():
+        further = run_results.FURTHER_SEEDS in path.parent.name
+        if not further and {"dataset", "architecture"} <= json.loads(path.read_text()).keys():
             run = run_results.read(path.parent)
             if run is not None:
                 yield run

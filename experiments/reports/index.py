@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.common.significance import mean_sd
-from experiments.reports import markdown, memory, precision, runs
+from experiments.reports import markdown, memory, memory_cells, precision, runs
 from experiments.train import results as run_results
 from experiments.train.results import CONTROL
 
@@ -100,7 +100,7 @@ def _agrel(results: Path) -> str | None:
 
 
 def _memory(results: Path) -> str | None:
-    run = memory.read(results / "working_memory" / "saccade")
+    run = memory_cells.read(results / "working_memory" / "saccade")
     if run is None or run["median_trials"] is None:
         return None
     paper = memory.PAPER["saccade"]
@@ -108,6 +108,16 @@ def _memory(results: Path) -> str | None:
         f"saccade: {100 * run['converged_fraction']:.1f} % of networks converge, median "
         f"{run['median_trials']:,.0f} trials (paper: {100 * paper.converged / paper.networks:.4g} "
         f"%, about {paper.median:,})"
+    )
+
+
+def _curve_tracing(results: Path) -> str | None:
+    content = _read(results / "curve_tracing" / "summary.json")
+    if content is None:
+        return None
+    return (
+        f"{content['converged']} of {content['networks']} networks trace curves of "
+        f"{content['max_length']} pixels"
     )
 
 
@@ -196,6 +206,12 @@ EXPERIMENTS = (
         "working_memory saccade",
         _memory,
         "results/working_memory/README.md",
+    ),
+    Experiment(
+        "Does RELEARNN learn to trace curves with a recurrent network?",
+        "curve_tracing",
+        _curve_tracing,
+        "results/curve_tracing/README.md",
     ),
     Experiment(
         "How fast is AuGMEnT, compared with NumPy?",

@@ -1,13 +1,13 @@
 """Working memory: populations compared with the paper's, and settings with each other."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from scipy.stats import fisher_exact
 
 from experiments.common.significance import rank_test
-from experiments.reports import NOT_RUN, markdown
+from experiments.reports import NOT_RUN, markdown, memory_successors
+from experiments.reports import memory_cells as cells
 from experiments.working_memory import plots as memory_plots
 
 
@@ -40,6 +40,8 @@ def section(results: Path) -> str:
     folder = results / "working_memory"
     parts = [
         ("Populations", _populations(folder)),
+        ("Gated memory: RECOLLECT", memory_successors.recollect(folder)),
+        ("12AX: standard, leaky and hybrid AuGMEnT", memory_successors.twelve_ax(folder)),
         ("Tied and separate feedback", _feedback(folder)),
         ("Learning rate and tag decay", _grid(folder)),
     ]
@@ -48,8 +50,11 @@ def section(results: Path) -> str:
 
 def _populations(folder: Path) -> str:
     others = {path.parent.name for path in folder.glob("*/summary.json")}
-    names = [*PAPER, *sorted(others - {*PAPER, *FEEDBACK, GRID})]
-    runs = {name: read(folder / name) for name in names}
+    successors = {
+        name for name in others if memory_successors.is_one(cells.read(folder / name) or {})
+    }
+    names = [*PAPER, *sorted(others - {*PAPER, *FEEDBACK, GRID} - successors)]
+    runs = {name: cells.read(folder / name) for name in names}
     rows, commands, pictures = [], [], []
     for name, run in runs.items():
         if run is None:
@@ -64,16 +69,16 @@ def _populations(folder: Path) -> str:
         rows.append(
             [
                 name,
-                _share(run),
-                _percentage(paper.converged, paper.networks),
+                cells.share(run),
+                cells.percentage(paper.converged, paper.networks),
                 markdown.p_value(fisher_exact(odds).pvalue),
-                *_trials(run),
+                *cells.trials(run),
                 f"{'about ' * paper.about}{paper.median:,}",
-                _difference(run["median_trials"], paper.median),
+                cells.difference(run["median_trials"], paper.median),
                 f"{run['seconds']:,.0f}",
             ]
         )
-        commands.append(provenance(run, f"working_memory/{name}"))
+        commands.append(cells.provenance(run, f"working_memory/{name}"))
         memory_plots.converged(folder / name / "converged.png", run)
         pictures.append(
             f"![{name}: networks converged]({name}/converged.png) "
@@ -90,13 +95,13 @@ def _populations(folder: Path) -> str:
         "difference",
         "seconds",
     )
-    return "\n\n".join([markdown.table(headings, rows), _listed(commands), *pictures])
+    return "\n\n".join([markdown.table(headings, rows), cells.listed(commands), *pictures])
 
 
 def _feedback(folder: Path) -> str:
     rows, commands = [], []
     for name in FEEDBACK:
-        run = read(folder / name)
+        run = cells.read(folder / name)
         if run is None:
             rows.append([name.removesuffix("_feedback"), "not run", *["–"] * 4])
             continue
@@ -104,16 +109,16 @@ def _feedback(folder: Path) -> str:
         last = run["grid"][-1]["feedback"]
         for cell in run["grid"]:
             p = markdown.p_value(tests[_setting(cell)]) if cell["feedback"] == last else ""
-            rows.append([run["task"], cell["feedback"], _share(cell), *_trials(cell), p])
-        commands.append(provenance(run, f"working_memory/{name}"))
+            rows.append([run["task"], cell["feedback"], cells.share(cell), *cells.trials(cell), p])
+        commands.append(cells.provenance(run, f"working_memory/{name}"))
         memory_plots.converged(folder / name / "converged.png", run)
         commands[-1] += f"\n\n  ![{name}]({name}/converged.png)"
     headings = ("task", "feedback", "converged", "trials, median (quartiles)", "trials, mean", "p")
-    return "\n\n".join([markdown.table(headings, rows), _listed(commands)]).strip()
+    return "\n\n".join([markdown.table(headings, rows), cells.listed(commands)]).strip()
 
 
 def _grid(folder: Path) -> str:
-    run = read(folder / GRID)
+    run = cells.read(folder / GRID)
     if run is None:
         return NOT_RUN
     per = run["config"]["networks"]
@@ -127,61 +132,18 @@ def _grid(folder: Path) -> str:
         if own is not None and not papers:
             p = markdown.p_value(rank_test(group, own))
         setting = [f"{cell['learning_rate']:g}", f"{cell['tag_decay']:g}"]
-        rows.append([*setting, _share(cell), *_trials(cell), p])
+        rows.append([*setting, cells.share(cell), *cells.trials(cell), p])
     memory_plots.grid(folder / GRID / "grid.png", run)
     memory_plots.converged(folder / GRID / "converged.png", run)
     headings = ("β", "λ", "converged", "trials, median (quartiles)", "trials, mean", "p")
     return "\n\n".join(
         [
             markdown.table(headings, rows),
-            _listed([provenance(run, f"working_memory/{GRID}")]),
+            cells.listed([cells.provenance(run, f"working_memory/{GRID}")]),
             f"![The grid]({GRID}/grid.png)",
         ]
     )
 
 
-def read(folder: Path, name: str = "summary.json") -> dict[str, Any] | None:
-    """Return the content of a JSON file; None if it is not there."""
-    path = folder / name
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
 def _setting(cell: dict[str, Any]) -> tuple[float, float]:
     return cell["learning_rate"], cell["tag_decay"]
-
-
-def _share(cell: dict[str, Any]) -> str:
-    networks = cell["networks"]
-    return _percentage(round(cell["converged_fraction"] * networks), networks)
-
-
-def _percentage(reached: int, networks: int) -> str:
-    return f"{reached:,} of {networks:,} ({100 * reached / networks:.4g} %)"
-
-
-def _trials(cell: dict[str, Any]) -> list[str]:
-    """Return median with quartiles, and mean, of the networks that converged."""
-    if cell["median_trials"] is None:
-        return ["–", "–"]
-    low, high = cell["quartiles_trials"]
-    middle = f"{cell['median_trials']:,.0f} ({low:,.0f}–{high:,.0f})"
-    return [middle, f"{cell['mean_trials']:,.0f}"]
-
-
-def _difference(ours: float | None, theirs: float) -> str:
-    return "–" if ours is None else f"{100 * (ours / theirs - 1):+.1f} %".replace("-", "−")
-
-
-def provenance(run: dict[str, Any], folder: str) -> str:
-    """Return how to run it again, and where its results are."""
-    seed = run["seed"] if "seed" in run else run["config"]["seed"]
-    commit = (run["commit"] or "unknown").removesuffix("-dirty")[:7]
-    dirty = " with uncommitted changes" if (run["commit"] or "").endswith("-dirty") else ""
-    return (
-        f"`{run['command']}`; seed {seed}; {run['device']}; commit `{commit}`{dirty}; folder "
-        f"`results/{folder}/`"
-    )
-
-
-def _listed(lines: list[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)

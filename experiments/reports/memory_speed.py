@@ -4,7 +4,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from experiments.reports import NOT_RUN, markdown, memory
+from experiments.reports import NOT_RUN, markdown
+from experiments.reports import memory_cells as cells
 from experiments.working_memory import plots as memory_plots
 
 LIMIT = 25_000
@@ -14,7 +15,7 @@ LIMIT = 25_000
 def section(results: Path) -> str:
     """Return the table of ``results/memory_speed``, and draw it."""
     folder = results / "memory_speed"
-    content = memory.read(folder, "memory_speed.json")
+    content = cells.read(folder, "memory_speed.json")
     if content is None:
         return f"{NOT_RUN} `python -m experiments.memory_speed`"
     rows = []
@@ -55,7 +56,7 @@ def section(results: Path) -> str:
             f"Medians of {repeats} alternating repeats. The ratio is the median of the ratios "
             "within a repeat. The first chunk includes compilation. The last column is computed "
             "from the first rate, not measured." + busy,
-            memory.provenance(content, folder.name) + ".",
+            cells.provenance(content, folder.name) + ".",
             "![Trials per second](memory_speed.png)",
         ]
     )

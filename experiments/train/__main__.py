@@ -2,7 +2,7 @@
 
     python -m experiments.train                    # the embedded digits, a minute on 2 cores
     python -m experiments.train mnist_dense        # a cell of the papers
-    python -m experiments.train mnist_dense --rule q_agrel --feedback reciprocal --seeds 3
+    python -m experiments.train mnist_dense --rule q_agrel --feedback kolen_pollack --seeds 3
     python -m experiments.train --out DIR --resume # go on after a crash
 
 DIR gets config.json, environments.jsonl, metrics.jsonl, timings.jsonl, a checkpoint a rule,
@@ -173,7 +173,8 @@ def _add_option(group: Any, entry: dataclasses.Field) -> None:
     metadata, text = entry.metadata, entry.metadata["help"]
     flags = ["--" + entry.name.replace("_", "-")]
     if "choices" in metadata:
-        convert = cli.one_of(entry.name, metadata["choices"])
+        aliases = configs.FEEDBACK_ALIASES if entry.name == "feedback" else None
+        convert = cli.one_of(entry.name, metadata["choices"], aliases)
         text += f": {', '.join(metadata['choices'])}"
     elif "several" in metadata:
         flags.insert(0, "--rule")
@@ -181,6 +182,8 @@ def _add_option(group: Any, entry: dataclasses.Field) -> None:
         text += f": {', '.join(metadata['several'])}"
     elif entry.name == "hidden":
         convert = _sizes
+    elif entry.name == "feedback_l2":
+        convert = cli.number(float, 0, 1e9)
     elif "range" in metadata:
         low, high = metadata["range"]
         convert = cli.number(entry.type, low, high, open_low=metadata["open_low"])

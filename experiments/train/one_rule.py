@@ -22,7 +22,7 @@ from qagrel_jax.networks import make_network
 from qagrel_jax.policies import make_policy
 from qagrel_jax.random_keys import root_keys
 from qagrel_jax.tasks import classification
-from qagrel_jax.training import fitting
+from qagrel_jax.training import feedback_updates, fitting
 
 CLASS_LEARNED = 0.5
 """A class counts as discovered once so much of it is named rightly."""
@@ -68,6 +68,8 @@ def make_rule(name: str, config: Config) -> rules.Rule:
             return rules.q_agrel(policy, rules.amplified_prediction_error(config.positive_gain))
         case "backprop":
             return rules.backprop()
+        case "agrel":
+            return rules.agrel()
         case "broadcast":
             return rules.broadcast(policy, config.broadcast_strength)
         case "node_perturbation":
@@ -104,6 +106,17 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransf
         optimizer = optax.lion(rate, weight_decay=0.0)  # decay is ``l2``'s affair
     else:
         optimizer = getattr(optax, config.optimizer)(rate)
+    if config.feedback_rate != 1 or config.feedback_delay:
+        own = feedback_updates.scale_feedback_updates(
+            config.feedback_rate, config.feedback_delay * steps_per_epoch
+        )
+        optimizer = optax.chain(optimizer, own)
+    if config.feedback_l2 is not None:
+        return optax.chain(
+            optax.add_decayed_weights(2 * config.l2, mask=feedback_updates.is_forward),
+            optax.add_decayed_weights(2 * config.feedback_l2, mask=feedback_updates.is_feedback),
+            optimizer,
+        )
     if not config.l2:
         return optimizer
     return optax.chain(optax.add_decayed_weights(2 * config.l2, mask=_kernels), optimizer)
@@ -125,6 +138,8 @@ def make_trainer(
         feedback=config.feedback,
         initialisation=config.initialisation,
         dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
+        feedback_init=config.feedback_init,
+        feedback_scale=config.feedback_scale,
         **({} if config.hidden is None else {"hidden": config.hidden}),
     )
     return training.make_trainer(
@@ -320,9 +335,8 @@ def _resumed(run: fitting.Fit) -> str:
 
 
 def _kernels(params: chex.ArrayTree) -> chex.ArrayTree:
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1].key in ("kernel", "feedback_kernel"), params
-    )
+    masks = feedback_updates.is_forward(params), feedback_updates.is_feedback(params)
+    return jax.tree.map(lambda forward, feedback: forward or feedback, *masks)
 
 
 class _Saver:

@@ -1,10 +1,12 @@
 """What a run folder says, finished or not: read from its files alone."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.train import folder as run_folder
 from experiments.train import summary
@@ -12,6 +14,9 @@ from experiments.train import summary
 CONTROL = "backprop"
 LEVELS = (0.95, 0.98, 0.99)
 """Fractions of backprop's final accuracy whose first epoch is reported."""
+
+FURTHER_SEEDS = "_from_seed_"
+PER_SEED = {"seeds", "test_accuracy", "best_epoch", "best_monitored_accuracy", "stopped_early"}
 
 
 class RunResults(NamedTuple):
@@ -59,11 +64,21 @@ class RunResults(NamedTuple):
 
 
 def read(folder: Path) -> RunResults | None:
-    """Read a run folder; None if it holds no run, or one without a single epoch.
+    """Read a run; None if there is none, or one without a single epoch.
+
+    Further seeds of the same recipe, trained apart (``--first-seed K``, on another machine if need
+    be), lie beside it in ``FOLDER_from_seed_K`` and are read as one run with it.
 
     Raises:
-      UserError: a file that is there and cannot be read.
+      UserError: a file that is there and cannot be read, or folders that are not one run.
     """
+    beside = folder.parent.glob(f"{folder.name}{FURTHER_SEEDS}*") if folder.name else ()
+    parts = [part for path in (folder, *beside) if (part := _read(path)) is not None]
+    return _together(sorted(parts, key=lambda part: part.config.first_seed)) if parts else None
+
+
+def _read(folder: Path) -> RunResults | None:
+    """Read one folder."""
     if not run_folder.holds_run(folder):
         return None
     config = run_folder.saved_config(folder)
@@ -80,3 +95,55 @@ def read(folder: Path) -> RunResults | None:
     return RunResults(
         folder, config, curves, content, sittings, failed["error"] if failed else None
     )
+
+
+def _together(parts: list[RunResults]) -> RunResults:
+    """Put runs of one recipe side by side, seed after seed."""
+    first = parts[0]
+    begun = [part for part in parts if all(part.ran(rule) for rule in first.curves)]
+    if len(parts) == 1 or not begun:
+        return first
+    recipe = _recipe(first.config)
+    expected = begun[0].config.first_seed
+    for part in begun:
+        if _recipe(part.config) != recipe or part.config.first_seed != expected:
+            raise UserError(
+                f"{part.folder} is not the same run as {first.folder} from seed {expected} on: "
+                "rename it, or train the seeds between"
+            )
+        expected += part.config.seeds
+    seeds = expected - begun[0].config.first_seed
+    summaries = [part.summary for part in begun]
+    return RunResults(
+        folder=first.folder,
+        config=dataclasses.replace(begun[0].config, seeds=seeds),
+        curves={rule: _side_by_side([p.curves[rule] for p in begun]) for rule in first.curves},
+        summary=None if None in summaries else _joined(summaries),
+        sittings=[sitting for part in begun for sitting in part.sittings],
+        failure=next((part.failure for part in begun if part.failure), None),
+    )
+
+
+def _recipe(config: Config) -> Config:
+    return dataclasses.replace(config, name="", seeds=1, first_seed=0, epochs=1, seeds_by="auto")
+
+
+def _side_by_side(curves: list[np.ndarray]) -> np.ndarray:
+    """Put curves [epochs, seeds] beside each other; NaN where one ended before another."""
+    longest = max(len(curve) for curve in curves)
+    return np.concatenate(
+        [np.pad(c, ((0, longest - len(c)), (0, 0)), constant_values=np.nan) for c in curves], 1
+    )
+
+
+def _joined(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Join what is said of each seed; of how long it took, the sum."""
+    results = []
+    for entries in zip(*(content["results"] for content in summaries), strict=True):
+        joined = dict(entries[0])
+        for key in PER_SEED & joined.keys():
+            joined[key] = [value for entry in entries for value in entry[key]]
+        joined["train_seconds"] = sum(entry.get("train_seconds", 0) for entry in entries)
+        joined["epochs"] = max(entry.get("epochs", 0) for entry in entries)
+        results.append(joined)
+    return {**summaries[0], "results": results}

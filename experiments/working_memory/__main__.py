@@ -1,13 +1,17 @@
-"""Let many AuGMEnT networks learn a working-memory task: how many learn it, and how fast?
+"""Let many networks learn a working-memory task: how many learn it, and how fast?
 
     python -m experiments.working_memory saccade                    # 1,000 networks, about a minute
     python -m experiments.working_memory vibrotactile --networks 200 --seed 1 --out runs/vibro
-    python -m experiments.working_memory saccade --fixation-reward 0 --feedback separate
+    python -m experiments.working_memory saccade --fixation-reward 0 --feedback kolen_pollack
     python -m experiments.working_memory saccade --grid             # a grid over beta and lambda
-    python -m experiments.working_memory saccade --feedback tied,separate     # one against another
+    python -m experiments.working_memory saccade --feedback tied,kolen_pollack  # both
+    python -m experiments.working_memory saccade --rule recollect --set delay_steps=4
+    python -m experiments.working_memory twelve_ax --leak 0.7,1     # hybrid AuGMEnT
     python -m experiments.working_memory --resume --out runs/vibro  # go on after a crash
 
-TASK is saccade, match_to_category, probabilistic or vibrotactile. The output folder gets
+TASK is saccade, match_to_category, probabilistic, vibrotactile, twelve_ax or reversal_bandit; the
+networks are AuGMEnT's, or with --rule recollect RECOLLECT's. Every default is the published one of
+the rule and the task. The output folder gets
 config.json, summary.json, converged.png (networks that have learned, by trials), activity.png
 (units through a trial of each type) and checkpoint.npz; a grid also gets grid.json and grid.png.
 """
@@ -22,6 +26,7 @@ from typing import Any
 
 from experiments.common import cli, folders
 from experiments.common.cli import UserError
+from experiments.config import FEEDBACK_ALIASES
 from experiments.working_memory import config as memory_config
 from experiments.working_memory.config import MemoryConfig
 
@@ -72,7 +77,7 @@ def _what_and_where(arguments: Any) -> tuple[MemoryConfig, Path]:
             "learning_rates": memory_config.GRID_LEARNING_RATES,
             "tag_decays": memory_config.GRID_TAG_DECAYS,
         } | given
-    config = MemoryConfig(**{"networks": memory_config.DEFAULT_NETWORKS[given["task"]]} | given)
+    config = memory_config.complete(given)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return config, folder or Path("runs") / f"{config.task}-{stamp}"
 
@@ -83,6 +88,11 @@ def _given(arguments: Any) -> dict[str, Any]:
     parameters = dict(arguments.set or ())
     if arguments.fixation_reward is not None:
         parameters["fixation_reward"] = arguments.fixation_reward
+    if arguments.curriculum:
+        parameters["curriculum"] = True
+    if "leak" in given:
+        leaks = given["leak"]
+        given["leak"] = leaks if len(leaks) > 1 else leaks[0]
     if parameters:
         given["task_parameters"] = dict(sorted(parameters.items()))
     return given
@@ -105,7 +115,8 @@ def _parser() -> cli.Parser:
         metavar="N",
         help="default: "
         + ", ".join(f"{task} {n}" for task, n in memory_config.DEFAULT_NETWORKS.items())
-        + f"; in a grid, for each setting (default {memory_config.GRID_NETWORKS})",
+        + f"; RECOLLECT {memory_config.RECOLLECT_NETWORKS}; in a grid, for each setting "
+        f"(default {memory_config.GRID_NETWORKS})",
     )
     add(
         "--max-trials",
@@ -132,16 +143,34 @@ def _parser() -> cli.Parser:
     group = parser.add_argument_group("the networks")
     add = group.add_argument
     add(
+        "--rule",
+        type=cli.one_of("rule", memory_config.RULES),
+        metavar="RULE",
+        help="augment (default) or recollect",
+    )
+    add(
         "--feedback",
         dest="feedbacks",
-        type=cli.several(cli.one_of("feedback", memory_config.FEEDBACKS)),
+        type=cli.several(cli.one_of("feedback", memory_config.FEEDBACKS, FEEDBACK_ALIASES)),
         metavar="KIND[,KIND]",
-        help="tied (default), separate, or both",
+        help="tied (default), kolen_pollack, or both",
     )
     rates = cli.several(cli.number(float, 0, 100))
     fractions = cli.several(cli.number(float, 0, 1))
-    add("--learning-rate", dest="learning_rates", type=rates, metavar="B[,B]", help="default 0.15")
-    add("--tag-decay", dest="tag_decays", type=fractions, metavar="L[,L]", help="default 0.2")
+    add(
+        "--learning-rate",
+        dest="learning_rates",
+        type=rates,
+        metavar="B[,B]",
+        help="default 0.15; RECOLLECT 0.1",
+    )
+    add(
+        "--tag-decay",
+        dest="tag_decays",
+        type=fractions,
+        metavar="L[,L]",
+        help="default 0.2; 12AX 0.15, RECOLLECT 0.4",
+    )
     add(
         "--grid",
         action="store_true",
@@ -150,9 +179,42 @@ def _parser() -> cli.Parser:
         f"{', '.join(map(str, memory_config.GRID_TAG_DECAYS))} unless given",
     )
     add("--exploration", type=cli.number(float, 0, 1), metavar="E", help="default 0.025")
-    add("--leak", type=cli.number(float, 0, 1), metavar="K", help="memory kept; default 1: all")
-    add("--regular", type=cli.number(int, 1, 10_000), metavar="N", help="regular units; default 3")
-    add("--memory", type=cli.number(int, 1, 10_000), metavar="N", help="memory units; default 4")
+    add(
+        "--policy",
+        type=cli.one_of("policy", memory_config.POLICIES),
+        metavar="POLICY",
+        help="how to explore: max_boltzmann (default), or epsilon_greedy (uniformly; RECOLLECT's)",
+    )
+    add(
+        "--leak",
+        type=cli.several(cli.number(float, 0, 1)),
+        metavar="K[,K]",
+        help="memory kept each step; default 1: all. Several: for equal shares of the units",
+    )
+    add(
+        "--regular",
+        type=cli.number(int, 1, 10_000),
+        metavar="N",
+        help="regular units; default 3, 12AX 10",
+    )
+    add(
+        "--memory",
+        type=cli.number(int, 1, 10_000),
+        metavar="N",
+        help="memory units; default 4, 12AX 20, RECOLLECT 7",
+    )
+    add(
+        "--slope",
+        type=cli.one_of("slope", memory_config.SLOPES),
+        metavar="KIND",
+        help="of RECOLLECT's derivatives: published (default: without the factor 2) or corrected",
+    )
+    add(
+        "--end-input",
+        action="store_const",
+        const=True,
+        help="RECOLLECT with an input that tells that a trial has ended",
+    )
     add(
         "--substeps",
         type=cli.number(int, 1, 1000),
@@ -165,6 +227,11 @@ def _parser() -> cli.Parser:
         type=cli.number(int, 1, whole),
         metavar="T",
         help="training trials from a failed frozen test to the next; default: the task's own",
+    )
+    group.add_argument(
+        "--curriculum",
+        action="store_true",
+        help="saccade: a delay that starts at a fifth of delay_steps and doubles",
     )
     group.add_argument(
         "--set",

@@ -1,4 +1,4 @@
-"""The picture of what AuGMEnT's units do through a trial of each type."""
+"""The picture of what a network's units do through a trial of each type."""
 
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,29 @@ from experiments.plots import figure, unit_activity
 from qagrel_jax.population.recording import Recording
 from qagrel_jax.tasks import base
 
-ACTION_NAMES = ("fixate", "left", "right")
+LETTERS = {"regular": "R", "memory": "M", "gate": "G"}
 
 
-def draw(path: Path, title: str, task: base.Task, recordings: dict[str, Recording]) -> None:
-    """Draw inputs, regular units, memory units and Q values through a trial of each type."""
+def draw(
+    path: Path,
+    title: str,
+    task: base.Task,
+    units: dict[str, str],
+    recordings: dict[str, Recording],
+) -> None:
+    """Draw inputs, every group of ``units`` and Q values through a trial of each type.
+
+    Args:
+      path: of the picture.
+      title: above all.
+      task: what was recorded.
+      units: the groups of units in a ``Recording``, and what they are called.
+      recordings: a column each, by name.
+    """
+    last = 1 + len(units)
     columns = len(recordings)
-    grid = {"nrows": 4, "ncols": columns, "sharex": True, "sharey": "row", "squeeze": False}
-    with figure(path, 2.9 * columns + 0.9, 8.5, **grid) as (drawing, axes):
+    grid = {"nrows": last + 1, "ncols": columns, "sharex": True, "sharey": "row", "squeeze": False}
+    with figure(path, 2.9 * columns + 0.9, 2.1 * (last + 1) + 0.1, **grid) as (drawing, axes):
         for column, (name, trial) in enumerate(recordings.items()):
             axes[0, column].set_title(
                 f"{name}\n({'correct' if trial.correct else 'wrong'} response)"
@@ -26,23 +41,26 @@ def draw(path: Path, title: str, task: base.Task, recordings: dict[str, Recordin
                 interpolation="nearest",
             )  # fmt: skip
             axes[0, column].grid(False)
-            for row, (kind, values) in enumerate((("R", trial.regular), ("M", trial.memory)), 1):
-                names = [f"{kind}{unit + 1}" for unit in range(values.shape[1])]
+            for row, group in enumerate(units, 1):
+                values = trial.units[group]
+                names = [f"{LETTERS[group]}{unit + 1}" for unit in range(values.shape[1])]
                 unit_activity(axes[row, column], values, names)
             # The last observation follows the trial's end; nothing is chosen any more.
-            unit_activity(axes[3, column], trial.q_values[:-1], ACTION_NAMES)
-            for row in range(4):
+            unit_activity(axes[last, column], trial.q_values[:-1], task.action_names)
+            for row in range(last + 1):
                 go = f"go: {task.go_signal}"
                 _mark_phases(axes[row, column], trial, go, shaded=row > 0, named=row == 1)
-            axes[3, column].set_xlabel("step of the trial")
+            axes[last, column].set_xlabel("step of the trial")
         _name_inputs(axes[0, 0], task.input_groups)
-        for row, name in enumerate(("regular units", "memory units"), 1):
+        for row, name in enumerate(units.values(), 1):
             axes[row, 0].set_ylabel(f"{name}\n(activity)")
         axes[0, 0].set_ylabel("inputs")
-        axes[3, 0].set_ylabel("Q values\n(reward)")
-        for row in (1, 2, 3):
-            axes[row, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        for row in (1, 2):
+        axes[last, 0].set_ylabel("Q values\n(reward)")
+        for row in range(1, last + 1):
+            lines = len(axes[row, -1].get_legend_handles_labels()[0])
+            small = {"ncols": -(-lines // 7), "fontsize": 7} if lines > 7 else {}
+            axes[row, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5), **small)
+        for row in range(1, last):
             axes[row, 0].set_ylim(-0.05, 1.05)
         drawing.suptitle(title)
 
@@ -53,12 +71,16 @@ def _name_inputs(axes: Any, groups: dict[str, int]) -> None:
     axes.set_yticks(middles, groups)
     axes.set_yticks(ends[:-1] - 0.5, minor=True)
     axes.tick_params(axis="y", which="major", length=0)
+    if len(groups) > 6:
+        axes.tick_params(axis="y", which="major", labelsize=7)
     if ends[-1] > 20:  # where rows are thin, the mark's name clears that of the group below
         axes.get_yticklabels()[0].set_verticalalignment("bottom")
 
 
 def _mark_phases(axes: Any, trial: Recording, go: str, shaded: bool, named: bool) -> None:
     """Shade HOLD, where stimuli are shown and kept in memory, and draw a line at GO."""
+    if not (trial.phase == base.HOLD).any():
+        return
     for phase, name in ((base.HOLD, "stimuli, delay"), (base.GO, go)):
         at = np.flatnonzero(trial.phase == phase)
         if not at.size:

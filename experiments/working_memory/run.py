@@ -20,8 +20,10 @@ from experiments.working_memory.config import MemoryConfig
 from qagrel_jax.population import Setup, recording
 from qagrel_jax.population.packing import Packed
 from qagrel_jax.random_keys import root_key
+from qagrel_jax.rules import synapses
 from qagrel_jax.rules.augment import AugmentConfig
-from qagrel_jax.tasks import make_task
+from qagrel_jax.rules.recollect import RecollectConfig
+from qagrel_jax.tasks import Task, make_task, saccade
 from qagrel_jax.tasks.criterion import CONVERGED
 
 CHECKPOINT = "checkpoint.npz"
@@ -70,9 +72,28 @@ def make_setup(config: MemoryConfig) -> Setup:
       UserError: what the task or the network will not have.
     """
     task = make_task(config.task)
+    parameters = _task_parameters(task, config.task_parameters)
+    try:
+        params = task.params(**parameters)
+        criterion = task.criterion
+        if config.rule == "recollect" and task.name == "saccade":
+            criterion = saccade.recollect_criterion(params)
+        changes = {name: getattr(config, name) for name in ("max_trials", "retest_after")}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if len(criterion.windows) < task.levels(params):  # a curriculum: the same at each level
+            changes["windows"] = criterion.windows * task.levels(params)
+        criterion = dataclasses.replace(criterion, **changes)
+        rule = _rule(config, task)
+        return Setup(task, params, rule, criterion, config.substeps, config.cooling)
+    except (TypeError, ValueError) as error:
+        raise UserError(str(error)) from None
+
+
+def _task_parameters(task: Task, given: dict[str, Any]) -> dict[str, Any]:
+    """Return ``given`` with whole numbers as floats where the task wants floats."""
     names = {f.name: type(f.default) for f in dataclasses.fields(task.params)}
     del names["level"]
-    parameters = dict(config.task_parameters)
+    parameters = dict(given)
     for name, value in parameters.items():
         if name not in names:
             raise UserError(f"{task.name} has no parameter {name!r}; valid: {', '.join(names)}")
@@ -81,23 +102,27 @@ def make_setup(config: MemoryConfig) -> Setup:
             parameters[name] = float(value)
         elif type(value) is not wanted:
             raise UserError(f"{name} must be {wanted.__name__}, got {value!r}")
-    criterion = task.criterion
-    for name in ("max_trials", "retest_after"):
-        if getattr(config, name) is not None:
-            criterion = dataclasses.replace(criterion, **{name: getattr(config, name)})
-    try:
-        params = task.params(**parameters)
-        rule = AugmentConfig(
-            inputs=task.inputs,
-            regular=config.regular,
-            memory=config.memory,
-            feedback="separate" if "separate" in config.feedbacks else "tied",
-            exploration=config.exploration,
-            leak=config.leak,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    return Setup(task, params, rule, criterion, config.substeps)
+    return parameters
+
+
+def _rule(config: MemoryConfig, task: Task) -> AugmentConfig | RecollectConfig:
+    """Return the rule's sizes and parameters."""
+    shared = {
+        "inputs": task.inputs,
+        "actions": task.actions,
+        "memory": config.memory,
+        "feedback": "kolen_pollack" if "kolen_pollack" in config.feedbacks else "tied",
+        "policy": config.policy,
+        "exploration": config.exploration,
+        "weight_range": config.weight_range,
+        "threshold": config.threshold,
+    }
+    if config.rule == "recollect":
+        return RecollectConfig(slope=config.slope, end_input=config.end_input, **shared)
+    leak = config.leak
+    if isinstance(leak, tuple):
+        leak = synapses.hybrid_leak(config.memory, *leak)
+    return AugmentConfig(regular=config.regular, leak=leak, **shared)
 
 
 def _advance(
@@ -170,7 +195,9 @@ def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packe
         for name, index in setup.task.examples.items()
     }
     state = f"converged after {trials[number]:,} trials" if trials[number] else "not converged"
-    memory_activity.draw(path, f"{config.task}: network {number}, {state}", setup.task, recordings)
+    named = f"{config.task}, RECOLLECT" if config.rule == "recollect" else config.task
+    title = f"{named}: network {number}, {state}"
+    memory_activity.draw(path, title, setup.task, setup.rule.units, recordings)
 
 
 def _recorded(setup: Setup, learner: Any, index: int, key: jax.Array) -> recording.Recording:

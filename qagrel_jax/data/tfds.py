@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from qagrel_jax import checks
 from qagrel_jax.data import cache as array_cache
 from qagrel_jax.data import streaming
 
@@ -113,6 +114,7 @@ def validate(images: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
 
     Raises:
       ValueError: anything else, with the offending value.
+      TypeError: ``num_classes`` is no number.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim != 4:
@@ -125,8 +127,7 @@ def validate(images: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
         raise ValueError(f"got {len(images)} images but {len(labels)} labels")
     if images.size == 0:
         raise ValueError(f"no images: shape {images.shape}")
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    checks.whole("num_classes", num_classes, 2)
     outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if outside.size:
         first = outside[0]

@@ -1,6 +1,7 @@
 """Layers that carry attention down through their own feedback weights."""
 
 from qagrel_jax.layers.convolution import Padding, convolve, locally_connect, output_size
+from qagrel_jax.layers.feedback import feedback_kernels, with_feedback
 from qagrel_jax.layers.interception import Layer, each_layer
 from qagrel_jax.layers.layers import (
     FEEDBACKS,
@@ -9,7 +10,6 @@ from qagrel_jax.layers.layers import (
     Initializer,
     LocallyConnected,
     he_normal,
-    with_feedback,
 )
 from qagrel_jax.layers.precision import as_multiplied
 
@@ -24,6 +24,7 @@ __all__ = [
     "as_multiplied",
     "convolve",
     "each_layer",
+    "feedback_kernels",
     "he_normal",
     "locally_connect",
     "output_size",

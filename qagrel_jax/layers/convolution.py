@@ -17,6 +17,9 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.interpreters.ad import JVPTracer
+
+from qagrel_jax import checks
 
 Padding = Literal["SAME", "VALID"]
 
@@ -48,8 +51,10 @@ def output_size(
       (out_height, out_width).
 
     Raises:
-      ValueError: the window does not fit into the image.
+      ValueError: a size below 1, an unknown padding, or a window that does not fit into the image.
+      TypeError: what is no pair of numbers.
     """
+    _check_geometry(window, strides, padding)
     pads = lax.padtype_to_pads(image_shape[:2], window, strides, padding)
     rows, columns = (
         (n + sum(pad) - w) // s + 1
@@ -76,8 +81,13 @@ def convolve(
 
     Returns:
       float[batch, out_height, out_width, features].
+
+    Raises:
+      ValueError, TypeError: as ``output_size``.
     """
-    if jax.default_backend() == "cpu":
+    _check_geometry(kernel.shape[:2], strides, padding)
+    # Ours have the way back alone.
+    if jax.default_backend() == "cpu" and not in_forward_mode(images, kernel):
         return _convolve_on_cpu(images, kernel, strides, padding)
     return _forward_convolution(images, kernel, strides, padding)
 
@@ -121,6 +131,22 @@ def locally_connect(
     ]
     outputs = jnp.einsum("hwbk,hwko->hwbo", jnp.concatenate(cut, axis=-1), kernel)
     return outputs.transpose(2, 0, 1, 3)
+
+
+def in_forward_mode(*arrays: chex.Array) -> bool:
+    """Say whether one of ``arrays`` is being differentiated in forward mode, as far as is seen.
+
+    Within ``jax.jit`` or a loop that as a whole is differentiated it can't be seen.
+    """
+    # Without direct linearization reverse mode has the same tracers.
+    linearized = getattr(jax.config, "jax_use_direct_linearize", False)
+    return linearized and any(isinstance(array, JVPTracer) for array in arrays)
+
+
+def _check_geometry(window: Any, strides: Any, padding: Any) -> None:
+    checks.wholes("window", window, length=2)
+    checks.wholes("strides", strides, length=2)
+    checks.option("padding", padding, ("SAME", "VALID"))
 
 
 def _pad(images: chex.Array, pads: Sequence[tuple[int, int]]) -> chex.Array:

@@ -2,26 +2,12 @@
 
 A layer computes y = x W going up. Going down, automatic differentiation would carry the cotangent
 through Wᵀ, the same synapses run backwards, which no neuron can do. Here the way down is a pathway
-of its own: attention feedback arriving at the layer's units reaches the layer below through
-*feedback weights* B, and the synapses change by presynaptic activity × feedback:
-
-    up:    y = x W
-    down:  x̄ = ȳ Bᵀ,        W̄ = xᵀ ȳ.
-
-=============  ==================================================================================
-``tied``       B = W: the papers' simulations; with it x̄ and W̄ are the true gradient
-``reciprocal`` B drawn independently; it gets the update W gets (and the same decay), so that
-               the difference between the two decays away (Kolen & Pollack 1994)
-``random``     B drawn independently and fixed (feedback alignment; Lillicrap et al. 2016)
-``sign``       B = sign(W) · mean|W| (Liao, Leibo & Poggio 2016): the sign of each weight is
-               known to the feedback, its size is not
-=============  ==================================================================================
-
-``reciprocal`` feedback weights are ordinary parameters (``feedback_kernel``), so the optimiser and
-its weight decay treat both directions alike. ``random`` ones live in the collection ``"feedback"``,
-out of the optimiser's reach. Biases are off by default, as in the papers.
+of its own, of one of the kinds in ``qagrel_jax.layers.feedback``: what arrives at the layer's units
+reaches the layer below through *feedback weights*, and the synapses change by presynaptic activity
+× feedback. Biases are off by default, as in the papers.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,50 +17,23 @@ import jax
 import jax.numpy as jnp
 
 from qagrel_jax import sharding
+from qagrel_jax.layers import output_error, precision
 from qagrel_jax.layers.convolution import Padding, convolve, locally_connect, output_size
-from qagrel_jax.layers.precision import as_multiplied
+from qagrel_jax.layers.feedback import (
+    FEEDBACKS,
+    Linear,
+    canonical,
+    product_kernel,
+    with_direct_feedback,
+    with_feedback,
+    without_feedback,
+)
 
-FEEDBACKS = ("tied", "reciprocal", "random", "sign")
-"""The kinds of feedback pathway."""
+__all__ = ["FEEDBACKS", "Conv", "Dense", "Initializer", "LocallyConnected", "he_normal"]
 
 Initializer = Callable[..., chex.Array]
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-
-
-def with_feedback(
-    linear: Callable[[chex.Array, chex.Array], chex.Array],
-) -> Callable[[chex.Array, chex.Array, chex.Array], chex.Array]:
-    """Give a bilinear map ``linear(inputs, kernel)`` a feedback pathway.
-
-    Args:
-      linear: linear in ``inputs`` and in ``kernel``.
-
-    Returns:
-      ``f(inputs, kernel, feedback_kernel)``, whose value is ``linear(inputs, kernel)`` and whose
-      backward pass sends the cotangent to ``inputs`` through ``feedback_kernel`` instead of
-      ``kernel``. ``kernel`` and ``feedback_kernel`` receive the same cotangent, that of ``kernel``:
-      wrap the latter in ``jax.lax.stop_gradient`` where it is not to learn.
-    """
-
-    @jax.custom_vjp
-    def f(inputs: chex.Array, kernel: chex.Array, feedback_kernel: chex.Array) -> chex.Array:
-        return forward(inputs, kernel, feedback_kernel)[0]
-
-    def forward(inputs, kernel, feedback_kernel):
-        operands = jax.tree.map(as_multiplied, (inputs, kernel, feedback_kernel))
-        return linear(*operands[:2]), operands
-
-    def backward(residuals, cotangent):
-        inputs, kernel, feedback_kernel = residuals
-        cotangent = as_multiplied(cotangent)
-        _, down = jax.vjp(lambda x: linear(x, feedback_kernel), inputs)
-        _, onto_kernel = jax.vjp(lambda w: linear(inputs, w), kernel)
-        (kernel_cotangent,) = onto_kernel(cotangent)
-        return (*down(cotangent), kernel_cotangent, kernel_cotangent)
-
-    f.defvjp(forward, backward)
-    return f
 
 
 class _FeedbackLayer(nn.Module):
@@ -86,45 +45,128 @@ class _FeedbackLayer(nn.Module):
     kernel_init: Initializer = he_normal
     feedback_init: Initializer | None = None  # None: as kernel_init
     dtype: Any = None  # of the computation; None: that of inputs and kernel
+    feedback_scale: float = 1.0
+    num_actions: int | None = None
+    expansion: int = 4
 
     def _connect(
         self,
         inputs: chex.Array,
         shape: Sequence[int],
-        linear: Callable[[chex.Array, chex.Array], chex.Array],
+        linear: Linear,
         positions: Sequence[int] = (),
     ) -> chex.Array:
         """Apply ``linear`` with kernels of ``shape``, one at each of ``positions``."""
+        kind = canonical(self.feedback)
         kernel = self.param("kernel", _at_each(positions, self.kernel_init), tuple(shape))
-        feedback_init = _at_each(positions, self.feedback_init or self.kernel_init)
-        match self.feedback:
-            case "tied":
-                feedback_kernel = jax.lax.stop_gradient(kernel)
-            case "sign":
-                size = jnp.abs(kernel).mean()
-                feedback_kernel = jax.lax.stop_gradient(jnp.sign(kernel) * size)
-            case "reciprocal":
-                feedback_kernel = self.param("feedback_kernel", feedback_init, tuple(shape))
-            case "random":
-                feedback_kernel = self.variable(
-                    "feedback",
-                    "kernel",
-                    lambda: feedback_init(self.make_rng("params"), tuple(shape)),
-                ).value
-            case _:
-                raise ValueError(
-                    f"unknown feedback {self.feedback!r}; valid: {', '.join(FEEDBACKS)}"
-                )
-        inputs, kernel, feedback_kernel = nn.dtypes.promote_dtype(
-            inputs, kernel, feedback_kernel, dtype=self.dtype
-        )
+        down = self._feedback_kernel(kind, inputs, kernel, tuple(shape), positions)
+        inputs, kernel, down = nn.dtypes.promote_dtype(inputs, kernel, down, dtype=self.dtype)
         linear = sharding.part_by_part(linear, inputs.shape[0] if inputs.ndim > 1 else 1)
-        outputs = with_feedback(linear)(inputs, kernel, feedback_kernel)
+        if kind == "direct":
+            outputs = self._with_direct_feedback(linear, inputs, kernel, down)
+        elif kind == "tied" and not precision.is_emulated():
+            outputs = linear(inputs, kernel)  # with derivatives of any order
+        elif down is None:
+            reason = f"{self._where()} draws its feedback weights in each pass: give it rngs"
+            outputs = without_feedback(linear, f"{reason}={{'feedback': key}}")(inputs, kernel)
+        else:
+            outputs = with_feedback(linear)(inputs, kernel, down)
         if self.use_bias:
             shape = (*positions, self.features)
             bias = self.param("bias", nn.initializers.zeros_init(), shape)
             outputs += jnp.broadcast_to(bias.astype(outputs.dtype), outputs.shape)
         return outputs
+
+    def _feedback_kernel(
+        self,
+        kind: str,
+        inputs: chex.Array,
+        kernel: chex.Array,
+        shape: tuple[int, ...],
+        positions: Sequence[int],
+    ) -> chex.Array | None:
+        """Return B; None where it has to be drawn, but no random stream was given."""
+        scale, init = self.feedback_scale, self.feedback_init or self.kernel_init
+        if kind == "tied" and scale != 1:
+            raise ValueError(f"tied feedback has no scale of its own, got feedback_scale {scale}")
+        if not 0 < scale < float("inf"):
+            raise ValueError(f"feedback_scale must be positive and finite, got {scale}")
+
+        def draw(key: chex.PRNGKey, shape: Sequence[int] = shape) -> chex.Array:
+            drawn = _at_each(positions, init)(key, tuple(shape))
+            return drawn if scale == 1 else scale * drawn
+
+        match kind:
+            case "tied":
+                return jax.lax.stop_gradient(kernel)
+            case "kolen_pollack":
+                return self.param("feedback_kernel", draw)
+            case "random":
+                return self._fixed("kernel", draw)
+            case "sign":
+                magnitude = jnp.abs(kernel).mean()
+                magnitude = magnitude if scale == 1 else scale * magnitude
+            case "sign_fixed":
+                magnitude = self._fixed("magnitude", lambda key: jnp.abs(draw(key)))
+            case "sign_batchwise":
+                if not self.has_rng("feedback"):
+                    return None
+                magnitude = jnp.abs(draw(self.make_rng("feedback")))
+            case "direct":
+                return self._direct_kernel(inputs, init)
+            case _:
+                return self._product_kernel(kernel, shape, positions, draw)
+        return jax.lax.stop_gradient(jnp.sign(kernel) * magnitude)
+
+    def _fixed(self, name: str, draw: Callable[[chex.PRNGKey], chex.Array]) -> chex.Array:
+        """Return feedback weights that never learn, drawn at initialization."""
+        weights = self.variable("feedback", name, lambda: draw(self.make_rng("params")))
+        return jax.lax.stop_gradient(weights.value)
+
+    def _direct_kernel(self, inputs: chex.Array, init: Initializer) -> chex.Array:
+        if self.num_actions is None or self.num_actions < 1:
+            raise ValueError(
+                f"{self._where()} needs num_actions, the number of the network's outputs, "
+                f"got {self.num_actions}"
+            )
+        size = math.prod(inputs.shape[1:]) if inputs.ndim > 1 else inputs.size
+        shape = (size, self.num_actions)
+        return self._fixed("direct_kernel", lambda key: self.feedback_scale * init(key, shape))
+
+    def _product_kernel(
+        self,
+        kernel: chex.Array,
+        shape: tuple[int, ...],
+        positions: Sequence[int],
+        draw: Callable[[chex.PRNGKey], chex.Array],
+    ) -> chex.Array:
+        if self.expansion < 1:
+            raise ValueError(f"expansion must be at least 1, got {self.expansion}")
+        fan_in = math.prod(shape[:-1])
+        units = self.expansion * fan_in
+        normal = _at_each(positions, nn.initializers.normal(units**-0.5))
+        mixing = self._fixed("mixing", lambda key: normal(key, (units, fan_in)))
+
+        def mixed(key: chex.PRNGKey) -> chex.Array:
+            # RᵀR is nearly the identity: what comes down is of the size that was drawn.
+            return mixing @ draw(key).reshape(*positions, fan_in, self.features)
+
+        feedback_kernel = self.param("feedback_kernel", mixed)
+        return product_kernel(mixing, feedback_kernel, kernel.shape)
+
+    def _with_direct_feedback(
+        self, linear: Linear, inputs: chex.Array, kernel: chex.Array, down: chex.Array
+    ) -> chex.Array:
+        if self.is_initializing() or not self.is_mutable_collection(output_error.TAPS):
+            return without_feedback(linear, output_error.missing(self._where()))(inputs, kernel)
+        outputs, tap = with_direct_feedback(linear)(inputs, kernel, down)
+        taps = self.variable(output_error.TAPS, "tap", jnp.zeros_like, tap)
+        taps.value += tap
+        return outputs
+
+    def _where(self) -> str:
+        name = "/".join(self.path) or type(self).__name__
+        return f"layer {name!r} with feedback {self.feedback!r}"
 
 
 class Dense(_FeedbackLayer):
@@ -132,14 +174,18 @@ class Dense(_FeedbackLayer):
 
     Attributes:
       features: number of units.
-      feedback: one of ``FEEDBACKS``; see the module's docstring.
+      feedback: one of ``qagrel_jax.layers.FEEDBACKS``, where they are explained.
       use_bias: add a bias to each unit (each feature map of ``Conv``); off in the papers' networks.
       kernel_init: initialiser of W [inputs, features].
       feedback_init: initialiser of B where it is drawn; by default that of W.
       dtype: dtype of the computation (parameters stay float32).
+      feedback_scale: factor on the B that is drawn, and on that of the ``sign`` kinds.
+      num_actions: number of the network's outputs; ``direct`` needs it.
+      expansion: of ``product``, units of its extra population for each input of a unit. The more
+        the nearer B = Rᵀ C comes to W: to an angle of about arctan √(1/expansion).
 
     Raises:
-      ValueError: unknown ``feedback``.
+      ValueError: unknown ``feedback``; a scale, number of actions or expansion out of range.
     """
 
     @nn.compact

@@ -27,7 +27,12 @@ def as_multiplied(x: chex.Array) -> chex.Array:
     ...     print(as_multiplied(jnp.float32(1 + 2**-10 + 2**-12)) - 1 == 2**-10)
     True
     """
-    asked = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    if asked != "tensorfloat32" or jax.default_backend() != "cpu" or x.dtype != jnp.float32:
+    if not is_emulated() or x.dtype != jnp.float32:
         return x
     return jax.lax.reduce_precision(x, EXPONENT_BITS, MANTISSA_BITS)
+
+
+def is_emulated() -> bool:
+    """Say whether a CPU is asked for ``tensorfloat32``, so that operands are to be rounded."""
+    asked = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return asked == "tensorfloat32" and jax.default_backend() == "cpu"

@@ -1,4 +1,4 @@
-"""Many AuGMEnT networks that learn a working-memory task at once, in one program."""
+"""Many networks that learn a working-memory task at once, in one program."""
 
 from qagrel_jax.population.packing import Packed
 from qagrel_jax.population.population import (
@@ -6,6 +6,7 @@ from qagrel_jax.population.population import (
     Settings,
     Setup,
     advance,
+    epsilon_greedy_from_gumbel,
     max_boltzmann_from_gumbel,
     start,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "Settings",
     "Setup",
     "advance",
+    "epsilon_greedy_from_gumbel",
     "max_boltzmann_from_gumbel",
     "record",
     "start",

@@ -7,7 +7,6 @@ Blocks come in a few sizes only, so that little is compiled; on a CPU a block of
 networks fits its cache.
 """
 
-import dataclasses
 from typing import Any
 
 import chex
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qagrel_jax import checks
 from qagrel_jax.population import population
 from qagrel_jax.tasks import criterion as criteria
 
@@ -49,23 +49,28 @@ class Packed:
           key: the run's random key.
           learning_rate: float[networks], β.
           tag_decay: float[networks], λ.
-          tied: bool[networks], where ``setup.config.feedback`` is "separate" whose feedback weights
-            shall equal the forward ones all the same; None for no one's.
+          tied: bool[networks], where ``setup.config.feedback`` is "kolen_pollack" whose feedback
+            weights shall equal the forward ones all the same; None for no one's.
           steps: steps a turn.
           block: the largest block; None for what suits the device.
 
         Raises:
-          ValueError: no networks, not one ``tag_decay`` for each ``learning_rate``, one of them out
-            of range, no steps.
+          ValueError: no networks, not one ``tag_decay`` (and ``tied``) for each ``learning_rate``,
+            one of them out of range, no steps, no block.
+          TypeError: a value of another type.
         """
-        size = len(learning_rate)
-        if size < 1 or len(tag_decay) != size:
-            raise ValueError(f"need settings for each network, got {size} and {len(tag_decay)}")
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        checks.instance("setup", setup, population.Setup)
         rates, decays = np.asarray(learning_rate), np.asarray(tag_decay)
-        # It checks their range.
-        dataclasses.replace(setup.config, learning_rate=rates, tag_decay=decays)
+        checks.number("learning_rate", rates, 0, leaf=True)
+        checks.number("tag_decay", decays, 0, 1, leaf=True)
+        size = len(rates) if rates.ndim == 1 else 0
+        if size < 1 or decays.shape != (size,):
+            raise ValueError(f"need settings for each network, got {rates.size} and {decays.size}")
+        if tied is not None and np.shape(tied) != (size,):
+            raise ValueError(f"tied must be [{size}], one for each network, got {np.shape(tied)}")
+        checks.whole("steps", steps)
+        if block is not None:
+            checks.whole("block", block)
         self.setup, self.steps, self.turn = setup, steps, 0
         self._sizes = _block_sizes(size, block)
         settings = population.Settings(

@@ -1,4 +1,4 @@
-"""Many AuGMEnT networks learn a working-memory task at once, in one compiled program.
+"""Many networks learn a working-memory task at once, in one compiled program.
 
 Every network has its own world, its own trial clock and its own random numbers, which depend on the
 seed and its number alone: network 7 learns the same in a population of ten and of ten thousand.
@@ -17,9 +17,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax.policies import max_boltzmann_probabilities
+from qagrel_jax import checks
+from qagrel_jax.policies import epsilon_greedy_probabilities, max_boltzmann_probabilities
 from qagrel_jax.random_keys import IMPLEMENTATION
-from qagrel_jax.rules import augment, augment_continuous
+from qagrel_jax.rules import augment_continuous, memory, synapses
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks import criterion as criteria
 
@@ -31,36 +32,71 @@ class Setup:
     Attributes:
       task: from ``qagrel_jax.tasks.TASKS``.
       params: the task's parameters; shaping starts at level 0, whatever their ``level``.
-      config: sizes and parameters of AuGMEnT.
+      config: sizes and parameters of the rule, AuGMEnT's or RECOLLECT's.
       criterion: when a network has learned.
       substeps: of each action, see ``augment_continuous``; 1 is AuGMEnT.
+      cooling: trials T* in which exploration sharpens: after t trials a max-Boltzmann draw has the
+        inverse temperature 1 + (10/π) arctan(t/T*). 0 for a temperature of 1 throughout.
 
     Raises:
-      ValueError: ``config.inputs`` or ``config.actions`` is not the task's; ``substeps`` below 1.
+      ValueError: ``config.inputs`` or ``config.actions`` is not the task's, or the criterion's
+        windows are not one for each of the task's shaping levels; ``substeps`` below 1, or above 1
+        with another rule than AuGMEnT; ``cooling`` negative, or without max-Boltzmann exploration.
+      TypeError: a value of another type.
     """
 
     task: base.Task
     params: Any
-    config: augment.AugmentConfig
+    config: memory.Config
     criterion: criteria.Criterion
     substeps: int = 1
+    cooling: int = 0
 
     def __post_init__(self) -> None:
-        if self.substeps < 1:
-            raise ValueError(f"substeps must be at least 1, got {self.substeps}")
+        checks.instance("task", self.task, base.Task, "make_task gives one by its name")
+        checks.instance("params", self.params, self.task.params)
+        memory.rule_of(self.config)
+        checks.instance("criterion", self.criterion, criteria.Criterion)
+        checks.whole("substeps", self.substeps)
         if self.config.inputs != self.task.inputs:
             raise ValueError(
                 f"{self.task.name} has {self.task.inputs} inputs, got config.inputs = "
                 f"{self.config.inputs}"
             )
-        if self.config.actions != base.ACTIONS:
+        if self.config.actions != self.task.actions:
             raise ValueError(
-                f"{self.task.name} has {base.ACTIONS} actions, got config.actions = "
+                f"{self.task.name} has {self.task.actions} actions, got config.actions = "
                 f"{self.config.actions}"
+            )
+        levels = self.task.levels(self.params)
+        if len(self.criterion.windows) != levels:
+            raise ValueError(
+                f"criterion.windows needs one entry for each of the {levels} shaping levels of "
+                f"{self.task.name}, got {self.criterion.windows}"
+            )
+        if self.substeps > 1 and self.rule is not memory.RULES["augment"]:
+            raise ValueError(f"substeps must be 1 with this rule, got {self.substeps}")
+        checks.whole("cooling", self.cooling, 0)
+        if self.cooling and self.config.policy != "max_boltzmann":
+            raise ValueError(
+                f"cooling must be 0, or positive with policy 'max_boltzmann', got {self.cooling} "
+                f"with {self.config.policy!r}"
             )
 
     def __hash__(self) -> int:
-        return hash((self.task.name, self.params, self.config, self.criterion, self.substeps))
+        own = self.criterion, self.substeps, self.cooling
+        return hash((self.task.name, self.params, self.config, *own))
+
+    @property
+    def rule(self) -> memory.MemoryRule:
+        """The rule that ``config`` belongs to."""
+        return memory.rule_of(self.config)
+
+    def step(self, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+        """One step of the rule, in ``substeps``; arguments as in ``augment.step``."""
+        if self.substeps == 1:
+            return self.rule.step(*arguments, **options)
+        return augment_continuous.step(*arguments, substeps=self.substeps, **options)
 
 
 class Settings(NamedTuple):
@@ -68,7 +104,7 @@ class Settings(NamedTuple):
 
     learning_rate: chex.Array  # float[networks], β
     tag_decay: chex.Array  # float[networks], λ
-    tied: chex.Array  # bool[networks]; where feedback is separate: it starts as Wᵀ, and stays so
+    tied: chex.Array  # bool[networks]; whose own feedback weights start as Wᵀ, and stay so
 
 
 class Population(NamedTuple):
@@ -76,7 +112,7 @@ class Population(NamedTuple):
 
     key: chex.Array  # uint32[2, networks], each network's own random key
     settings: Settings  # what differs between networks
-    learner: augment.AugmentState  # weights, tags and memory
+    learner: Any  # the rule's state: weights, traces, memory
     world: base.TrialState  # the trial of each network
     timestep: base.TimeStep  # what the networks are about to see
     progress: criteria.Progress  # how far each network is from its criterion
@@ -100,14 +136,9 @@ def start(setup: Setup, key: chex.PRNGKey, numbers: chex.Array, settings: Settin
         own, weights, trial = jax.random.split(jax.random.fold_in(key, number), 3)
         params = dataclasses.replace(setup.params, level=jnp.int32(0))
         world, timestep = setup.task.reset(trial, params)
-        learner = augment.init(weights, setup.config)
-        if learner.feedback is not None:
-            # Feedback gets the changes of its forward partner, so what starts tied stays tied.
-            forward = augment.Feedback(learner.weights.regular_q[1:], learner.weights.memory_q)
-            feedback = base.select(settings.tied, forward, learner.feedback)
-            learner = learner._replace(feedback=feedback)
+        learner = setup.rule.tie_feedback(setup.rule.init(weights, setup.config), settings.tied)
         return Population(
-            key=jax.random.key_data(own),
+            key=_numbers(own),
             settings=settings,
             learner=learner,
             world=world,
@@ -116,6 +147,13 @@ def start(setup: Setup, key: chex.PRNGKey, numbers: chex.Array, settings: Settin
         )
 
     return jax.vmap(one, out_axes=-1)(numbers, settings)
+
+
+def _numbers(key: chex.PRNGKey) -> chex.Array:
+    """Return the numbers of a key of the pinned implementation; another draws such a one."""
+    if str(jax.random.key_impl(key)) == IMPLEMENTATION:
+        return jax.random.key_data(key)
+    return jax.random.bits(key, (2,), jnp.uint32)
 
 
 @functools.partial(jax.jit, static_argnames=("setup", "steps"), donate_argnames="population")
@@ -131,7 +169,12 @@ def advance(setup: Setup, population: Population, turn: chex.Array, steps: int) 
 
     Returns:
       The ``Population`` afterwards; the one passed in is donated.
+
+    Raises:
+      ValueError: ``steps`` below 1.
+      TypeError: ``steps`` is no number.
     """
+    checks.whole("steps", steps)
     randomness = jax.vmap(
         lambda key: _draw(setup, jax.random.wrap_key_data(key, impl=IMPLEMENTATION), turn, steps),
         in_axes=-1,
@@ -161,7 +204,7 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
     config = dataclasses.replace(
         setup.config, learning_rate=settings.learning_rate, tag_decay=settings.tag_decay
     )
-    learner, activity = augment_continuous.step(
+    learner, activity = setup.step(
         gumbel,
         config,
         learner,
@@ -169,16 +212,19 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
         timestep.reward,
         timestep.done,
         plastic=progress.status == criteria.TRAINING,
-        choose=max_boltzmann_from_gumbel,
-        substeps=setup.substeps,
+        choose=_chooser(setup, progress.trials),
     )
     ended = timestep.done
+    run = None
+    if setup.task.run:
+        run = jax.vmap(setup.task.run, in_axes=-1)(world.trial)
     progress = criteria.update(
         setup.criterion,
         progress,
         ended,
         timestep.correct,
         jax.vmap(setup.task.condition, in_axes=-1)(world.trial),
+        run,
     )
     next_trial = jax.vmap(functools.partial(_next_trial, setup), in_axes=-1, out_axes=-1)
     going_on = jax.vmap(
@@ -208,8 +254,21 @@ def _next_trial(
     return setup.task.begin(trial, setup.params)
 
 
+def _chooser(setup: Setup, trials: chex.Array) -> synapses.Chooser:
+    """The policy of ``setup.config``, for numbers drawn beforehand."""
+    if setup.config.policy == "epsilon_greedy":
+        return epsilon_greedy_from_gumbel
+    if not setup.cooling:
+        return max_boltzmann_from_gumbel
+    inverse = 1 + 10 / jnp.pi * jnp.arctan(trials.astype(jnp.float32) / setup.cooling)
+    return functools.partial(max_boltzmann_from_gumbel, temperature=1 / inverse)
+
+
 def max_boltzmann_from_gumbel(
-    gumbel: chex.Array, q_values: chex.Array, epsilon: chex.Array
+    gumbel: chex.Array,
+    q_values: chex.Array,
+    epsilon: chex.Array,
+    temperature: chex.Array | None = None,
 ) -> chex.Array:
     """``policies.max_boltzmann`` for many networks, its randomness drawn beforehand.
 
@@ -220,11 +279,21 @@ def max_boltzmann_from_gumbel(
       gumbel: float[actions, networks].
       q_values: float[actions, networks].
       epsilon: float[networks].
+      temperature: float[networks], T of the softmax; None for 1.
 
     Returns:
       int32[networks].
     """
-    probabilities = jax.vmap(max_boltzmann_probabilities, in_axes=-1, out_axes=-1)(
+    each = (q_values, epsilon) if temperature is None else (q_values, epsilon, temperature)
+    probabilities = jax.vmap(max_boltzmann_probabilities, in_axes=-1, out_axes=-1)(*each)
+    return jnp.argmax(jnp.log(probabilities) + gumbel, axis=0).astype(jnp.int32)
+
+
+def epsilon_greedy_from_gumbel(
+    gumbel: chex.Array, q_values: chex.Array, epsilon: chex.Array
+) -> chex.Array:
+    """``policies.epsilon_greedy`` for many networks; arguments as above."""
+    probabilities = jax.vmap(epsilon_greedy_probabilities, in_axes=-1, out_axes=-1)(
         q_values, epsilon
     )
     return jnp.argmax(jnp.log(probabilities) + gumbel, axis=0).astype(jnp.int32)

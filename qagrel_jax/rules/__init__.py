@@ -1,32 +1,39 @@
 """Learning rules, one a file; ``base`` holds what the one-step rules share.
 
-The papers' rules are ``q_agrel``, ``agrel`` and ``augment``; ``backprop`` is their supervised
-control. The other controls take something away: ``broadcast`` the attention feedback,
+The papers' rules are ``q_agrel``, ``agrel``, ``augment`` and ``recollect``; ``backprop`` is their
+supervised control. The other controls take something away: ``broadcast`` the attention feedback,
 ``node_perturbation`` and ``stochastic_units`` all structured feedback; ``reinforce`` learns a
-policy instead of values.
+policy instead of values. ``relearnn`` is Q-AGREL at the fixed point of a recurrent network;
+``memory`` is the table of the working-memory rules.
 """
 
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import augment, memory, recollect
 from qagrel_jax.rules._agrel import agrel
 from qagrel_jax.rules._backprop import backprop
 from qagrel_jax.rules._broadcast import broadcast
 from qagrel_jax.rules._node_perturbation import node_perturbation
 from qagrel_jax.rules._q_agrel import amplified_prediction_error, q_agrel, reward_prediction_error
 from qagrel_jax.rules._reinforce import reinforce, stochastic_units
+from qagrel_jax.rules._relearnn import Settled, converged, relearnn
 from qagrel_jax.rules.base import Decision, Rule, one_step_rule
 
 __all__ = [
     "Decision",
     "Rule",
+    "Settled",
     "agrel",
     "amplified_prediction_error",
     "augment",
     "backprop",
     "broadcast",
+    "converged",
+    "memory",
     "node_perturbation",
     "one_step_rule",
     "q_agrel",
+    "recollect",
     "reinforce",
+    "relearnn",
     "reward_prediction_error",
     "stochastic_units",
 ]

@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.policies import softmax
 from qagrel_jax.rules.base import Rule, one_step_rule
 
@@ -20,6 +21,7 @@ def expand(delta: chex.Array, bound: float = 100.0) -> chex.Array:
 
     Raises:
       ValueError: ``bound`` not positive.
+      TypeError: ``bound`` is no number.
 
     >>> import jax.numpy as jnp
     >>> expand(jnp.array([-1.0, 0.0, 0.5, 0.75, 1.0])).tolist()
@@ -89,6 +91,7 @@ def agrel(bound: float = 100.0) -> Rule:
 
     Raises:
       ValueError: ``bound`` not positive.
+      TypeError: ``bound`` is no number.
 
     Reference:
       Roelfsema & van Ooyen (2005), Attention-gated reinforcement learning of internal
@@ -116,5 +119,4 @@ def agrel(bound: float = 100.0) -> Rule:
 
 
 def _check_bound(bound: float) -> None:
-    if not 0 < bound < float("inf"):
-        raise ValueError(f"bound must be positive and finite, got {bound}")
+    checks.number("bound", bound, 0, above=True)

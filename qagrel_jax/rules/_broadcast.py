@@ -1,13 +1,15 @@
 """Q-AGREL without attention: every hidden unit receives the reward-prediction error alike."""
 
+from collections.abc import Callable
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.layers.interception import Layer, each_layer
-from qagrel_jax.policies import Policy, max_boltzmann
+from qagrel_jax.policies import Policy, at_least_float32, max_boltzmann
 from qagrel_jax.rules._q_agrel import q_agrel
 from qagrel_jax.rules.base import Decision, Forward, Rule, choose
 
@@ -36,6 +38,7 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
       ``act`` needs a network made of ``qagrel_jax.layers``.
 
     Raises:
+      TypeError: ``policy`` is no function, ``strength`` no number.
       ValueError: ``strength`` not finite; from ``act``, a network without a known layer.
 
     >>> import jax, jax.numpy as jnp
@@ -46,8 +49,7 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
     >>> decision = rule.act(jax.random.key(1), network.apply, params, inputs)
     >>> grads, rpe = rule.update(decision, jnp.ones(1))
     """
-    if not abs(strength) < float("inf"):
-        raise ValueError(f"strength must be finite, got {strength}")
+    checks.number("strength", strength)
     attentive = q_agrel(policy)
 
     def act(
@@ -64,7 +66,8 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
                 nonlocal received
                 if index:
                     # Its derivative by each unit of the layer below is c.
-                    received = received + strength * x.reshape(len(x), -1).sum(1)
+                    units = at_least_float32(x).reshape(len(x), -1)
+                    received = received + strength * units.sum(1)
                 return layer(jax.lax.stop_gradient(x))
 
             with each_layer(without_feedback) as layers_run:
@@ -72,16 +75,18 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
             if not layers_run():
                 raise ValueError("broadcast needs a network made of qagrel_jax.layers, found none")
             outputs, aux = result if has_aux else (result, None)
-            return (outputs, received), aux
+            outputs = at_least_float32(outputs)
+            return (outputs, received.astype(outputs.dtype)), aux
 
-        (outputs, received), pathway, aux = jax.vjp(lambda p: cut(p, inputs), params, has_aux=True)
+        (outputs, _), pathway, aux = jax.vjp(lambda p: cut(p, inputs), params, has_aux=True)
         chex.assert_rank(outputs, 2)
         action = choose(policy, key, outputs)
 
-        def down(errors: chex.Array) -> chex.ArrayTree:
-            # Q-AGREL's output errors are −δ at the chosen unit: their sum is what is broadcast.
-            return pathway((errors, errors.sum(1).astype(received.dtype)))[0]
-
-        return Decision(action, outputs, aux, down)
+        return Decision(action, outputs, aux, jax.tree_util.Partial(_down, pathway))
 
     return Rule("broadcast", "reward", act, attentive.update)
+
+
+def _down(pathway: Callable[[Any], tuple], errors: chex.Array) -> chex.ArrayTree:
+    # Q-AGREL's output errors are −δ at the chosen unit: their sum is what is broadcast.
+    return pathway((errors, errors.sum(1)))[0]

@@ -7,8 +7,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.policies import Policy, max_boltzmann
-from qagrel_jax.rules.base import Forward, Rule, choose
+from qagrel_jax.rules.base import Forward, Rule, checked_rewards, choose
 from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
 
 
@@ -46,6 +47,7 @@ def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> 
       ``act`` needs a network made of ``qagrel_jax.layers`` and runs it twice.
 
     Raises:
+      TypeError: ``policy`` is no function, ``noise_sd`` no number.
       ValueError: ``noise_sd`` not positive; from ``act``, a network without a known layer.
 
     References:
@@ -63,6 +65,7 @@ def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> 
     >>> grads, rpe = rule.update(decision, jnp.ones(1))
     """
     check_noise_sd(noise_sd)
+    checks.function("policy", policy, "make_policy gives one by its name")
 
     def act(
         key: chex.PRNGKey,
@@ -76,20 +79,26 @@ def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> 
         action = choose(policy, choice_key, outputs)
         noisy = noisy_pass(noise_key, forward, params, inputs, has_aux, noise_sd, layers)
 
-        def pathway(scalars: chex.Array) -> chex.ArrayTree:
-            return noisy.pathway(scalars, jnp.zeros_like(outputs))
-
+        pathway = jax.tree_util.Partial(_without_delta_rule, noisy.pathway, outputs)
         return PerturbedDecision(action, outputs, aux, pathway, noisy.outputs)
 
     def update(
         decision: PerturbedDecision, outcome: chex.Array
     ) -> tuple[chex.ArrayTree, chex.Array]:
         batch = len(decision.outputs)
-        chex.assert_shape(outcome, (batch,))
+        outcome = checked_rewards(outcome, batch)
         chosen = decision.action[:, None]
         rpe = outcome - jnp.take_along_axis(decision.outputs, chosen, 1)[:, 0]
         noisy_rpe = outcome - jnp.take_along_axis(decision.noisy_outputs, chosen, 1)[:, 0]
         worse = (jnp.square(noisy_rpe) - jnp.square(rpe)) / 2
-        return decision.pathway(worse / batch), rpe
+        return decision.pathway((worse / batch).astype(decision.outputs.dtype)), rpe
 
     return Rule("node_perturbation", "reward", act, update)
+
+
+def _without_delta_rule(
+    learn: Callable[[chex.Array, chex.Array], chex.ArrayTree],
+    outputs: chex.Array,
+    scalars: chex.Array,
+) -> chex.ArrayTree:
+    return learn(scalars, jnp.zeros_like(outputs))

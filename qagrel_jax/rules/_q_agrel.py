@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.policies import Policy, max_boltzmann
 from qagrel_jax.rules.base import Rule, one_step_rule
 
@@ -43,14 +44,14 @@ def amplified_prediction_error(gain: float) -> RewardPredictionError:
 
     Raises:
       ValueError: ``gain`` not positive.
+      TypeError: ``gain`` is no number.
 
     >>> import jax.numpy as jnp
     >>> rpe = amplified_prediction_error(3.0)
     >>> float(rpe(jnp.array(0.5), jnp.array(1.0))), float(rpe(jnp.array(0.5), jnp.array(0.0)))
     (1.5, -0.5)
     """
-    if not 0 < gain < float("inf"):
-        raise ValueError(f"gain must be positive and finite, got {gain}")
+    checks.number("gain", gain, 0, above=True)
 
     def rpe(q_selected: chex.Array, reward: chex.Array) -> chex.Array:
         delta = reward_prediction_error(q_selected, reward)
@@ -93,6 +94,9 @@ def q_agrel(
     Returns:
       A ``Rule`` whose ``update`` takes rewards float[batch] and returns ``(grads, δ [batch])``.
 
+    Raises:
+      TypeError: ``policy`` or ``rpe`` is no function.
+
     References:
       Pozzi, Bohté & Roelfsema (2018), arXiv:1811.01768.
       Pozzi, Bohté & Roelfsema (2020), Attention-gated brain propagation (BrainProp), NeurIPS 33.
@@ -106,6 +110,7 @@ def q_agrel(
     >>> float(rpe[0]), float(grads[0, decision.action[0]])
     (1.0, -1.0)
     """
+    checks.function("rpe", rpe)
 
     def teaching_signal(
         q_values: chex.Array, action: chex.Array, reward: chex.Array

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from qagrel_jax.policies import softmax
-from qagrel_jax.rules.base import Forward, Rule, choose, one_step_rule
+from qagrel_jax.rules.base import Forward, Rule, checked_rewards, choose, one_step_rule
 from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
 
 
@@ -99,6 +99,7 @@ def stochastic_units(noise_sd: float = 0.1) -> Rule:
       last) has no noise of its own but the draw of the action. The network runs twice.
 
     Raises:
+      TypeError: ``noise_sd`` is no number.
       ValueError: ``noise_sd`` not positive; from ``act``, a network without a known layer.
 
     Reference:
@@ -132,10 +133,11 @@ def stochastic_units(noise_sd: float = 0.1) -> Rule:
         decision: StochasticDecision, outcome: chex.Array
     ) -> tuple[chex.ArrayTree, chex.Array]:
         batch = len(decision.outputs)
-        chex.assert_shape(outcome, (batch,))
+        outcome = checked_rewards(outcome, batch)
         error = outcome - expected_reward(decision.quiet_outputs)
         surprise = jax.vmap(_surprise)(decision.outputs, decision.action)
-        return decision.pathway(-error / batch, -error[:, None] * surprise / batch), error
+        signals = -error / batch, -error[:, None] * surprise / batch
+        return decision.pathway(*(s.astype(decision.outputs.dtype) for s in signals)), error
 
     return Rule("stochastic_units", "reward", act, update)
 

@@ -12,24 +12,19 @@ Reference:
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
 from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from qagrel_jax.policies import max_boltzmann
+from qagrel_jax import checks
+from qagrel_jax.layers.feedback import canonical
+from qagrel_jax.rules import synapses
+from qagrel_jax.rules.synapses import POLICIES, Chooser, outer, per_unit, project, with_bias
 
-FEEDBACK = ("tied", "separate")
-
-Chooser = Callable[[Any, chex.Array, chex.Array], chex.Array]
-"""``(randomness, q_values [actions], epsilon []) -> action int32[]``."""
-
-
-def _static(default: Any = dataclasses.MISSING) -> Any:
-    return dataclasses.field(default=default, metadata={"static": True})
+FEEDBACK = ("tied", "kolen_pollack")
 
 
 @jax.tree_util.register_dataclass
@@ -45,49 +40,52 @@ class AugmentConfig:
       regular: number of regular units.
       memory: number of memory units.
       actions: number of Q units.
-      feedback: "tied" (Wᵀ) or "separate".
+      feedback: "tied" (Wᵀ) or "kolen_pollack", also under its earlier name "separate".
       weight_range: initial weights are uniform in [−weight_range, weight_range].
       learning_rate: β.
       tag_decay: λ; a tag keeps the fraction λγ of itself each step.
       discount: γ.
-      exploration: ε of the max-Boltzmann policy.
+      policy: "max_boltzmann" (the paper's) or "epsilon_greedy", which explores uniformly.
+      exploration: ε of the policy.
       threshold: θ of the sigmoid.
-      leak: what the memory keeps from one step to the next; 1 is AuGMEnT, less forgets.
+      leak: what the memory keeps from one step to the next; 1 is AuGMEnT, less forgets. A tuple
+        gives every memory unit its own: half 1, half less is hybrid AuGMEnT, see
+        ``synapses.hybrid_leak``.
 
     Raises:
       ValueError: a size below 1, a parameter out of range, an unknown kind of feedback.
+      TypeError: text or nothing in place of a number.
 
     >>> AugmentConfig(inputs=4, tag_decay=1.5)
     Traceback (most recent call last):
     ValueError: tag_decay must be in [0, 1], got 1.5
     """
 
-    inputs: int = _static()
-    regular: int = _static(3)
-    memory: int = _static(4)
-    actions: int = _static(3)
-    feedback: str = _static("tied")
-    weight_range: float = _static(0.25)
+    inputs: int = synapses.static()
+    regular: int = synapses.static(3)
+    memory: int = synapses.static(4)
+    actions: int = synapses.static(3)
+    feedback: str = synapses.static("tied")
+    policy: str = synapses.static("max_boltzmann")
+    weight_range: float = synapses.static(0.25)
     learning_rate: chex.Numeric = 0.15
     tag_decay: chex.Numeric = 0.2
     discount: chex.Numeric = 0.9
     exploration: chex.Numeric = 0.025
     threshold: chex.Numeric = 2.5
-    leak: chex.Numeric = 1.0
+    leak: chex.Numeric | tuple[float, ...] = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("inputs", "regular", "memory", "actions"):
-            size = getattr(self, name)
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {size}")
-        if self.feedback not in FEEDBACK:
-            raise ValueError(f"unknown feedback {self.feedback!r}; valid: {', '.join(FEEDBACK)}")
+        synapses.check_sizes(self, "inputs", "regular", "memory", "actions")
+        object.__setattr__(self, "feedback", canonical(self.feedback))
+        synapses.check_choice(self, "feedback", FEEDBACK)
+        synapses.check_choice(self, "policy", tuple(POLICIES))
         infinity = float("inf")
-        _check("weight_range", self.weight_range, 0, infinity)
-        _check("learning_rate", self.learning_rate, 0, infinity)
-        _check("threshold", self.threshold, -infinity, infinity)
-        for name in ("tag_decay", "discount", "exploration", "leak"):
-            _check(name, getattr(self, name), 0, 1)
+        synapses.check_range(self, 0, infinity, "weight_range", "learning_rate")
+        synapses.check_range(self, -infinity, infinity, "threshold")
+        synapses.check_range(self, 0, 1, "tag_decay", "discount", "exploration", "leak")
+        if isinstance(self.leak, tuple) and len(self.leak) != self.memory:
+            raise ValueError(f"leak needs {self.memory} values, one a memory unit, got {self.leak}")
 
 
 class Weights(NamedTuple):
@@ -112,7 +110,7 @@ class AugmentState(NamedTuple):
     weights: Weights  # the forward weights
     feedback: Feedback | None  # separate feedback weights; None where feedback is tied
     tags: Weights  # Tag of each forward weight
-    trace: chex.Array  # float[2 inputs], sTrace; the same for every memory unit
+    trace: chex.Array  # float[2 inputs], sTrace; [2 inputs, memory] where units leak differently
     memory: chex.Array  # float[memory], S
     observation: chex.Array  # float[inputs], x(t−1)
     q_previous: chex.Array  # float[], q_a(t−1)
@@ -141,23 +139,37 @@ def init(key: chex.PRNGKey, config: AugmentConfig) -> AugmentState:
     inputs, regular, memory, actions = config.inputs, config.regular, config.memory, config.actions
     shapes = (
         *((1 + inputs, regular), (2 * inputs, memory), (1 + regular, actions), (memory, actions)),
-        *((regular, actions), (memory, actions)),  # separate feedback
+        *((regular, actions), (memory, actions)),  # feedback weights of their own
     )
-    # One draw for all: six compile six times as long.
-    ends = np.cumsum([rows * columns for rows, columns in shapes])
-    low, high = -config.weight_range, config.weight_range
-    drawn = jnp.split(jax.random.uniform(key, (int(ends[-1]),), minval=low, maxval=high), ends[:-1])
-    drawn = [values.reshape(shape) for values, shape in zip(drawn, shapes, strict=True)]
-    weights, separate = Weights(*drawn[:4]), Feedback(*drawn[4:])
+    drawn = synapses.uniform(key, shapes, config.weight_range)
+    weights, own_feedback = Weights(*drawn[:4]), Feedback(*drawn[4:])
     return AugmentState(
         weights=weights,
-        feedback=separate if config.feedback == "separate" else None,
+        feedback=own_feedback if config.feedback == "kolen_pollack" else None,
         tags=jax.tree.map(jnp.zeros_like, weights),
-        trace=jnp.zeros(2 * inputs),
+        trace=jnp.zeros((2 * inputs, memory) if isinstance(config.leak, tuple) else 2 * inputs),
         memory=jnp.zeros(memory),
         observation=jnp.zeros(inputs),
         q_previous=jnp.zeros(()),
     )
+
+
+def tie_feedback(state: AugmentState, tied: chex.Array) -> AugmentState:
+    """Let feedback weights start as the forward ones where ``tied`` (bool[]).
+
+    Feedback gets the changes of its forward partner, so what starts tied stays tied.
+    """
+    if state.feedback is None:
+        return state
+    forward = Feedback(state.weights.regular_q[1:], state.weights.memory_q)
+    pick = functools.partial(jnp.where, tied)
+    return state._replace(feedback=jax.tree.map(pick, forward, state.feedback))
+
+
+def at_rest(state: AugmentState) -> AugmentState:
+    """Return the network as it is between trials: its weights, and all else 0."""
+    cleared = jax.tree.map(jnp.zeros_like, state)
+    return cleared._replace(weights=state.weights, feedback=state.feedback)
 
 
 def step(
@@ -168,7 +180,7 @@ def step(
     reward: chex.Array,
     ended: chex.Array,
     plastic: chex.Array | bool = True,
-    choose: Chooser = max_boltzmann,
+    choose: Chooser | None = None,
 ) -> tuple[AugmentState, Activity]:
     r"""One step t of AuGMEnT: observe, choose, compute the RPE, learn, tag.
 
@@ -201,39 +213,48 @@ def step(
     with σ' = y(1 − y) and the synaptic trace sTrace(t) = leak·sTrace(t−1) + x'(t). A trial's end
     resets S, traces, tags, x(t−1) and q_a(t−1); weights stay.
 
-    Feedback is ``tied`` (w' = Wᵀ) or ``separate``: drawn independently, then given the same changes
-    as the forward weights (Kolen–Pollack). With λ = 0 and V_M constant within the trial, β δ Tag is
-    −β ∇ ½(r + γ q_a(t) − q_a(t−1))² through the unrolled memory sum, target held fixed.
+    Feedback is ``tied`` (w' = Wᵀ) or ``kolen_pollack``: drawn independently, then given the same
+    changes as the forward weights (Kolen & Pollack 1994). With λ = 0 and V_M constant within the
+    trial, β δ Tag is −β ∇ ½(r + γ q_a(t) − q_a(t−1))² through the unrolled memory sum, target
+    held fixed.
 
     Args:
-      randomness: what ``choose`` draws from; a random key for ``max_boltzmann``.
+      randomness: what ``choose`` draws from; a random key for ``config.policy``.
       config: sizes and parameters.
       state: from ``init`` or the previous step.
       observation: float[inputs], x(t).
       reward: float[], r(t), brought by the previous action.
       ended: bool[], whether that action ended the trial; the state is then ready for the next one.
       plastic: bool[], False freezes the network: β = ε = 0.
-      choose: the policy, called with ``(randomness, q_values, epsilon)``.
+      choose: called with ``(randomness, q_values, epsilon)``; None for ``config.policy``.
 
     Returns:
       ``(state, activity)``.
 
     Raises:
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
+      TypeError: ``config`` is no ``AugmentConfig``, ``choose`` no function, the reward no number.
+      ValueError: the reward is not finite, where it is known.
     """
+    checks.instance("config", config, AugmentConfig)
+    if choose is not None:
+        checks.function("choose", choose)
+    checks.finite("reward", reward)
     chex.assert_axis_dimension(observation, 0, config.inputs)
     ended, plastic = jnp.asarray(ended), jnp.asarray(plastic)
     weights, tags = state.weights, state.tags
 
     change = observation - state.observation
     transients = jnp.concatenate([jnp.maximum(change, 0), jnp.maximum(-change, 0)])
-    inputs = _with_bias(observation)
-    summed = config.leak * state.memory + _project(weights.input_memory, transients)
-    regular = _sigmoid(_project(weights.input_regular, inputs), config.threshold)
+    inputs = with_bias(observation)
+    kept = per_unit(config.leak, state.memory.ndim) * state.memory
+    summed = kept + project(weights.input_memory, transients)
+    regular = _sigmoid(project(weights.input_regular, inputs), config.threshold)
     memory = _sigmoid(summed, config.threshold)
-    hidden = _with_bias(regular)
-    q_values = _project(weights.regular_q, hidden) + _project(weights.memory_q, memory)
+    hidden = with_bias(regular)
+    q_values = project(weights.regular_q, hidden) + project(weights.memory_q, memory)
 
+    choose = choose or POLICIES[config.policy]
     action = choose(randomness, q_values, jnp.where(plastic, config.exploration, 0.0))
     chosen = jax.nn.one_hot(action, config.actions, dtype=q_values.dtype, axis=0)
     # Once the trial has ended no unit is chosen: q_a is 0 and nothing is tagged.
@@ -253,14 +274,15 @@ def step(
         attention = feedback
 
     keep = 1 - ended.astype(q_values.dtype)
-    trace = (config.leak * state.trace + transients) * keep[None]
+    trace = _traced(config, state.trace, transients)
+    trace = trace * keep[(None,) * (trace.ndim - keep.ndim)]
     to_regular = regular * (1 - regular) * (attention.regular * chosen[None]).sum(1)
     to_memory = memory * (1 - memory) * (attention.memory * chosen[None]).sum(1)
     fresh = Weights(
-        _outer(inputs, to_regular),
-        _outer(trace, to_memory),
-        _outer(hidden, chosen),
-        _outer(memory, chosen),
+        outer(inputs, to_regular),
+        trace * to_memory[None] if isinstance(config.leak, tuple) else outer(trace, to_memory),
+        outer(hidden, chosen),
+        outer(memory, chosen),
     )
     decay = (config.tag_decay * config.discount * keep)[None, None]
     tags = Weights(*(decay * tag + new for tag, new in zip(tags, fresh, strict=True)))
@@ -281,25 +303,8 @@ def _sigmoid(drive: chex.Array, threshold: chex.Numeric) -> chex.Array:
     return jax.nn.sigmoid(drive - threshold)
 
 
-def _with_bias(activity: chex.Array) -> chex.Array:
-    return jnp.concatenate([jnp.ones_like(activity[:1]), activity])
-
-
-def _project(weights: chex.Array, activity: chex.Array) -> chex.Array:
-    # A product and a sum, not a dot: XLA fuses it and vectorises over the networks' axis.
-    return (weights * activity[:, None]).sum(0)
-
-
-def _outer(before: chex.Array, after: chex.Array) -> chex.Array:
-    return before[:, None] * after[None]
-
-
-def _check(name: str, value: Any, low: float, high: float) -> None:
-    # Tracers, and the placeholders that pytree utilities put in, have no value to check.
-    known = isinstance(value, int | float | np.generic | np.ndarray | jax.Array)
-    if not known or isinstance(value, jax.core.Tracer):
-        return
-    values = np.asarray(value)
-    if not np.all(np.isfinite(values) & (values >= low) & (values <= high)):
-        interval = f"in [{low}, {high}]" if high < float("inf") else f"finite, at least {low}"
-        raise ValueError(f"{name} must be {interval}, got {value}")
+def _traced(config: AugmentConfig, trace: chex.Array, transients: chex.Array) -> chex.Array:
+    """Return leak·sTrace + x', for every memory unit its own where their leaks differ."""
+    if not isinstance(config.leak, tuple):
+        return config.leak * trace + transients
+    return per_unit(config.leak, trace.ndim - 1)[None] * trace + transients[:, None]

@@ -11,6 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.policies import max_boltzmann
 from qagrel_jax.rules import augment
 from qagrel_jax.rules.augment import Activity, AugmentConfig, AugmentState, Chooser
@@ -28,19 +29,19 @@ def in_steps_of(config: AugmentConfig, fraction: float) -> AugmentConfig:
 
     Raises:
       ValueError: ``fraction`` out of range.
+      TypeError: ``fraction`` is no number.
 
     >>> config = in_steps_of(AugmentConfig(inputs=4, discount=0.81), 0.5)
     >>> config.discount, config.learning_rate
     (0.9, 0.075)
     """
-    if not 0 < fraction <= 1:
-        raise ValueError(f"fraction must be in (0, 1], got {fraction}")
+    checks.number("fraction", fraction, 0, 1, above=True)
     return dataclasses.replace(
         config,
         learning_rate=config.learning_rate * fraction,
         tag_decay=config.tag_decay**fraction,
         discount=config.discount**fraction,
-        leak=config.leak**fraction,
+        leak=jax.tree.map(lambda leak: leak**fraction, config.leak),
     )
 
 
@@ -86,9 +87,9 @@ def step(
 
     Raises:
       ValueError: ``substeps`` below 1.
+      TypeError: ``substeps`` is no number. Both also as in ``augment.step``.
     """
-    if substeps < 1:
-        raise ValueError(f"substeps must be at least 1, got {substeps}")
+    checks.whole("substeps", substeps)
     if substeps > 1:
         config = in_steps_of(config, 1 / substeps)
     state, activity = augment.step(

@@ -7,7 +7,14 @@ A rule is a pair of pure functions::
     grads, errors = rule.update(decision, reward)             # one global signal, gated by feedback
 
 Between the two stands the world: a reward-based rule receives activities, its own action and a
-reward, and nothing else. No label reaches it.
+reward, and nothing else. No label reaches it. A ``Decision`` is a pytree, so the two halves can be
+compiled apart, with an environment in Python between them::
+
+    act = jax.jit(rule.act, static_argnames=("forward", "has_aux"))
+    update = jax.jit(rule.update)
+
+Whatever dtype the network computes in, the choice, the error and the teaching signal are computed
+in float32 or wider, and the errors on the outputs go back in the network's own dtype.
 
 What tells one rule from another is its *teaching signal*, the error placed on the output units of
 one example. Below the output all are the same: the error runs down the layers' feedback pathways
@@ -26,8 +33,11 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from qagrel_jax.policies import Policy
+from qagrel_jax import checks
+from qagrel_jax.layers import output_error
+from qagrel_jax.policies import Policy, at_least_float32, check_q_values
 
 Forward = Callable[[chex.ArrayTree, chex.Array], Any]
 """``(params, inputs [batch, ...]) -> outputs [batch, actions]``, or ``-> (outputs, aux)``."""
@@ -44,9 +54,10 @@ class Decision(NamedTuple):
     """What a network did with a batch, and the pathway along which it can learn from it."""
 
     action: chex.Array  # int32[batch], the chosen action s
-    outputs: chex.Array  # float[batch, actions]: Q values (or logits)
+    outputs: chex.Array  # float[batch, actions]: Q values (or logits), float32 or wider
     aux: Any  # what ``forward`` returned beside the outputs; None if nothing
-    pathway: Callable[[chex.Array], chex.ArrayTree]  # output errors [batch, actions] -> params-like
+    pathway: Callable[[chex.Array], chex.ArrayTree]
+    # output errors [batch, actions] -> params-like; a pytree, as ``jax.tree_util.Partial`` is
 
 
 class Rule(NamedTuple):
@@ -63,7 +74,12 @@ class Rule(NamedTuple):
 
 
 def choose(policy: Policy, key: chex.PRNGKey, outputs: chex.Array) -> chex.Array:
-    """Let each example choose by ``policy`` with a key of its own: [batch, actions] -> [batch]."""
+    """Let each example choose by ``policy`` with a key of its own: [batch, actions] -> [batch].
+
+    Raises:
+      ValueError: an example whose actions are all masked, or whose Q values are NaN or +∞.
+    """
+    check_q_values(outputs)
     return jax.vmap(policy)(jax.random.split(key, outputs.shape[0]), outputs)
 
 
@@ -86,12 +102,17 @@ def one_step_rule(
       its ``update(decision, outcome)`` returns ``(grads, errors [batch])``.
 
     Raises:
-      ValueError: ``outcome`` is neither "reward" nor "label".
+      ValueError: ``outcome`` is neither "reward" nor "label"; from ``act``, outputs that leave
+        nothing to choose; from ``update``, rewards that are not finite or labels that are no
+        action's. (Inside a compiled function values are not known: nothing is raised.)
+      TypeError: ``policy`` or ``teaching_signal`` is no function; from ``update``, rewards that are
+        no numbers, labels that are no integers.
       AssertionError: from ``act``, outputs that are not [batch, actions]; from ``update``, outcomes
         that are not [batch].
     """
-    if outcome not in ("reward", "label"):
-        raise ValueError(f"outcome must be 'reward' or 'label', got {outcome!r}")
+    checks.option("outcome", outcome, ("reward", "label"))
+    checks.function("policy", policy, "make_policy gives one by its name")
+    checks.function("teaching_signal", teaching_signal)
 
     def act(
         key: chex.PRNGKey,
@@ -100,18 +121,50 @@ def one_step_rule(
         inputs: chex.Array,
         has_aux: bool = False,
     ) -> Decision:
-        result = jax.vjp(lambda p: forward(p, inputs), params, has_aux=has_aux)  # type: ignore[call-overload]
-        outputs, pathway, aux = result if has_aux else (*result, None)
+        def run(params: chex.ArrayTree) -> tuple[chex.Array, Any]:
+            result = forward(params, inputs)
+            outputs, aux = result if has_aux else (result, None)
+            return at_least_float32(outputs), aux
+
+        with output_error.delivered():
+            outputs, pathway, aux = jax.vjp(run, params, has_aux=True)
         chex.assert_rank(outputs, 2)
         action = choose(policy, key, outputs)
-        return Decision(action, outputs, aux, lambda errors: pathway(errors)[0])
+        return Decision(action, outputs, aux, jax.tree_util.Partial(_onto_params, pathway))
 
-    def update(decision: Decision, outcome: chex.Array) -> tuple[chex.ArrayTree, chex.Array]:
-        batch = decision.outputs.shape[0]
-        chex.assert_shape(outcome, (batch,))
-        output_errors, errors = jax.vmap(teaching_signal)(
-            decision.outputs, decision.action, jnp.asarray(outcome)
-        )
-        return decision.pathway(output_errors / batch), errors
+    def update(decision: Decision, told: chex.Array) -> tuple[chex.ArrayTree, chex.Array]:
+        batch, actions = decision.outputs.shape
+        if outcome == "label":
+            told = _array(told)
+            chex.assert_shape(told, (batch,))
+            checks.labels("label", told, actions)
+            told = jnp.asarray(told)
+        else:
+            told = checked_rewards(told, batch)
+        output_errors, errors = jax.vmap(teaching_signal)(decision.outputs, decision.action, told)
+        output_errors = (output_errors / batch).astype(decision.outputs.dtype)
+        return decision.pathway(output_errors), errors
 
     return Rule(name, outcome, act, update)
+
+
+def checked_rewards(rewards: chex.Array, batch: int) -> chex.Array:
+    """Return rewards as float32 or wider.
+
+    Raises:
+      ValueError: one that is not finite, where they are known.
+      TypeError: no numbers.
+      AssertionError: rewards that are not [batch].
+    """
+    rewards = _array(rewards)
+    chex.assert_shape(rewards, (batch,))
+    checks.finite("reward", rewards)
+    return at_least_float32(rewards)
+
+
+def _array(values: Any) -> Any:
+    return values if isinstance(values, jax.Array) else np.asarray(values)
+
+
+def _onto_params(pathway: Callable[[Any], tuple], errors: chex.Array) -> chex.ArrayTree:
+    return pathway(errors)[0]

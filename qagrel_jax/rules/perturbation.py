@@ -16,13 +16,15 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.layers.interception import Layer, each_layer
+from qagrel_jax.policies import at_least_float32
 
 
 class NoisyPass(NamedTuple):
     """What one noisy forward pass gave."""
 
-    outputs: chex.Array  # float[batch, actions], with noise
+    outputs: chex.Array  # float[batch, actions], with noise, float32 or wider
     pathway: Callable[[chex.Array, chex.Array], chex.ArrayTree]
     # (scalars float[batch], output errors float[batch, actions]) -> params-like: Σ_b scalar_b ×
     # eligibility_b; an output layer without noise gets its own delta rule, Σ_b y_b error_bᵀ
@@ -43,6 +45,7 @@ def quiet_pass(
     with each_layer(lambda index, layer, x: layer(x)) as layers_run:
         result = forward(params, inputs)
     outputs, aux = result if has_aux else (result, None)
+    outputs = at_least_float32(outputs)
     chex.assert_rank(outputs, 2)
     if not layers_run():
         raise ValueError("perturbation needs a network made of qagrel_jax.layers, found none")
@@ -84,27 +87,29 @@ def noisy_pass(
                 return current
             noise = _draw(jax.random.fold_in(key, index), current)
             # Its derivative by the synapses is Σ x_i ξ_j / σ, an example at a time.
-            seen = (current * noise).reshape(len(current), -1).sum(1) / noise_sd
+            seen = at_least_float32(current) * at_least_float32(noise)
+            seen = seen.reshape(len(current), -1).sum(1) / noise_sd
             eligibility = eligibility + seen
             return jax.lax.stop_gradient(current + noise_sd * noise)
 
         with each_layer(perturb):
             result = forward(params, inputs)
-        return result[0] if has_aux else result, eligibility
+        outputs = at_least_float32(result[0] if has_aux else result)
+        return outputs, eligibility.astype(outputs.dtype)
 
-    (outputs, eligibility), pathway = jax.vjp(run, params)
-
-    def learn(scalars: chex.Array, output_errors: chex.Array) -> chex.ArrayTree:
-        cotangents = output_errors.astype(outputs.dtype), scalars.astype(eligibility.dtype)
-        return pathway(cotangents)[0]
-
-    return NoisyPass(jax.lax.stop_gradient(outputs), learn)
+    (outputs, _), pathway = jax.vjp(run, params)
+    return NoisyPass(jax.lax.stop_gradient(outputs), jax.tree_util.Partial(_learn, pathway))
 
 
 def check_noise_sd(noise_sd: float) -> None:
-    """Raise ``ValueError`` unless ``noise_sd`` is positive and finite."""
-    if not 0 < noise_sd < float("inf"):
-        raise ValueError(f"noise_sd must be positive and finite, got {noise_sd}")
+    """Raise ``ValueError`` (``TypeError``) unless ``noise_sd`` is a number, positive and finite."""
+    checks.number("noise_sd", noise_sd, 0, above=True)
+
+
+def _learn(
+    pathway: Callable[[Any], tuple], scalars: chex.Array, output_errors: chex.Array
+) -> chex.ArrayTree:
+    return pathway((output_errors, scalars))[0]
 
 
 def _draw(key: chex.PRNGKey, like: chex.Array) -> chex.Array:

@@ -1,20 +1,28 @@
-"""What answers an action with a reward: working-memory tasks, one a file, and classification."""
+"""What answers an action with a reward: working-memory tasks, classification, curve tracing."""
 
+from qagrel_jax import checks
 from qagrel_jax.tasks import (
     classification,
     criterion,
+    curve_tracing,
     match_to_category,
     probabilistic,
+    reversal_bandit,
     saccade,
+    twelve_ax,
     vectors,
     vibrotactile,
 )
 from qagrel_jax.tasks.base import FIXATE, LEFT, RIGHT, Task, TimeStep, TrialState
 
 TASKS: dict[str, Task] = {
-    task.TASK.name: task.TASK for task in (saccade, match_to_category, probabilistic, vibrotactile)
+    task.TASK.name: task.TASK
+    for task in (
+        *(saccade, match_to_category, probabilistic, vibrotactile),
+        *(twelve_ax, reversal_bandit),
+    )
 }
-"""The working-memory tasks of AuGMEnT (Rombouts, Bohté & Roelfsema 2015), by name."""
+"""The working-memory tasks by name: the four of AuGMEnT, 12AX, and a reversal bandit."""
 
 
 def make_task(name: str) -> Task:
@@ -28,12 +36,12 @@ def make_task(name: str) -> Task:
 
     Raises:
       ValueError: an unknown name.
+      TypeError: no name.
 
     >>> make_task("saccade").inputs
     4
     """
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}; valid: {', '.join(TASKS)}")
+    checks.option("task", name, TASKS)
     return TASKS[name]
 
 
@@ -47,10 +55,13 @@ __all__ = [
     "TrialState",
     "classification",
     "criterion",
+    "curve_tracing",
     "make_task",
     "match_to_category",
     "probabilistic",
+    "reversal_bandit",
     "saccade",
+    "twelve_ax",
     "vectors",
     "vibrotactile",
 ]

@@ -31,10 +31,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.tasks.criterion import Criterion
 
 FIXATE, LEFT, RIGHT = 0, 1, 2
-"""The three actions. In the vibrotactile task fixating is holding on."""
+"""The three actions of most tasks. In the vibrotactile task fixating is holding on."""
 
 ACTIONS = 3
 
@@ -48,7 +49,7 @@ class TimeStep(NamedTuple):
     observation: chex.Array  # float[inputs], x(t)
     reward: chex.Array  # float[], r(t), brought by the previous action
     done: chex.Array  # bool[], the trial has ended
-    correct: chex.Array  # bool[], it ended with the correct response
+    correct: chex.Array  # bool[], it ended and was correct, as the task defines it
 
 
 class TrialState(NamedTuple):
@@ -84,6 +85,15 @@ class Task(NamedTuple):
     begin: Callable[..., tuple[TrialState, TimeStep]]  # (trial, params)
     criterion: Criterion  # when a network has learned
     examples: dict[str, int]  # trial types worth looking at: name -> index of ``test_trial``
+    action_names: tuple[str, ...] = ("fixate", "left", "right")
+    levels: Callable[[Any], int] = lambda params: 1  # (params) -> number of shaping levels
+    run: Callable[[Any], chex.Array] | None = None  # (trial) -> int32[], where trials hold several
+    # responses: how many right ones, one after another, the trial ended with
+
+    @property
+    def actions(self) -> int:
+        """Number of actions."""
+        return len(self.action_names)
 
 
 def static(default: Any) -> Any:
@@ -108,6 +118,7 @@ class TrialParams:
 
     Raises:
       ValueError: a value out of range.
+      TypeError: text or nothing in place of a number.
     """
 
     fixation_reward: float = static(0.2)
@@ -123,25 +134,39 @@ class TrialParams:
         at_least(self, 0, "fixation_reward", "correct_reward", "blank_steps")
         at_least(self, 1, "fixation_timeout", "fixation_steps", "response_timeout")
         one_of(self, "fixation_break", ("end", "restart"))
+        checks.number("level", self.level, 0, leaf=True)
 
 
 def at_least(params: Any, low: float, *names: str) -> None:
-    """Raise ``ValueError`` for any named field below ``low``, not finite, or no whole number."""
+    """Refuse any named field below ``low``, not finite, or not whole where its type says int.
+
+    Raises:
+      ValueError: such a field.
+      TypeError: one that is no number.
+    """
     whole = {field.name for field in dataclasses.fields(params) if field.type is int}
     for name in names:
         value = getattr(params, name)
-        if name in whole and value != int(value):
-            raise ValueError(f"{name} must be a whole number, got {value}")
-        if not low <= value < float("inf"):
-            raise ValueError(f"{name} must be at least {low}, got {value}")
+        if name in whole:
+            checks.whole(name, value, int(low))
+        else:
+            checks.number(name, value, low)
+
+
+def probability(params: Any, *names: str) -> None:
+    """Refuse, as ``at_least`` does, any named field outside [0, 1]."""
+    for name in names:
+        checks.number(name, getattr(params, name), 0, 1)
 
 
 def one_of(params: Any, name: str, valid: tuple[str, ...]) -> None:
-    """Raise ``ValueError`` if the named field is none of the ``valid`` options."""
-    if getattr(params, name) not in valid:
-        raise ValueError(
-            f"unknown {name} {getattr(params, name)!r}; valid: {', '.join(map(repr, valid))}"
-        )
+    """Refuse the named field if it is none of the ``valid`` options.
+
+    Raises:
+      ValueError: another option.
+      TypeError: no text.
+    """
+    checks.option(name, getattr(params, name), valid)
 
 
 Observe = Callable[[chex.Array, chex.Array, Any, Any], chex.Array]

@@ -10,6 +10,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
+
 
 def reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
     """Reward each right choice with 1, any other with 0.
@@ -43,10 +45,16 @@ def paying(
     Returns:
       A function with the arguments and the value of ``reward``.
 
+    Raises:
+      ValueError: a reward that is not finite.
+      TypeError: one that is no number.
+
     >>> import jax, jax.numpy as jnp
     >>> paying(1.0, -1.0)(jax.random.key(0), jnp.array([3, 1]), jnp.array([3, 2])).tolist()
     [1.0, -1.0]
     """
+    checks.number("right", right)
+    checks.number("wrong", wrong)
 
     def pay(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
         return wrong + (right - wrong) * reward(key, labels, actions)

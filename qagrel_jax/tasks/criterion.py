@@ -7,6 +7,9 @@ passes. **A failed test does not end training**: the network goes on learning an
 ``retest_after`` trials later if its windows still meet the criterion. The test's trials count
 neither towards the trials to convergence nor in the windows.
 
+Where a trial holds several responses, a criterion may also ask for a number of right ones one after
+another (``consecutive``), counted on from trial to trial.
+
 All arrays may carry one more axis at their end, over networks.
 """
 
@@ -17,6 +20,8 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+
+from qagrel_jax import checks
 
 TRAINING, TESTING, CONVERGED, GAVE_UP = range(4)
 """What a network is doing."""
@@ -34,9 +39,12 @@ class Criterion:
       test_allowed: errors allowed in each group of the frozen test; empty for no test.
       test_repeats: trials in each group.
       retest_after: training trials from a failed test to the next.
+      consecutive: right responses needed one after another besides full windows, counted on from
+        trial to trial and looked at after each; 0 for none.
 
     Raises:
       ValueError: a value out of range.
+      TypeError: text or nothing in place of a number.
     """
 
     conditions: int
@@ -46,15 +54,17 @@ class Criterion:
     test_allowed: tuple[int, ...] = ()
     test_repeats: int = 1
     retest_after: int = 1
+    consecutive: int = 0
 
     def __post_init__(self) -> None:
         for name in ("conditions", "max_trials", "test_repeats", "retest_after"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.windows or min(self.windows) < 1:
-            raise ValueError(f"windows must be at least 1 trial each, got {self.windows}")
-        if not 0 < self.accuracy <= 1:
-            raise ValueError(f"accuracy must be in (0, 1], got {self.accuracy}")
+            checks.whole(name, getattr(self, name))
+        checks.whole("consecutive", self.consecutive, 0)
+        checks.wholes("windows", self.windows)
+        if not self.windows:
+            raise ValueError("windows must be at least one number of trials, got none")
+        checks.number("accuracy", self.accuracy, 0, 1, above=True)
+        checks.wholes("test_allowed", self.test_allowed, low=0)
 
     @property
     def required(self) -> tuple[int, ...]:
@@ -76,6 +86,7 @@ class Progress(NamedTuple):
     test_errors: chex.Array  # int32[], errors in the current group of the test
     next_test: chex.Array  # int32[], trials before which there is no test
     tests: chex.Array  # int32[], tests taken
+    streak: chex.Array  # int32[], right responses since the last wrong one, up to the last trial
 
 
 def start(criterion: Criterion) -> Progress:
@@ -95,6 +106,7 @@ def start(criterion: Criterion) -> Progress:
         test_errors=zero,
         next_test=zero,
         tests=zero,
+        streak=zero,
     )
 
 
@@ -104,6 +116,7 @@ def update(
     ended: chex.Array,
     correct: chex.Array,
     condition: chex.Array,
+    run: chex.Array | None = None,
 ) -> Progress:
     """Take note of one step.
 
@@ -111,8 +124,10 @@ def update(
       criterion: the task's.
       progress: so far.
       ended: bool[], whether a trial ended; if not, nothing changes.
-      correct: bool[], whether it ended with the right response.
+      correct: bool[], whether it ended with the right response, or all its responses were right.
       condition: int32[], which condition it counts for.
+      run: int32[], right responses one after another at the trial's end; None where a trial has one
+        response.
 
     Returns:
       The new ``Progress``. Converged networks and those that gave up change no more.
@@ -126,6 +141,11 @@ def update(
     met = ((p.seen >= window[None]) & (p.hits >= _at_level(criterion.required, p.level)[None])).all(
         0
     )
+    if criterion.consecutive:
+        gained = correct.astype(jnp.int32) if run is None else run
+        streak = jnp.where(correct, p.streak, 0) + gained
+        p = p._replace(streak=jnp.where(trained, streak, p.streak))
+        met = met & (p.streak >= criterion.consecutive)
     ready = trained & met & (p.trials >= p.next_test)
     promoted = ready & (p.level < len(criterion.windows) - 1)
     finished = ready & ~promoted

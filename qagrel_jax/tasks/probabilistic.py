@@ -29,6 +29,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -73,8 +74,7 @@ class Params(base.TrialParams):
         base.one_of(self, "symbols_stay", ("delay", "sequence", "step"))
         base.one_of(self, "targets_stay", ("delay", "response"))
         base.one_of(self, "ties", ("either", "baited"))
-        if isinstance(self.level, int) and not 0 <= self.level < len(LEVEL_SYMBOLS):
-            raise ValueError(f"level must be in [0, {len(LEVEL_SYMBOLS) - 1}], got {self.level}")
+        checks.number("level", self.level, 0, len(LEVEL_SYMBOLS) - 1, leaf=True)
 
 
 class Trial(NamedTuple):
@@ -215,4 +215,5 @@ TASK = base.Task(
         "for green, red left": 2,
         "for green, red right": 3,
     },
+    levels=lambda params: len(LEVEL_SYMBOLS),
 )

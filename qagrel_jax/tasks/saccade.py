@@ -4,9 +4,16 @@ Inputs ``[pro mark, anti mark, cue left, cue right]``. The mark's identity gives
 on until GO; the cue is on for ``cue_steps`` and must be remembered through ``delay_steps`` with the
 mark alone. GO is the mark's disappearance. Four trial types, equally likely: rule × side.
 
+With ``curriculum`` the delay grows from one shaping level to the next: it starts at a fifth of
+``delay_steps``, rounded up, and doubles until it is ``delay_steps``. ``RECOLLECT`` holds the
+parameters and ``recollect_criterion`` the criterion that RECOLLECT was tested with: no step between
+the last observation of a trial and the next trial's mark, and more than 85 % right over the last
+100 trials of each type.
+
 Reference:
   Rombouts, Bohté & Roelfsema (2015), PLoS Comput Biol 11(3): e1004060; after Gottlieb & Goldberg
-  (1999).
+  (1999). Curriculum and second criterion: van den Berg, Roelfsema & Bohte (2024), PLoS ONE 19(12):
+  e0316453.
 """
 
 import dataclasses
@@ -31,6 +38,8 @@ class Params(base.TrialParams):
     Attributes:
       cue_steps: steps the cue is on.
       delay_steps: steps between cue and GO.
+      curriculum: let the delay grow to ``delay_steps``, see ``delays``.
+      level: shaping level, from 0, the shortest delay; only a curriculum has more than one.
 
     Raises:
       ValueError: a value out of range.
@@ -38,17 +47,37 @@ class Params(base.TrialParams):
 
     cue_steps: int = base.static(1)
     delay_steps: int = base.static(2)
+    curriculum: bool = base.static(False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         base.at_least(self, 1, "cue_steps")
         base.at_least(self, 0, "delay_steps")
+        if self.curriculum not in (True, False):
+            raise ValueError(f"curriculum must be True or False, got {self.curriculum!r}")
+        if isinstance(self.level, int) and not 0 <= self.level < len(delays(self)):
+            raise ValueError(f"level must be in [0, {len(delays(self)) - 1}], got {self.level}")
+
+
+def delays(params: Params) -> tuple[int, ...]:
+    """Return the delay of each shaping level, in steps.
+
+    >>> delays(Params(delay_steps=16, curriculum=True))
+    (4, 8, 16)
+    """
+    if not params.curriculum:
+        return (params.delay_steps,)
+    steps = [-(-params.delay_steps // 5)]
+    while steps[-1] < params.delay_steps:
+        steps.append(min(2 * steps[-1], params.delay_steps))
+    return tuple(steps)
 
 
 class Trial(NamedTuple):
     """One of the four trial types."""
 
     kind: chex.Array  # int32[], an index into CONDITIONS
+    delay: chex.Array  # int32[], steps between cue and GO
 
 
 def draw(key: chex.PRNGKey, params: Params) -> chex.Array:
@@ -58,15 +87,14 @@ def draw(key: chex.PRNGKey, params: Params) -> chex.Array:
 
 
 def build(noise: chex.Array, params: Params) -> Trial:
-    """Make the trial that ``draw`` drew."""
-    del params
-    return Trial(noise)
+    """Make the trial that ``draw`` drew, at shaping level ``params.level``."""
+    return Trial(noise, jnp.asarray(delays(params), jnp.int32)[params.level])
 
 
 def test_trial(noise: chex.Array, index: chex.Array, params: Params) -> Trial:
     """Trial ``index`` of the frozen test: each type once."""
-    del noise, params
-    return Trial(jnp.asarray(index, jnp.int32) % len(CONDITIONS))
+    del noise
+    return build(jnp.asarray(index, jnp.int32) % len(CONDITIONS), params)
 
 
 def condition(trial: Trial) -> chex.Array:
@@ -89,7 +117,7 @@ def step(
 ) -> tuple[base.TrialState, base.TimeStep]:
     """Answer one action; see ``qagrel_jax.tasks.base``. Nothing here is random."""
     del key
-    hold_steps = params.cue_steps + params.delay_steps
+    hold_steps = params.cue_steps + state.trial.delay
     return base.advance(state, action, hold_steps, _observe, _judge, params)
 
 
@@ -106,6 +134,21 @@ def _judge(trial: Trial, action: chex.Array, params: Params) -> base.Verdict:
     anti, right = trial.kind // 2, trial.kind % 2
     correct = action == jnp.where(anti == right, base.LEFT, base.RIGHT)
     return base.Verdict(correct, correct)
+
+
+RECOLLECT = Params(blank_steps=0)
+"""RECOLLECT's task at a delay of two steps: the mark follows the last trial's end at once."""
+
+
+def recollect_criterion(params: Params) -> Criterion:
+    """Return RECOLLECT's criterion, at each level of the curriculum if ``params`` has one."""
+    return Criterion(
+        conditions=len(CONDITIONS),
+        windows=(100,) * len(delays(params)),
+        accuracy=0.86,  # more than 85 of 100
+        max_trials=500_000,
+        test_allowed=(0, 0, 0, 0),
+    )
 
 
 TASK = base.Task(
@@ -125,4 +168,5 @@ TASK = base.Task(
         conditions=4, windows=(50,), accuracy=0.9, max_trials=25_000, test_allowed=(0, 0, 0, 0)
     ),
     examples={name: index for index, name in enumerate(CONDITIONS)},
+    levels=lambda params: len(delays(params)),
 )

@@ -19,6 +19,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
+
 
 class VectorTask(NamedTuple):
     """A direct-reward task: all of its patterns, and the right action for each."""
@@ -93,12 +95,12 @@ def count_ones(bits: int = 3) -> VectorTask:
 
     Raises:
       ValueError: ``bits`` out of range.
+      TypeError: ``bits`` is no number.
 
     >>> count_ones(2).labels.tolist()
     [0, 1, 1, 2]
     """
-    if not 1 <= bits <= 12:
-        raise ValueError(f"bits must be in [1, 12], got {bits}")
+    checks.whole("bits", bits, 1, 12)
     patterns = _binary(bits)
     return VectorTask(patterns, patterns.sum(1).astype(jnp.int32), bits + 1)
 
@@ -121,11 +123,13 @@ def orientation(tilts: int = 12, colours: int = 4, units: int = 8) -> VectorTask
 
     Raises:
       ValueError: a number out of range.
+      TypeError: no number.
     """
-    if tilts < 2 or tilts % 2:
-        raise ValueError(f"tilts must be even and at least 2, got {tilts}")
-    if colours < 1 or units < 2:
-        raise ValueError(f"need colours ≥ 1 and units ≥ 2, got {colours} and {units}")
+    checks.whole("tilts", tilts, 2)
+    if tilts % 2:
+        raise ValueError(f"tilts must be even, got {tilts}")
+    checks.whole("colours", colours)
+    checks.whole("units", units, 2)
     width = 180.0 / units
     theta = (jnp.arange(tilts) + 0.5) * 180 / tilts
     away = jnp.abs(theta[:, None] - (jnp.arange(units) * width)[None])
@@ -148,14 +152,17 @@ def images(pixels: chex.Array, labels: chex.Array, num_classes: int) -> VectorTa
       A task whose observations are the flattened images.
 
     Raises:
-      ValueError: a label out of range.
+      ValueError: a label or ``num_classes`` out of range, no images.
+      TypeError: labels or ``num_classes`` that are no whole numbers.
       AssertionError: another shape, or pixels that are not uint8.
     """
+    checks.whole("num_classes", num_classes)
     chex.assert_rank([pixels, labels], [4, 1])
+    chex.assert_equal_shape_prefix([pixels, labels], 1)
     chex.assert_type(pixels, jnp.uint8)
-    low, high = int(jnp.min(labels)), int(jnp.max(labels))
-    if low < 0 or high >= num_classes:
-        raise ValueError(f"labels must be in [0, {num_classes - 1}], got {low} to {high}")
+    checks.labels("labels", labels, num_classes)
+    if not len(labels):
+        raise ValueError(f"there must be at least one image, got shape {pixels.shape}")
     flat = jnp.asarray(pixels, jnp.float32).reshape(pixels.shape[0], -1) / 255
     return VectorTask(flat, jnp.asarray(labels, jnp.int32), num_classes)
 

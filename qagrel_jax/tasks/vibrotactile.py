@@ -22,6 +22,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -64,6 +65,7 @@ class Params(base.TrialParams):
         super().__post_init__()
         base.at_least(self, 1, "stimulus_steps")
         base.at_least(self, 0, "delay_steps", "noise_sd", "slope", "least_difference")
+        checks.flag("noise_each_step", self.noise_each_step)
         base.one_of(self, "noise", ("proportional", "additive"))
         if self.least_difference > (HIGHEST - LOWEST) / 2:
             raise ValueError(f"least_difference must be at most 22.5, got {self.least_difference}")

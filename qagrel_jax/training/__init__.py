@@ -1,25 +1,19 @@
 """Training many seeds of one network with one rule: single steps, and whole runs."""
 
-from qagrel_jax.training.fitting import (
-    PROTOCOLS,
-    DivergedError,
-    EpochRecord,
-    Examples,
-    Fit,
-    fit,
-    place,
-    split,
-    start,
-)
-from qagrel_jax.training.trainer import (
+from qagrel_jax.training import feedback_updates
+from qagrel_jax.training.epoch import DivergedError
+from qagrel_jax.training.evaluation import overall_accuracy
+from qagrel_jax.training.examples import Examples, place, split
+from qagrel_jax.training.fitting import PROTOCOLS, EpochRecord, Fit, fit, start
+from qagrel_jax.training.step import (
+    Learner,
     RewardFunction,
     StepMetrics,
-    Trainer,
     TrainState,
-    make_trainer,
-    overall_accuracy,
-    select_seeds,
+    init_state,
+    train_step,
 )
+from qagrel_jax.training.trainer import Trainer, make_trainer, select_seeds
 
 __all__ = [
     "PROTOCOLS",
@@ -27,15 +21,19 @@ __all__ = [
     "EpochRecord",
     "Examples",
     "Fit",
+    "Learner",
     "RewardFunction",
     "StepMetrics",
     "TrainState",
     "Trainer",
+    "feedback_updates",
     "fit",
+    "init_state",
     "make_trainer",
     "overall_accuracy",
     "place",
     "select_seeds",
     "split",
     "start",
+    "train_step",
 ]

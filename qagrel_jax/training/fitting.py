@@ -9,14 +9,11 @@ monitored accuracy must gain more than ``min_gain`` over the last accuracy that 
 ``clean``  a validation split held out of the training set picks the epoch; the test set is read
            once, with that epoch's parameters.
 
-Learners stay on the device, which an epoch asks for numbers only at its end: on an accelerator an
-epoch over resident images is one call. On CPU it is cut into chunks, after each of which progress
-is reported and divergence noticed; the cuts change no number. What the stopping rule remembers is a
-few numbers a seed, and lives on the host.
+Learners stay on the device, which is asked for numbers only at the end of an epoch. What the
+stopping rule remembers is a few numbers a seed, and lives on the host.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import NamedTuple
 
 import chex
@@ -25,29 +22,35 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from qagrel_jax import sharding
-from qagrel_jax.data import streaming
-from qagrel_jax.training.trainer import (
-    StepMetrics,
-    Trainer,
-    TrainState,
-    overall_accuracy,
-    select_seeds,
-)
+from qagrel_jax import checks, sharding
+from qagrel_jax.training.epoch import DivergedError, chunks_of_epoch, run_epoch
+from qagrel_jax.training.evaluation import overall_accuracy
+from qagrel_jax.training.examples import Examples, place, split
+from qagrel_jax.training.step import TrainState
+from qagrel_jax.training.trainer import Trainer, select_seeds
+
+__all__ = [
+    "LAST_BATCH",
+    "PROTOCOLS",
+    "DivergedError",
+    "EpochRecord",
+    "Examples",
+    "Fit",
+    "fit",
+    "place",
+    "split",
+    "start",
+]
 
 PROTOCOLS = ("clean", "paper")
 LAST_BATCH = ("keep", "drop")
 
 
-class Examples(NamedTuple):
-    """Images and their labels."""
-
-    images: chex.Array | streaming.HostImages  # uint8[n, height, width, channels]
-    labels: chex.Array  # int32[n], the class of each image
-
-
 class Fit(NamedTuple):
-    """A run after some epoch: all it takes to go on. Leading axes S run over seeds."""
+    """A run after some epoch: all it takes to go on. Leading axes S run over seeds.
+
+    ``qagrel_jax.plain`` makes of it what flax.serialization and orbax save, and back.
+    """
 
     epoch: chex.Array  # int32[], epochs done
     states: TrainState  # the learners now
@@ -69,46 +72,17 @@ class EpochRecord(NamedTuple):
     error: np.ndarray  # float[S], mean δ² or loss
 
 
-class DivergedError(FloatingPointError):
-    """The error of a seed, counted from 0 among those of the run, is no longer a finite number."""
-
-    def __init__(self, seed: int, step: int, epoch: int) -> None:
-        super().__init__(f"seed {seed} diverged at step {step} (epoch {epoch}): NaN or infinity")
-        self.seed, self.step, self.epoch = seed, step, epoch
-
-    def counted_from(self, first_seed: int) -> "DivergedError":
-        """Return the same error, its message naming the seed of a run that begins with another."""
-        return DivergedError(first_seed + self.seed, self.step, self.epoch)
-
-
-def place(examples: Examples, mesh: Mesh | None = None) -> Examples:
-    """Put examples where training reads them from: on the device, or left behind to be streamed.
-
-    Args:
-      examples: in memory, on a device, or placed already.
-      mesh: devices that each get a copy; None for one.
-
-    Returns:
-      Resident examples; above ``streaming.limit_bytes`` ``examples`` with ``HostImages``.
-
-    Raises:
-      ValueError: from ``streaming.limit_bytes``.
-    """
-    images, labels = examples
-    if isinstance(images, np.ndarray) and images.nbytes > streaming.limit_bytes():
-        images = streaming.HostImages(images)
-    if isinstance(images, streaming.HostImages):
-        return Examples(images, np.asarray(labels))
-    return Examples(*jax.tree.map(jnp.asarray, sharding.replicate((images, labels), mesh)))
-
-
 def start(trainer: Trainer, keys: chex.PRNGKey) -> Fit:
     """Initialise one learner for each of ``keys`` [S].
 
     Raises:
-      ValueError: S is not divisible over the trainer's mesh.
+      ValueError: no keys, or S is not divisible over the trainer's mesh.
+      TypeError: ``keys`` is one key, or none.
     """
+    if not isinstance(keys, jax.Array) or keys.ndim == 0 or keys.ndim > 2:
+        raise TypeError(f"keys must be random keys [seeds], as root_keys gives, got {keys!r}")
     seeds = keys.shape[0]
+    checks.whole("the number of keys", seeds)
     parts = trainer.mesh.shape[sharding.SEEDS] if trainer.mesh is not None else 1
     if seeds % parts:
         raise ValueError(f"{seeds} seeds are not divisible over {parts} devices")
@@ -161,17 +135,27 @@ def fit(
 
     Raises:
       DivergedError: a seed's error is not finite; on CPU after that chunk, else after that epoch.
-      ValueError: fewer training examples than a batch, or ``last_batch`` is neither of the two.
+      ValueError: fewer training examples than a batch, ``last_batch`` is neither of the two, a
+        number or a label out of range.
+      TypeError: an argument of another type.
     """
-    if last_batch not in LAST_BATCH:
-        raise ValueError(f"last_batch must be 'keep' or 'drop', got {last_batch!r}")
+    checks.option("last_batch", last_batch, LAST_BATCH)
+    checks.whole("epochs", epochs, 0)
+    checks.whole("patience", patience)
+    checks.number("min_gain", min_gain, 0)
+    if chunk_steps is not None:
+        checks.whole("chunk_steps", chunk_steps)
+    checks.function("on_chunk", on_chunk)
     train, monitored = place(train, trainer.mesh), place(monitored, trainer.mesh)
+    if trainer.num_classes is not None:
+        checks.labels("labels of train", train.labels, trainer.num_classes)
+        checks.labels("labels of monitored", monitored.labels, trainer.num_classes)
     run = _on_mesh(run, trainer.mesh)
     seeds = len(run.active)
-    chunks = _chunks(trainer, train, seeds, last_batch, chunk_steps)
+    chunks = chunks_of_epoch(trainer, train, seeds, last_batch, chunk_steps)
     while run.epoch < epochs and run.active.any():
         epoch = int(run.epoch) + 1
-        states, metrics = _one_epoch(trainer, run, train, epoch, chunks, on_chunk)
+        states, metrics = run_epoch(trainer, run.states, run.active, train, epoch, chunks, on_chunk)
         class_accuracy = trainer.evaluate(states, *monitored)
         accuracy = overall_accuracy(class_accuracy, monitored.labels)
 
@@ -189,126 +173,6 @@ def fit(
         run = run._replace(epoch=np.int32(epoch), states=states)
         run = _after_epoch(run, accuracy, patience, min_gain)
         yield run, record
-
-
-def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
-    """Hold a validation set out of ``examples``, the same one for every seed and rule.
-
-    Args:
-      examples: n examples.
-      fraction: of them to hold out, in (0, 1); at least one, drawn by a fixed permutation.
-
-    Returns:
-      ``(kept, held_out)``.
-
-    Raises:
-      ValueError: a fraction that leaves one side empty.
-    """
-    examples_in_all = len(examples.labels)
-    held_out = max(1, round(fraction * examples_in_all))
-    if not 0 < fraction < 1 or held_out >= examples_in_all:
-        raise ValueError(f"validation fraction must leave examples on both sides, got {fraction}")
-    order = np.random.default_rng(0).permutation(examples_in_all)
-    kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
-    images, labels = examples
-    if isinstance(images, np.ndarray) and images.nbytes > streaming.limit_bytes():
-        images = streaming.HostImages(images)  # so that nothing is copied
-    if isinstance(images, streaming.HostImages):
-        parts = images.rows(kept), images.rows(held)
-    else:
-        parts = images[kept], images[held]
-    return Examples(parts[0], labels[kept]), Examples(parts[1], labels[held])
-
-
-class _Chunk(NamedTuple):
-    """What one call learns from: examples ``first`` to ``last`` of an epoch's order."""
-
-    first: int
-    last: int
-    batch: int  # examples a step
-    length: int  # steps the call is compiled for: at least those it does
-
-    @property
-    def steps(self) -> int:
-        return (self.last - self.first) // self.batch
-
-
-def _chunks(
-    trainer: Trainer, train: Examples, seeds: int, last_batch: str, chunk_steps: int | None
-) -> list[_Chunk]:
-    """Cut an epoch into full batches, in calls of one length, and the incomplete last batch."""
-    examples, batch = len(train.labels), trainer.batch_size
-    full, rest = divmod(examples, batch)
-    if full == 0:
-        raise ValueError(f"{examples} training examples do not fill one batch of {batch}")
-    most = chunk_steps or (100 if jax.default_backend() == "cpu" else full)
-    if isinstance(train.images, streaming.HostImages):
-        most = min(most, streaming.steps_at_once(train.images, seeds * batch))
-    length = -(-full // -(-full // most))
-    chunks = [
-        _Chunk(batch * step, batch * min(step + length, full), batch, length)
-        for step in range(0, full, length)
-    ]
-    if rest and last_batch == "keep":
-        chunks.append(_Chunk(examples - rest, examples, rest, 1))
-    return chunks
-
-
-def _one_epoch(
-    trainer: Trainer,
-    run: Fit,
-    train: Examples,
-    epoch: int,
-    chunks: list[_Chunk],
-    on_chunk: Callable[[int, int, int], None],
-) -> tuple[TrainState, StepMetrics]:
-    """Learn for one epoch; return the states and, on the host, means over its examples [S]."""
-    images, labels = train
-    order = trainer.epoch_order(run.states, np.int32(epoch), examples=len(labels))
-    on_cpu = jax.default_backend() == "cpu"
-    if streamed := isinstance(images, streaming.HostImages):
-        order = sharding.fetch(order)
-        batches = streaming.ahead(
-            partial(streaming.read_batches, images, labels, _rows(order, chunk), trainer.mesh)
-            for chunk in chunks
-        )
-    steps, done = sum(chunk.steps for chunk in chunks), 0
-    before = (epoch - 1) * steps
-    states, metrics = run.states, list[StepMetrics]()
-    for chunk in chunks:
-        # One program for chunks of all lengths; a fixed number of steps where they have just one.
-        even = all(c.steps == c.length for c in chunks if c.batch == chunk.batch)
-        count = None if even else np.int32(chunk.steps)
-        if streamed:
-            states, some = trainer.run_batches(states, run.active, *next(batches), count)
-        else:
-            rows = _rows(order, chunk)
-            states, some = trainer.run_steps(states, run.active, images, labels, rows, count)
-        if on_cpu:  # elsewhere, waiting for numbers would leave the device idle
-            some = sharding.fetch(some)
-            _check_finite(some.error[:, : chunk.steps], before + done, epoch)
-        elif streamed and metrics:  # one chunk at work and one waiting, lest they fill the device
-            jax.block_until_ready(metrics[-1])
-        metrics.append(some)
-        done += chunk.steps
-        on_chunk(epoch, done, steps)
-    pieces = [
-        jax.tree.map(lambda m, steps=chunk.steps: m[:, :steps], some)
-        for chunk, some in zip(chunks, sharding.fetch(metrics), strict=True)
-    ]
-    per_step = jax.tree.map(lambda *m: np.concatenate(m, 1), *pieces)
-    _check_finite(per_step.error, before, epoch)
-    examples = np.concatenate([np.full(chunk.steps, chunk.batch) for chunk in chunks])
-    return states, jax.tree.map(lambda m: np.average(m, 1, examples), per_step)
-
-
-def _rows(order: chex.Array, chunk: _Chunk) -> chex.Array:
-    """Return the rows int32[S, length, batch] of a chunk; steps that are not done repeat one."""
-    rows = order[:, chunk.first : chunk.last].reshape(len(order), chunk.steps, chunk.batch)
-    if chunk.steps == chunk.length:
-        return rows
-    padding = ((0, 0), (0, chunk.length - chunk.steps), (0, 0))
-    return (jnp if isinstance(order, jax.Array) else np).pad(rows, padding, mode="edge")
 
 
 def _after_epoch(run: Fit, accuracy: np.ndarray, patience: int, min_gain: float) -> Fit:
@@ -339,10 +203,3 @@ def _on_mesh(run: Fit, mesh: Mesh | None) -> Fit:
 
 
 _REMEMBERED = tuple(name for name in Fit._fields if name not in ("states", "best"))
-
-
-def _check_finite(errors: np.ndarray, steps_before: int, epoch: int) -> None:
-    bad = ~np.isfinite(errors)
-    if bad.any():
-        step = int(np.argmax(bad.any(0)))
-        raise DivergedError(int(np.argmax(bad[:, step])), steps_before + step + 1, epoch)

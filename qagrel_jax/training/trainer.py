@@ -1,20 +1,17 @@
-"""Training many seeds of one network with one rule: state, step, epoch, evaluation.
+"""Training many seeds of one network with one rule: compiled once, on one device or a mesh.
 
 Everything random is drawn from a seed's own key folded with the epoch or the step, so a run is a
-function of its seeds alone: it can stop after any epoch and go on, or train alone or beside other
+function of its seeds alone: it can stop after any epoch and resume, or train alone or beside other
 seeds, without changing a bit of any of them (beside others under ``vmap``: to rounding).
 
-Images stay on the device as uint8 arguments of the compiled functions and are normalised batch by
+Images stay on the device as uint8 arguments of the compiled functions and are normalized batch by
 batch; what does not fit there is streamed (``data.streaming``). A mesh of devices divides the
 seeds (``qagrel_jax.sharding``). On each device they run side by side under ``vmap``, but one after
 the other (``lax.map``) on a CPU, where a batched matrix product is no faster than its parts and a
 finished seed then costs nothing.
-
-Whatever the network computes in, its parameters, BatchNorm's statistics, the Q values, the
-reward-prediction error and the optimiser stay in float32.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,30 +23,18 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from qagrel_jax import sharding
-from qagrel_jax.data import streaming
+from qagrel_jax import checks, sharding
 from qagrel_jax.rules.base import Rule
 from qagrel_jax.tasks import classification
-
-RewardFunction = Callable[[chex.PRNGKey, chex.Array, chex.Array], chex.Array]
-"""``(key, labels [batch], actions [batch]) -> rewards float[batch]``: the task's answer."""
-
-
-class TrainState(NamedTuple):
-    """Everything about one learner; with a leading axis of seeds, about all of them."""
-
-    key: chex.PRNGKey  # of the seed; never changes
-    step: chex.Array  # int32[], batches seen
-    params: chex.ArrayTree  # the trained weights
-    model_state: chex.ArrayTree  # what is not trained: BatchNorm statistics, fixed feedback
-    opt_state: optax.OptState  # of the optimizer
-
-
-class StepMetrics(NamedTuple):
-    """What one step, a batch, looked like."""
-
-    correct: chex.Array  # float32[], fraction of correct choices, exploration included
-    error: chex.Array  # float32[], mean of δ² (reward-based rules) or of the loss (backprop)
+from qagrel_jax.training import evaluation
+from qagrel_jax.training.step import (
+    Learner,
+    RewardFunction,
+    StepMetrics,
+    TrainState,
+    init_state,
+    train_step,
+)
 
 
 class Trainer(NamedTuple):
@@ -66,9 +51,10 @@ class Trainer(NamedTuple):
     # the same, from (states, active, images [S, steps, batch, ...], labels [S, steps, batch],
     # count=None)
     evaluate: Callable[..., np.ndarray]  # (states, images, labels) -> accuracy f64[S, classes]
-    count_right: Callable[..., tuple]  # the same -> right answers [S, classes], shown [classes]
+    count_correct: Callable[..., tuple]  # the same -> correct [S, classes], images [classes]
     mesh: Mesh | None  # the devices; None: one
     batch_size: int  # examples a step; an epoch's last batch may hold fewer
+    num_classes: int | None = None  # labels are in [0, num_classes)
 
 
 def make_trainer(
@@ -84,12 +70,15 @@ def make_trainer(
     evaluation_batch: int = 250,
     mesh: Mesh | None = None,
 ) -> Trainer:
-    """Compile what training needs: one rule, one network, one optimiser.
+    """Compile what training needs: one rule, one network, one optimizer.
 
     Args:
       rule: a one-step rule; if its ``outcome`` is "label" it is told labels, else rewards only.
       network: a Linen module ``(images float[batch, ...], train) -> outputs [batch, actions]``.
-      optimizer: any ``optax.GradientTransformation``; ``optax.sgd(α)`` gives the published rule.
+      optimizer: any ``optax.GradientTransformation``; ``optax.sgd(α)`` is the published rule. One
+        that wants a ``value`` (``optax.contrib.reduce_on_plateau``) gets the step's error, the mean
+        of δ² or of the loss. There is no ``value_fn`` for line searches: ``optax.lbfgs`` goes with
+        ``linesearch=None`` alone.
       image_shape: (height, width, channels).
       num_classes: classes the labels run over.
       batch_size: examples a step. A smaller batch, the last of an epoch, is trained on as in the
@@ -105,11 +94,19 @@ def make_trainer(
       A ``Trainer``.
 
     Raises:
-      ValueError: ``batch_size`` < 1 or not divisible over the mesh, or ``seeds_by`` is neither
-        "vmap" nor "map".
+      ValueError: a size below 1, ``batch_size`` not divisible over the mesh, or ``seeds_by`` is
+        neither "vmap" nor "map".
+      TypeError: an argument of another type; from the first step, an optimizer that wants what a
+        learning rule cannot give.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    checks.instance("rule", rule, Rule, "q_agrel() gives one")
+    checks.instance("network", network, nn.Module, "make_network gives one by its name")
+    checks.instance("optimizer", optimizer, optax.GradientTransformation, "optax.sgd(0.1) is one")
+    checks.wholes("image_shape", image_shape)
+    checks.whole("num_classes", num_classes)
+    checks.whole("batch_size", batch_size)
+    checks.whole("evaluation_batch", evaluation_batch)
+    checks.function("reward", reward)
     across_seeds = _across_seeds(seeds_by, mesh)
     by_seed = None
     if mesh is not None:
@@ -118,160 +115,27 @@ def make_trainer(
             raise ValueError(f"batch_size {batch_size} is not divisible over {parts} devices")
         evaluation_batch = -(-evaluation_batch // parts) * parts
         by_seed = NamedSharding(mesh, PartitionSpec(sharding.SEEDS))
-
-    def init(key: chex.PRNGKey) -> TrainState:
-        example = jnp.zeros((1, *image_shape))
-        params, model_state = _split(network.init(jax.random.fold_in(key, 0), example))
-        return TrainState(key, jnp.int32(0), params, model_state, optimizer.init(params))
-
-    def step(
-        state: TrainState, images: chex.Array, labels: chex.Array
-    ) -> tuple[TrainState, StepMetrics]:
-        step_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
-        choice_key, dropout_key, reward_key = jax.random.split(step_key, 3)
-
-        def forward(params: chex.ArrayTree, inputs: chex.Array) -> tuple[chex.Array, Any]:
-            outputs, changed = network.apply(
-                {"params": params, **state.model_state},
-                inputs,
-                train=True,
-                rngs={"dropout": dropout_key},
-                mutable=list(state.model_state),
-            )
-            return _at_least_float32(outputs), changed
-
-        images, labels = sharding.constrain_batch((images, labels), mesh)
-        inputs = classification.normalise(images)
-        decision = rule.act(choice_key, forward, state.params, inputs, has_aux=True)
-        rewards = reward(reward_key, labels, decision.action)
-        outcome = labels if rule.outcome == "label" else rewards
-        grads, errors = rule.update(decision, outcome)
-        if len(labels) < batch_size and rule.outcome == "reward":
-            weight = len(labels) / batch_size
-            grads = jax.tree.map(lambda g: g * weight, grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        model_state = {**state.model_state, **decision.aux}
-        error = errors.mean() if rule.outcome == "label" else jnp.square(errors).mean()
-        correct = (decision.action == labels).mean()
-        metrics = StepMetrics(correct.astype(jnp.float32), error.astype(jnp.float32))
-        return TrainState(state.key, state.step + 1, params, model_state, opt_state), metrics
-
-    def epoch_order(states: TrainState, epoch: chex.Array, examples: int) -> chex.Array:
-        def one(key: chex.PRNGKey) -> chex.Array:
-            epoch_key = jax.random.fold_in(jax.random.fold_in(key, 2), epoch)
-            return jax.random.permutation(epoch_key, examples).astype(jnp.int32)
-
-        return jax.vmap(one)(states.key)
-
-    def run(
-        states: TrainState,
-        active: chex.Array,
-        batches: Any,
-        count: chex.Array | None,
-        shared: Any,
-        batch_of: Callable,
-    ) -> tuple[TrainState, StepMetrics]:
-        def one_seed(own: tuple, shared: tuple) -> tuple[TrainState, StepMetrics]:
-            state, is_active, batches = own
-            shared, count = shared
-            zeros = jnp.zeros(jax.tree.leaves(batches)[0].shape[0], jnp.float32)
-            nothing = StepMetrics(zeros, zeros)
-
-            def next_step(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
-                return step(state, *batch_of(shared, batch))
-
-            def numbered(i: chex.Array, done: tuple) -> tuple[TrainState, StepMetrics]:
-                state, metrics = next_step(done[0], jax.tree.map(lambda b: b[i], batches))
-                return state, jax.tree.map(lambda all, m: all.at[i].set(m), done[1], metrics)
-
-            def learn(state: TrainState) -> tuple[TrainState, StepMetrics]:
-                if count is None:
-                    return jax.lax.scan(next_step, state, batches)
-                return jax.lax.fori_loop(0, count, numbered, (state, nothing))
-
-            return jax.lax.cond(is_active, learn, lambda state: (state, nothing), state)
-
-        return across_seeds(one_seed)((states, active, batches), (shared, count))
-
-    def run_steps(
-        states: TrainState,
-        active: chex.Array,
-        images: chex.Array,
-        labels: chex.Array,
-        order: chex.Array,
-        count: chex.Array | None = None,
-    ) -> tuple[TrainState, StepMetrics]:
-        def batch_of(shared: tuple, rows: chex.Array) -> tuple[chex.Array, chex.Array]:
-            images, labels = shared
-            return images[rows], labels[rows]
-
-        return run(states, active, order, count, (images, labels), batch_of)
-
-    def run_batches(
-        states: TrainState,
-        active: chex.Array,
-        images: chex.Array,
-        labels: chex.Array,
-        count: chex.Array | None = None,
-    ) -> tuple[TrainState, StepMetrics]:
-        return run(states, active, (images, labels), count, (), lambda _, batch: batch)
-
-    @jax.jit
-    def count_right(
-        states: TrainState, images: chex.Array, labels: chex.Array
-    ) -> tuple[chex.Array, chex.Array]:
-        examples = labels.shape[0]
-        batches = -(-examples // evaluation_batch)
-        missing = batches * evaluation_batch - examples
-        images = jnp.pad(images, ((0, missing), *[(0, 0)] * (images.ndim - 1)))
-        labels = jnp.pad(labels, (0, missing), constant_values=-1)
-        images = images.reshape(batches, evaluation_batch, *images.shape[1:])
-        labels = labels.reshape(batches, evaluation_batch)
-        shown = jax.nn.one_hot(labels, num_classes).sum((0, 1))
-
-        def one_seed(state: TrainState, shared: tuple) -> chex.Array:
-            variables = {"params": state.params, **state.model_state}
-
-            def one_batch(batch: tuple[chex.Array, chex.Array]) -> chex.Array:
-                images, labels = sharding.constrain_batch(batch, mesh)
-                outputs = network.apply(variables, classification.normalise(images), train=False)
-                right = _at_least_float32(outputs).argmax(-1) == labels
-                return (jax.nn.one_hot(labels, num_classes) * right[:, None]).sum(0)
-
-            return jax.lax.map(one_batch, shared).sum(0)
-
-        return across_seeds(one_seed)(states, (images, labels)), shown
-
-    def evaluate(states: TrainState, images: Any, labels: chex.Array) -> np.ndarray:
-        right, shown = 0, 0
-        for piece in _pieces(images, labels, evaluation_batch, mesh):
-            more = count_right(states, *piece)
-            right, shown = right + more[0], shown + more[1]
-        right, shown = sharding.fetch((right, shown))
-        return right.astype(np.float64) / np.maximum(shown, 1)
-
-    init_all = jax.jit(jax.vmap(init), out_shardings=by_seed)
+    learner = Learner(network, rule, optimizer, reward, batch_size)
+    compiled = partial(jax.jit, donate_argnums=0, out_shardings=by_seed)
+    init = jax.jit(
+        jax.vmap(partial(init_state, learner, image_shape=image_shape)), out_shardings=by_seed
+    )
+    count_correct = jax.jit(
+        partial(
+            evaluation.count_correct, network, evaluation_batch, num_classes, across_seeds, mesh
+        )
+    )
     return Trainer(
-        init=lambda keys: init_all(sharding.by_seed(keys, mesh)),
-        epoch_order=jax.jit(epoch_order, static_argnames="examples", out_shardings=by_seed),
-        run_steps=jax.jit(run_steps, donate_argnums=0, out_shardings=by_seed),
-        run_batches=jax.jit(run_batches, donate_argnums=0, out_shardings=by_seed),
-        evaluate=evaluate,
-        count_right=count_right,
+        init=lambda keys: init(sharding.by_seed(keys, mesh)),
+        epoch_order=jax.jit(_epoch_order, static_argnames="examples", out_shardings=by_seed),
+        run_steps=compiled(partial(_run_steps, learner, across_seeds, mesh)),
+        run_batches=compiled(partial(_run_batches, learner, across_seeds, mesh)),
+        evaluate=partial(evaluation.evaluate, count_correct, evaluation_batch, mesh),
+        count_correct=count_correct,
         mesh=mesh,
         batch_size=batch_size,
+        num_classes=num_classes,
     )
-
-
-def overall_accuracy(per_class: chex.Array, labels: chex.Array) -> np.ndarray:
-    """Weigh accuracies per class [S, classes] by how often each class occurs in ``labels``.
-
-    Returns:
-      float32[S], the fraction of all examples answered rightly.
-    """
-    counts = np.bincount(np.asarray(labels), minlength=np.shape(per_class)[-1])
-    return (np.asarray(per_class, float) @ (counts / counts.sum())).astype(np.float32)
 
 
 def select_seeds(use_new: chex.Array, new: chex.ArrayTree, old: chex.ArrayTree) -> chex.ArrayTree:
@@ -283,11 +147,81 @@ def select_seeds(use_new: chex.Array, new: chex.ArrayTree, old: chex.ArrayTree) 
     return jax.tree.map(pick, new, old)
 
 
+def _epoch_order(states: TrainState, epoch: chex.Array, examples: int) -> chex.Array:
+    """Draw the order in which each seed sees the examples of an epoch: int32[S, examples]."""
+
+    def one(key: chex.PRNGKey) -> chex.Array:
+        epoch_key = jax.random.fold_in(jax.random.fold_in(key, 2), epoch)
+        return jax.random.permutation(epoch_key, examples).astype(jnp.int32)
+
+    return jax.vmap(one)(states.key)
+
+
+def _run_steps(
+    learner: Learner,
+    across_seeds: Callable,
+    mesh: Mesh | None,
+    states: TrainState,
+    active: chex.Array,
+    images: chex.Array,
+    labels: chex.Array,
+    order: chex.Array,
+    count: chex.Array | None = None,
+) -> tuple[TrainState, StepMetrics]:
+    """Train on the rows ``order`` of examples in memory; see ``Trainer.run_steps``."""
+
+    def batch_of(shared: tuple, rows: chex.Array) -> tuple[chex.Array, chex.Array]:
+        images, labels = shared
+        return images[rows], labels[rows]
+
+    one_seed = partial(_scan, learner, mesh, batch_of)
+    return across_seeds(one_seed)((states, active, order), ((images, labels), count))
+
+
+def _run_batches(
+    learner: Learner,
+    across_seeds: Callable,
+    mesh: Mesh | None,
+    states: TrainState,
+    active: chex.Array,
+    images: chex.Array,
+    labels: chex.Array,
+    count: chex.Array | None = None,
+) -> tuple[TrainState, StepMetrics]:
+    """Train on batches that were brought over; see ``Trainer.run_batches``."""
+    one_seed = partial(_scan, learner, mesh, lambda _, batch: batch)
+    return across_seeds(one_seed)((states, active, (images, labels)), ((), count))
+
+
+def _scan(
+    learner: Learner, mesh: Mesh | None, batch_of: Callable, own: tuple, shared: tuple
+) -> tuple[TrainState, StepMetrics]:
+    """Train one seed on its batches, all or the first ``count``; an inactive one stays as it is."""
+    state, active, batches = own
+    examples, count = shared
+    zeros = jnp.zeros(jax.tree.leaves(batches)[0].shape[0], jnp.float32)
+    nothing = StepMetrics(zeros, zeros)
+
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
+        batch = sharding.constrain_batch(batch_of(examples, batch), mesh)
+        return train_step(learner, state, *batch)
+
+    def numbered(i: chex.Array, done: tuple) -> tuple[TrainState, StepMetrics]:
+        state, metrics = step(done[0], jax.tree.map(lambda b: b[i], batches))
+        return state, jax.tree.map(lambda all, m: all.at[i].set(m), done[1], metrics)
+
+    def learn(state: TrainState) -> tuple[TrainState, StepMetrics]:
+        if count is None:
+            return jax.lax.scan(step, state, batches)
+        return jax.lax.fori_loop(0, count, numbered, (state, nothing))
+
+    return jax.lax.cond(active, learn, lambda state: (state, nothing), state)
+
+
 def _across_seeds(seeds_by: str | None, mesh: Mesh | None) -> Callable:
     """Return what turns ``f(own, shared)`` of one seed into that of all: ``own`` [S, ...]."""
     seeds_by = seeds_by or ("map" if jax.default_backend() == "cpu" else "vmap")
-    if seeds_by not in ("vmap", "map"):
-        raise ValueError(f"seeds_by must be 'vmap' or 'map', got {seeds_by!r}")
+    checks.option("seeds_by", seeds_by, ("vmap", "map"))
 
     def on_one_device(f: Callable) -> Callable:
         if seeds_by == "vmap":
@@ -307,29 +241,3 @@ def _across_seeds(seeds_by: str | None, mesh: Mesh | None) -> Callable:
         axis_names={sharding.SEEDS},
         check_vma=False,
     )
-
-
-def _split(variables: Any) -> tuple[chex.ArrayTree, chex.ArrayTree]:
-    rest = {name: value for name, value in variables.items() if name != "params"}
-    return variables["params"], rest
-
-
-def _at_least_float32(outputs: chex.Array) -> chex.Array:
-    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
-
-
-def _pieces(images: Any, labels: chex.Array, batch: int, mesh: Mesh | None) -> Iterator[tuple]:
-    """Cut streamed examples into pieces for evaluation; resident ones are a single piece."""
-    if not isinstance(images, streaming.HostImages):
-        yield sharding.replicate((images, labels), mesh)
-        return
-    labels = np.asarray(labels)
-    size = min(streaming.steps_at_once(images, batch) * batch, -(-len(images) // batch) * batch)
-
-    def read(first: int) -> tuple:
-        # The last piece is filled up with images of no class, so that one program serves all.
-        rows = np.arange(first, first + size)
-        classes = np.where(rows < len(labels), labels[rows % len(labels)], -1)
-        return sharding.replicate((images.read(rows % len(labels)), classes), mesh)
-
-    yield from streaming.ahead(partial(read, i) for i in range(0, len(labels), size))

@@ -21,12 +21,13 @@ from typing import Any
 
 import chex
 import flax.linen as nn
+import flax.serialization
 import flax.traverse_util
-import jax
 import numpy as np
 
-from qagrel_jax import atomic
+from qagrel_jax import atomic, checks
 from qagrel_jax.networks import make_network
+from qagrel_jax.plain import from_plain, to_plain
 
 FORMAT = "qagrel_jax 1"
 """Stands in the metadata of every file; another number means another layout."""
@@ -35,22 +36,25 @@ _METADATA = "__metadata__"
 
 
 def save(path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str, Any]) -> None:
-    """Write a network's variables to a ``.npz`` or ``.safetensors`` file, whole or not at all.
+    """Write variables, or any state, to a ``.npz`` or ``.safetensors`` file, whole or not at all.
 
     Args:
       path: its ending decides the format.
-      variables: nested dictionaries of arrays, ``{"params": ..., "batch_stats": ...}``.
+      variables: nested dictionaries of arrays, ``{"params": ..., "batch_stats": ...}``, or another
+        pytree: a NamedTuple's fields are names (``weights/memory_q`` of an ``AugmentState``), and a
+        random key is stored as its numbers.
       metadata: JSON-ready facts about them. ``network``, the arguments of ``make_network``, lets
         ``load_network`` rebuild the network. ``format`` and ``shapes`` are added.
 
     Raises:
-      ValueError: another ending, no arrays, an array of numbers that no plain format has.
+      ValueError: another ending, no arrays, an array of numbers that no plain format has, metadata
+        that hold NaN or infinity.
+      TypeError: metadata that are no dictionary, or hold what JSON cannot.
       ImportError: a ``.safetensors`` file without the package.
     """
     path = Path(path)
     suffix = _suffix(path)
-    flat = flax.traverse_util.flatten_dict(jax.device_get(dict(variables)), sep="/")
-    arrays = {name: np.asarray(array, order="C") for name, array in flat.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in _flat(variables).items()}
     if not arrays:
         raise ValueError("no arrays to save")
     for name, array in arrays.items():
@@ -59,7 +63,7 @@ def save(path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str,
                 f"{name} holds {array.dtype}, which a plain file cannot: cast it first"
             )
     shapes = {name: list(array.shape) for name, array in arrays.items()}
-    text = json.dumps({"format": FORMAT, **metadata, "shapes": shapes}, allow_nan=False)
+    text = _json(metadata, shapes)
     if suffix == ".npz":
         buffer = io.BytesIO()
         np.savez(buffer, **arrays | {_METADATA: np.asarray(text)})  # type: ignore[arg-type]
@@ -70,17 +74,20 @@ def save(path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str,
         file.write(content)
 
 
-def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+def load(path: str | os.PathLike, like: Any = None) -> tuple[Any, dict[str, Any]]:
     """Read what ``save`` wrote.
 
     Args:
       path: a ``.npz`` or ``.safetensors`` file.
+      like: of the structure, shapes and dtypes that were saved, such as a state just initialised;
+        None for dictionaries.
 
     Returns:
-      ``(variables, metadata)``: nested dictionaries of NumPy arrays, and the facts about them.
+      ``(variables, metadata)``: nested dictionaries of NumPy arrays, or JAX arrays in the structure
+      of ``like``, and the facts about them.
 
     Raises:
-      ValueError: a file that is damaged, or not of this kind; one line.
+      ValueError: a file that is damaged, or not of this kind, or not like ``like``; one line.
       ImportError: a ``.safetensors`` file without the package.
       OSError: no such file.
 
@@ -100,7 +107,8 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
                 arrays = {name: file[name] for name in file.files}
             text = str(arrays.pop(_METADATA))
         else:
-            arrays = dict(optional_package("safetensors.numpy").load(content))
+            found = optional_package("safetensors.numpy").load(content)
+            arrays = {name: np.array(array) for name, array in found.items()}  # writable
             length = int.from_bytes(content[:8], "little")  # of the JSON header that follows
             text = json.loads(content[8 : 8 + length])["__metadata__"]["qagrel_jax"]
         metadata = json.loads(text)
@@ -112,7 +120,14 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError(f"{path} is damaged ({error})") from None
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}")
-    return flax.traverse_util.unflatten_dict(arrays, sep="/"), metadata
+    if like is None:
+        return flax.traverse_util.unflatten_dict(arrays, sep="/"), metadata
+    if missing := _flat(like).keys() ^ arrays.keys():
+        raise ValueError(f"{path} and like differ in {', '.join(sorted(missing))}")
+    try:
+        return _structured(arrays, like), metadata
+    except ValueError as error:
+        raise ValueError(f"{path} does not fit: {error}") from None
 
 
 def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
@@ -135,6 +150,33 @@ def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], di
     if options.get("hidden") is not None:
         options["hidden"] = tuple(options["hidden"])
     return make_network(**options), variables, metadata
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+    """Return the arrays of a pytree by their paths."""
+    nested = flax.serialization.to_state_dict(to_plain(tree))
+    if not isinstance(nested, dict):
+        raise TypeError(
+            f"variables must be a dictionary or a NamedTuple, got {type(tree).__name__}"
+        )
+    flat = flax.traverse_util.flatten_dict(nested, sep="/")
+    return {name: array for name, array in flat.items() if array is not None}
+
+
+def _structured(arrays: dict[str, np.ndarray], like: Any) -> Any:
+    nested = flax.serialization.to_state_dict(to_plain(like))
+    flat = flax.traverse_util.flatten_dict(nested, sep="/", keep_empty_nodes=True)
+    nested = flax.traverse_util.unflatten_dict({**flat, **arrays}, sep="/")
+    return from_plain(flax.serialization.from_state_dict(to_plain(like), nested), like)
+
+
+def _json(metadata: dict[str, Any], shapes: dict[str, list[int]]) -> str:
+    checks.instance("metadata", metadata, dict)
+    try:
+        return json.dumps({"format": FORMAT, **metadata, "shapes": shapes}, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"metadata must be what JSON can hold ({error}), got {metadata}") from None
 
 
 def _suffix(path: Path) -> str:

@@ -34,6 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qagrel_jax import checks
 from qagrel_jax.random_keys import root_key
 from qagrel_jax.weights.files import optional_package
 
@@ -63,9 +64,12 @@ def load_keras(
     Raises:
       ValueError: a file that is not of this kind, layers or shapes that are not the network's; one
         line that names the layer.
+      TypeError: ``network`` is no Linen module, ``image_shape`` no whole numbers.
       ImportError: without the package h5py.
       OSError: no such file.
     """
+    checks.instance("network", network, nn.Module, "make_network gives one by its name")
+    checks.wholes("image_shape", image_shape, length=3)
     expected = jax.eval_shape(network.init, root_key(0), jnp.zeros((1, *image_shape)))
     expected = flax.traverse_util.flatten_dict(expected, sep="/")
     found: dict[str, tuple[str, np.ndarray]] = {}

@@ -78,16 +78,16 @@ def test_every_chunk_has_trials_of_its_own(xor_networks):
 
 
 @pytest.mark.parametrize(
-    ("feedback", "output"), [("tied", {"kernel"}), ("reciprocal", {"kernel", "feedback_kernel"})]
+    ("feedback", "output"), [("tied", {"kernel"}), ("kolen_pollack", {"kernel", "feedback_kernel"})]
 )
-def test_reciprocal_feedback_has_weights_of_its_own(feedback, output):
+def test_kolen_pollack_feedback_has_weights_of_its_own(feedback, output):
     task, test = agrel._tasks("xor")
     init, _ = agrel._population(task, test, agrel.TASKS["xor"], "agrel", feedback)
     params = jax.eval_shape(init, jax.random.split(jax.random.key(0), 2))["params"]
     assert set(params["output"]) == output and set(params["hidden"]) == {"kernel"}
 
 
-@pytest.mark.parametrize(("rule", "feedback"), [("agrel", "reciprocal"), ("backprop", "tied")])
+@pytest.mark.parametrize(("rule", "feedback"), [("agrel", "kolen_pollack"), ("backprop", "tied")])
 def test_a_run_by_hand(rule, feedback, monkeypatch):
     """Three networks, tested every 20 of 70 trials."""
     rewards = [[0.5, 0.95, 0.1], [0.9, 0.5, 0.1], [0.3, 0.1, 0.2]]
@@ -104,7 +104,7 @@ def test_a_run_by_hand(rule, feedback, monkeypatch):
 
     monkeypatch.setattr(agrel, "_population", population)
     settings = agrel.Settings(8, 2.0, 0.2, 0.9, max_trials=70, trials_between_tests=20)
-    arguments = SimpleNamespace(seed=0, networks=3, feedback="reciprocal")
+    arguments = SimpleNamespace(seed=0, networks=3, feedback="kolen_pollack")
     found = agrel.run("xor", settings, rule, arguments)
     assert begun == [0, 20, 40]
     assert found["trials"] == [40, 20, None]
@@ -152,7 +152,7 @@ def test_picture_of_networks_that_never_learn(tmp_path):
         (["--networks", "two"], "'two' is not a whole number"),
         (["--max-trials", "-5"], "must be in"),
         (["--learning-rate", "0"], "must be in (0, 100], got 0"),
-        (["--feedback", "random"], "valid: tied, reciprocal"),
+        (["--feedback", "random"], "valid: tied, kolen_pollack"),
         (["--nosuch"], "--nosuch"),
     ],
 )

@@ -5,6 +5,8 @@ import sys
 
 from experiments import config as configs
 from experiments.reports import configs as report
+from qagrel_jax import networks
+from qagrel_jax.layers import feedback
 
 
 def _write(folder, config, accuracies, seconds, finished=True):
@@ -57,3 +59,14 @@ def test_needs_no_jax():
 
     code = "import sys; from experiments.reports import configs; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_feedback_pathways_are_those_of_the_library_and_earlier_names_load():
+    assert (configs.FEEDBACKS, configs.FEEDBACK_ALIASES) == (feedback.FEEDBACKS, feedback.ALIASES)
+    assert configs.FEEDBACK_INITS == networks.FEEDBACK_INITS
+    now = configs.replace(configs.load("digits"), {"feedback": "kolen_pollack"})
+    new = [entry for entry in configs.to_json(now) if entry.startswith("feedback_")]
+    assert sorted(new) == [f"feedback_{n}" for n in ("delay", "init", "l2", "rate", "scale")]
+    # A config.json of before: the earlier name, and none of the fields that came since.
+    old = {k: v for k, v in configs.to_json(now).items() if k not in new}
+    assert configs.from_json(old | {"feedback": "reciprocal"}) == now

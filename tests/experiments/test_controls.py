@@ -112,7 +112,7 @@ def reuse_allowed():
 @pytest.fixture
 def small(monkeypatch, reuse_allowed):
     """Two small settings in place of the controls."""
-    reciprocal = configs.replace(SMALL, {"feedback": "reciprocal"})
+    reciprocal = configs.replace(SMALL, {"feedback": "kolen_pollack"})
 
     def load(given):
         settings = (

@@ -30,7 +30,7 @@ def refused(capsys, *arguments):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """A small run that compares tied and separate feedback, and its summary."""
+    """A small run that compares tied and independent feedback, and its summary."""
     folder = tmp_path_factory.mktemp("memory") / "run"
     arguments = "saccade --feedback tied,separate --networks 6 --max-trials 150 --set delay_steps=1"
     working_memory.main([*arguments.split(), "--out", str(folder)])
@@ -45,7 +45,7 @@ def test_writes_summary_and_pictures(compared):
     assert summary["trials"] == [None] * 12 and summary["converged_fraction"] == 0
     assert summary["median_trials"] is None
     cells = [(cell["feedback"], cell["networks"]) for cell in summary["grid"]]
-    assert cells == [("tied", 6), ("separate", 6)]
+    assert cells == [("tied", 6), ("kolen_pollack", 6)]
     assert summary["feedback_mann_whitney"][0]["p"] == 1
     for name in ("converged.png", "activity.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
@@ -95,7 +95,8 @@ def test_statistics_by_hand():
 def test_settings_are_every_combination():
     config = MemoryConfig("saccade", 1, feedbacks=("tied", "separate"), tag_decays=(0.0, 0.5))
     assert config.settings == [
-        ("tied", 0.15, 0.0), ("tied", 0.15, 0.5), ("separate", 0.15, 0.0), ("separate", 0.15, 0.5),
+        ("tied", 0.15, 0.0), ("tied", 0.15, 0.5),
+        ("kolen_pollack", 0.15, 0.0), ("kolen_pollack", 0.15, 0.5),
     ]  # fmt: skip
 
 
@@ -109,13 +110,71 @@ def test_the_grid_picture_bears_settings_nobody_learned(tmp_path):
     assert (tmp_path / "grid.png").stat().st_size > 1000
 
 
+def config_of(*arguments):
+    """The configuration that a command's arguments make."""
+    return working_memory._what_and_where(working_memory._parser().parse_args(arguments))[0]
+
+
+def test_every_rule_and_task_has_its_published_settings():
+    """van den Berg, Roelfsema & Bohte (2024) and Martinolli, Gerstner & Gilra (2018)."""
+    config = config_of("saccade", "--rule", "recollect", "--set", "delay_steps=4", "--curriculum")
+    assert (config.learning_rates, config.tag_decays, config.memory) == ((0.1,), (0.4,), 7)
+    assert (config.policy, config.exploration, config.threshold) == ("epsilon_greedy", 0.025, 0.0)
+    assert (config.networks, config.slope, config.end_input) == (100, "published", False)
+    assert config.task_parameters == {"blank_steps": 0, "curriculum": True, "delay_steps": 4}
+    assert config_of("saccade").networks == 1000
+    hybrid = config_of("twelve_ax", "--leak", "0.7,1")
+    assert (hybrid.leak, hybrid.regular, hybrid.memory) == ((0.7, 1.0), 10, 20)
+    assert (hybrid.tag_decays, hybrid.learning_rates) == ((0.15,), (0.15,))
+    assert (hybrid.weight_range, hybrid.threshold, hybrid.cooling) == (0.5, 0.0, 2000)
+    assert hybrid.feedbacks == ("kolen_pollack",)
+    assert config_of("twelve_ax", "--leak", "0.7").leak == 0.7
+    assert config_of("twelve_ax", "--policy", "epsilon_greedy").cooling == 0
+    given = config_of("saccade", "--rule", "recollect", "--learning-rate", "0.2", "--memory", "9")
+    assert (given.learning_rates, given.memory) == ((0.2,), 9)
+
+
+def test_recollect_is_run_drawn_and_resumed(tmp_path):
+    folder = tmp_path / "run"
+    arguments = (
+        "saccade --rule recollect --networks 2 --max-trials 30 --end-input --slope corrected "
+        "--feedback separate --curriculum --set delay_steps=4"
+    )
+    working_memory.main([*arguments.split(), "--out", str(folder)])
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["trials"] == [None, None] and summary["config"]["rule"] == "recollect"
+    assert (folder / "activity.png").read_bytes().startswith(b"\x89PNG")
+    working_memory.main(["--resume", "--out", str(folder)])
+    assert json.loads((folder / "summary.json").read_text())["trials"] == summary["trials"]
+
+
+def test_hybrid_augment_learns_12ax_from_the_command_line(tmp_path):
+    folder = tmp_path / "run"
+    arguments = "twelve_ax --leak 0.7,1 --networks 2 --max-trials 40 --memory 4"
+    working_memory.main([*arguments.split(), "--out", str(folder)])
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["config"]["leak"] == [0.7, 1.0]
+    assert (folder / "activity.png").read_bytes().startswith(b"\x89PNG")
+    assert memory_config.load(folder).leak == (0.7, 1.0)
+
+
+def test_the_names_are_the_librarys():
+    from qagrel_jax import rules, tasks
+    from qagrel_jax.rules import synapses
+
+    assert tuple(tasks.TASKS) == memory_config.TASKS
+    assert tuple(rules.memory.RULES) == memory_config.RULES
+    assert set(synapses.POLICIES) == set(memory_config.POLICIES)
+    assert rules.recollect.SLOPES == memory_config.SLOPES
+
+
 BAD = {
     "task": (["stroop"], "unknown task 'stroop'; valid: saccade, match_to_category"),
     "no task": ([], "which task? one of saccade"),
     "networks": (["saccade", "--networks", "0"], "must be in [1, 1000000], got 0"),
     "not a number": (["saccade", "--max-trials", "many"], "'many' is not a whole number"),
     "fixation reward": (["saccade", "--fixation-reward", "-1"], "must be in [0"),
-    "feedback": (["saccade", "--feedback", "tied,magic"], "'magic'; valid: tied, separate"),
+    "feedback": (["saccade", "--feedback", "tied,magic"], "'magic'; valid: tied, kolen_pollack"),
     "twice": (["saccade", "--feedback", "tied,tied"], "the same value twice"),
     "learning rate": (["saccade", "--learning-rate", "0.1,x"], "'x' is not a number"),
     "tag decay": (["saccade", "--tag-decay", "1.5"], "must be in [0, 1], got 1.5"),
@@ -125,6 +184,15 @@ BAD = {
     "parameter": (["saccade", "--set", "delay=3"], "saccade has no parameter 'delay'"),
     "its kind": (["saccade", "--set", "delay_steps=long"], "delay_steps must be int, got 'long'"),
     "its range": (["saccade", "--set", "delay_steps=-2"], "delay_steps must be at least 0"),
+    "rule": (["saccade", "--rule", "lstm"], "unknown rule 'lstm'; valid: augment, recollect"),
+    "its option": (
+        ["saccade", "--rule", "recollect", "--leak", "0.5"],
+        "--leak is not an option of --rule recollect",
+    ),
+    "no slope": (["saccade", "--slope", "corrected"], "--slope is not an option of --rule augment"),
+    "leak": (["saccade", "--leak", "0.5,1.5"], "must be in [0, 1], got 1.5"),
+    "shares": (["saccade", "--leak", "0.5,0.7,1"], "multiple of the 3 leaks, got 4"),
+    "curriculum": (["vibrotactile", "--curriculum"], "vibrotactile has no parameter 'curriculum'"),
     "resume": (["--resume"], "--resume needs --out"),
     "option": (["saccade", "--nosuch"], "--nosuch"),
 }

@@ -41,6 +41,18 @@ def results(tmp_path):
     both = [cells[0] | GOT, cells[0] | {"feedback": "separate"} | GOT]
     test = [{"learning_rate": 0.15, "tag_decay": 0.2, "p": 0.04321}]
     write("working_memory/saccade_feedback", grid | {"grid": both, "feedback_mann_whitney": test})
+    gated = {
+        "rule": "recollect", "end_input": True, "slope": "corrected", "policy": "epsilon_greedy",
+        "task_parameters": {"blank_steps": 0, "delay_steps": 8, "curriculum": True},
+    }  # fmt: skip
+    saccade = GOT | {"task": "saccade", "trials": [30, None, 10, 20], "max_trials": 500_000}
+    write("working_memory/recollect_saccade_delay_8", saccade | {"config": CONFIG | gated})
+    plain = gated | {"end_input": False, "slope": "published", "task_parameters": {}}
+    write("working_memory/recollect_saccade", saccade | {"config": CONFIG | plain})
+    for name, leak, cell in (("standard", 1.0, NEVER), ("hybrid", [0.7, 1.0], GOT)):
+        trials = [None] * 4 if cell is NEVER else [30, None, 10, 20]
+        ax = cell | {"task": "twelve_ax", "trials": trials, "max_trials": 100_000}
+        write(f"working_memory/twelve_ax_{name}", ax | {"config": CONFIG | {"leak": leak}})
     piece = {"trials": 5, "seconds": 1.0, "cpu_seconds": 2.0}
     ours = {"trials_per_second": 5000.0, "cores_busy": 1.94, "first_turn_seconds": 7.0}
     row = {
@@ -67,6 +79,17 @@ def test_every_table_holds_its_numbers(results):
     assert "| 0.6 | 0.2 | 0 of 4 (0 %) | – | – | " in text
     # 25,000 trials of 1,000 networks at 5,000 a second.
     assert "| 1,000 | 5,000 | 2,500 | 2.00 | 2, 2 | 1.9, 1.9 | 7.0 | 5,000 |" in text
+    got = "3 of 4 (75 %) | 20 (15–25) | 2,000 | 500,000 |"
+    assert f"| recollect_saccade | saccade | 2 | published | {got}" in text
+    variant = "end-of-trial input, corrected slope, curriculum"
+    assert f"| recollect_saccade_delay_8 | saccade | 8 | {variant} | {got}" in text
+    # 0 of 4 against 0 of 100; 3 of 4 against 60 of 60: Fisher's p is 4/64.
+    assert "| standard | 1 | 0 of 4 (0 %) | 0 of 100 (0 %) | 1 | – | – | – | 100,000 |" in text
+    assert (
+        "| hybrid | 0.7, 1 | 3 of 4 (75 %) | 60 of 60 (100 %) | 0.062 | 20 (15–25) | 2,000 "
+        "| 31,132 | 100,000 |" in text
+    )
+    assert "| leaky | – | not run | 100 of 100 (100 %) | – | – | – | 24,150 | – |" in text
     assert "seed 3; an abacus; commit `0123456` with uncommitted changes" in text
     for picture in ("working_memory/vibrotactile/converged.png", "memory_speed/memory_speed.png",
                     "working_memory/saccade_grid/grid.png"):  # fmt: skip
@@ -76,5 +99,5 @@ def test_every_table_holds_its_numbers(results):
 
 def test_what_was_not_run_is_said(tmp_path):
     text = memory.section(tmp_path)
-    assert text.count("not run") + text.count("Not run") == 4 + 2 + 1
+    assert text.count("not run") + text.count("Not run") == 4 + 2 + 1 + 2
     assert memory_speed.section(tmp_path).startswith("*Not run.*")

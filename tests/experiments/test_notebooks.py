@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import jax
 import nbformat
 import pytest
 
@@ -43,7 +44,8 @@ def test_needs_the_library_and_matplotlib_alone(path):
         c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"
     )
     modules = set(re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE))
-    assert modules <= {"dataclasses", "flax", "jax", "matplotlib", "numpy", "optax", "qagrel_jax"}
+    allowed = {"dataclasses", "flax", "jax", "matplotlib", "numpy", "optax", "qagrel_jax", "typing"}
+    assert modules <= allowed
 
 
 def _outputs(notebook):
@@ -54,6 +56,42 @@ def _pictures(notebook):
     return sum("image/png" in output.get("data", {}) for output in _outputs(notebook))
 
 
-def test_there_are_four():
-    assert len(NOTEBOOKS) == 4
+def test_there_are_five():
+    assert len(NOTEBOOKS) == 5
     assert all(path.suffix == ".ipynb" and isinstance(path, Path) for path in NOTEBOOKS)
+
+
+def test_the_t_maze_keeps_its_rules():
+    """The task of the fifth notebook, step by step."""
+    notebook = nbformat.read(refresh.FOLDER / "5_your_own_task.ipynb", as_version=4)
+    code = next(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    assert len([line for line in code.splitlines() if line.strip()]) < 50
+    names = {}
+    exec(code, names)
+    maze = names["t_maze"](length=2, time_limit=5)
+    forward, left, right = 0, 1, 2
+    key = jax.random.key(100)  # nothing in a step is random
+    for food in (left, right):
+        place, seen = maze.reset(jax.random.key(0))
+        place = place._replace(food=jax.numpy.int32(food))
+        assert seen.tolist()[2:] == [1, 0]  # the corridor
+        assert sum(seen.tolist()[:2]) == 1  # a light
+        timeline = [  # action, reward, seen, terminated, truncated
+            (left, -0.05, [food == left, food == right, 1, 0], False, False),
+            (forward, 0, [0, 0, 1, 0], False, False),
+            (forward, 0, [0, 0, 0, 1], False, False),
+            (forward, -0.05, [0, 0, 0, 1], False, False),
+        ]
+        last = [
+            (food, 1.5, [0, 0, 0, 1], True, False),
+            (3 - food, 0, [0, 0, 0, 1], True, False),
+            (forward, -0.05, [0, 0, 0, 1], False, True),  # the time is up
+        ]
+        for action, *expected in timeline:
+            place, seen, reward, *over = maze.step(key, place, action)
+            assert [pytest.approx(float(reward)), seen.tolist(), *over] == expected
+        for action, *expected in last:
+            _, seen, reward, *over = maze.step(key, place, action)
+            assert [pytest.approx(float(reward)), seen.tolist(), *over] == expected
+    foods = {int(maze.reset(jax.random.key(n))[0].food) for n in range(20)}
+    assert foods == {left, right}

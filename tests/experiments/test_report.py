@@ -148,6 +148,33 @@ def test_a_run_without_the_last_batch_is_marked(tmp_path):
         assert "† Trained without the incomplete last batch of each epoch" in text
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_seeds_trained_apart_are_one_run(tmp_path, finished):
+    whole = run_results.read(write_run(tmp_path / "whole" / "paper", finished=finished))
+    folder = write_run(tmp_path / "apart" / "paper", seeds=1, finished=finished)
+    longer = [row[1:] for row in [*Q_AGREL, [0.0, 0.1, 0.2]]]  # went on for another epoch
+    write_run(folder.parent / "paper_from_seed_1", seeds=2, first_seed=1, finished=finished,
+              q_agrel=longer, backprop=[row[1:] for row in BACKPROP])  # fmt: skip
+    apart = run_results.read(folder)
+    assert (apart.config, apart.finished) == (whole.config, finished)
+    for rule in ("q_agrel", "backprop"):
+        np.testing.assert_array_equal(apart.accuracy(rule), whole.accuracy(rule))
+        np.testing.assert_array_equal(apart.best_epoch(rule), whole.best_epoch(rule))
+    assert np.isnan(apart.curves["q_agrel"][4, 0])
+    assert len(apart.sittings) == 2
+
+
+def test_seeds_of_another_recipe_are_refused(tmp_path):
+    folder = write_run(tmp_path / "paper", seeds=1)
+    beside = write_run(tmp_path / "paper_from_seed_1", seeds=1, first_seed=1, learning_rate=1.0)
+    with pytest.raises(UserError, match="paper_from_seed_1 is not the same run as"):
+        run_results.read(folder)
+    config = {**json.loads((beside / "config.json").read_text()), "learning_rate": 0.1}
+    (beside / "config.json").write_text(json.dumps({**config, "first_seed": 3}))
+    with pytest.raises(UserError, match="from seed 1 on: rename it, or train the seeds between"):
+        run_results.read(folder)
+
+
 def test_one_seed_has_no_interval(tmp_path):
     write_run(tmp_path / "cells" / "mnist_conv" / "paper", seeds=1)
     text = reports.section("cells", tmp_path)

@@ -90,3 +90,23 @@ def test_learning_rate(tmp_path):
     ]  # fmt: skip
     assert row(text, "q_agrel", "0.1")[2] == "3.3 (0.6)"
     assert row(text, "backprop", "0.1")[-1] == "1"
+
+
+def test_curve_tracing(tmp_path):
+    assert reports.section("curve_tracing", tmp_path) == "*Not run.*"
+    content = {
+        "networks": 2, "max_length": 7, "converged": 2, "mean_trials": 15_000.0,
+        "median_trials": 15_000.0, "all_right": {"converged": 0, "mean_trials": None,
+        "median_trials": None}, "accuracy": {"7": [0.998, 0.9], "8": [0.5, 0.7]},
+        "config": {"accuracy": 0.85, "shared": True, "feedback": "tied", "seed": 3,
+                   "test_trials": 500}, **ENVIRONMENT,
+    }  # fmt: skip
+    (tmp_path / "curve_tracing").mkdir()
+    (tmp_path / "curve_tracing" / "summary.json").write_text(json.dumps(content))
+    text = reports.section("curve_tracing", tmp_path)
+    assert row(text, "85% of a frozen test correct") == ["2 of 2", "15,000", "15,000"]
+    assert row(text, "all of a frozen test correct") == ["0 of 2", "–", "–"]
+    assert row(text, "mean") == ["94.9", "60.0"]
+    assert row(text, "lowest") == ["90.0", "50.0"]
+    assert "shared weights, tied feedback, seed 3" in text
+    assert "(activity.png)" in text

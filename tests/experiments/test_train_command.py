@@ -160,7 +160,7 @@ BAD = {
     "config": (["nonesuch"], "unknown config 'nonesuch'; valid: cifar100_conv"),
     "rule": (["--rule", "hebb"], "unknown rule 'hebb'; valid: q_agrel, backprop"),
     "policy": (["--policy", "best"], "valid: greedy, epsilon_greedy, softmax, max_boltzmann"),
-    "feedback": (["--feedback", "magic"], "valid: tied, reciprocal, random, sign"),
+    "feedback": (["--feedback", "magic"], "valid: tied, kolen_pollack, random, sign"),
     "dataset": (["--dataset", "nonesuch"], "nonesuch"),
     "epsilon": (["--epsilon", "1.5"], "must be in [0, 1], got 1.5"),
     "temperature": (["--temperature", "0"], "must be in (0"),

@@ -84,7 +84,7 @@ def literal_update(v, w, w_feedback, x, winner, rewarded, bound=100.0):
     return dv, dw, delta
 
 
-@pytest.mark.parametrize("feedback", ["tied", "reciprocal"])
+@pytest.mark.parametrize("feedback", ["tied", "kolen_pollack"])
 def test_matches_the_local_equations(feedback, x64):
     network, params, inputs = network_and_params(feedback, dtype=jnp.float64)
     rule, weights = agrel(), params["params"]
@@ -106,7 +106,7 @@ def test_matches_the_local_equations(feedback, x64):
         np.testing.assert_allclose(-hidden["kernel"], dv, atol=1e-12)
         np.testing.assert_allclose(-output["kernel"], dw, atol=1e-12)
         np.testing.assert_allclose(delta, [d], atol=1e-12)
-        if feedback == "reciprocal":  # gets what its forward partner gets
+        if feedback == "kolen_pollack":  # gets what its forward partner gets
             np.testing.assert_allclose(-output["feedback_kernel"], dw, atol=1e-12)
 
 
@@ -170,7 +170,7 @@ def test_only_the_winners_synapses_change():
 
 
 def test_jit_changes_nothing():
-    network, params, inputs = network_and_params("reciprocal")
+    network, params, inputs = network_and_params("kolen_pollack")
     rule = agrel()
 
     def trial(key, params):

@@ -33,7 +33,7 @@ def test_feedback_by_hand():
         }
     }
     x = jnp.ones((2, 2))
-    seen = attend(Net("reciprocal"), variables, x, jnp.array([1, 0]))
+    seen = attend(Net("kolen_pollack"), variables, x, jnp.array([1, 0]))
     assert list(seen.feedback) == list(seen.drive) == ["hidden", "output"]
     np.testing.assert_allclose(seen.drive["hidden"], [[3, -4, 3]] * 2)
     np.testing.assert_allclose(seen.outputs, [[0, 21]] * 2)

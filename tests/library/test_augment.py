@@ -10,7 +10,7 @@ import pytest
 
 from qagrel_jax.policies import max_boltzmann
 from qagrel_jax.population import max_boltzmann_from_gumbel
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import augment, synapses
 from qagrel_jax.rules.augment import AugmentConfig, Weights
 from tests.reference.augment import Augment
 
@@ -53,7 +53,7 @@ def test_sizes_and_parameters_are_the_papers():
         np.testing.assert_allclose([drawn.mean(), drawn.std()], [0, 0.25 / 3**0.5], atol=0.01)
 
 
-@pytest.mark.parametrize(("feedback", "leak"), [("tied", 1.0), ("separate", 0.8)])
+@pytest.mark.parametrize(("feedback", "leak"), [("tied", 1.0), ("kolen_pollack", 0.8)])
 def test_every_number_of_a_thousand_steps_agrees_with_the_printed_equations(x64, feedback, leak):
     networks = 3
     config = AugmentConfig(inputs=4, feedback=feedback, leak=leak)
@@ -143,7 +143,7 @@ def test_tags_of_unchosen_q_units_decay_by_lambda_gamma_exactly():
 
 
 def test_separate_feedback_keeps_its_distance_from_the_forward_weights():
-    config = AugmentConfig(inputs=4, feedback="separate")
+    config = AugmentConfig(inputs=4, feedback="kolen_pollack")
     state = first = states(config, 2)
     for observation, reward, ended, action in zip(*world(50, 2), strict=True):
         x = jnp.asarray(observation, jnp.float32)
@@ -189,6 +189,48 @@ def test_leaky_memory_forgets():
         seen.append(np.asarray(state.memory))
     np.testing.assert_allclose(seen[1], seen[0] / 2, rtol=1e-6)
     np.testing.assert_allclose(seen[2], seen[0] / 4, rtol=1e-6)
+
+
+def test_units_that_leak_differently_are_each_a_network_of_their_own(x64):
+    """A unit's memory and trace depend on its own leak alone."""
+    networks, leaks = 3, (0.7, 0.7, 1.0, 1.0)
+    assert synapses.hybrid_leak(4, 0.7, 1.0) == leaks
+    config = AugmentConfig(inputs=4, leak=leaks, feedback="separate")
+    state = states(config, networks)
+    assert state.trace.shape == (8, 4, networks)
+    reference = Augment(
+        *(np.moveaxis(np.asarray(w), -1, 0) for w in state.weights),
+        feedback=[np.moveaxis(np.asarray(f), -1, 0) for f in state.feedback],
+        leak=np.array(leaks),
+    )
+    for observation, reward, ended, action in zip(*world(300, networks), strict=True):
+        state, activity = given_step(action, config, state, observation, reward, ended)
+        q_values = reference.forward(np.moveaxis(observation, -1, 0))
+        reference.learn(action, reward, ended)
+        pairs = [
+            (activity.q_values, q_values),
+            (state.trace, reference.trace),
+            (state.memory, reference.S),
+            *zip(state.weights, reference.weights, strict=True),
+            *zip(state.tags, reference.tags, strict=True),
+        ]
+        for mine, theirs in pairs:
+            assert np.abs(np.moveaxis(np.asarray(mine), -1, 0) - theirs).max() < 1e-9
+    same = states(AugmentConfig(inputs=4, leak=(0.8,) * 4), 2)
+    plain = states(AugmentConfig(inputs=4, leak=0.8), 2)
+    for observation, reward, ended, action in zip(*world(30, 2), strict=True):
+        seen = observation, reward, ended
+        same, _ = given_step(action, AugmentConfig(inputs=4, leak=(0.8,) * 4), same, *seen)
+        plain, _ = given_step(action, AugmentConfig(inputs=4, leak=0.8), plain, *seen)
+    chex.assert_trees_all_close(same.weights, plain.weights, atol=1e-12)
+
+
+def test_leaks_must_be_one_a_unit():
+    for leak in ((0.7, 1.0), (0.7, 1.0, 1.0, 1.2)):
+        with pytest.raises(ValueError, match="leak"):
+            AugmentConfig(inputs=4, leak=leak)
+    with pytest.raises(ValueError, match="multiple of the 3 leaks, got 4"):
+        synapses.hybrid_leak(4, 0.7, 0.8, 1.0)
 
 
 def test_jit_vmap_and_the_networks_axis_are_the_plain_step():
@@ -246,7 +288,9 @@ def test_gumbel_numbers_drawn_beforehand_give_max_boltzmanns_own_actions():
 
 
 def test_initial_weights_fill_the_range_and_differ():
-    config = AugmentConfig(inputs=20, regular=30, memory=30, weight_range=0.25, feedback="separate")
+    config = AugmentConfig(
+        inputs=20, regular=30, memory=30, weight_range=0.25, feedback="kolen_pollack"
+    )
     state = augment.init(jax.random.key(0), config)
     for w in (*state.weights, *state.feedback):
         assert 0.2 < float(jnp.abs(w).max()) <= 0.25

@@ -25,7 +25,7 @@ def arrays(reference):
 
 
 def test_one_substep_is_augment_to_the_bit():
-    config = AugmentConfig(inputs=4, feedback="separate", leak=0.9)
+    config = AugmentConfig(inputs=4, feedback="kolen_pollack", leak=0.9)
     whole = jax.jit(augment.step)
     parts = jax.jit(functools.partial(augment_continuous.step, substeps=1))
     ours = theirs = start = augment.init(jax.random.key(0), config)
@@ -38,7 +38,7 @@ def test_one_substep_is_augment_to_the_bit():
     assert float(jnp.abs(ours.weights.memory_q - start.weights.memory_q).max()) > 0.01
 
 
-@pytest.mark.parametrize("feedback", ["tied", "separate"])
+@pytest.mark.parametrize("feedback", ["tied", "kolen_pollack"])
 def test_several_substeps_agree_with_the_stated_equations(x64, feedback):
     networks, substeps = 3, 4
     config = AugmentConfig(inputs=4, feedback=feedback)

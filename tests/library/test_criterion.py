@@ -20,6 +20,12 @@ CASES = {
         "conditions": 2, "windows": (40,), "accuracy": 0.6, "max_trials": 400,
         "test_allowed": (1, 0, 2), "test_repeats": 4, "retest_after": 9,
     },
+    "responses in a row": {
+        "conditions": 1, "windows": (1,), "accuracy": 1.0, "max_trials": 300, "consecutive": 25,
+    },
+    "trials in a row": {
+        "conditions": 2, "windows": (4,), "accuracy": 0.5, "max_trials": 300, "consecutive": 1,
+    },
     "shaping": {"conditions": 1, "windows": (5, 33, 70), "accuracy": 0.75, "max_trials": 500},
 }  # fmt: skip
 
@@ -28,10 +34,13 @@ CASES = {
 def test_every_count_agrees_with_lists_and_loops(case):
     criterion = Criterion(**CASES[case])
     networks, steps = 12, 700
+    several = bool(criterion.consecutive)
     rng = np.random.default_rng(1)
     # The later, the better: some networks converge, some fail tests, some give up.
     skill = np.linspace(0.2, 0.97, networks)
-    correct = rng.random((steps, networks)) < skill
+    responses = rng.random((steps, networks, 3 if several else 1)) < skill[:, None]
+    correct = responses.all(-1)
+    run = np.cumprod(responses[..., ::-1], axis=-1).sum(-1) if several else None
     ended = rng.random((steps, networks)) < 0.9
     condition = rng.integers(0, criterion.conditions, (steps, networks))
 
@@ -42,14 +51,16 @@ def test_every_count_agrees_with_lists_and_loops(case):
     start = jax.tree.map(
         lambda x: jnp.broadcast_to(x[..., None], (*x.shape, networks)), criteria.start(criterion)
     )
-    run = jax.jit(lambda *steps: jax.lax.scan(body, start, steps)[1])
-    ours = jax.tree.map(np.asarray, run(ended, correct, condition))
+    progress_of = jax.jit(lambda *steps: jax.lax.scan(body, start, steps)[1])
+    steps_seen = (ended, correct, condition, *([run] if several else []))
+    ours = jax.tree.map(np.asarray, progress_of(*steps_seen))
     seen = set()
     for n in range(networks):
         learner = Learner(**CASES[case])
         for t in range(steps):
             if ended[t, n]:
-                learner.trial(bool(correct[t, n]), condition[t, n])
+                answers = responses[t, n].tolist() if several else None
+                learner.trial(bool(correct[t, n]), condition[t, n], answers)
             theirs = learner.status, learner.trials, learner.level
             assert (STATUS[ours[0][t, n]], ours[1][t, n], ours[2][t, n]) == theirs
         seen.add(learner.status)
@@ -58,7 +69,14 @@ def test_every_count_agrees_with_lists_and_loops(case):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("conditions", 0), ("windows", ()), ("accuracy", 1.2), ("max_trials", 0), ("retest_after", 0)],
+    [
+        ("conditions", 0),
+        ("windows", ()),
+        ("accuracy", 1.2),
+        ("max_trials", 0),
+        ("retest_after", 0),
+        ("consecutive", -1),
+    ],
 )
 def test_a_bad_criterion_is_named_with_its_value(field, value):
     good = {"conditions": 1, "windows": (5,), "accuracy": 0.8, "max_trials": 60}

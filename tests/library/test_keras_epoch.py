@@ -16,6 +16,7 @@ from qagrel_jax.data import streaming
 from qagrel_jax.networks import DenseNet
 from qagrel_jax.policies import greedy
 from qagrel_jax.random_keys import root_keys
+from qagrel_jax.training import epoch as epochs
 from qagrel_jax.training import fitting
 from tests.reference import keras_epoch
 
@@ -64,7 +65,7 @@ def _one_epoch(trainer, examples, seeds=(0,), **options):
 def test_the_papers_epochs(name, images, batch, steps, last):
     trainer = training.Trainer(*[None] * 7, batch_size=batch)
     examples = fitting.Examples(jnp.zeros((images, 1), jnp.uint8), np.zeros(images))
-    chunks = fitting._chunks(trainer, examples, 1, "keep", None)
+    chunks = epochs.chunks_of_epoch(trainer, examples, 1, "keep", None)
     assert sum(chunk.steps for chunk in chunks) == steps
     assert chunks[-1].batch == last
     assert len({(chunk.batch, chunk.length) for chunk in chunks}) <= 2
@@ -163,7 +164,7 @@ def test_the_last_batch_can_be_left_out():
     examples = _examples(29)
     run, _ = _one_epoch(_trainer(), examples, last_batch="drop")
     assert int(run.states.step[0]) == 3
-    with pytest.raises(ValueError, match="last_batch must be 'keep' or 'drop', got 'pad'"):
+    with pytest.raises(ValueError, match="unknown last_batch 'pad'"):
         _one_epoch(_trainer(), examples, last_batch="pad")
     with pytest.raises(ValueError, match="7 training examples do not fill one batch of 8"):
         _one_epoch(_trainer(), _examples(7))
@@ -172,21 +173,21 @@ def test_the_last_batch_can_be_left_out():
 def _fed(curves):
     """A trainer that does not learn and answers with the given accuracies [epochs, seeds]."""
     seeds = curves.shape[1]
-    epoch = [0]
+    done = [0]
 
     def evaluate(states, images, labels):
-        epoch[0] += 1
-        return np.tile(curves[epoch[0] - 1][:, None].astype(np.float64), (1, CLASSES))
+        done[0] += 1
+        return np.tile(curves[done[0] - 1][:, None].astype(np.float64), (1, CLASSES))
 
     steps = training.StepMetrics(np.zeros((seeds, 1)), np.zeros((seeds, 1)))
     nobody = (jnp.zeros(seeds, int), jnp.zeros(seeds), {}, ())
-    return epoch, training.Trainer(
+    return done, training.Trainer(
         init=lambda keys: training.TrainState(keys, *nobody),
         epoch_order=lambda states, epoch, examples: np.zeros((seeds, examples), np.int32),
         run_steps=lambda states, *_: (jax.tree.map(jnp.copy, states), steps),
         run_batches=None,
         evaluate=evaluate,
-        count_right=None,
+        count_correct=None,
         mesh=None,
         batch_size=2,
     )
@@ -194,7 +195,7 @@ def _fed(curves):
 
 def _stops(curves, patience, kill):
     """Return each seed's stopping and best epoch; with ``kill`` every epoch is a run of its own."""
-    epoch, trainer = _fed(curves)
+    done, trainer = _fed(curves)
     examples = fitting.Examples(np.zeros((2, 3, 3, 1), np.uint8), np.zeros(2, np.int32))
     run = fitting.start(trainer, root_keys(range(curves.shape[1])))
     stopped = np.zeros(curves.shape[1], int)
@@ -207,7 +208,7 @@ def _stops(curves, patience, kill):
             stopped[newly] = after.epoch
             run = after
         if kill:  # what a checkpoint holds, and no more
-            epoch[0] = int(run.epoch)
+            done[0] = int(run.epoch)
             run = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.array(x), run)
     return list(zip(stopped.tolist(), run.best_epoch.tolist(), strict=True))
 

@@ -10,7 +10,6 @@ import pytest
 
 from qagrel_jax.tasks import (
     FIXATE,
-    TASKS,
     base,
     criterion,
     make_task,
@@ -20,6 +19,9 @@ from qagrel_jax.tasks import (
 from tests.reference import working_memory as scripts
 
 TRIALS = 60
+NAMES = ("saccade", "match_to_category", "probabilistic", "vibrotactile")
+TASKS = {name: make_task(name) for name in NAMES}
+"""AuGMEnT's four; the others have tests of their own."""
 
 
 def script(name, trial, **options):

@@ -16,21 +16,26 @@ MODULES = [m.name for m in pkgutil.walk_packages(qagrel_jax.__path__, "qagrel_ja
 
 PUBLIC = {
     "qagrel_jax": "Conv Dense LocallyConnected agrel analysis attend attention augment backprop "
-    "data epsilon_greedy greedy layers load_network make_network make_policy make_task "
-    "make_trainer max_boltzmann networks policies population q_agrel random_keys rules sharding "
-    "softmax tasks training weights",
+    "data environments epsilon_greedy greedy layers load_network make_network make_policy "
+    "make_task make_trainer max_boltzmann networks plain policies population q_agrel random_keys "
+    "recurrent rules sharding softmax tasks training update_statistics weights",
     "qagrel_jax.data": "DataError Dataset HostImages Progress WELL_KNOWN limit_bytes load validate",
     "qagrel_jax.layers": "Conv Dense FEEDBACKS Initializer Layer LocallyConnected Padding "
-    "as_multiplied convolve each_layer he_normal locally_connect output_size with_feedback",
+    "as_multiplied convolve each_layer feedback_kernels he_normal locally_connect output_size "
+    "with_feedback",
     "qagrel_jax.population": "Packed Population Recording Settings Setup advance "
-    "max_boltzmann_from_gumbel record start",
-    "qagrel_jax.rules": "Decision Rule agrel amplified_prediction_error augment backprop broadcast "
-    "node_perturbation one_step_rule q_agrel reinforce reward_prediction_error stochastic_units",
-    "qagrel_jax.tasks": "FIXATE LEFT RIGHT TASKS Task TimeStep TrialState classification criterion "
-    "make_task match_to_category probabilistic saccade vectors vibrotactile",
-    "qagrel_jax.training": "DivergedError EpochRecord Examples Fit PROTOCOLS RewardFunction "
-    "StepMetrics TrainState Trainer fit make_trainer overall_accuracy place select_seeds split "
-    "start",
+    "epsilon_greedy_from_gumbel max_boltzmann_from_gumbel record start",
+    "qagrel_jax.rules": "Decision Rule Settled agrel amplified_prediction_error augment backprop "
+    "broadcast converged memory node_perturbation one_step_rule q_agrel recollect reinforce "
+    "relearnn reward_prediction_error stochastic_units",
+    "qagrel_jax.tasks": "FIXATE LEFT RIGHT TASKS Task TimeStep TrialState classification "
+    "criterion curve_tracing make_task match_to_category probabilistic reversal_bandit saccade "
+    "twelve_ax vectors vibrotactile",
+    "qagrel_jax.training": "DivergedError EpochRecord Examples Fit Learner PROTOCOLS "
+    "RewardFunction StepMetrics TrainState Trainer feedback_updates fit init_state make_trainer "
+    "overall_accuracy place select_seeds split start train_step",
+    "qagrel_jax.update_statistics": "ALL Moments Statistics exact_gradient exact_moments "
+    "jackknife kernels objective_gradients of_batch pool sampled_moments statistics",
     "qagrel_jax.weights": "FORMAT load load_keras load_network optional_package save",
 }
 

@@ -7,11 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from qagrel_jax.population import Setup, recording
+from qagrel_jax.population import Setup, population, recording
 from qagrel_jax.population.packing import Packed
+from qagrel_jax.rules import synapses
 from qagrel_jax.rules.augment import AugmentConfig
+from qagrel_jax.rules.recollect import RecollectConfig
 from qagrel_jax.tasks import criterion as criteria
-from qagrel_jax.tasks import make_task
+from qagrel_jax.tasks import make_task, saccade
 
 STEPS = 64
 
@@ -74,13 +76,13 @@ def test_a_run_taken_up_again_goes_on_bit_for_bit():
     again.advance()
     chex.assert_trees_all_equal(again.networks, whole.networks)
     with pytest.raises(ValueError, match="expected"):
-        start(8, setup("separate")).restore(first.state())
+        start(8, setup("kolen_pollack")).restore(first.state())
 
 
 def test_feedback_that_starts_tied_is_tied_feedback():
     """w' = Wᵀ at the start and the same changes: the same learning, and w' = Wᵀ at the end."""
     tied = start(8, setup())
-    mixed = start(8, setup("separate"), tied=np.arange(8) < 4)
+    mixed = start(8, setup("kolen_pollack"), tied=np.arange(8) < 4)
     for _ in range(6):
         tied.advance()
         mixed.advance()
@@ -209,3 +211,120 @@ def test_settings_reach_their_network():
     packed.advance()
     moved = np.abs(packed.networks.learner.weights.memory_q - before).max((0, 1))
     assert not moved[:4].any() and moved[4:].all()
+
+
+def recollect_setup(**options):
+    task = make_task("saccade")
+    params = options.pop("params", saccade.RECOLLECT)
+    criterion = saccade.recollect_criterion(params)
+    config = RecollectConfig(inputs=task.inputs, **options)
+    return Setup(task, params, config, criterion)
+
+
+@pytest.mark.parametrize("feedback", ["tied", "kolen_pollack"])
+def test_recollects_frozen_test_keeps_every_array_to_the_bit_and_resets_nothing(feedback):
+    shared = recollect_setup(exploration=1.0, feedback=feedback, end_input=True)
+    packed = start(6, shared, steps=48)
+    packed.advance()
+    before = jax.tree.map(np.array, packed.networks.learner)
+    assert all(np.any(trace) for trace in before.traces)
+    # Errors are allowed, so that the test goes on from trial to trial.
+    criterion = dataclasses.replace(shared.criterion, test_allowed=(1,) * 40)
+    packed.setup = dataclasses.replace(shared, criterion=criterion)
+    packed.networks.progress.status[:] = criteria.TESTING
+    trials = packed.networks.progress.trials.copy()
+    packed.advance()
+    after = jax.tree.map(np.array, packed.networks.learner)
+    progress = packed.networks.progress
+    assert (progress.status == criteria.TESTING).all() and progress.test_index.max() > 2
+    assert (progress.trials == trials).all()
+    for new, old in zip(
+        jax.tree.leaves((after.weights, after.feedback)),
+        jax.tree.leaves((before.weights, before.feedback)),
+        strict=True,
+    ):
+        assert new.tobytes() == old.tobytes()
+    assert np.any(after.memory != before.memory) and np.any(after.memory)
+    packed.networks.progress.status[:] = criteria.TRAINING
+    packed.advance()
+    for new, old in zip(packed.networks.learner.weights, after.weights, strict=True):
+        assert np.any(new != old)
+
+
+def test_a_curriculum_shows_each_levels_delay():
+    params = saccade.Params(blank_steps=0, delay_steps=16, curriculum=True)
+    shared = recollect_setup(params=params)
+    packed = start(6, shared, steps=1)
+    assert (packed.networks.world.trial.delay == 4).all()
+    packed.networks.progress.level[:] = np.arange(6) % 3
+    packed.networks.timestep.done[:] = True
+    packed.advance()
+    assert packed.networks.world.trial.delay.tolist() == [4, 8, 16, 4, 8, 16]
+    learner = packed.network(0).learner
+    for index in range(4):
+        seen = recording.record(shared, learner, index, jax.random.key(0))
+        assert set(seen.units) == {"gate", "memory"} and seen.memory.shape[1] == 7
+        np.testing.assert_array_equal(seen.units["gate"].shape, seen.memory.shape)
+
+
+def test_units_are_recorded_under_their_names_in_the_rules_order():
+    shared = setup()
+    shared = dataclasses.replace(shared, config=dataclasses.replace(shared.config, regular=2))
+    seen = recording.record(shared, start(2, shared).network(0).learner, 0, jax.random.key(0))
+    widths = {name: values.shape[1] for name, values in seen.units.items()}
+    assert list(widths.items()) == [("regular", 2), ("memory", 4)]
+    assert seen.regular is seen.units["regular"] and seen.memory is seen.units["memory"]
+
+
+def test_a_recording_of_recollect_goes_on_from_what_it_remembers():
+    shared = recollect_setup()
+    learner = start(2, shared).network(0).learner
+    full = learner._replace(memory=np.ones_like(learner.memory))
+    empty, kept = (recording.record(shared, x, 0, jax.random.key(0)) for x in (learner, full))
+    assert (kept.memory[0] > empty.memory[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"substeps": 2}, "substeps must be 1 with this rule, got 2"),
+        ({"cooling": 100}, "max_boltzmann', got 100 with 'epsilon_greedy'"),
+        ({"params": saccade.Params(delay_steps=16, curriculum=True)}, "each of the 3 shaping lev"),
+    ],
+)
+def test_what_a_setup_cannot_be_is_said(change, says):
+    with pytest.raises(ValueError, match=says):
+        dataclasses.replace(recollect_setup(), **change)
+
+
+def test_exploration_sharpens_with_trials():
+    """1/T = 1 + (10/π) arctan(t/T*), worked out by hand for t = 0, T* and without end."""
+    shared = twelve_ax_setup(cooling=2000)
+    expected = {0: 1.0, 2000: 1 + 10 / 4, 10**9: 6.0}
+    choose = population._chooser(shared, np.array(list(expected)))
+    q_values = np.array([[0.0] * 3, [1.0] * 3])
+    for gap, draws in ((-0.99, (1, 1, 1)), (-2.0, (0, 1, 1)), (-5.0, (0, 0, 1))):
+        # With ε = 1 the worse action is drawn where gumbel_0 − gumbel_1 exceeds 1/T.
+        gumbel = np.array([[-gap] * 3, [0.0] * 3])
+        assert choose(gumbel, q_values, np.ones(3)).tolist() == list(draws)
+
+
+def twelve_ax_setup(**options):
+    task = make_task("twelve_ax")
+    config = AugmentConfig(
+        inputs=task.inputs, actions=2, memory=4, leak=synapses.hybrid_leak(4, 0.7, 1.0)
+    )
+    criterion = dataclasses.replace(task.criterion, consecutive=8, max_trials=400)
+    return Setup(task, task.params(), config, criterion, **options)
+
+
+def test_networks_with_different_leaks_learn_12ax_to_responses_in_a_row():
+    shared = twelve_ax_setup(cooling=50)
+    packed = start(12, shared)
+    while packed.learning.size:
+        packed.advance()
+    progress = packed.networks.progress
+    converged = progress.status == criteria.CONVERGED
+    assert converged.any()
+    assert (progress.streak[converged] >= 8).all()
+    assert (progress.trials[~converged] == 400).all()

@@ -117,7 +117,7 @@ def _tf32(x):
     return ((((bits >> 13) + up) << 13).astype(np.uint32)).view(np.float32).astype(np.float64)
 
 
-@pytest.mark.parametrize("feedback", ["tied", "reciprocal"])
+@pytest.mark.parametrize("feedback", ["tied", "kolen_pollack"])
 def test_on_a_cpu_tensorfloat32_rounds_the_operands_of_all_three_products(feedback):
     layer = layers.Dense(6, feedback=feedback)
     keys = jax.random.split(jax.random.key(0), 3)

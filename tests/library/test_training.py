@@ -76,7 +76,7 @@ def test_the_second_call_does_not_compile():
     trainer = _trainer()
     _run(trainer, 0, epochs=3)
     assert trainer.run_steps._cache_size() == 1
-    assert trainer.count_right._cache_size() == 1
+    assert trainer.count_correct._cache_size() == 1
 
 
 def test_on_an_accelerator_an_epoch_is_one_call_and_two_waits(monkeypatch):
@@ -286,22 +286,22 @@ def test_bad_arguments():
             rules.q_agrel(), DenseNet(3), optax.sgd(0.1),
             image_shape=(8, 8, 1), num_classes=3, batch_size=0,
         )  # fmt: skip
-    with pytest.raises(ValueError, match="seeds_by must be"):
+    with pytest.raises(ValueError, match="unknown seeds_by"):
         _trainer(seeds_by="pmap")
 
 
-def test_reciprocal_started_equal_stays_equal_to_tied():
+def test_kolen_pollack_started_equal_stays_equal_to_tied():
     def run(feedback):
         trainer = _trainer(DenseNet(3, hidden=(16,), feedback=feedback))
         start = fitting.start(trainer, _keys(0))
         params = fitting.start(_trainer(DenseNet(3, hidden=(16,))), _keys(0)).states.params
-        if feedback == "reciprocal":
+        if feedback == "kolen_pollack":
             params = {k: {"kernel": v["kernel"], "feedback_kernel": v["kernel"].copy()}
                       for k, v in params.items()}  # fmt: skip
         start = start._replace(states=start.states._replace(params=params))
         return _run(trainer, epochs=5, start=start)[0].states.params
 
-    tied, reciprocal = run("tied"), run("reciprocal")
+    tied, reciprocal = run("tied"), run("kolen_pollack")
     for layer in tied:
         np.testing.assert_array_equal(
             reciprocal[layer]["kernel"], reciprocal[layer]["feedback_kernel"]
@@ -309,14 +309,14 @@ def test_reciprocal_started_equal_stays_equal_to_tied():
         np.testing.assert_allclose(tied[layer]["kernel"], reciprocal[layer]["kernel"], atol=1e-6)
 
 
-def test_reciprocal_with_decay_becomes_symmetric_and_learns():
-    network = DenseNet(3, hidden=(32, 16), feedback="reciprocal")
+def test_kolen_pollack_with_decay_becomes_symmetric_and_learns():
+    network = DenseNet(3, hidden=(32, 16), feedback="kolen_pollack")
     decayed = optax.chain(optax.add_decayed_weights(0.02), optax.sgd(0.1))
     trainer = _trainer(network, optimizer=decayed)
     start = fitting.start(trainer, _keys(0, 1))
-    before = analysis.feedback_angles(start.states.params, {}, "reciprocal")
+    before = analysis.feedback_angles(start.states.params, {}, "kolen_pollack")
     run, _ = _run(trainer, epochs=60, start=start)
-    after = analysis.feedback_angles(run.states.params, {}, "reciprocal")
+    after = analysis.feedback_angles(run.states.params, {}, "kolen_pollack")
     for layer in before:
         assert (before[layer] > 50).all()
         assert (after[layer] < 0.6 * before[layer]).all()

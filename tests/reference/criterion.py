@@ -7,27 +7,31 @@ class Learner:
     """Counts the trials of one network and says when it has learned."""
 
     def __init__(self, conditions, windows, accuracy, max_trials, test_allowed=(),
-                 test_repeats=1, retest_after=1):  # fmt: skip
+                 test_repeats=1, retest_after=1, consecutive=0):  # fmt: skip
         self.windows, self.accuracy, self.max_trials = windows, accuracy, max_trials
         self.groups = [[allowed, test_repeats] for allowed in test_allowed]
         self.retest_after, self.conditions = retest_after, conditions
+        self.consecutive, self.responses = consecutive, []
         self.status, self.trials, self.level, self.next_test = "training", 0, 0, 0
         self.clear()
 
     def clear(self):
         self.outcomes = [deque(maxlen=self.windows[self.level]) for _ in range(self.conditions)]
 
-    def trial(self, correct, condition):
-        """Take note of a trial that ended."""
+    def trial(self, correct, condition, responses=None):
+        """Take note of a trial that ended, with all its responses if it had several."""
         if self.status == "testing":
             self.tested(correct)
         elif self.status == "training":
             self.trials += 1
             self.outcomes[condition].append(correct)
+            self.responses += [correct] if responses is None else responses
+            last = self.responses[-self.consecutive :] if self.consecutive else []
             window = self.windows[self.level]
             good = all(
                 len(o) == window and sum(o) >= self.accuracy * window - 1e-9 for o in self.outcomes
             )
+            good = good and len(last) == self.consecutive and all(last)
             if good and self.trials >= self.next_test:
                 if self.level + 1 < len(self.windows):
                     self.level += 1

@@ -1,8 +1,8 @@
-"""Q-AGREL's local equations, one synapse at a time (Pozzi, Bohté & Roelfsema 2018).
+"""Local learning, one synapse at a time (Pozzi, Bohté & Roelfsema 2018).
 
-Nothing here knows of gradients. Activity goes up, attention feedback comes down through feedback
-weights of its own, and each synapse changes by α δ × presynaptic activity × (gate × feedback) of
-its postsynaptic unit.
+Nothing here knows of gradients. Activity goes up, feedback comes down through feedback weights of
+its own, or directly from the outputs, and each synapse changes by presynaptic activity × (gate ×
+feedback) of its postsynaptic unit.
 """
 
 import itertools
@@ -71,29 +71,77 @@ def q_agrel_change(layers, image, action, reward, alpha=1.0):
     """Return ΔW of each layer for one trial, and δ.
 
     Args:
-      layers: list of {"kind", "kernel", "feedback", "stride", "padding"}, input to output.
+      layers: as in ``feedback_change``.
       image: float array, the input activity.
       action: index of the chosen unit.
       reward: the reward that came.
       alpha: learning rate.
     """
+    q_values = forward(layers, image)[0][-1]
+    chosen = np.zeros_like(q_values)
+    chosen[action] = 1.0
+    delta = reward - q_values[action]
+    return [alpha * delta * c for c in feedback_change(layers, image, chosen)], delta
+
+
+def backprop_change(layers, image, label, alpha=1.0):
+    """Return ΔW of each layer for one labelled example, and the cross-entropy."""
+    logits = forward(layers, image)[0][-1]
+    p = np.exp(logits) / np.exp(logits).sum()
+    error = p.copy()
+    error[label] -= 1
+    return [-alpha * c for c in feedback_change(layers, image, error)], -np.log(p[label])
+
+
+def feedback_change(layers, image, output_error):
+    """Return presynaptic activity × gated feedback of each layer's synapses.
+
+    Args:
+      layers: list of {"kind", "kernel", "feedback", "stride", "padding"}, input to output. With
+        "direct" [inputs, actions] instead of "feedback" the layer below hears the outputs alone.
+      image: float array, the input activity.
+      output_error: float[actions], what starts down from the output units.
+    """
     activities, wirings = forward(layers, image)
-    delta = reward - activities[-1][action]
-    gated = np.zeros_like(activities[-1])
-    gated[action] = 1.0
+    gated = output_error
     changes = [None] * len(layers)
     for depth in reversed(range(len(layers))):
         layer, below = layers[depth], activities[depth]
         change = np.zeros_like(layer["kernel"])
         feedback = np.zeros_like(below)
         for pre, post, weight in wirings[depth]:
-            change[weight] += alpha * delta * below[pre] * gated[post]
-            feedback[pre] += layer["feedback"][weight] * gated[post]
+            change[weight] += below[pre] * gated[post]
+            if "direct" not in layer:
+                feedback[pre] += layer["feedback"][weight] * gated[post]
+        if "direct" in layer:
+            for number, pre in enumerate(np.ndindex(below.shape)):
+                for action, error in enumerate(output_error):
+                    feedback[pre] += layer["direct"][number, action] * error
         changes[depth] = change
         if depth:
             units = activities[depth]
             gated = ((units > 0) * feedback).reshape(_shape_above(activities, depth, layers))
-    return changes, delta
+    return changes
+
+
+def product_feedback(mixing, feedback_kernel, shape):
+    """Return B = Rᵀ C in ``shape``, the forward kernel's: R [..., m, i], C [..., m, o]."""
+    positions = mixing.shape[:-2]
+    down = np.zeros((*positions, mixing.shape[-1], feedback_kernel.shape[-1]))
+    for p in np.ndindex(positions):
+        for m, i, o in np.ndindex(*mixing.shape[-2:], feedback_kernel.shape[-1]):
+            down[(*p, i, o)] += mixing[(*p, m, i)] * feedback_kernel[(*p, m, o)]
+    return down.reshape(shape)
+
+
+def product_change(mixing, change):
+    """Return ΔC: what ΔW [..., i, o] is, seen from the units that R makes of the inputs."""
+    change = change.reshape(*mixing.shape[:-2], mixing.shape[-1], change.shape[-1])
+    result = np.zeros((*mixing.shape[:-1], change.shape[-1]))
+    for p in np.ndindex(mixing.shape[:-2]):
+        for m, i, o in np.ndindex(*mixing.shape[-2:], change.shape[-1]):
+            result[(*p, m, o)] += mixing[(*p, m, i)] * change[(*p, i, o)]
+    return result
 
 
 def _shape_above(activities, depth, layers):

@@ -1,0 +1,1 @@
+"""``python -m experiments.curve_tracing``: recurrent networks that learn to trace curves."""

@@ -1,0 +1,180 @@
+"""Run curve-tracing networks in a folder: progress, checkpoints, summary, pictures."""
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.common import files, folders, provenance
+from experiments.common.cli import UserError
+from experiments.common.progress import Reporter
+from experiments.curve_tracing import learners, plots, summary
+from experiments.curve_tracing.config import FIRST_LENGTH, CurveConfig
+from experiments.train import folder as run_folder
+from qagrel_jax.random_keys import root_key
+
+CHECKPOINT = "checkpoint.npz"
+TESTS = "tests.jsonl"
+EXAMPLES = 100
+"""Trials over which activity along the curves is averaged."""
+
+
+def run(config: CurveConfig, folder: Path) -> dict[str, Any]:
+    """Run ``config`` in ``folder``, from its checkpoint if it has one; return the summary.
+
+    Raises:
+      UserError: a folder that cannot be written, a damaged checkpoint.
+    """
+    with folders.locked(folder):
+        with folders.writable(folder):
+            files.write_json(folder / "config.json", config.to_json())
+        return _run(config, folder)
+
+
+def _run(config: CurveConfig, folder: Path) -> dict[str, Any]:
+    environments = folder / "environments.jsonl"
+    run_folder.append_line(environments, provenance.environment())
+    functions = learners.make(config)
+    state = _load(folder, config, functions)
+    _train(config, folder, functions, state)
+
+    lengths = config.test_lengths
+    # Tests at the end have numbers of their own, after those of the training.
+    accuracy = [
+        functions.test(
+            state["variables"], config.max_trials + length, np.full(config.networks, length)
+        )
+        for length in lengths
+    ]
+    lines = run_folder.read_lines(folder / TESTS)
+    first = run_folder.read_lines(environments)[0]  # a later one only went on
+    content = summary.summarize(config, lines, lengths, np.array(accuracy), first)
+    files.write_json(folder / "summary.json", content)
+    plots.learning(folder / "learning.png", content, lines)
+    plots.generalization(folder / "generalization.png", content)
+    _draw_activity(folder / "activity.png", config, functions, state, content)
+    summary.show(content, folder)
+    return content
+
+
+def _train(
+    config: CurveConfig, folder: Path, functions: learners.Learners, state: dict[str, Any]
+) -> None:
+    """Train and test in turn, each network at its length, until all have learned or given up."""
+    with Reporter("curve_tracing", config.max_trials) as reporter:
+        if not state["done"].all() and state["trials"] < config.max_trials:
+            reporter.update(state["trials"], "compiling", important=True)
+        while not state["done"].all() and state["trials"] < config.max_trials:
+            begun, learning = time.perf_counter(), ~state["done"]
+            state["variables"], figures = functions.learn(
+                state["variables"], state["trials"], state["lengths"], learning
+            )
+            state["trials"] += config.test_every
+            accuracy = np.asarray(
+                functions.test(state["variables"], state["trials"], state["lengths"])
+            )
+            line = {
+                "trials": state["trials"],
+                "length": state["lengths"].tolist(),
+                "learning": learning.tolist(),
+                "accuracy": np.asarray(accuracy, float).round(6).tolist(),
+                **{k: _finite(v) for k, v in figures._asdict().items()},
+            }
+            last = state["lengths"] == config.max_length
+            state["done"] |= last & (accuracy >= config.final_accuracy - 1e-6)
+            state["lengths"] += learning & ~last & (accuracy >= config.accuracy - 1e-6)
+            line["seconds"] = round(time.perf_counter() - begun, 3)
+            _save(folder, state, line)
+            reporter.update(
+                state["trials"],
+                f"lengths {', '.join(map(str, line['length']))}: right "
+                f"{', '.join(f'{a:.1%}' for a in accuracy)}; "
+                f"{learning.sum() * config.test_every / line['seconds']:,.0f} trials/s",
+                important=True,
+            )
+
+
+def _finite(values: Any) -> list[float | None]:
+    values = np.asarray(values, float)
+    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in values]
+
+
+def _save(folder: Path, state: dict[str, Any], line: dict[str, Any]) -> None:
+    leaves = jax.tree.leaves(state["variables"])
+    arrays = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        trials=state["trials"],
+        lengths=state["lengths"],
+        done=state["done"],
+        **arrays,
+    )
+    run_folder.append_line(folder / TESTS, line)
+    files.write_bytes(folder / CHECKPOINT, buffer.getvalue())
+
+
+def _load(folder: Path, config: CurveConfig, functions: learners.Learners) -> dict[str, Any]:
+    """Return the state of the checkpoint, that of new networks if there is none."""
+    variables = functions.init()
+    state = {
+        "variables": variables,
+        "trials": 0,
+        "lengths": np.full(config.networks, FIRST_LENGTH),
+        "done": np.zeros(config.networks, bool),
+    }
+    path = folder / CHECKPOINT
+    if path.is_file():
+        try:
+            with np.load(io.BytesIO(path.read_bytes())) as saved:
+                leaves = [saved[f"leaf_{i}"] for i in range(len(jax.tree.leaves(variables)))]
+                state["variables"] = jax.tree.map(
+                    lambda leaf, now: leaf.reshape(now.shape),
+                    jax.tree.unflatten(jax.tree.structure(variables), leaves),
+                    variables,
+                )
+                state |= {"trials": int(saved["trials"])}
+                state |= {name: saved[name] for name in ("lengths", "done")}
+        except Exception as error:
+            raise UserError(
+                f"{path} is damaged, or of another version ({error}): move it away to start the "
+                "run anew"
+            ) from None
+    # A kill between the two files leaves a line of trials that will be run again.
+    lines = run_folder.read_lines(folder / TESTS)
+    (folder / TESTS).unlink(missing_ok=True)
+    for line in lines:
+        if line["trials"] <= state["trials"]:
+            run_folder.append_line(folder / TESTS, line)
+    return state
+
+
+def _draw_activity(
+    path: Path,
+    config: CurveConfig,
+    functions: learners.Learners,
+    state: dict[str, Any],
+    content: dict[str, Any],
+) -> None:
+    """Draw the network that is right most often at the last length, and the means of all."""
+    length = config.max_length
+    best = int(np.argmax(content["accuracy"][str(length)]))
+    keys = jax.random.split(root_key(config.seed), EXAMPLES)
+    along = []
+    for number in range(config.networks):
+        variables = jax.tree.map(lambda leaf, n=number: leaf[n], state["variables"])
+        record = jax.vmap(functions.record, (None, 0, None))
+        # The same trials for every network.
+        trials, images, states = record(variables, jax.random.clone(keys), length)
+        maps = np.asarray(states.modulated_input.sum(-1))  # [trials, steps, n, n]
+        flat = maps.reshape(*maps.shape[:2], -1)
+        curves = [np.asarray(curve)[:, :length] for curve in (trials.target, trials.distractor)]
+        along.append(
+            [np.take_along_axis(flat, curve[:, None], axis=-1).mean(0) for curve in curves]
+        )
+        if number == best:
+            example = (np.asarray(images[0]), maps[0], f"network {best}")
+    plots.activity(path, example, np.array(along))

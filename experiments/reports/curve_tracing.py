@@ -1,0 +1,70 @@
+"""Curve tracing with RELEARNN: trials to trace curves, published trials, and longer curves."""
+
+from pathlib import Path
+from typing import Any
+
+from experiments.reports import NOT_RUN, markdown, runs
+from experiments.train import folder as run_folder
+
+PUBLISHED = {7: "5 of 5 (2026), mean 23,200, all correct"}
+"""By the length of the last curves: Mollard, Bohté & Roelfsema, PLoS CB 22(4), 2026."""
+
+
+def section(results: Path) -> str:
+    """Return a table of the runs, one of longer curves, and the pictures.
+
+    Args:
+      results: ``experiments/results``.
+    """
+    folders = [path.parent for path in sorted(results.glob("curve_tracing*/summary.json"))]
+    if not folders:
+        return NOT_RUN
+    found = {path.name: run_folder.read_json(path / "summary.json") for path in folders}
+    return "\n\n".join(_part(name, content) for name, content in found.items() if content)
+
+
+def _part(name: str, content: dict[str, Any]) -> str:
+    config, networks = content["config"], content["networks"]
+    length = content["max_length"]
+    criterion = (f"{config['accuracy']:.0%} of a frozen test correct", content)
+    perfect = ("all of a frozen test correct", content["all_right"])
+    rows = [
+        [
+            what,
+            f"{described['converged']} of {networks}",
+            _trials(described["mean_trials"]),
+            _trials(described["median_trials"]),
+        ]
+        for what, described in (criterion, perfect)
+    ]
+    lengths = list(content["accuracy"])
+    means = [f"{100 * sum(a) / networks:.1f}" for a in content["accuracy"].values()]
+    lowest = [f"{100 * min(a):.1f}" for a in content["accuracy"].values()]
+    headings = ("curves of " + f"{length} pixels", "networks", "trials, mean", "trials, median")
+    weights = "shared" if config["shared"] else "unshared"
+    parts = [
+        f"Command: `{content['command']}`; {networks} networks, {weights} weights, "
+        f"{config['feedback']} feedback, seed {config['seed']}; {content['device']}; commit "
+        f"`{runs.short(content['commit'])}`.",
+        markdown.table(headings, rows),
+    ]
+    if length in PUBLISHED:
+        parts.append(f"Published: {PUBLISHED[length]}.")
+    parts += [
+        f"Frozen tests at the end, {config['test_trials']} trials each, mean and lowest of the "
+        "networks (accuracy, %):",
+        markdown.table(("pixels", *lengths), [["mean", *means], ["lowest", *lowest]]),
+        *(
+            f"![{title}]({runs.link(name, 'curve_tracing')}{picture}.png)"
+            for title, picture in (
+                ("Trials to each curve length", "learning"),
+                ("Accuracy on longer curves", "generalization"),
+                ("Activity spreads along the target curve", "activity"),
+            )
+        ),
+    ]
+    return "\n\n".join(parts)
+
+
+def _trials(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"

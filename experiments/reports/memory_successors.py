@@ -1,0 +1,127 @@
+"""AuGMEnT's successors: RECOLLECT's delays against trials, and 12AX with different leaks."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scipy.stats import fisher_exact
+
+from experiments.reports import NOT_RUN, markdown
+from experiments.reports import memory_cells as cells
+from experiments.working_memory import plots
+
+
+class Published(NamedTuple):
+    """What Martinolli, Gerstner & Gilra (2018) report of 12AX."""
+
+    converged: int
+    networks: int
+    mean: int | None
+
+
+PUBLISHED = {
+    "standard": Published(0, 100, None),
+    "leaky": Published(100, 100, 24_150),
+    "hybrid": Published(60, 60, 31_132),
+}
+
+
+def is_one(run: dict[str, Any]) -> bool:
+    """Say whether a run belongs here and not among AuGMEnT's own four tasks."""
+    return run["task"] in ("twelve_ax", "reversal_bandit") or _rule(run) == "recollect"
+
+
+def recollect(folder: Path) -> str:
+    """Return the table of RECOLLECT's runs; draw how they converged."""
+    runs = {name: run for name, run in _runs(folder).items() if _rule(run) == "recollect"}
+    if not runs:
+        return NOT_RUN
+    rows = [
+        [name, run["task"], _delay(run), _variant(run["config"]), cells.share(run),
+         *cells.trials(run), f"{run['max_trials']:,}"]
+        for name, run in sorted(runs.items(), key=lambda item: (item[1]["task"], _steps(item[1])))
+    ]  # fmt: skip
+    headings = ("folder", "task", "delay, steps", "variant", "converged",
+                "trials, median (quartiles)", "trials, mean", "limit, trials")  # fmt: skip
+    return _with_pictures(folder, markdown.table(headings, rows), runs)
+
+
+def twelve_ax(folder: Path) -> str:
+    """Return the table of 12AX and the published figures; draw how networks converged."""
+    found = {
+        name: run
+        for name, run in _runs(folder).items()
+        if run["task"] == "twelve_ax" and _rule(run) == "augment"
+    }
+    runs = {_kind(run["config"]["leak"]): (name, run) for name, run in sorted(found.items())}
+    rows = []
+    for kind, paper in PUBLISHED.items():
+        published = cells.percentage(paper.converged, paper.networks)
+        mean = f"{paper.mean:,}" if paper.mean else "–"
+        if kind not in runs:
+            rows.append([kind, "–", "not run", published, *["–"] * 3, mean, "–"])
+            continue
+        run = runs[kind][1]
+        reached = sum(t is not None for t in run["trials"])
+        odds = [[reached, run["networks"] - reached],
+                [paper.converged, paper.networks - paper.converged]]  # fmt: skip
+        rows.append(
+            [kind, _leak(run["config"]["leak"]), cells.share(run), published,
+             markdown.p_value(fisher_exact(odds).pvalue), *cells.trials(run), mean,
+             f"{run['max_trials']:,}"]
+        )  # fmt: skip
+    if not found:
+        return NOT_RUN
+    headings = ("memory", "leak", "converged", "published", "p", "trials, median (quartiles)",
+                "trials, mean", "published mean", "limit, trials")  # fmt: skip
+    return _with_pictures(folder, markdown.table(headings, rows), found)
+
+
+def _with_pictures(folder: Path, table: str, runs: dict[str, dict[str, Any]]) -> str:
+    commands, pictures = [], []
+    for name, run in runs.items():
+        commands.append(cells.provenance(run, f"working_memory/{name}"))
+        plots.converged(folder / name / "converged.png", run)
+        pictures.append(
+            f"![{name}: networks converged]({name}/converged.png) "
+            f"![{name}: activity of the units]({name}/activity.png)"
+        )
+    return "\n\n".join([table, cells.listed(commands), *pictures]).strip()
+
+
+def _runs(folder: Path) -> dict[str, dict[str, Any]]:
+    found = {path.parent.name: cells.read(path.parent) for path in folder.glob("*/summary.json")}
+    return {name: run for name, run in sorted(found.items()) if run}
+
+
+def _rule(run: dict[str, Any]) -> str:
+    return run["config"].get("rule", "augment")  # older runs do not name it
+
+
+def _steps(run: dict[str, Any]) -> int:
+    return run["config"]["task_parameters"].get("delay_steps", 2)
+
+
+def _delay(run: dict[str, Any]) -> str:
+    return "–" if run["task"] == "reversal_bandit" else str(_steps(run))
+
+
+def _variant(config: dict[str, Any]) -> str:
+    """Name what differs from the published settings."""
+    said = {
+        "end-of-trial input": config["end_input"],
+        "corrected slope": config["slope"] == "corrected",
+        "curriculum": config["task_parameters"].get("curriculum", False),
+        "max-Boltzmann": config["policy"] == "max_boltzmann",
+        f"{', '.join(config['feedbacks'])} feedback": config["feedbacks"] != ["tied"],
+    }
+    return ", ".join(name for name, holds in said.items() if holds) or "published"
+
+
+def _kind(leak: float | list[float]) -> str:
+    if isinstance(leak, list):
+        return "hybrid"
+    return "standard" if leak == 1 else "leaky"
+
+
+def _leak(leak: float | list[float]) -> str:
+    return ", ".join(f"{part:g}" for part in (leak if isinstance(leak, list) else [leak]))

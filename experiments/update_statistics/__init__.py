@@ -1,0 +1,1 @@
+"""``python -m experiments.update_statistics``: bias and variance of one update, rule by rule."""

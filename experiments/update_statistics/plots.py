@@ -1,0 +1,133 @@
+"""The picture of ``experiments.update_statistics``: bias against variance, a point a rule."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
+
+from experiments import plots
+from experiments.update_statistics.settings import RULES, Plan
+from experiments.update_statistics.summary import ALL
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+ROWS = {
+    "cross_entropy": "angle to the gradient of\nthe cross-entropy (°)",
+    "prediction_error": "angle to the gradient of\n½(r − q_s)² (°)",
+}
+VARIANCE = "variance of one update / |mean update|²"
+
+
+def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
+    """Draw a panel a stage and objective, and below what changes with classes, batch and layer."""
+    stages, classes = sorted(plan.stages), max(r["classes"] for r in results)
+    size = plan.batch_sizes[0]
+    here = [r for r in results if (r["classes"], r["batch_size"]) == (classes, size)]
+    columns = max(4, len(stages))
+    with plots.figure(path, 2.9 * columns, 9, nrows=3, ncols=columns) as (drawing, grid):
+        for row, (objective, label) in enumerate(ROWS.items()):
+            for axes in grid[row, len(stages) :]:
+                axes.set_axis_off()
+            for axes, stage in zip(grid[row], stages, strict=False):
+                _plane(axes, plan, [r for r in here if r["stage"] == stage], objective)
+                axes.set_title(_title(here, stage), fontsize=9)
+                axes.set_xlabel(VARIANCE, fontsize=8)
+            grid[row, 0].set_ylabel(label)
+        _share_x(grid[:2, : len(stages)].ravel())
+        at_end = [r for r in results if r["stage"] == stages[-1]]
+        _sweep(grid[2, 0], plan, [r for r in at_end if r["batch_size"] == size], "classes")
+        _sweep(grid[2, 1], plan, [r for r in at_end if r["classes"] == classes], "batch_size")
+        _layers(grid[2, 2], plan, [r for r in here if r["stage"] == stages[-1]])
+        _alignment(grid[2, 3], plan, here)
+        for axes in grid[2, 4:]:
+            axes.set_axis_off()
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)
+        config, seeds = plan.config, len(here[0]["seeds"])
+        drawing.suptitle(
+            f"{config.dataset}, {config.architecture}: bias against variance of one update, "
+            f"{classes} classes, batch {size}, mean of {seeds} seed{'s' * (seeds > 1)}\n"
+            f"below: number of classes, batch size and layers after {stages[-1]} epochs; alignment "
+            "of one update with the gradient of the rule's own objective",
+            fontsize=10,
+        )
+
+
+def _plane(axes: Axes, plan: Plan, results: list[dict[str, Any]], objective: str) -> None:
+    """Draw a point a rule: the angle of its expected update against its variance."""
+    for result in results:
+        variance, angle = (result[objective][ALL][name] for name in ("variance", "angle"))
+        if variance and angle:
+            axes.plot(variance["mean"], angle["mean"], **_look(plan, result["rule"], line=False))
+    axes.set_xscale("log")
+    axes.set_ylim(-5, 125)
+    axes.set_yticks([0, 30, 60, 90, 120])
+    axes.axhline(90, color="0.6", linewidth=0.8, zorder=0)
+
+
+def _title(results: list[dict[str, Any]], stage: int) -> str:
+    own = [r for r in results if r["stage"] == stage]
+    common = [r for r in own if r["weights"] == "q_agrel"] or own
+    accuracy = 100 * np.mean(common[0]["accuracy"])
+    return f"{stage} epochs ({common[0]['weights']}: {accuracy:.0f} % right)"
+
+
+def _sweep(axes: Axes, plan: Plan, results: list[dict[str, Any]], key: str) -> None:
+    """Draw the variance of all layers together against ``key``."""
+    values = sorted({r[key] for r in results})
+    for label in plan.rules:
+        points = [(r[key], r["cross_entropy"][ALL]["variance"])
+                  for r in results if r["rule"] == label]  # fmt: skip
+        points = sorted((x, v["mean"]) for x, v in points if v)
+        if points:
+            axes.plot(*zip(*points, strict=True), **_look(plan, label))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("number of classes" if key == "classes" else "batch size (images)")
+    axes.set_ylabel("variance / |mean update|²")
+
+
+def _layers(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
+    """Draw the angle to the cross-entropy gradient, layer by layer, from the input up."""
+    layers = [layer for layer in results[0]["cross_entropy"] if layer != ALL]
+    for result in results:
+        angles = [result["cross_entropy"][layer]["angle"] for layer in layers]
+        values = [np.nan if angle is None else angle["mean"] for angle in angles]
+        axes.plot(range(len(layers)), values, **_look(plan, result["rule"]))
+    axes.set_xticks(range(len(layers)), range(1, len(layers) + 1))
+    axes.set_xlabel("layer, from the input up")
+    axes.set_ylabel(ROWS["cross_entropy"])
+    axes.set_yticks([0, 30, 60, 90, 120])
+
+
+def _alignment(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
+    """Draw the alignment of one update with the gradient of the rule's own objective, by stage."""
+    stages = sorted(plan.stages)
+    for label in plan.rules:
+        own = {r["stage"]: r[RULES[label].objective][ALL]["alignment"]
+               for r in results if r["rule"] == label}  # fmt: skip
+        values = [own[stage]["mean"] if own[stage] else np.nan for stage in stages]
+        axes.plot(range(len(stages)), values, **_look(plan, label))
+    axes.set_xticks(range(len(stages)), [f"{stage}" for stage in stages])
+    axes.set_xlabel("epochs of training")
+    axes.set_ylabel("alignment (1: the gradient)")
+    axes.set_ylim(-0.05, 1.02)
+
+
+def _share_x(panels: Any) -> None:
+    low = min(axes.get_xlim()[0] for axes in panels)
+    high = max(axes.get_xlim()[1] for axes in panels)
+    for axes in panels:
+        axes.set_xlim(low / 1.5, high * 1.5)
+
+
+def _look(plan: Plan, label: str, line: bool = True) -> dict[str, Any]:
+    index = plan.rules.index(label)
+    colour = plots.COLOURS[index % len(plots.COLOURS)]
+    look = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "label": label}
+    if line:
+        return look | {"markersize": 4, "linewidth": 1.2}
+    return look | {"markersize": 7, "linestyle": "", "mfc": "none" if index > 6 else colour}

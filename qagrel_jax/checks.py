@@ -1,0 +1,250 @@
+"""Checks of arguments: an error of one line that names the argument and its value.
+
+What is no number, function or name at all is a ``TypeError``; one that is out of range a
+``ValueError``. Traced values have no value yet and pass, as does what pytree utilities put in place
+of a leaf; text, lists and the like never do.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+INFINITY = float("inf")
+
+_NUMBERS = (int, float, np.generic, np.ndarray, jax.Array)
+
+
+def known(*values: Any) -> bool:
+    """Whether all values can be looked at here: none is traced or lies on other processes."""
+    return not any(
+        isinstance(value, jax.core.Tracer)
+        or (isinstance(value, jax.Array) and not value.is_fully_addressable)
+        for value in values
+    )
+
+
+def number(
+    name: str,
+    value: Any,
+    low: float = -INFINITY,
+    high: float = INFINITY,
+    *,
+    above: bool = False,
+    leaf: bool = False,
+) -> None:
+    """Check that ``value`` is a finite number in [low, high].
+
+    Args:
+      name: of the argument.
+      value: a number, or an array of one number.
+      low: smallest value allowed.
+      high: largest value allowed.
+      above: ``low`` itself is not allowed.
+      leaf: ``value`` is a pytree's leaf: an array [...] is allowed, and so is a placeholder.
+
+    Raises:
+      TypeError: no number.
+      ValueError: out of range, infinite or NaN.
+
+    >>> number("epsilon", 1.5, 0, 1)
+    Traceback (most recent call last):
+    ValueError: epsilon must be in [0, 1], got 1.5
+    """
+    range_ = _range(low, high, above)
+    if isinstance(value, jax.core.Tracer):
+        return
+    if not isinstance(value, _NUMBERS) or (isinstance(value, bool) and not leaf):
+        if leaf and not isinstance(value, str | bytes | list | tuple | dict | complex):
+            return
+        raise TypeError(f"{name} must be a number {range_}, got {value!r}")
+    if not known(value):
+        return
+    values = np.asarray(value)
+    truth = leaf and jnp.issubdtype(values.dtype, jnp.bool_)
+    if not (jnp.issubdtype(values.dtype, jnp.number) or truth) or np.iscomplexobj(values):
+        raise TypeError(f"{name} must be a number {range_}, got {value!r}")
+    if values.ndim and not leaf:
+        raise TypeError(f"{name} must be one number, got an array of shape {values.shape}")
+    # Half precision has no finite-ness of its own in NumPy.
+    values = values.astype(np.float64)
+    inside = (values > low if above else values >= low) & (values <= high) & np.isfinite(values)
+    if not inside.all():
+        if np.isfinite(values).all():
+            range_ = range_.replace("finite and ", "")
+        raise ValueError(f"{name} must be {range_}, got {value}")
+
+
+def whole(name: str, value: Any, low: int | None = 1, high: int | None = None) -> None:
+    """Check that ``value`` is a whole number in [low, high]; it can't be traced.
+
+    Raises:
+      TypeError: no number, or a traced one.
+      ValueError: not whole, or out of range.
+
+    >>> whole("batch_size", 0)
+    Traceback (most recent call last):
+    ValueError: batch_size must be at least 1, got 0
+    """
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"{name} must be known when compiling, got a traced value")
+    scalar = isinstance(value, int | float | np.generic) or (
+        isinstance(value, np.ndarray | jax.Array) and value.ndim == 0
+    )
+    if not scalar or isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if not np.issubdtype(np.asarray(value).dtype, np.integer):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ValueError(f"{name} must be {_bounds(low, high)}, got {value}")
+
+
+def wholes(name: str, values: Any, length: int | None = None, low: int = 1) -> None:
+    """Check a sequence of whole numbers, of a ``length`` if given.
+
+    Raises:
+      TypeError: no sequence of numbers.
+      ValueError: another length, or a number below ``low``.
+
+    >>> wholes("strides", (1, 0), length=2)
+    Traceback (most recent call last):
+    ValueError: strides[1] must be at least 1, got 0
+    """
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"{name} must be a tuple of whole numbers, got {values!r}")
+    if length is not None and len(values) != length:
+        raise ValueError(f"{name} must be {length} numbers, got {values!r}")
+    for index, value in enumerate(values):
+        whole(f"{name}[{index}]", value, low)
+
+
+def flag(name: str, value: Any) -> None:
+    """Check that ``value`` is True or False.
+
+    Raises:
+      TypeError: anything else.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def option(name: str, value: Any, valid: Collection[str]) -> None:
+    """Check that ``value`` is one of the ``valid`` names.
+
+    Raises:
+      TypeError: no text.
+      ValueError: another name; the message lists the valid ones.
+
+    >>> option("policy", "best", ("greedy", "softmax"))
+    Traceback (most recent call last):
+    ValueError: unknown policy 'best'; valid: greedy, softmax
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {', '.join(valid)}, got {value!r}")
+    if value not in valid:
+        raise ValueError(f"unknown {name} {value!r}; valid: {', '.join(valid)}")
+
+
+def floating_dtype(name: str, value: Any) -> None:
+    """Check that ``value`` is a floating-point dtype.
+
+    Raises:
+      TypeError: anything else.
+    """
+    try:
+        if jnp.issubdtype(jnp.dtype(value), jnp.floating):
+            return
+    except TypeError:
+        pass
+    raise TypeError(f"{name} must be a floating-point dtype, got {value!r}")
+
+
+def function(name: str, value: Any, instead: str = "") -> None:
+    """Check that ``value`` can be called; ``instead`` tells where to get one.
+
+    Raises:
+      TypeError: it can't.
+
+    >>> function("policy", "greedy", "use make_policy")
+    Traceback (most recent call last):
+    TypeError: policy must be a function, got 'greedy': use make_policy
+    """
+    if not callable(value):
+        end = f": {instead}" if instead else ""
+        raise TypeError(f"{name} must be a function, got {value!r}{end}")
+
+
+def instance(name: str, value: Any, kind: type, instead: str = "") -> None:
+    """Check that ``value`` is a ``kind``.
+
+    Raises:
+      TypeError: it isn't.
+    """
+    if not isinstance(value, kind):
+        end = f": {instead}" if instead else ""
+        raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}{end}")
+
+
+def finite(name: str, values: Any) -> None:
+    """Check that an array holds finite numbers, where they are known.
+
+    Raises:
+      TypeError: no numbers.
+      ValueError: NaN or infinity; the message says where.
+
+    >>> finite("reward", np.array([1.0, np.nan]))
+    Traceback (most recent call last):
+    ValueError: reward must be finite, got nan at 1
+    """
+    dtype = _dtype(values)
+    if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
+        raise TypeError(f"{name} must be numbers, got {dtype}")
+    if not known(values) or not jnp.issubdtype(dtype, jnp.inexact):
+        return
+    _refuse(name, "finite", values, ~np.isfinite(np.asarray(values).astype(np.float64)))
+
+
+def labels(name: str, values: Any, num_classes: int) -> None:
+    """Check that ``values`` are whole numbers and, where they are known, in [0, num_classes).
+
+    Raises:
+      TypeError: no whole numbers.
+      ValueError: out of range; the message says where.
+
+    >>> labels("label", np.array([1, 3]), 3)
+    Traceback (most recent call last):
+    ValueError: label must be in [0, 3), got 3 at 1
+    """
+    dtype = _dtype(values)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise TypeError(f"{name} must be whole numbers, got {dtype}")
+    if known(values):
+        array = np.asarray(values)
+        _refuse(name, f"in [0, {num_classes})", values, (array < 0) | (array >= num_classes))
+
+
+def _dtype(values: Any) -> Any:
+    return values.dtype if isinstance(values, jax.Array) else np.asarray(values).dtype
+
+
+def _refuse(name: str, wanted: str, values: Any, bad: np.ndarray) -> None:
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        at = f" at {where[0] if len(where) == 1 else where}" if where else ""
+        raise ValueError(f"{name} must be {wanted}, got {np.asarray(values)[where]}{at}")
+
+
+def _range(low: float, high: float, above: bool) -> str:
+    if high < INFINITY:
+        return f"in {'(' if above else '['}{low}, {high}]"
+    if low == -INFINITY:
+        return "finite"
+    if above:
+        return "positive and finite" if low == 0 else f"finite and above {low}"
+    return f"finite and at least {low}"
+
+
+def _bounds(low: int | None, high: int | None) -> str:
+    return f"at least {low}" if high is None else f"in [{low}, {high}]"

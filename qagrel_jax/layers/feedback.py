@@ -1,0 +1,293 @@
+"""The kinds of feedback pathway: which weights carry feedback from a layer to the layer below.
+
+A layer computes y = x W. On the way down the cotangent ȳ of its units reaches the layer below
+through *feedback weights* B, and the synapses W change by presynaptic activity × feedback:
+
+    up:    y = x W
+    down:  x̄ = ȳ Bᵀ,        W̄ = xᵀ ȳ.
+
+===================  ============================================================================
+``tied``             B = W: weight transport, which the papers' simulations assume. With it x̄ and
+                     W̄ are the true gradient.
+``kolen_pollack``    B is drawn independently and gets the update and the decay that W gets, so that
+                     their difference decays (Kolen & Pollack 1994).
+``random``           Feedback alignment: B is drawn independently and stays fixed (Lillicrap et al.
+                     2016).
+``sign``             Sign symmetry with uniform magnitudes: B = s·sign(W)·mean|W| (Liao, Leibo &
+                     Poggio 2016; uniform sign-concordant feedback).
+``sign_batchwise``   Sign symmetry, B = s·sign(W)∘M, with magnitudes M drawn anew in each pass
+                     (batch-wise random magnitude; Moskovitz, Litwin-Kumar & Abbott 2018).
+``sign_fixed``       Sign symmetry, B = s·sign(W)∘M, with magnitudes M drawn once (fixed random
+                     magnitude; Moskovitz et al. 2018).
+``direct``           Direct feedback alignment: x̄ = e Bᵀ, where e is the error of the *network's
+                     outputs* and B [inputs, actions] is drawn independently and stays fixed
+                     (Nøkland 2016).
+``product``          Product feedback alignment: feedback passes an extra population of units, x̄ =
+                     (ȳ Cᵀ) R, with R fixed and C learning by C̄ = R W̄, so that B = Rᵀ C comes to
+                     resemble W though no pair of units is connected both ways (Ji-An & Benna 2024).
+===================  ============================================================================
+
+``s`` is ``feedback_scale``. Weights that learn are parameters (``feedback_kernel``), so that the
+optimizer and its weight decay treat both directions alike; fixed ones live in the collection
+``"feedback"``. Only ``tied`` and the ``sign`` kinds read W on the way down.
+
+``reciprocal`` and ``separate``, earlier names of ``kolen_pollack``, are still understood.
+
+References:
+  Kolen & Pollack (1994), Backpropagation without weight transport, IEEE ICNN.
+  Lillicrap, Cownden, Tweed & Akerman (2016), Nature Communications 7.
+  Liao, Leibo & Poggio (2016), How important is weight symmetry in backpropagation?, AAAI.
+  Nøkland (2016), Direct feedback alignment, NeurIPS 29.
+  Moskovitz, Litwin-Kumar & Abbott (2018), arXiv:1812.06488.
+  Ji-An & Benna (2024), Deep learning without weight symmetry, arXiv:2405.20594.
+"""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
+
+from qagrel_jax import checks
+from qagrel_jax.layers.convolution import in_forward_mode
+from qagrel_jax.layers.precision import as_multiplied
+
+FEEDBACKS = (
+    "tied",
+    "kolen_pollack",
+    "random",
+    "sign",
+    "sign_batchwise",
+    "sign_fixed",
+    "direct",
+    "product",
+)
+"""The kinds of feedback pathway."""
+
+ALIASES = {"reciprocal": "kolen_pollack", "separate": "kolen_pollack"}
+"""Earlier names."""
+
+Linear = Callable[[chex.Array, chex.Array], chex.Array]
+"""``(inputs, kernel) -> outputs``, linear in each."""
+
+
+def canonical(feedback: str) -> str:
+    """Return the name of a kind of feedback pathway, also given an earlier name of it.
+
+    Args:
+      feedback: one of ``FEEDBACKS`` or a key of ``ALIASES``.
+
+    Returns:
+      One of ``FEEDBACKS``.
+
+    Raises:
+      ValueError, TypeError: an unknown name, or none.
+
+    >>> canonical("reciprocal")
+    'kolen_pollack'
+    """
+    checks.option("feedback", feedback, (*FEEDBACKS, *ALIASES))
+    return ALIASES.get(feedback, feedback)
+
+
+def with_feedback(linear: Linear) -> Callable[[chex.Array, chex.Array, chex.Array], chex.Array]:
+    """Give a bilinear map ``linear(inputs, kernel)`` a feedback pathway.
+
+    Args:
+      linear: linear in ``inputs`` and in ``kernel``.
+
+    Returns:
+      ``f(inputs, kernel, feedback_kernel)``, whose value is ``linear(inputs, kernel)`` and whose
+      backward pass sends the cotangent to ``inputs`` through ``feedback_kernel`` instead of
+      ``kernel``. ``kernel`` and ``feedback_kernel`` receive the same cotangent, that of ``kernel``:
+      wrap the latter in ``jax.lax.stop_gradient`` where it is not to learn. What comes down is not
+      the derivative of a function, so it can't be differentiated again, nor in forward mode.
+
+    Raises:
+      TypeError: from ``f``, in forward mode; from its backward pass, when differentiated.
+    """
+
+    @jax.custom_vjp
+    def f(inputs: chex.Array, kernel: chex.Array, feedback_kernel: chex.Array) -> chex.Array:
+        return forward(inputs, kernel, feedback_kernel)[0]
+
+    def forward(inputs, kernel, feedback_kernel):
+        operands = jax.tree.map(as_multiplied, (inputs, kernel, feedback_kernel))
+        return linear(*operands[:2]), operands
+
+    def backward(residuals, cotangent):
+        inputs, kernel, feedback_kernel = residuals
+        cotangent = as_multiplied(cotangent)
+        _, down = jax.vjp(lambda x: linear(x, feedback_kernel), inputs)
+        (inputs_cotangent,) = down(cotangent)
+        kernel_cotangent = _onto_kernel(linear, inputs, kernel, cotangent)
+        return _first_order((inputs_cotangent, kernel_cotangent, kernel_cotangent))
+
+    f.defvjp(forward, backward)
+    return _reverse_mode_only(f)
+
+
+def with_direct_feedback(
+    linear: Linear,
+) -> Callable[[chex.Array, chex.Array, chex.Array], tuple[chex.Array, chex.Array]]:
+    """Give a bilinear map ``linear(inputs, kernel)`` feedback that comes directly from the outputs.
+
+    Args:
+      linear: linear in ``inputs`` and in ``kernel``.
+
+    Returns:
+      ``f(inputs, kernel, direct_kernel float[inputs of an example, actions]) -> (outputs, tap)``.
+      ``tap`` float[batch, actions] is zero; added to the network's outputs its cotangent is their
+      error e. The backward pass sends e·directᵀ to ``inputs``, whatever the cotangent of
+      ``outputs``, from which ``kernel`` learns. ``direct_kernel`` gets none.
+
+    Raises:
+      TypeError: as ``with_feedback``.
+    """
+
+    @jax.custom_vjp
+    def f(
+        inputs: chex.Array, kernel: chex.Array, direct_kernel: chex.Array
+    ) -> tuple[chex.Array, chex.Array]:
+        return forward(inputs, kernel, direct_kernel)[0]
+
+    def forward(inputs, kernel, direct_kernel):
+        operands = jax.tree.map(as_multiplied, (inputs, kernel, direct_kernel))
+        actions = direct_kernel.shape[1]
+        # Made of the inputs, so that under ``vmap`` each example has a tap of its own; and in the
+        # default dtype, whatever the layer computes in, as it is added to the outputs.
+        seen = inputs.reshape(*inputs.shape[: min(inputs.ndim - 1, 1)], -1)[..., :1] == 0
+        zero = jnp.zeros((), jnp.result_type(float))
+        tap = jnp.broadcast_to(jnp.where(seen, zero, zero), (*seen.shape[:-1], actions))
+        return (linear(*operands[:2]), tap), operands
+
+    def backward(residuals, cotangents):
+        inputs, kernel, direct_kernel = residuals
+        cotangent, error = jax.tree.map(as_multiplied, cotangents)
+        down = (error.astype(direct_kernel.dtype) @ direct_kernel.T).reshape(inputs.shape)
+        kernel_cotangent = _onto_kernel(linear, inputs, kernel, cotangent)
+        nothing = jnp.zeros_like(direct_kernel)
+        return _first_order((down.astype(inputs.dtype), kernel_cotangent, nothing))
+
+    f.defvjp(forward, backward)
+    return _reverse_mode_only(f)
+
+
+def without_feedback(linear: Linear, reason: str) -> Linear:
+    """Return ``linear``, which computes but refuses to be differentiated.
+
+    Args:
+      linear: ``(inputs, kernel) -> outputs``.
+      reason: the sentence it refuses with.
+
+    Returns:
+      The same function.
+
+    Raises:
+      ValueError: ``reason``, when differentiated.
+    """
+
+    @jax.custom_vjp
+    def f(inputs: chex.Array, kernel: chex.Array) -> chex.Array:
+        return linear(*jax.tree.map(as_multiplied, (inputs, kernel)))
+
+    def refuse(*_args):
+        raise ValueError(reason)
+
+    f.defvjp(refuse, refuse)
+    return f
+
+
+def feedback_kernels(
+    params: chex.ArrayTree, model_state: chex.ArrayTree, feedback: str
+) -> dict[tuple[str, ...], chex.Array]:
+    """Read the weights that carry feedback down off a network's variables.
+
+    Args:
+      params: the network's parameters; any leading axes (seeds) are kept.
+      model_state: its other collections.
+      feedback: the kind of pathway, one of ``FEEDBACKS``.
+
+    Returns:
+      ``{path of the layer: float[...]}``, B shaped like the layer's kernel W, of every layer with a
+      kernel. The ``sign`` kinds without their factor; of ``sign_batchwise`` the mean over draws, up
+      to a factor. Empty for ``direct``, whose weights connect a layer with the outputs.
+
+    Raises:
+      ValueError: an unknown ``feedback``.
+      KeyError: variables of another kind of pathway.
+    """
+    kind = canonical(feedback)
+    weights, fixed = flatten_dict(params), flatten_dict(model_state.get("feedback", {}))
+    kernels = {}
+    for (*layer, name), kernel in weights.items():
+        if name != "kernel" or kind == "direct":
+            continue
+        match kind:
+            case "tied":
+                down = kernel
+            case "sign" | "sign_batchwise":
+                down = jnp.sign(kernel)
+            case "sign_fixed":
+                down = jnp.sign(kernel) * fixed[*layer, "magnitude"]
+            case "kolen_pollack":
+                down = weights[*layer, "feedback_kernel"]
+            case "random":
+                down = fixed[*layer, "kernel"]
+            case "product":
+                down = product_kernel(
+                    fixed[*layer, "mixing"], weights[*layer, "feedback_kernel"], kernel.shape
+                )
+        kernels[tuple(layer)] = down
+    return kernels
+
+
+def product_kernel(
+    mixing: chex.Array, feedback_kernel: chex.Array, shape: tuple[int, ...]
+) -> chex.Array:
+    """Return B = Rᵀ C in the shape of the forward kernel; C̄ = R B̄ follows by differentiation.
+
+    Args:
+      mixing: R, float[..., units, inputs].
+      feedback_kernel: C, float[..., units, features].
+      shape: [..., inputs (several axes), features], that of the forward kernel.
+
+    Returns:
+      float of ``shape``.
+    """
+    down = jnp.einsum("...mi,...mo->...io", mixing, feedback_kernel)
+    return down.reshape(shape)
+
+
+def _reverse_mode_only(f: Callable) -> Callable:
+    def checked(*operands: chex.Array) -> chex.Array:
+        if in_forward_mode(*operands):
+            raise TypeError(
+                "forward-mode differentiation (jax.jvp) through feedback weights that are not the "
+                "forward weights: there is a way down only; use jax.vjp, or feedback='tied'"
+            )
+        return f(*operands)
+
+    return checked
+
+
+def _onto_kernel(
+    linear: Linear, inputs: chex.Array, kernel: chex.Array, cotangent: chex.Array
+) -> chex.Array:
+    _, onto_kernel = jax.vjp(lambda w: linear(inputs, w), kernel)
+    return onto_kernel(cotangent)[0]
+
+
+@jax.custom_jvp
+def _first_order(cotangents: tuple) -> tuple:
+    """Return ``cotangents``, which are not to be differentiated."""
+    return cotangents
+
+
+@_first_order.defjvp
+def _refuse_second_order(primals, tangents):
+    raise TypeError(
+        "second derivative through feedback weights that are not the forward weights: what they "
+        "carry down is no gradient, so there is none; use feedback='tied'"
+    )

@@ -1,0 +1,68 @@
+"""States as plain arrays, for whatever saves them: flax.serialization, orbax, NumPy, safetensors.
+
+Typed random keys are the one kind of leaf that such libraries refuse. ``to_plain`` puts their
+numbers in place of them, ``from_plain`` makes keys of those again; structures stay as they are::
+
+    content = flax.serialization.to_bytes(to_plain(run))
+    run = from_plain(flax.serialization.from_bytes(to_plain(run), content), like=run)
+"""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qagrel_jax import sharding
+
+
+def to_plain(tree: chex.ArrayTree) -> chex.ArrayTree:
+    """Copy a pytree's arrays to NumPy, keys as their numbers.
+
+    Args:
+      tree: arrays, numbers and random keys: a ``Fit``, a ``Population``, parameters.
+
+    Returns:
+      The same structure with ``np.ndarray`` leaves; a key [...] is uint32[..., 2] (threefry2x32).
+
+    >>> to_plain({"key": jax.random.key(3, impl="threefry2x32")})["key"].tolist()
+    [0, 3]
+    """
+    numbers = jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+    return jax.tree.map(np.asarray, sharding.fetch(numbers))
+
+
+def from_plain(plain: chex.ArrayTree, like: chex.ArrayTree) -> chex.ArrayTree:
+    """Make of plain arrays what ``like`` is: keys where it has keys, arrays of its dtypes.
+
+    Args:
+      plain: from ``to_plain``, saved and loaded again.
+      like: of the same structure and shapes, such as a run just started.
+
+    Returns:
+      A pytree of JAX arrays; of NumPy arrays where ``like`` has those.
+
+    Raises:
+      ValueError: another structure, shape or dtype.
+    """
+    if jax.tree.structure(plain) != jax.tree.structure(like):  # type: ignore[operator]
+        raise ValueError("plain must have the structure of like: it belongs to something else")
+    return jax.tree_util.tree_map_with_path(_as_before, like, plain)
+
+
+def _as_before(path: Any, like: Any, plain: Any) -> Any:
+    wanted = jax.random.key_data(like) if _is_key(like) else jnp.asarray(like)
+    found = np.asarray(plain)
+    if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+        raise ValueError(
+            f"{jax.tree_util.keystr(path)} must be {wanted.dtype}{wanted.shape}, "
+            f"got {found.dtype}{found.shape}"
+        )
+    if _is_key(like):
+        return jax.random.wrap_key_data(jnp.asarray(found), impl=jax.random.key_impl(like))
+    return jnp.asarray(found) if isinstance(like, jax.Array) else found
+
+
+def _is_key(x: Any) -> bool:
+    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

@@ -1,0 +1,226 @@
+"""Recurrent networks that settle, and that of visual routines, in which activity spreads.
+
+``Recurrent`` is what ``qagrel_jax.rules.relearnn`` asks of a network: three pure functions.
+
+``GridNet`` traces curves. Every pixel of an image has units of several features in each layer.
+Units of the *feedforward* group tell what is seen. Units of the *modulated* group, gated by
+feedforward units of the same pixel, carry enhanced activity from pixel to neighboring pixel, but
+only where something is seen. With X the image (0 or 1), one step is
+
+    X^m  = φ(X  ∘ U [1, Y1, Y1^m, X^m]),     Y1 = φ(V [1, X, X^m]),
+    Y1^m = φ(Y1 ∘ T [1, Y2]),                Y2 = φ(R [1, Y1, Y1^m]),
+
+from top left to bottom right, each with the newest activity of the others. The weights reach the
+same pixel and its four neighbors; 1 is the bias, and X^m reaches itself at the same pixel only.
+Each pixel is an action:
+
+    q(pixel) = w_0 + w_1 · Y2(pixel) + w_2 · mean of Y2 over all other pixels + w_3 · X^m(pixel).
+
+φ is a ReLU that grows like a logarithm above 6. Weights are *shared*, the same for all pixels and
+for the four neighbors, or *unshared*, each synapse for itself.
+
+Details that are not the published ones: X^m reaches itself through a full matrix between the
+features (published: a weight for each feature), and the other pixels' activity reaches an output as
+a mean, not as a sum. How the unshared output weights were arranged is not known: here each pixel
+has its own w.
+
+Reference:
+  Mollard, Bohté & Roelfsema (2024), PLoS Comput Biol 20(4): e1012030, and the authors' code.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qagrel_jax.layers import Dense, LocallyConnected
+
+KNEE = 6.0
+"""Activity up to which ``squash`` is a ReLU."""
+
+OTHER_PIXELS = -2.24
+"""Initial weights from the other pixels' mean, in units of the others: −0.01 · 224 pixels."""
+
+
+class Recurrent(NamedTuple):
+    """A recurrent network as three pure functions over a batch.
+
+    The state is any pytree of arrays [batch, ...].
+    """
+
+    start: Callable[[chex.Array], Any]  # (inputs) -> state before the first step
+    step: Callable[[Any, Any, chex.Array], Any]  # (params, state, inputs) -> state
+    read_out: Callable[[Any, Any], chex.Array]  # (params, state) -> outputs [batch, actions]
+
+
+class GridState(NamedTuple):
+    """Activity of the units that change from step to step."""
+
+    modulated_input: chex.Array  # float[batch, n, n, colors], X^m
+    hidden: chex.Array  # float[batch, n, n, features], Y1
+    modulated_hidden: chex.Array  # float[batch, n, n, features], Y1^m
+    top: chex.Array  # float[batch, n, n, features], Y2
+
+
+def squash(drive: chex.Array) -> chex.Array:
+    """Return a unit's activity: max(u, 0) up to 6, above 6 + log((1.5 u + 1) / 10).
+
+    Args:
+      drive: float[...], u.
+
+    Returns:
+      float[...].
+
+    >>> import jax.numpy as jnp
+    >>> squash(jnp.array([-1.0, 2.0, 6.0])).tolist()
+    [0.0, 2.0, 6.0]
+    """
+    above = jnp.log((1.5 * jnp.maximum(drive, KNEE) + 1) / (1.5 * KNEE + 1))
+    return jnp.where(drive > KNEE, KNEE + above, nn.relu(drive))
+
+
+class GridNet(nn.Module):
+    """The network of the module's docstring; ``as_recurrent`` makes a ``Recurrent`` of it.
+
+    Attributes:
+      features: units of each group at each pixel of the hidden layers.
+      colors: channels of the images.
+      shared: one weight for all pixels and for the four neighbors, or one for each synapse.
+      feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
+      weight_range: initial weights are uniform in [0, weight_range]; those from all other pixels
+        together to an output in [−2.24 weight_range, 0], on 15 × 15 pixels −0.01 weight_range each.
+    """
+
+    features: int = 4
+    colors: int = 4
+    shared: bool = True
+    feedback: str = "tied"
+    weight_range: float = 0.1
+
+    def setup(self) -> None:
+        """Make the layers."""
+        self.to_modulated_input = self._layer(self.colors)
+        self.to_hidden = self._layer(self.features)
+        self.to_modulated_hidden = self._layer(self.features)
+        self.to_top = self._layer(self.features)
+        self.to_output = self._layer(1, output=True)
+
+    def __call__(self, state: GridState, images: chex.Array) -> tuple[GridState, chex.Array]:
+        """Take a step and read it out; see ``step`` and ``read_out``."""
+        state = self.step(state, images)
+        return state, self.read_out(state)
+
+    def step(self, state: GridState, images: chex.Array) -> GridState:
+        """Return the activity after one step.
+
+        Args:
+          state: the activity before.
+          images: float[batch, n, n, colors], X.
+
+        Returns:
+          The ``GridState`` after it.
+        """
+        around = self._around(state.hidden, state.modulated_hidden)
+        drive = self.to_modulated_input(_with_bias(around, state.modulated_input))
+        modulated_input = squash(images * drive)
+        hidden = squash(self.to_hidden(_with_bias(self._around(images, modulated_input))))
+        gate = self.to_modulated_hidden(_with_bias(self._around(state.top)))
+        modulated_hidden = squash(hidden * gate)
+        top = squash(self.to_top(_with_bias(self._around(hidden, modulated_hidden))))
+        return GridState(modulated_input, hidden, modulated_hidden, top)
+
+    def read_out(self, state: GridState) -> chex.Array:
+        """Return Q values: one for each pixel, row by row.
+
+        Args:
+          state: the activity.
+
+        Returns:
+          float[batch, n·n].
+        """
+        batch, height, width, _ = state.top.shape
+        total = state.top.sum((1, 2), keepdims=True)
+        others = (total - state.top) / (height * width - 1)
+        q_values = self.to_output(_with_bias(state.top, others, state.modulated_input))
+        return q_values.reshape(batch, height * width)
+
+    def _around(self, *groups: chex.Array) -> chex.Array:
+        """Return what a pixel's units see: the pixel, and its neighbors, added up if shared."""
+        here = jnp.concatenate(groups, axis=-1)
+        neighbors = _neighbors(here)
+        if self.shared:
+            return jnp.concatenate([here, sum(neighbors)], axis=-1)
+        return jnp.concatenate([here, *neighbors], axis=-1)
+
+    def _layer(self, features: int, output: bool = False) -> nn.Module:
+        # At every pixel the same: a dense layer over the features is a 1 x 1 convolution.
+        kind = Dense if self.shared else functools.partial(LocallyConnected, window=(1, 1))
+        draw = self._draw_output if output else self._draw
+        return kind(features, feedback=self.feedback, kernel_init=draw)
+
+    def _draw(self, key: chex.PRNGKey, shape: Sequence[int], dtype: Any = float) -> chex.Array:
+        return jax.random.uniform(key, tuple(shape), dtype, 0, self.weight_range)
+
+    def _draw_output(
+        self, key: chex.PRNGKey, shape: Sequence[int], dtype: Any = float
+    ) -> chex.Array:
+        """Inputs are, in this order: the bias, Y2, the others' Y2, and X^m."""
+        scale = np.ones((shape[-2], 1))
+        scale[1 + self.features : 1 + 2 * self.features] = OTHER_PIXELS
+        return self._draw(key, shape, dtype) * jnp.asarray(scale, dtype).reshape(
+            *(1,) * (len(shape) - 2), -1, 1
+        )
+
+
+def as_recurrent(network: GridNet, variables: Mapping[str, Any] | None = None) -> Recurrent:
+    """Make the three functions of a ``Recurrent`` of a ``GridNet``.
+
+    Args:
+      network: the module.
+      variables: collections beside the parameters (``feedback`` weights that do not learn).
+
+    Returns:
+      A ``Recurrent``, from inputs float[batch, n, n, colors] to outputs float[batch, n·n].
+
+    >>> import jax, jax.numpy as jnp
+    >>> images, network = jnp.zeros((2, 15, 15, 4)), GridNet()
+    >>> functions = as_recurrent(network)
+    >>> start = functions.start(images)
+    >>> params = network.init(jax.random.key(0), start, images)["params"]
+    >>> functions.read_out(params, functions.step(params, start, images)).shape
+    (2, 225)
+    """
+    fixed = dict(variables or {})
+
+    def start(images: chex.Array) -> GridState:
+        chex.assert_shape(images, (None, None, None, network.colors))
+        hidden = jnp.zeros((*images.shape[:3], network.features), images.dtype)
+        return GridState(jnp.zeros_like(images), hidden, hidden, hidden)
+
+    def step(params: Any, state: GridState, images: chex.Array) -> GridState:
+        return network.apply({"params": params, **fixed}, state, images, method="step")  # type: ignore[return-value]
+
+    def read_out(params: Any, state: GridState) -> chex.Array:
+        return network.apply({"params": params, **fixed}, state, method="read_out")
+
+    return Recurrent(start, step, read_out)
+
+
+def _with_bias(*groups: chex.Array) -> chex.Array:
+    """Put a unit that is always 1 before the features of the groups."""
+    return jnp.concatenate([jnp.ones_like(groups[0][..., :1]), *groups], axis=-1)
+
+
+def _neighbors(images: chex.Array) -> list[chex.Array]:
+    """Return what is above, below, left and right of each pixel; 0 beyond the edge."""
+    height, width = images.shape[1:3]
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return [
+        padded[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width]
+        for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1))
+    ]

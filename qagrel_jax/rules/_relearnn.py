@@ -1,0 +1,222 @@
+"""RELEARNN: Q-AGREL at the fixed point of a recurrent network."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from qagrel_jax import checks
+from qagrel_jax.policies import Policy, max_boltzmann
+from qagrel_jax.recurrent import Recurrent
+from qagrel_jax.rules._q_agrel import RewardPredictionError, q_agrel, reward_prediction_error
+from qagrel_jax.rules.base import Decision, Rule, choose
+
+
+class Settled(NamedTuple):
+    """How far both phases came: ``Decision.aux`` of this rule.
+
+    A residual is the largest change of any unit in the last step. Above the tolerance the phase has
+    not reached its fixed point, and the weight change is only near the gradient.
+    """
+
+    state: chex.ArrayTree  # h*, arrays [batch, ...]
+    steps: chex.Array  # int32[batch], of phase 1
+    residual: chex.Array  # float[batch], of the activity
+    attention: chex.ArrayTree  # z, as ``state``
+    sweeps: chex.Array  # int32[batch], of phase 2
+    attention_residual: chex.Array  # float[batch], of the attention
+
+
+def relearnn(
+    policy: Policy = max_boltzmann,
+    rpe: RewardPredictionError = reward_prediction_error,
+    *,
+    steps: int = 50,
+    sweeps: int = 7,
+    tolerance: float = 0.0,
+    clip: float | None = None,
+) -> Rule:
+    r"""RELEARNN: Q-AGREL at the fixed point of a recurrent network.
+
+    A recurrent network with weights W sees an input x. Its activity h settles at h* = F(h*, W, x),
+    from which the output layer computes the values q(h*, W). One trial has three phases.
+
+    1. The activity settles, in at most ``steps`` steps h ← F(h, W, x). A policy chooses action a.
+
+    2. Attention z settles in an accessory network, the linearized recurrent network run backwards.
+    It starts at the chosen output and runs down through the feedback weights, ``sweeps`` times:
+
+        z ← (∂F/∂h)ᵀ z + ∂q_a/∂h.
+
+    3. The environment answers with reward r. Each synapse changes by the reward-prediction error
+    and by its trace, presynaptic activity × the gated attention z at its target:
+
+        δ = r − q_a,        ΔW = α δ [(∂F/∂W)ᵀ z + ∂q_a/∂W].
+
+    With both phases settled and tied feedback ΔW = −α ∇ ½(r − q_a)² through the fixed point:
+    recurrent backpropagation (Almeida 1987, Pineda 1987) of the one chosen output.
+
+    The transposes are those of the layers: ``qagrel_jax.layers`` carry attention through feedback
+    weights of their own, tied or independent.
+
+    Settings of the published simulations: at most 50 steps and 7 sweeps, α = 0.02, ε = 0.05, traces
+    clipped at 1.
+
+    Args:
+      policy: ``(key, q_values [actions]) -> action``; the paper's is ``max_boltzmann``, ε = 0.05.
+      rpe: ``(q_selected, reward) -> δ``.
+      steps: phase 1 ends after so many steps, ...
+      sweeps: ... phase 2 after so many, ...
+      tolerance: ... or, for each example, once no unit changes by more in a step.
+      clip: each synapse's trace is clipped to [−clip, clip] in each example; None: not at all.
+
+    Returns:
+      A ``Rule``. Its ``act(key, network, params, inputs)`` takes a ``Recurrent`` network and gives
+      a ``Decision`` whose ``aux`` is a ``Settled``; its ``update`` takes rewards float[batch] and
+      returns ``(grads, δ [batch])``.
+
+    Raises:
+      ValueError: ``steps`` or ``sweeps`` below 1, a negative ``tolerance``, ``clip`` not positive.
+      TypeError: an argument of another type; from ``act``, a network that is not ``Recurrent``.
+
+    Reference:
+      Mollard, Bohté & Roelfsema (2024), Recurrent neural networks that learn multi-step visual
+      routines with reinforcement learning, PLoS Comput Biol 20(4): e1012030.
+
+    One unit with h* = w h*/2 + x: at w = 1 h* = 2x.
+
+    >>> import jax, jax.numpy as jnp
+    >>> network = Recurrent(
+    ...     start=jnp.zeros_like,
+    ...     step=lambda w, h, x: 0.5 * w * h + x,
+    ...     read_out=lambda w, h: h,
+    ... )
+    >>> decision = relearnn(sweeps=50).act(jax.random.key(0), network, 1.0, jnp.ones((1, 1)))
+    >>> round(float(decision.outputs[0, 0]), 4), float(decision.aux.residual[0]) < 1e-6
+    (2.0, True)
+    """
+    checks.whole("steps", steps)
+    checks.whole("sweeps", sweeps)
+    checks.number("tolerance", tolerance, 0)
+    if clip is not None:
+        checks.number("clip", clip, 0, above=True)
+
+    def act(
+        key: chex.PRNGKey, network: Recurrent, params: chex.ArrayTree, inputs: chex.Array
+    ) -> Decision:
+        if not isinstance(network, Recurrent):
+            raise TypeError(f"relearnn needs a Recurrent network, got {type(network).__name__}")
+        state, taken, residual = _settle(
+            lambda h: network.step(params, h, inputs), network.start(inputs), steps, tolerance
+        )
+        outputs, down = jax.vjp(lambda h: network.read_out(params, h), state)
+        chex.assert_rank(outputs, 2)
+        action = choose(policy, key, outputs)
+        chosen = jax.nn.one_hot(action, outputs.shape[1], dtype=outputs.dtype)
+
+        (source,) = down(chosen)
+        _, linearized = jax.vjp(lambda h: network.step(params, h, inputs), state)
+        attention, swept, attention_residual = _settle(
+            lambda z: jax.tree.map(jnp.add, linearized(z)[0], source), source, sweeps, tolerance
+        )
+        aux = Settled(state, taken, residual, attention, swept, attention_residual)
+
+        def pathway(output_errors: chex.Array) -> chex.ArrayTree:
+            # Attention came from the chosen outputs alone, so errors of the others reach nothing.
+            error = (output_errors * chosen).sum(1)
+            if clip is None:
+                return _traces(network, params, inputs, aux, chosen, error)
+            one = jax.vmap(lambda *example: _traces_of_one(network, params, *example))
+            traces = one(inputs, state, attention, chosen)
+            return jax.tree.map(
+                lambda t: jnp.tensordot(error, jnp.clip(t, -clip, clip), axes=1), traces
+            )
+
+        return Decision(action, outputs, aux, pathway)
+
+    return Rule("relearnn", "reward", act, q_agrel(policy, rpe).update)
+
+
+def converged(settled: Settled, tolerance: float) -> chex.Array:
+    """Say for each example whether both phases reached their fixed point.
+
+    Args:
+      settled: ``Decision.aux`` of ``relearnn``.
+      tolerance: the largest change in the last step, of any unit, that counts as none.
+
+    Returns:
+      bool[batch]; False where activity is not finite.
+    """
+    return (settled.residual <= tolerance) & (settled.attention_residual <= tolerance)
+
+
+def _settle(
+    advance: Callable[[Any], Any], start: chex.ArrayTree, limit: int, tolerance: float
+) -> tuple[chex.ArrayTree, chex.Array, chex.Array]:
+    """Repeat ``advance``; return the state, the steps and the last change of each example."""
+    batch = jax.tree.leaves(start)[0].shape[0]
+
+    def unsettled(carry: tuple) -> chex.Array:
+        _, steps, change = carry
+        return _more(steps, change).any()
+
+    def _more(steps: chex.Array, change: chex.Array) -> chex.Array:
+        return (steps < limit) & (change > tolerance)
+
+    def body(carry: tuple) -> tuple:
+        state, steps, change = carry
+        more = _more(steps, change)
+        following = advance(state)
+        changes = jax.tree.map(_largest_change, following, state)
+        largest = jnp.stack(jax.tree.leaves(changes)).max(0).astype(change.dtype)
+        # An example that has settled stays as it is, whatever the others of its batch do.
+        state = jax.tree.map(lambda new, old: _where(more, new, old), following, state)
+        return state, steps + more, jnp.where(more, largest, change)
+
+    dtype = jnp.result_type(*jax.tree.leaves(start))
+    first = (start, jnp.zeros(batch, jnp.int32), jnp.full(batch, jnp.inf, dtype))
+    return jax.lax.while_loop(unsettled, body, first)
+
+
+def _largest_change(new: chex.Array, old: chex.Array) -> chex.Array:
+    return jnp.abs(new - old).reshape(new.shape[0], -1).max(1)
+
+
+def _where(which: chex.Array, new: chex.Array, old: chex.Array) -> chex.Array:
+    return jnp.where(which.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+
+def _traces(
+    network: Recurrent,
+    params: chex.ArrayTree,
+    inputs: chex.Array,
+    settled: Settled,
+    chosen: chex.Array,
+    weights: chex.Array,
+) -> chex.ArrayTree:
+    """Return Σ_b weights_b · [(∂F/∂W)ᵀ z + ∂q_a/∂W]_b, shaped like ``params``."""
+    _, recurrent = jax.vjp(lambda p: network.step(p, settled.state, inputs), params)
+    _, output = jax.vjp(lambda p: network.read_out(p, settled.state), params)
+    scaled = jax.tree.map(
+        lambda z: z * weights.reshape(-1, *(1,) * (z.ndim - 1)), settled.attention
+    )
+    return jax.tree.map(jnp.add, recurrent(scaled)[0], output(chosen * weights[:, None])[0])
+
+
+def _traces_of_one(
+    network: Recurrent,
+    params: chex.ArrayTree,
+    inputs: chex.Array,
+    state: chex.ArrayTree,
+    attention: chex.ArrayTree,
+    chosen: chex.Array,
+) -> chex.ArrayTree:
+    """Return one example's traces; its arrays come without the batch's axis."""
+    inputs, state, attention, chosen = jax.tree.map(
+        lambda x: x[None], (inputs, state, attention, chosen)
+    )
+    nothing = jnp.zeros(1, chosen.dtype)
+    settled = Settled(state, nothing, nothing, attention, nothing, nothing)
+    return _traces(network, params, inputs, settled, chosen, jnp.ones(1, chosen.dtype))

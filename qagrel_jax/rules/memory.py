@@ -1,0 +1,56 @@
+"""The working-memory rules under one contract, so that one program runs populations of either."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from qagrel_jax.rules import augment, recollect
+
+
+class MemoryRule(NamedTuple):
+    """What a rule must offer; every function is for one network, or for many along a last axis."""
+
+    config: type  # the class of its sizes and parameters
+    init: Callable[..., Any]  # (key, config) -> state
+    step: Callable[..., Any]  # (randomness, config, state, observation, reward, ended, …)
+    tie_feedback: Callable[..., Any]  # (state, tied) -> state
+    at_rest: Callable[..., Any]  # (state) -> state between trials, its weights as they are
+    units: dict[str, str]  # what its units are: field of its ``Activity`` -> name
+
+
+RULES = {
+    "augment": MemoryRule(
+        augment.AugmentConfig,
+        augment.init,
+        augment.step,
+        augment.tie_feedback,
+        augment.at_rest,
+        {"regular": "regular units", "memory": "memory units"},
+    ),
+    "recollect": MemoryRule(
+        recollect.RecollectConfig,
+        recollect.init,
+        recollect.step,
+        recollect.tie_feedback,
+        recollect.at_rest,
+        {"gate": "gates", "memory": "memory units"},
+    ),
+}
+"""Every working-memory rule by name."""
+
+Config = augment.AugmentConfig | recollect.RecollectConfig
+
+
+def rule_of(config: Config) -> MemoryRule:
+    """Return the rule that a configuration belongs to.
+
+    Raises:
+      TypeError: it belongs to none.
+
+    >>> rule_of(recollect.RecollectConfig(inputs=4)).units
+    {'gate': 'gates', 'memory': 'memory units'}
+    """
+    for rule in RULES.values():
+        if isinstance(config, rule.config):
+            return rule
+    names = ", ".join(rule.config.__name__ for rule in RULES.values())
+    raise TypeError(f"config must be one of {names}, got {type(config).__name__}")

@@ -1,0 +1,215 @@
+"""Curve tracing: look at the end of the curve that starts at the fixation point.
+
+A grid of n × n pixels shows two curves of the same length, each a path from pixel to neighboring
+pixel that nowhere touches itself or the other. The target curve starts with a red pixel, the
+fixation point, the distractor with a green one; both go on in green and end in blue. The action is
+an eye movement to one of the n² pixels, rewarded if it goes to the blue end of the target curve.
+Nothing but the path tells the two ends apart.
+
+Curves of length 2 are the curriculum's first stage: a red and a blue pixel anywhere, and no
+distractor.
+
+One trial, to be mapped (``jax.vmap``) over many::
+
+    trial, observation = reset(key, params)
+    reward, correct = step(trial, action, params)
+
+What the publications leave open: pixels that touch at a corner only do not count as in contact
+here, as in the authors' code, for no connection of the network reaches over a corner; curves on the
+larger grid are one pixel wide.
+
+Reference:
+  Mollard, Bohté & Roelfsema (2024), PLoS Comput Biol 20(4): e1012030, and the authors' code.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qagrel_jax.tasks import base
+
+COLORS = ("red", "yellow", "green", "blue")
+"""Channels of an observation; yellow is not used in this task."""
+
+RED, _, GREEN, BLUE = range(4)
+
+MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
+
+PIXELS_EACH = 5
+"""A longer curve needs more room than so many pixels of the grid for each of its own."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Params:
+    """Sizes and reward; the lengths are leaves, so a curriculum may change them.
+
+    Attributes:
+      grid: n, pixels along each side; 15 or 36 in the publications.
+      max_length: pixels of the longest curve that will be asked for.
+      shortest: each trial's length is uniform between this and ``longest``, ends included.
+      longest: at most ``max_length``; 2 means the first stage.
+      correct_reward: for the right eye movement; any other brings 0.
+
+    Raises:
+      ValueError: a value out of range.
+
+    >>> Params(grid=5, max_length=9)
+    Traceback (most recent call last):
+    ValueError: two curves of 9 pixels hardly fit into 5 x 5 pixels: max_length must be at most 5
+    """
+
+    grid: int = base.static(15)
+    max_length: int = base.static(9)
+    shortest: chex.Numeric = 3
+    longest: chex.Numeric = 9
+    correct_reward: float = base.static(1.2)
+
+    def __post_init__(self) -> None:
+        base.at_least(self, 3, "grid", "max_length")
+        base.at_least(self, 0, "correct_reward")
+        most = self.grid**2 // PIXELS_EACH
+        if self.max_length > most:
+            size = f"{self.grid} x {self.grid}"
+            raise ValueError(
+                f"two curves of {self.max_length} pixels hardly fit into {size} pixels: max_length "
+                f"must be at most {most}"
+            )
+        lengths = self.shortest, self.longest
+        # A traced length has no value to check.
+        if all(isinstance(n, int | np.integer) for n in lengths) and not (
+            2 <= self.shortest <= self.longest <= self.max_length
+        ):
+            raise ValueError(
+                "lengths must be 2 <= shortest <= longest <= max_length, got "
+                f"{self.shortest}, {self.longest}, {self.max_length}"
+            )
+
+
+class Trial(NamedTuple):
+    """Two curves; entries from ``length`` on are −1."""
+
+    target: chex.Array  # int32[max_length], pixels (row · n + column) from the fixation point on
+    distractor: chex.Array  # int32[max_length]; all −1 in the first stage
+    length: chex.Array  # int32[], pixels of each curve
+
+
+def reset(key: chex.PRNGKey, params: Params) -> tuple[Trial, chex.Array]:
+    """Draw two curves.
+
+    Each starts at a random free pixel and goes on to a random free neighbor; pixels beside it are
+    free no longer. If one cannot go on, both are drawn again.
+
+    Args:
+      key: a random key.
+      params: sizes and lengths.
+
+    Returns:
+      ``(trial, observation)``, the latter float32[n, n, 4] as ``draw`` gives it.
+
+    >>> import jax
+    >>> trial, observation = reset(jax.random.key(0), Params())
+    >>> observation.shape, observation[..., BLUE].sum().item()
+    ((15, 15, 4), 2.0)
+    """
+    length_key, curves_key, stage_key = jax.random.split(key, 3)
+    length = jax.random.randint(length_key, (), params.shortest, jnp.asarray(params.longest) + 1)
+
+    def draw_again(carry: tuple) -> tuple:
+        key, *_ = carry
+        key, target_key, distractor_key = jax.random.split(key, 3)
+        free = jnp.ones((params.grid, params.grid), bool)
+        target, free, complete = _walk(target_key, free, length, params)
+        distractor, _, also = _walk(distractor_key, free, length, params)
+        return key, target, distractor, complete & also
+
+    nothing = jnp.full(params.max_length, -1, jnp.int32)
+    incomplete = (curves_key, nothing, nothing, jnp.bool_(False))
+    _, target, distractor, _ = jax.lax.while_loop(lambda c: ~c[3], draw_again, incomplete)
+
+    pixels = params.grid**2
+    first, other = jax.random.split(stage_key)
+    red = jax.random.randint(first, (), 0, pixels)
+    blue = (red + jax.random.randint(other, (), 1, pixels)) % pixels
+    apart = nothing.at[0].set(red).at[1].set(blue)
+    first_stage = length == 2
+    trial = Trial(
+        jnp.where(first_stage[None], apart, target),
+        jnp.where(first_stage[None], nothing, distractor),
+        length,
+    )
+    return trial, draw(trial, params)
+
+
+def step(trial: Trial, action: chex.Array, params: Params) -> tuple[chex.Array, chex.Array]:
+    """Answer an eye movement; the trial is over.
+
+    Args:
+      trial: from ``reset``.
+      action: int32[], a pixel: row · n + column.
+      params: of the task.
+
+    Returns:
+      ``(reward float32[], correct bool[])``.
+    """
+    correct = action == trial.target[trial.length - 1]
+    return jnp.where(correct, jnp.float32(params.correct_reward), jnp.float32(0)), correct
+
+
+def draw(trial: Trial, params: Params) -> chex.Array:
+    """Draw a trial's curves.
+
+    Args:
+      trial: two curves.
+      params: of the task.
+
+    Returns:
+      float32[n, n, 4], 1 at a pixel's channel, see ``COLORS``.
+    """
+    place = jnp.arange(params.max_length)
+    inner = jnp.where(place == trial.length - 1, BLUE, GREEN)
+    image = jnp.zeros((params.grid**2 + 1, len(COLORS)), jnp.float32)
+    # What is not there is drawn on one pixel more, which is cut off.
+    for curve, colors in (
+        (trial.target, jnp.where(place == 0, RED, inner)),
+        (trial.distractor, inner),
+    ):
+        image = image.at[jnp.where(curve < 0, params.grid**2, curve), colors].set(1)
+    return image[:-1].reshape(params.grid, params.grid, len(COLORS))
+
+
+def _walk(
+    key: chex.PRNGKey, free: chex.Array, length: chex.Array, params: Params
+) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """Draw a curve on free pixels; return it, what is still free, and whether it is complete."""
+    n = params.grid
+    start_key, moves_key = jax.random.split(key)
+    start = jnp.argmax(jax.random.uniform(start_key, (n * n,)) * free.reshape(-1))
+    # All free pixels of the frame around the grid are taken.
+    free = jnp.pad(free, 1).at[start // n + 1, start % n + 1].set(False)
+    moves = jnp.asarray(MOVES)
+
+    def go_on(carry: tuple, drawn: tuple) -> tuple:
+        pixel, free, complete = carry
+        place, noise = drawn
+        here = jnp.stack([pixel // n + 1, pixel % n + 1])
+        beside = here[None] + moves
+        available = free[beside[:, 0], beside[:, 1]]
+        following = beside[jnp.argmax(noise * available)] - 1
+        # Beside the last pixel, too, nothing may follow.
+        free = jnp.where(place <= length, free.at[beside[:, 0], beside[:, 1]].set(False), free)
+        goes_on = place < length
+        complete = complete & (available.any() | ~goes_on)
+        pixel = jnp.where(goes_on, following[0] * n + following[1], pixel)
+        return (pixel, free, complete), jnp.where(goes_on, pixel, -1)
+
+    places = jnp.arange(1, params.max_length + 1)
+    noise = jax.random.uniform(moves_key, (params.max_length, len(MOVES)))
+    first = start.astype(jnp.int32), free, jnp.bool_(True)
+    (_, free, complete), rest = jax.lax.scan(go_on, first, (places, noise))  # type: ignore[var-annotated]
+    curve = jnp.concatenate([start[None], rest[:-1]]).astype(jnp.int32)
+    return curve, free[1:-1, 1:-1], complete

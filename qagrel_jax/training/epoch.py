@@ -1,0 +1,144 @@
+"""One epoch over all examples: cut into calls of the compiled steps, and put together again.
+
+On an accelerator an epoch over images in memory is one call for its full batches, and one for the
+incomplete last batch. On CPU it is cut into chunks, after each of which progress is reported and
+divergence noticed. The cuts change no number, and all full chunks are of one compiled length.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qagrel_jax import sharding
+from qagrel_jax.data import streaming
+from qagrel_jax.training.examples import Examples
+from qagrel_jax.training.step import StepMetrics, TrainState
+from qagrel_jax.training.trainer import Trainer
+
+
+class DivergedError(FloatingPointError):
+    """The error of a seed, counted from 0 among those of the run, is no longer a finite number."""
+
+    def __init__(self, seed: int, step: int, epoch: int) -> None:
+        super().__init__(f"seed {seed} diverged at step {step} (epoch {epoch}): NaN or infinity")
+        self.seed, self.step, self.epoch = seed, step, epoch
+
+    def counted_from(self, first_seed: int) -> "DivergedError":
+        """Return the same error, its message naming the seed of a run that begins with another."""
+        return DivergedError(first_seed + self.seed, self.step, self.epoch)
+
+
+class Chunk(NamedTuple):
+    """What one call learns from: examples ``first`` to ``last`` of an epoch's order."""
+
+    first: int  # the first example, in the order of the epoch
+    last: int  # the one after the last
+    batch: int  # examples a step
+    length: int  # steps the call is compiled for: at least those it does
+
+    @property
+    def steps(self) -> int:
+        """Steps that the call does."""
+        return (self.last - self.first) // self.batch
+
+
+def chunks_of_epoch(
+    trainer: Trainer, train: Examples, seeds: int, last_batch: str, chunk_steps: int | None
+) -> list[Chunk]:
+    """Cut an epoch into full batches, in calls of one length, and the incomplete last batch.
+
+    Args:
+      trainer: knows the batch size.
+      train: examples in memory or streamed, which limits a call's steps.
+      seeds: number of seeds, each with batches of its own.
+      last_batch: "keep" or "drop".
+      chunk_steps: at most about so many steps a call; None: 100 on CPU, an epoch elsewhere.
+
+    Raises:
+      ValueError: fewer examples than a batch.
+    """
+    examples, batch = len(train.labels), trainer.batch_size
+    full, rest = divmod(examples, batch)
+    if full == 0:
+        raise ValueError(f"{examples} training examples do not fill one batch of {batch}")
+    most = chunk_steps or (100 if jax.default_backend() == "cpu" else full)
+    if isinstance(train.images, streaming.HostImages):
+        most = min(most, streaming.steps_at_once(train.images, seeds * batch))
+    length = -(-full // -(-full // most))
+    chunks = [
+        Chunk(batch * step, batch * min(step + length, full), batch, length)
+        for step in range(0, full, length)
+    ]
+    if rest and last_batch == "keep":
+        chunks.append(Chunk(examples - rest, examples, rest, 1))
+    return chunks
+
+
+def run_epoch(
+    trainer: Trainer,
+    states: TrainState,
+    active: np.ndarray,
+    train: Examples,
+    epoch: int,
+    chunks: list[Chunk],
+    on_chunk: Callable[[int, int, int], None],
+) -> tuple[TrainState, StepMetrics]:
+    """Learn for one epoch; return the states and, on the host, means over its examples [S]."""
+    images, labels = train
+    order = trainer.epoch_order(states, np.int32(epoch), examples=len(labels))
+    on_cpu = jax.default_backend() == "cpu"
+    if streamed := isinstance(images, streaming.HostImages):
+        order = sharding.fetch(order)
+        batches = streaming.ahead(
+            partial(streaming.read_batches, images, labels, _rows(order, chunk), trainer.mesh)
+            for chunk in chunks
+        )
+    steps, done = sum(chunk.steps for chunk in chunks), 0
+    before = (epoch - 1) * steps
+    metrics = list[StepMetrics]()
+    for chunk in chunks:
+        # One program for chunks of all lengths; a fixed number of steps where they have just one.
+        even = all(c.steps == c.length for c in chunks if c.batch == chunk.batch)
+        count = None if even else np.int32(chunk.steps)
+        if streamed:
+            states, some = trainer.run_batches(states, active, *next(batches), count)
+        else:
+            rows = _rows(order, chunk)
+            states, some = trainer.run_steps(states, active, images, labels, rows, count)
+        if on_cpu:  # elsewhere, waiting for numbers would leave the device idle
+            some = sharding.fetch(some)
+            _check_finite(some.error[:, : chunk.steps], before + done, epoch)
+        elif streamed and metrics:  # one chunk at work and one waiting, lest they fill the device
+            jax.block_until_ready(metrics[-1])
+        metrics.append(some)
+        done += chunk.steps
+        on_chunk(epoch, done, steps)
+    pieces = [
+        jax.tree.map(lambda m, steps=chunk.steps: m[:, :steps], some)
+        for chunk, some in zip(chunks, sharding.fetch(metrics), strict=True)
+    ]
+    per_step = jax.tree.map(lambda *m: np.concatenate(m, 1), *pieces)
+    _check_finite(per_step.error, before, epoch)
+    examples = np.concatenate([np.full(chunk.steps, chunk.batch) for chunk in chunks])
+    return states, jax.tree.map(lambda m: np.average(m, 1, examples), per_step)
+
+
+def _rows(order: chex.Array, chunk: Chunk) -> chex.Array:
+    """Return the rows int32[S, length, batch] of a chunk; steps that are not done repeat one."""
+    rows = order[:, chunk.first : chunk.last].reshape(len(order), chunk.steps, chunk.batch)
+    if chunk.steps == chunk.length:
+        return rows
+    padding = ((0, 0), (0, chunk.length - chunk.steps), (0, 0))
+    return (jnp if isinstance(order, jax.Array) else np).pad(rows, padding, mode="edge")
+
+
+def _check_finite(errors: np.ndarray, steps_before: int, epoch: int) -> None:
+    bad = ~np.isfinite(errors)
+    if bad.any():
+        step = int(np.argmax(bad.any(0)))
+        raise DivergedError(int(np.argmax(bad[:, step])), steps_before + step + 1, epoch)

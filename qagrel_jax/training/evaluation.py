@@ -1,0 +1,119 @@
+"""Accuracy of many seeds of a network on one set of images, class by class."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from qagrel_jax import sharding
+from qagrel_jax.data import streaming
+from qagrel_jax.policies import at_least_float32
+from qagrel_jax.tasks import classification
+from qagrel_jax.training.step import TrainState
+
+
+def count_correct(
+    network: nn.Module,
+    batch: int,
+    num_classes: int,
+    across_seeds: Callable,
+    mesh: Mesh | None,
+    states: TrainState,
+    images: chex.Array,
+    labels: chex.Array,
+) -> tuple[chex.Array, chex.Array]:
+    """Count greedy choices that are correct.
+
+    Args:
+      network: ``(images float[batch, ...], train) -> outputs [batch, actions]``.
+      batch: images evaluated at once.
+      num_classes: classes the labels run over.
+      across_seeds: turns a function of one seed into that of all, see ``make_trainer``.
+      mesh: the devices; None for one.
+      states: of S seeds.
+      images: uint8[n, height, width, channels].
+      labels: int32[n]; −1 for images that are not counted.
+
+    Returns:
+      ``(correct choices float32[S, classes], images float32[classes])``.
+    """
+    examples = labels.shape[0]
+    batches = -(-examples // batch)
+    missing = batches * batch - examples
+    images = jnp.pad(images, ((0, missing), *[(0, 0)] * (images.ndim - 1)))
+    labels = jnp.pad(labels, (0, missing), constant_values=-1)
+    images = images.reshape(batches, batch, *images.shape[1:])
+    labels = labels.reshape(batches, batch)
+
+    def one_seed(state: TrainState, shared: tuple) -> chex.Array:
+        variables = {"params": state.params, **state.model_state}
+
+        def one_batch(examples: tuple[chex.Array, chex.Array]) -> chex.Array:
+            images, labels = sharding.constrain_batch(examples, mesh)
+            outputs = network.apply(variables, classification.normalise(images), train=False)
+            correct = at_least_float32(outputs).argmax(-1) == labels
+            return (jax.nn.one_hot(labels, num_classes) * correct[:, None]).sum(0)
+
+        return jax.lax.map(one_batch, shared).sum(0)
+
+    counted = jax.nn.one_hot(labels, num_classes).sum((0, 1))
+    return across_seeds(one_seed)(states, (images, labels)), counted
+
+
+def evaluate(
+    compiled_count: Callable,
+    batch: int,
+    mesh: Mesh | None,
+    states: TrainState,
+    images: Any,
+    labels: chex.Array,
+) -> np.ndarray:
+    """Return each seed's accuracy on each class, float64[S, classes].
+
+    Args:
+      compiled_count: ``count_correct`` of (states, images, labels), compiled.
+      batch: images evaluated at once.
+      mesh: the devices; None for one.
+      states: of S seeds.
+      images: uint8[n, height, width, channels], or ``HostImages`` to be streamed.
+      labels: int32[n].
+    """
+    correct, counted = 0, 0
+    for examples in _chunks(images, labels, batch, mesh):
+        more = compiled_count(states, *examples)
+        correct, counted = correct + more[0], counted + more[1]
+    correct, counted = sharding.fetch((correct, counted))
+    return correct.astype(np.float64) / np.maximum(counted, 1)
+
+
+def overall_accuracy(per_class: chex.Array, labels: chex.Array) -> np.ndarray:
+    """Weigh accuracies per class [S, classes] by how often each class occurs in ``labels``.
+
+    Returns:
+      float32[S], the fraction of all examples answered correctly.
+    """
+    counts = np.bincount(np.asarray(labels), minlength=np.shape(per_class)[-1])
+    return (np.asarray(per_class, float) @ counts / counts.sum()).astype(np.float32)
+
+
+def _chunks(images: Any, labels: chex.Array, batch: int, mesh: Mesh | None) -> Iterator[tuple]:
+    """Cut streamed examples into chunks; those in memory are a single one."""
+    if not isinstance(images, streaming.HostImages):
+        yield sharding.replicate((images, labels), mesh)
+        return
+    labels = np.asarray(labels)
+    size = min(streaming.steps_at_once(images, batch) * batch, -(-len(images) // batch) * batch)
+
+    def read(first: int) -> tuple:
+        # The last chunk is filled up with images of no class, so that one program serves all.
+        rows = np.arange(first, first + size)
+        classes = np.where(rows < len(labels), labels[rows % len(labels)], -1)
+        return sharding.replicate((images.read(rows % len(labels)), classes), mesh)
+
+    yield from streaming.ahead(partial(read, i) for i in range(0, len(labels), size))

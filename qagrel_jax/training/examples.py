@@ -1,0 +1,71 @@
+"""Labelled images to train on: where they lie, and a validation split held out of them."""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from qagrel_jax import checks, sharding
+from qagrel_jax.data import streaming
+
+
+class Examples(NamedTuple):
+    """Images and their labels."""
+
+    images: chex.Array | streaming.HostImages  # uint8[n, height, width, channels]
+    labels: chex.Array  # int32[n], the class of each image
+
+
+def place(examples: Examples, mesh: Mesh | None = None) -> Examples:
+    """Put examples where training reads them from: on the device, or left behind to be streamed.
+
+    Args:
+      examples: in memory, on a device, or placed already.
+      mesh: devices that each get a copy; None for one.
+
+    Returns:
+      Resident examples; above ``streaming.limit_bytes`` ``examples`` with ``HostImages``.
+
+    Raises:
+      ValueError: from ``streaming.limit_bytes``.
+    """
+    images, labels = examples
+    if isinstance(images, np.ndarray) and images.nbytes > streaming.limit_bytes():
+        images = streaming.HostImages(images)
+    if isinstance(images, streaming.HostImages):
+        return Examples(images, np.asarray(labels))
+    return Examples(*jax.tree.map(jnp.asarray, sharding.replicate((images, labels), mesh)))
+
+
+def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
+    """Hold a validation set out of ``examples``, the same one for every seed and rule.
+
+    Args:
+      examples: n examples.
+      fraction: of them to hold out, in (0, 1); at least one, drawn by a fixed permutation.
+
+    Returns:
+      ``(kept, held_out)``.
+
+    Raises:
+      ValueError: a fraction that leaves one side empty.
+      TypeError: ``fraction`` is no number.
+    """
+    checks.number("fraction", fraction, 0, 1, above=True)
+    examples_in_all = len(examples.labels)
+    held_out = max(1, round(fraction * examples_in_all))
+    if fraction == 1 or held_out >= examples_in_all:
+        raise ValueError(f"validation fraction must leave examples on both sides, got {fraction}")
+    order = np.random.default_rng(0).permutation(examples_in_all)
+    kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
+    images, labels = examples
+    if isinstance(images, np.ndarray) and images.nbytes > streaming.limit_bytes():
+        images = streaming.HostImages(images)  # so that nothing is copied
+    if isinstance(images, streaming.HostImages):
+        parts = images.rows(kept), images.rows(held)
+    else:
+        parts = images[kept], images[held]
+    return Examples(parts[0], labels[kept]), Examples(parts[1], labels[held])

@@ -1,0 +1,51 @@
+"""How feedback weights that learn are updated where forward weights are updated otherwise.
+
+Kolen and Pollack's pathway, and product feedback, give feedback weights the same update and decay
+as forward weights. Here they get a learning rate, a decay and a beginning of their own, as
+``optax`` transformations: masks for ``optax.add_decayed_weights``, and a factor on the updates.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def is_forward(params: chex.ArrayTree) -> chex.ArrayTree:
+    """Return bools shaped like ``params``: which of them are forward weights (a mask for optax)."""
+    return _named("kernel", params)
+
+
+def is_feedback(params: chex.ArrayTree) -> chex.ArrayTree:
+    """Return bools shaped like ``params``: which of them are feedback weights that learn."""
+    return _named("feedback_kernel", params)
+
+
+def scale_feedback_updates(rate: float = 1.0, delay: int = 0) -> optax.GradientTransformation:
+    """Give feedback weights a learning rate and a beginning of their own; chain it last.
+
+    Args:
+      rate: their learning rate, as a multiple of the other weights', ≥ 0.
+      delay: for so many steps they stay as they were drawn, ≥ 0.
+
+    Returns:
+      A transformation of updates; those of other weights pass unchanged.
+
+    Raises:
+      ValueError: a negative ``rate`` or ``delay``.
+
+    >>> import jax.numpy as jnp, optax
+    >>> params = {"kernel": jnp.ones(1), "feedback_kernel": jnp.ones(1)}
+    >>> optimizer = optax.chain(optax.sgd(0.1), scale_feedback_updates(rate=0.5))
+    >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
+    >>> float(updates["kernel"][0] / updates["feedback_kernel"][0])
+    2.0
+    """
+    if not 0 <= rate < float("inf") or delay < 0:
+        raise ValueError(f"rate and delay must not be negative, got {rate} and {delay}")
+    scale = optax.scale_by_schedule(lambda step: jnp.where(step < delay, 0.0, rate))
+    return optax.masked(scale, is_feedback)
+
+
+def _named(name: str, params: chex.ArrayTree) -> chex.ArrayTree:
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == name, params)

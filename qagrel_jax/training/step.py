@@ -1,0 +1,132 @@
+"""One training step of one network: choose, be rewarded, learn from the reward.
+
+Everything random is drawn from the learner's own key folded with the number of the step, so what a
+step does is a function of the state and the batch alone.
+
+Whatever the network computes in, its parameters, BatchNorm's statistics, the Q values, the
+reward-prediction error and the optimizer stay in float32.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from qagrel_jax.policies import at_least_float32
+from qagrel_jax.rules.base import Rule
+from qagrel_jax.tasks import classification
+
+RewardFunction = Callable[[chex.PRNGKey, chex.Array, chex.Array], chex.Array]
+"""``(key, labels [batch], actions [batch]) -> rewards float[batch]``: the task's answer."""
+
+
+class Learner(NamedTuple):
+    """What learns: one network, one rule, one optimizer, and the reward it is given."""
+
+    network: nn.Module  # (images float[batch, ...], train) -> outputs [batch, actions]
+    rule: Rule  # the learning rule
+    optimizer: optax.GradientTransformation  # makes updates of the rule's ``grads``
+    reward: RewardFunction = classification.reward  # (key, labels, actions) -> rewards
+    batch_size: int = 128  # nominal; the last batch of an epoch may hold fewer examples
+
+
+class TrainState(NamedTuple):
+    """Everything about one learner; with a leading axis of seeds, about all of them."""
+
+    key: chex.PRNGKey  # of the seed; never changes
+    step: chex.Array  # int32[], batches seen
+    params: chex.ArrayTree  # the trained weights
+    model_state: chex.ArrayTree  # what is not trained: BatchNorm statistics, fixed feedback
+    opt_state: optax.OptState  # of the optimizer
+
+
+class StepMetrics(NamedTuple):
+    """What one step, a batch, looked like."""
+
+    correct: chex.Array  # float32[], fraction of correct choices, exploration included
+    error: chex.Array  # float32[], mean of δ² (reward-based rules) or of the loss (backprop)
+
+
+def init_state(learner: Learner, key: chex.PRNGKey, image_shape: tuple[int, ...]) -> TrainState:
+    """Return an untrained network with the key that decides all that is random about it."""
+    variables = learner.network.init(jax.random.fold_in(key, 0), jnp.zeros((1, *image_shape)))
+    model_state = {name: value for name, value in variables.items() if name != "params"}
+    opt_state = learner.optimizer.init(variables["params"])
+    return TrainState(key, jnp.int32(0), variables["params"], model_state, opt_state)
+
+
+def train_step(
+    learner: Learner, state: TrainState, images: chex.Array, labels: chex.Array
+) -> tuple[TrainState, StepMetrics]:
+    """Choose an action for each image, receive the outcomes, change the weights.
+
+    Args:
+      learner: network, rule, optimizer and reward.
+      state: of one seed.
+      images: uint8[batch, height, width, channels].
+      labels: int32[batch]; a reward-based rule is told the rewards alone.
+
+    Returns:
+      The new state, and the ``StepMetrics`` of this batch.
+    """
+    step_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
+    choice_key, dropout_key, reward_key = jax.random.split(step_key, 3)
+    feedback_key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.step)
+    rngs = {"dropout": dropout_key, "feedback": feedback_key}
+    forward = _forward(learner.network, state.model_state, rngs)
+    inputs = classification.normalise(images)
+
+    decision = learner.rule.act(choice_key, forward, state.params, inputs, has_aux=True)
+    told_labels = learner.rule.outcome == "label"
+    outcome = labels if told_labels else learner.reward(reward_key, labels, decision.action)
+    grads, errors = learner.rule.update(decision, outcome)
+    if not told_labels and len(labels) < learner.batch_size:
+        grads = _scale(grads, len(labels) / learner.batch_size)
+    error = errors.mean() if told_labels else jnp.square(errors).mean()
+    updates, opt_state = _told(learner.optimizer, error)(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+
+    model_state = {**state.model_state, **decision.aux}
+    correct = (decision.action == labels).mean()
+    metrics = StepMetrics(correct.astype(jnp.float32), error.astype(jnp.float32))
+    return TrainState(state.key, state.step + 1, params, model_state, opt_state), metrics
+
+
+def _forward(network: nn.Module, model_state: Any, rngs: dict) -> Callable:
+    def forward(params: chex.ArrayTree, inputs: chex.Array) -> tuple[chex.Array, Any]:
+        outputs, changed = network.apply(
+            {"params": params, **model_state},
+            inputs,
+            train=True,
+            rngs=rngs,
+            mutable=list(model_state),
+        )
+        return at_least_float32(outputs), changed
+
+    return forward
+
+
+def _told(optimizer: optax.GradientTransformation, error: chex.Array) -> Callable[..., tuple]:
+    """Return the optimizer's ``update``, which is told the step's error if it asks for a value."""
+    update = optax.with_extra_args_support(optimizer).update
+
+    def told(grads: chex.ArrayTree, state: optax.OptState, params: chex.ArrayTree) -> tuple:
+        try:
+            return update(grads, state, params, value=error, grad=grads)
+        except TypeError as refused:
+            if "argument" not in str(refused):
+                raise
+            raise TypeError(
+                "optimizer wants more than gradients and a value, which is all that a learning "
+                f"rule has ({refused}): use another, or one without a line search"
+            ) from None
+
+    return told
+
+
+def _scale(grads: chex.ArrayTree, factor: float) -> chex.ArrayTree:
+    return jax.tree.map(lambda g: g * factor, grads)

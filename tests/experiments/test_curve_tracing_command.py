@@ -1,0 +1,134 @@
+"""``python -m experiments.curve_tracing``: what it writes, resuming, a line for every mistake."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.common.cli import UserError
+from experiments.curve_tracing import __main__ as command
+from experiments.curve_tracing import config as curve_config
+from experiments.curve_tracing import run as curve_run
+from experiments.curve_tracing import summary as curve_summary
+from experiments.curve_tracing.config import CurveConfig
+
+SMALL = ["--networks=2", "--grid=6", "--max-length=3", "--max-trials=90", "--test-every=30"]
+SMALL += ["--test-trials=4", "--steps=6", "--sweeps=2"]
+
+
+def refused(capsys, *arguments):
+    """The one line on stderr of a command that ends with code 2."""
+    with pytest.raises(SystemExit) as stop:
+        command.cli.run(command.main, list(map(str, arguments)))
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    return message
+
+
+def _tests(folder):
+    lines = [json.loads(line) for line in (folder / "tests.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("curves") / "run"
+    command.main([*SMALL, "--out", str(folder)])
+    return folder, json.loads((folder / "summary.json").read_text())
+
+
+def test_writes_summary_and_pictures(finished):
+    folder, summary = finished
+    assert {"device", "versions", "commit", "command", "seconds", "trials"} <= set(summary)
+    assert summary["networks"] == 2
+    assert list(summary["accuracy"]) == ["3", "4", "5", "6", "7"]
+    assert list(summary["trials_by_length"]) == ["2", "3"]
+    tests = _tests(folder)
+    assert [line["trials"] for line in tests] == [30, 60, 90][: len(tests)]
+    assert summary["training_trials_of_all_networks"] == 30 * sum(
+        sum(line["learning"]) for line in tests
+    )
+    for name in ("learning.png", "generalization.png", "activity.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupted_run_ends_as_if_it_had_not_been(finished, tmp_path, monkeypatch, capsys):
+    folder, summary = finished
+    other = tmp_path / "run"
+    save = curve_run._save
+
+    def interrupt(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(curve_run, "_save", interrupt)
+    with pytest.raises(SystemExit):
+        command.main([*SMALL, "--out", str(other)])
+    assert f"--resume --out {other}" in capsys.readouterr().err
+    # A line whose checkpoint a kill prevented is thrown away.
+    with (other / "tests.jsonl").open("a") as file:
+        file.write(json.dumps(_tests(other)[0] | {"trials": 60, "seconds": 1}) + "\n")
+    monkeypatch.setattr(curve_run, "_save", save)
+    command.main(["--resume", "--out", str(other)])
+    assert _tests(other) == _tests(folder)
+    again = json.loads((other / "summary.json").read_text())
+    assert again["accuracy"] == summary["accuracy"]
+    with np.load(folder / "checkpoint.npz") as a, np.load(other / "checkpoint.npz") as b:
+        assert all(np.array_equal(a[name], b[name]) for name in a.files)
+
+
+def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(finished, capsys):
+    folder, _ = finished
+    assert "add --resume" in refused(capsys, *SMALL, "--out", folder)
+    message = refused(capsys, "--resume", "--out", folder, "--seed", 5)
+    assert "seed 0 there, 5 here" in message
+    assert "holds files that are no run" in refused(capsys, "--out", folder.parent)
+    assert "--resume needs --out" in refused(capsys, "--resume")
+
+
+def test_a_damaged_checkpoint_is_told(finished, tmp_path, capsys):
+    folder, _ = finished
+    for name in ("config.json", "checkpoint.npz"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "checkpoint.npz").write_bytes((folder / "checkpoint.npz").read_bytes()[:300])
+    assert "is damaged" in refused(capsys, "--resume", "--out", tmp_path)
+    (tmp_path / "config.json").write_text("{}}")
+    assert "is no curve-tracing run" in refused(capsys, "--resume", "--out", tmp_path)
+
+
+def test_what_cannot_be_is_refused(capsys):
+    assert "--max-length must be at most 5" in refused(capsys, "--grid", "5", "--max-length", "6")
+    assert "--final-accuracy must be at least 0.85" in refused(capsys, "--final-accuracy", "0.5")
+    assert "unknown feedback 'tide'" in refused(capsys, "--feedback", "tide")
+
+
+def test_names_are_the_librarys():
+    from qagrel_jax.layers import FEEDBACKS
+
+    assert FEEDBACKS == curve_config.FEEDBACKS
+    with pytest.raises(UserError):
+        CurveConfig(max_length=46)
+    assert CurveConfig(max_length=7).test_lengths == [3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 20, 30]
+
+
+def test_trials_are_those_of_the_first_test_at_the_length():
+    def line(trials, lengths, learning, accuracy):
+        return {"trials": trials, "length": lengths, "learning": learning, "accuracy": accuracy,
+                "seconds": 2.0}  # fmt: skip
+
+    lines = [
+        line(2000, [2, 2], [True, True], [0.9, 0.5]),
+        line(4000, [3, 2], [True, True], [0.84, 1.0]),
+        line(6000, [3, 3], [True, True], [0.85, 0.1]),
+        line(8000, [3, 3], [True, True], [1.0, 0.2]),
+        line(10_000, [3, 3], [False, True], [1.0, 0.3]),
+    ]
+    config = CurveConfig(networks=2, max_length=3)
+    content = curve_summary.summarize(config, lines, [3], np.array([[1.0, 0.3]]), {"commit": "c"})
+    assert content["trials_by_length"] == {"2": [2000, 4000], "3": [6000, None]}
+    assert content["trials"] == [6000, None]
+    assert content["trials_to_all_right"] == [8000, None]
+    assert (content["converged"], content["mean_trials"]) == (1, 6000)
+    assert content["training_trials_of_all_networks"] == 18_000
+    assert content["trials_per_second"] == 1800

@@ -1,0 +1,129 @@
+"""``python -m experiments.update_statistics``: one small run, its resumption, bad input."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.common import cli
+from experiments.common.cli import UserError
+from experiments.update_statistics import __main__ as command
+from experiments.update_statistics import measure, settings
+from experiments.update_statistics.summary import ALL
+
+CONFIG = """
+from experiments.config import Config
+config = Config("small", "digits", {architecture!r}, hidden={hidden}, batch_size=64)
+"""
+
+
+@pytest.fixture(autouse=True)
+def reuse_allowed():
+    """The checker mistakes arrays that share a run's states for keys used twice."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
+def _config(tmp_path, architecture="dense", hidden=(6,)):
+    path = tmp_path / "small.py"
+    path.write_text(CONFIG.format(architecture=architecture, hidden=hidden))
+    return str(path)
+
+
+def _lines(folder):
+    return [json.loads(line) for line in (folder / "measurements.jsonl").read_text().splitlines()]
+
+
+def test_a_run_and_its_resumption(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    arguments = [
+        _config(tmp_path), "--rules", "q_agrel,node_perturbation,feedback_alignment",
+        "--stages", "0,1", "--classes", "3", "--batch-sizes", "4,2", "--images", "50",
+        "--samples", "20", "--seeds", "2", "--out", str(folder),
+    ]  # fmt: skip
+    command.main(arguments)
+    lines = _lines(folder)
+    assert len(lines) == 3 * 2 * 2
+    for line in lines:
+        own = line["rule"] == "feedback_alignment"
+        assert line["weights"] == ("feedback_alignment" if own else "q_agrel")
+        assert line["exact"] == (line["rule"] != "node_perturbation")
+        exact = line["batches"]["4"]["standard_errors"] is None
+        assert exact == line["exact"]
+        four, two = (line["batches"][b]["statistics"]["cross_entropy"][ALL] for b in "42")
+        if exact:
+            np.testing.assert_allclose(two["variance"], 2 * four["variance"], rtol=1e-3)
+    of = {(x["rule"], x["stage"], x["seed"]): x["batches"]["4"]["statistics"] for x in lines}
+    # Each descends its own objective; feedback alignment does at the output layer.
+    assert of["q_agrel", 1, 0]["prediction_error"][ALL]["angle"] < 0.1
+    assert of["feedback_alignment", 1, 0]["cross_entropy"]["Dense_1"]["angle"] < 0.1
+    assert of["feedback_alignment", 1, 0]["cross_entropy"]["Dense_0"]["angle"] > 10
+    assert of["q_agrel", 0, 0] != of["q_agrel", 1, 0] != of["q_agrel", 1, 1]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert len(summary["results"]) == 3 * 2 * 2  # rules, stages, batch sizes
+    assert {"commit", "command", "device"} <= set(summary)
+    mean = summary["results"][0]["cross_entropy"][ALL]["variance"]["mean"]
+    both = [of["q_agrel", 0, s]["cross_entropy"][ALL]["variance"] for s in (0, 1)]
+    np.testing.assert_allclose(mean, np.mean(both), rtol=1e-3)
+    assert (folder / "bias_and_variance.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(folder.glob("weights_*"))
+
+    # A kill in the middle of the last line: it alone is measured again, to the same numbers.
+    text = (folder / "measurements.jsonl").read_text()
+    (folder / "measurements.jsonl").write_text(text[:-100])
+    measured, plain = [], measure.Instrument.measure
+    monkeypatch.setattr(
+        measure.Instrument, "measure", lambda self, *a: measured.append(a[1]) or plain(self, *a)
+    )
+    command.main(["--resume", "--out", str(folder)])
+    assert measured == [1] and _lines(folder) == lines
+
+    with pytest.raises(UserError, match="holds another run: add --resume"):
+        command.main(arguments)
+    with pytest.raises(UserError, match=r"started with other settings \(stages\)"):
+        command.main(["--resume", "--out", str(folder), "--stages", "0"])
+
+
+def test_a_network_with_batchnorm_is_sampled(tmp_path, monkeypatch):
+    """Its gradient depends on the batch, so that it is estimated, too."""
+    plan = command._plan(
+        command._parser().parse_args([_config(tmp_path, "conv", None), "--seeds", "1"])
+    )
+    assert plan.method == "sampled"
+    with pytest.raises(UserError, match="--method exact needs a network without BatchNorm"):
+        command._plan(
+            command._parser().parse_args([_config(tmp_path, "conv", None), "--method", "exact"])
+        )
+    kernels = [{"out": {"kernel": np.full(1, i, np.float32)}} for i in range(3)]
+    together = measure.update_statistics.exact_gradient(
+        dict(zip(settings.OBJECTIVES, kernels, strict=True))
+    )
+    for i, name in enumerate(settings.OBJECTIVES):
+        part = measure._of_objective(together, f"{name}/")
+        assert list(part.mean) == list(part.images) == ["out"] and part.mean["out"] == i
+
+
+def test_own_weights():
+    plan = settings.Plan(None, weights="own")
+    assert [plan.trainer_of(rule) for rule in plan.rules] == list(settings.RULES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nosuch"], "unknown config 'nosuch'"),
+        (["--rules", "hebb"], "unknown rule 'hebb'; valid: backprop, q_agrel"),
+        (["--stages", "-1"], "must be in [0, 1000000], got -1"),
+        (["--classes", "11"], "--classes 11: digits has 10"),
+        (["--weights", "x"], "unknown weights 'x'; valid: common, own"),
+        (["--resume"], "--resume needs --out"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, says, tmp_path, capsys):
+    out = [] if arguments == ["--resume"] else ["--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as stop:
+        cli.run(command.main, [*arguments, *out])
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert says in message.splitlines()[-1]

@@ -1,0 +1,109 @@
+"""Curve tracing: what is drawn is two curves without contact, and only the right end pays."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qagrel_jax.tasks import curve_tracing
+from qagrel_jax.tasks.curve_tracing import BLUE, GREEN, RED, Params
+
+TRIALS = 200
+
+
+def _many(params, seed=0):
+    keys = jax.random.split(jax.random.key(seed), TRIALS)
+    trials, images = jax.jit(jax.vmap(lambda key: curve_tracing.reset(key, params)))(keys)
+    return jax.tree.map(np.asarray, trials), np.asarray(images)
+
+
+def _neighbors(pixel, n):
+    row, column = divmod(int(pixel), n)
+    beside = ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1))
+    return {r * n + c for r, c in beside if 0 <= r < n and 0 <= c < n}
+
+
+@pytest.mark.parametrize(("grid", "length"), [(15, 9), (36, 30), (6, 7)])
+def test_two_paths_that_touch_neither_themselves_nor_each_other(grid, length):
+    trials, images = _many(Params(grid, length, 3, length))
+    assert set(trials.length.tolist()) <= set(range(3, length + 1))
+    assert {3, length} <= set(trials.length.tolist()) or length > 20
+    for target, distractor, n_pixels, image in zip(*trials, images, strict=True):
+        curves = [curve[:n_pixels].tolist() for curve in (target, distractor)]
+        assert (target[n_pixels:] == -1).all()
+        assert (distractor[n_pixels:] == -1).all()
+        both = [*curves[0], *curves[1]]
+        assert len(set(both)) == 2 * n_pixels
+        assert min(both) >= 0
+        assert max(both) < grid**2
+        for curve in curves:
+            for place, pixel in enumerate(curve):
+                expected = {*curve[max(place - 1, 0) : place], *curve[place + 1 : place + 2]}
+                assert _neighbors(pixel, grid) & set(both) == expected
+        expected = np.zeros((grid**2, 4))
+        for curve, first in zip(curves, (RED, GREEN), strict=True):
+            expected[curve[0], first] = 1
+            expected[curve[1:-1], GREEN] = 1
+            expected[curve[-1], BLUE] = 1
+        np.testing.assert_array_equal(image.reshape(-1, 4), expected)
+
+
+def test_both_curves_are_everywhere_and_go_every_way():
+    trials, _ = _many(Params(7, 3, 3, 3))
+    for curves in (trials.target, trials.distractor):
+        assert len(set(curves[:, 0].tolist())) > 40  # of 49 pixels
+        assert set(np.diff(curves[:, :2])[:, 0].tolist()) == {-7, -1, 1, 7}
+
+
+def test_the_first_stage_is_two_pixels_anywhere():
+    trials, images = _many(Params(15, 9, 2, 2))
+    assert (trials.distractor == -1).all()
+    assert (trials.target[:, :2] >= 0).all()
+    assert (trials.target[:, 2:] == -1).all()
+    assert (trials.target[:, 0] != trials.target[:, 1]).all()
+    assert (images.sum((1, 2)) == [1, 0, 0, 1]).all()
+    for target, image in zip(trials.target, images, strict=True):
+        assert image.reshape(-1, 4)[target[0], RED] == 1
+        assert image.reshape(-1, 4)[target[1], BLUE] == 1
+
+
+def test_only_the_end_of_the_target_pays():
+    params = Params(9, 4, 4, 4, correct_reward=1.2)
+    trial, _ = curve_tracing.reset(jax.random.key(3), params)
+    rewards, correct = jax.vmap(lambda a: curve_tracing.step(trial, a, params))(jnp.arange(81))
+    assert np.flatnonzero(correct).tolist() == [int(trial.target[3])]
+    np.testing.assert_array_equal(rewards, np.where(correct, np.float32(1.2), 0))
+    assert rewards[trial.distractor[3]] == 0
+
+
+def test_a_curriculum_changes_lengths_without_compiling_again():
+    compiled = []
+
+    @jax.jit
+    def length(key, params):
+        compiled.append(params)
+        return curve_tracing.reset(key, params)[0].length
+
+    params = Params(15, 9, jnp.int32(3), jnp.int32(3))
+    for n in (3, 5, 9):
+        asked = dataclasses.replace(params, shortest=jnp.int32(n), longest=jnp.int32(n))
+        assert length(jax.random.key(0), asked) == n
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"grid": 2}, "grid must be at least 3, got 2"),
+        ({"max_length": 46}, "two curves of 46 pixels hardly fit into 15 x 15 pixels"),
+        ({"longest": 10}, "2 <= shortest <= longest <= max_length, got 3, 10, 9"),
+        ({"shortest": 1}, "2 <= shortest <= longest <= max_length, got 1, 9, 9"),
+        ({"shortest": 7, "longest": 5}, "2 <= shortest <= longest <= max_length, got 7, 5, 9"),
+        ({"correct_reward": -1}, "correct_reward must be at least 0, got -1"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Params(**options)

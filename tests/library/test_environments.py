@@ -1,0 +1,226 @@
+"""Environments of others: how episodes end, what learners make of it, and gymnax itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import qagrel_jax
+from qagrel_jax import data, environments
+from qagrel_jax.environments import Environment
+from qagrel_jax.rules.augment import AugmentConfig
+
+SHOWN = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+"""What the environment below shows: at first, after the first action, and last."""
+
+
+def _two_steps(ending):
+    """An environment of one action: after the second, episodes end in the way asked for."""
+    shown = jnp.asarray(SHOWN)
+
+    def step(key, state, action):
+        del key, action
+        state = state + 1
+        over = state == 2
+        terminated = over & (ending in ("terminated", "both"))
+        truncated = over & (ending in ("truncated", "both"))
+        return state, shown[state], state.astype(float), terminated, truncated
+
+    return Environment(2, 1, lambda key: (jnp.int32(0), shown[0]), step)
+
+
+def _q(weights, seen):
+    """AuGMEnT's q of the only action after these observations, from its equations."""
+    before = np.vstack([np.zeros(2), seen[:-1]])
+    change = np.asarray(seen) - before
+    transients = np.concatenate([np.maximum(change, 0), np.maximum(-change, 0)], axis=1)
+
+    def sigmoid(u):
+        return 1 / (1 + np.exp(2.5 - u))
+
+    memory = sigmoid(transients.sum(0) @ weights.input_memory)
+    regular = sigmoid(np.concatenate([[1.0], seen[-1]]) @ weights.input_regular)
+    q = np.concatenate([[1.0], regular]) @ weights.regular_q + memory @ weights.memory_q
+    return q[0]
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("ending", ["terminated", "truncated", "both"])
+def test_a_terminated_value_ends_and_a_truncated_one_goes_on(ending):
+    environment = _two_steps(ending)
+    config = AugmentConfig(inputs=2, actions=1, discount=0.8)
+    player = environments.begin(jax.random.key(0), config, environment)
+    play = jax.jit(
+        lambda player: environments.play(
+            jax.random.key(1), config, player, environment, 4, plastic=False
+        )
+    )
+    _, steps = play(player)
+    weights = jax.tree.map(np.asarray, player.learner.weights)
+    first, second, last = (_q(weights, SHOWN[: n + 1]) for n in range(3))
+    follows = 0 if ending in ("terminated", "both") else 0.8 * last
+    np.testing.assert_array_equal(steps.reward, [1, 2, 1, 2])
+    np.testing.assert_array_equal(steps.terminated | steps.truncated, [0, 1, 0, 1])
+    np.testing.assert_array_equal(steps.terminated, [0, ending != "truncated"] * 2)
+    # Frozen, and forgetful, it meets the second episode as it met the first.
+    # A step that ends nothing tells the error of the reward before it: at an episode's first none.
+    expected = [0.8 * first, 2 + follows - second] * 2
+    np.testing.assert_allclose(steps.rpe, expected, atol=1e-6)
+
+
+def test_what_ends_is_forgotten_but_not_the_weights():
+    environment = _two_steps("truncated")
+    config = AugmentConfig(inputs=2, actions=1, feedback="separate")
+    start = environments.begin(jax.random.key(0), config, environment)
+    player, _ = environments.play(jax.random.key(1), config, start, environment, 2)
+    learner = player.learner
+    assert player.state == 0
+    assert player.reward == 0
+    for part in (learner.tags, learner.trace, learner.memory, learner.observation):
+        assert all((leaf == 0).all() for leaf in jax.tree.leaves(part))
+    assert learner.q_previous == 0
+    for before, after in zip(start.learner.weights, learner.weights, strict=True):
+        assert (before != after).any()
+    assert (start.learner.feedback.memory != learner.feedback.memory).any()
+
+
+def test_sizes_that_differ_are_refused():
+    environment = _two_steps("terminated")
+    for config, message in (
+        (AugmentConfig(inputs=3, actions=1), "config.inputs must be 2, the environment's, got 3"),
+        (AugmentConfig(inputs=2), "config.actions must be 1, the environment's, got 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            environments.begin(jax.random.key(0), config, environment)
+    with pytest.raises(ValueError, match="an environment gives rewards, but backprop learns from"):
+        environments.trial(
+            jax.random.key(0), qagrel_jax.backprop(), lambda p, x: x @ p, jnp.ones((2, 1)),
+            environment)  # fmt: skip
+
+
+def test_augment_learns_the_memory_chain():
+    gymnax = pytest.importorskip("gymnax")
+    chain, params = gymnax.make("MemoryChain-bsuite")
+    environment = environments.from_gymnax(chain, params.replace(memory_length=3), on_off=True)
+    config = AugmentConfig(inputs=environment.inputs, actions=environment.actions)
+    assert (config.inputs, config.actions) == (6, 2)
+    keys = jax.random.split(jax.random.key(0), 8)
+    players = jax.vmap(lambda key: environments.begin(key, config, environment))(keys)
+
+    @jax.jit
+    def play(number, players, plastic):
+        keys = jax.random.split(jax.random.key(number), 8)
+        return jax.vmap(
+            lambda key, player: environments.play(key, config, player, environment, 4000, plastic)
+        )(keys, players)
+
+    players, _ = play(1, players, True)
+    _, test = play(2, players, False)
+    assert not test.truncated.any()
+    episodes = test.terminated.sum(1)
+    assert (episodes == 1000).all()  # of memory_length + 1 actions
+    right = (test.reward > 0).sum(1) / episodes
+    assert (right == 1).mean() >= 0.75
+    assert right.mean() > 0.95
+
+
+def test_a_time_limit_truncates():
+    gymnax = pytest.importorskip("gymnax")
+    chain, params = gymnax.make("MemoryChain-bsuite")
+    params = params.replace(memory_length=5, max_steps_in_episode=2)
+    environment = environments.from_gymnax(chain, params)
+    config = AugmentConfig(inputs=3, actions=2)
+    player = environments.begin(jax.random.key(0), config, environment)
+    _, steps = jax.jit(
+        lambda player: environments.play(jax.random.key(1), config, player, environment, 6)
+    )(player)
+    assert not steps.terminated.any()
+    assert steps.truncated.tolist() == [False, True] * 3
+
+
+def test_q_agrel_learns_the_image_bandit():
+    pytest.importorskip("gymnax")
+    digits = data.load("digits")
+    bandit = environments.mnist_bandit(digits.train_images, digits.train_labels)
+    environment = environments.from_gymnax(bandit)
+    assert (environment.inputs, environment.actions) == (64, 10)
+    network = qagrel_jax.make_network("dense", 10, hidden=(60,))
+    params = network.init(jax.random.key(0), jnp.zeros((1, 64)))["params"]
+    rule, optimizer = qagrel_jax.q_agrel(), optax.sgd(0.2)
+
+    def forward(params, inputs):
+        return network.apply({"params": params}, inputs)
+
+    def learn(params, key):
+        grads, outcome = environments.trial(key, rule, forward, params, environment, batch=16)
+        updates, _ = optimizer.update(grads, optimizer.init(params))
+        return optax.apply_updates(params, updates), outcome
+
+    keys = jax.random.split(jax.random.key(1), 1500)
+    params, outcome = jax.jit(lambda params: jax.lax.scan(learn, params, keys))(params)
+    assert outcome.ended.all()
+    assert set(np.unique(outcome.reward).tolist()) == {-1, 1}
+    assert (outcome.reward[:50] > 0).mean() < 0.3
+    assert (outcome.reward[-50:] > 0).mean() > 0.9
+    inputs = jnp.asarray(digits.test_images, jnp.float32).reshape(-1, 64) / 255
+    accuracy = (forward(params, inputs).argmax(1) == digits.test_labels).mean()
+    assert accuracy > 0.85
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((3, 8, 8)), np.zeros(2), r"shapes \(3, 8, 8\) and \(2,\)"),
+        (np.zeros((3, 8, 8, 3)), np.zeros(3), r"shapes \(3, 8, 8, 3\) and \(3,\)"),
+        (np.zeros((3, 8, 8)), np.array([0, 1, 10]), "labels must be 0 to 9, got 0 to 10"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(images, labels, message):
+    pytest.importorskip("gymnax")
+    with pytest.raises(ValueError, match=message):
+        environments.mnist_bandit(images, labels)
+
+
+class _StandIn:
+    """gymnax's functional API, with parts that can be wrong."""
+
+    name, default_params = "stand-in", None
+
+    def __init__(self, actions=2, answers=6):
+        self.actions, self.answers = actions, answers
+
+    def action_space(self, params):
+        return type("Discrete", (), {"n": self.actions} if self.actions else {})()
+
+    def observation_space(self, params):
+        return type("Box", (), {"shape": (2, 2)})()
+
+    def reset(self, key, params):
+        return jnp.array([[1, -2], [0, 3]]), jnp.int32(0)
+
+    def step(self, key, state, action, params):
+        last = {"final_observation": -jnp.ones((2, 2))}
+        over = state == 1
+        answer = jnp.zeros((2, 2)), state, 1, over, ~over, last
+        return answer if self.answers == 6 else (*answer[:4], {})
+
+
+def test_observations_become_inputs_flat_or_by_sign():
+    flat = environments.from_gymnax(_StandIn())
+    by_sign = environments.from_gymnax(_StandIn(), on_off=True)
+    assert (flat.inputs, by_sign.inputs, flat.actions) == (4, 8, 2)
+    key = jax.random.key(0)
+    assert flat.reset(key)[1].tolist() == [1, -2, 0, 3]
+    assert by_sign.reset(key)[1].tolist() == [1, 0, 0, 3, 0, 2, 0, 0]
+    _, last, reward, terminated, truncated = by_sign.step(key, jnp.int32(1), jnp.int32(0))
+    assert last.tolist() == [0] * 4 + [1] * 4
+    assert (reward, terminated, truncated) == (1, True, False)
+
+
+def test_what_is_no_environment_for_us_is_refused():
+    with pytest.raises(ValueError, match="stand-in has no discrete set of actions"):
+        environments.from_gymnax(_StandIn(actions=None))
+    old = environments.from_gymnax(_StandIn(answers=5))
+    with pytest.raises(ValueError, match=r"it needs gymnax 1\.0 or later"):
+        old.step(jax.random.key(0), jnp.int32(0), jnp.int32(0))

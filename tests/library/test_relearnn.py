@@ -1,0 +1,272 @@
+"""RELEARNN: implicit differentiation when settled, the literal three phases always."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from qagrel_jax.layers import Dense, layers
+from qagrel_jax.policies import softmax
+from qagrel_jax.recurrent import GridNet, GridState, Recurrent, as_recurrent, squash
+from qagrel_jax.rules import converged, relearnn
+from tests.reference import relearnn as literal
+
+REWARDS = np.array([1.2, 0.0, -0.5])
+BATCH = len(REWARDS)
+
+
+def _curves(n=3):
+    """Images of a few colored pixels."""
+    on = np.random.default_rng(1).uniform(size=(BATCH, n, n, 4)) < 0.3
+    return jnp.asarray(on, jnp.result_type(float))
+
+
+def _grid(shared, feedback="tied", weight_range=0.25):
+    network = GridNet(shared=shared, feedback=feedback, weight_range=weight_range)
+    images = _curves()
+    functions = as_recurrent(network)
+    variables = network.init(jax.random.key(3), functions.start(images), images)
+    fixed = {name: value for name, value in variables.items() if name != "params"}
+    return as_recurrent(network, fixed), variables["params"], images
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "unshared"])
+def test_settled_it_is_the_gradient_of_half_squared_rpe(shared, monkeypatch):
+    """The reference differentiates the fixed point implicitly and has no feedback pathway."""
+    functions, params, images = _grid(shared)
+    rule = relearnn(softmax, steps=1000, sweeps=1000, tolerance=1e-14)
+
+    @jax.jit
+    def ours(params):
+        decision = rule.act(jax.random.key(1), functions, params, images)
+        return decision.action, decision.aux, *rule.update(decision, jnp.asarray(REWARDS))
+
+    action, settled, grads, rpe = ours(params)
+    assert converged(settled, 1e-12).all()
+    assert settled.steps.min() > 7  # the recurrence matters
+    monkeypatch.setattr(layers, "with_feedback", lambda linear: lambda x, w, b: linear(x, w))
+
+    def half_squared_rpe(params, image, action, reward):
+        state, unravel = ravel_pytree(functions.start(image[None]))
+
+        def residual(h):
+            return ravel_pytree(functions.step(params, unravel(h), image[None]))[0] - h
+
+        def solve(f, h):
+            return jax.lax.fori_loop(0, 1000, lambda _, h: f(h) + h, h)
+
+        def tangent_solve(g, y):
+            return jnp.linalg.solve(jax.jacfwd(g)(y), y)
+
+        settled = jax.lax.custom_root(residual, state, solve, tangent_solve)
+        delta = reward - functions.read_out(params, unravel(settled))[0, action]
+        return 0.5 * delta**2, delta
+
+    one = jax.vmap(jax.grad(half_squared_rpe, has_aux=True), in_axes=(None, 0, 0, 0))
+    expected, delta = jax.jit(one)(params, images, action, jnp.asarray(REWARDS))
+    np.testing.assert_allclose(rpe, delta, atol=1e-8)
+    jax.tree.map(
+        lambda g, e: np.testing.assert_allclose(g, e.mean(0), atol=1e-8, rtol=1e-8),
+        grads,
+        expected,
+    )
+    smallest = min(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads))
+    assert smallest > 1e-5
+
+
+class Small(nn.Module):
+    """One recurrent group of ReLUs, for a loop over synapses."""
+
+    feedback: str = "reciprocal"
+
+    def setup(self):
+        draw = nn.initializers.normal(0.6)
+        options = {"feedback": self.feedback, "kernel_init": draw}
+        self.v, self.w, self.u = Dense(5, **options), Dense(5, **options), Dense(3, **options)
+
+    def step(self, h, x):
+        return nn.relu(self.v(x) + self.w(h))
+
+    def read_out(self, h):
+        return self.u(h)
+
+    def __call__(self, h, x):
+        return self.read_out(self.step(h, x))
+
+
+def _small():
+    network, inputs = Small(), jax.random.uniform(jax.random.key(0), (BATCH, 4), minval=-1)
+    functions = Recurrent(
+        start=lambda x: jnp.zeros((x.shape[0], 5), x.dtype),
+        step=lambda p, h, x: network.apply({"params": p}, h, x, method="step"),
+        read_out=lambda p, h: network.apply({"params": p}, h, method="read_out"),
+    )
+    params = network.init(jax.random.key(1), functions.start(inputs), inputs)["params"]
+    return functions, params, inputs
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("steps", "sweeps", "clip"), [(1, 1, None), (4, 2, None), (2, 5, None), (4, 3, 0.05)]
+)
+def test_it_is_the_three_phases(steps, sweeps, clip):
+    """Settled or not, with feedback weights that are not the forward weights."""
+    functions, params, inputs = _small()
+    rule = relearnn(softmax, steps=steps, sweeps=sweeps, clip=clip)
+
+    @jax.jit
+    def learn(params):
+        decision = rule.act(jax.random.key(2), functions, params, inputs)
+        return decision._replace(pathway=None), *rule.update(decision, jnp.asarray(REWARDS))
+
+    decision, grads, rpe = learn(params)
+    forward = {name: np.asarray(layer["kernel"]) for name, layer in params.items()}
+    feedback = {name: np.asarray(layer["feedback_kernel"]) for name, layer in params.items()}
+    mean = {name: np.zeros_like(w) for name, w in forward.items()}
+    for b in range(BATCH):
+        x, action = np.asarray(inputs[b]), int(decision.action[b])
+        changes, delta = literal.change(
+            forward, feedback, x, action, REWARDS[b], steps=steps, sweeps=sweeps, clip=clip
+        )
+        h, change = literal.settle(forward, x, steps)
+        np.testing.assert_allclose(decision.aux.state[b], h, atol=1e-12)
+        np.testing.assert_allclose(decision.aux.residual[b], change, atol=1e-12)
+        np.testing.assert_allclose(rpe[b], delta, atol=1e-12)
+        mean = {name: mean[name] + changes[name] / BATCH for name in mean}
+    for name, change in mean.items():
+        # -grads is the published change; the feedback weights change with their partners.
+        np.testing.assert_allclose(-grads[name]["kernel"], change, atol=1e-12)
+        np.testing.assert_allclose(-grads[name]["feedback_kernel"], change, atol=1e-12)
+        assert np.abs(change).max() > 1e-4
+
+
+def _settled(rule, network, inputs):
+    act = jax.jit(lambda x: rule.act(jax.random.key(0), network, jnp.ones((), x.dtype), x).aux)
+    return act(inputs)
+
+
+def test_a_network_that_does_not_settle_is_reported():
+    def network(gain):
+        return Recurrent(jnp.zeros_like, lambda w, h, x: gain * w * h + x, lambda w, h: h)
+
+    x = jnp.ones((1, 1))
+    cases = (0.5, 200, True), (0.99, 50, False), (-1.0, 50, False), (2.0, 400, False)
+    for gain, steps, settles in cases:
+        rule = relearnn(steps=steps, sweeps=steps, tolerance=1e-6)
+        settled = _settled(rule, network(gain), x)
+        assert converged(settled, 1e-6).all() == settles, gain
+    assert settled.residual[0] > 1 or not np.isfinite(settled.residual[0])
+
+
+def test_an_example_settles_alike_alone_and_in_company():
+    functions, params, inputs = _small()
+    inputs = inputs.at[1].set(0)  # settles at once
+    rule = relearnn(steps=60, sweeps=60, tolerance=1e-3)
+    act = jax.jit(lambda x: rule.act(jax.random.key(0), functions, params, x).aux)
+    together = act(inputs)
+    assert len(set(together.steps.tolist())) > 1
+    for b in range(BATCH):
+        alone = act(inputs[b : b + 1])
+        assert alone.steps[0] == together.steps[b]
+        np.testing.assert_allclose(alone.state[0], together.state[b], atol=1e-6)
+
+
+def test_only_the_chosen_output_learns_and_from_values_of_zero():
+    functions, params, inputs = _small()
+    zero = jax.tree.map(jnp.zeros_like, params["u"])
+    rule = relearnn()
+
+    @jax.jit
+    def learn(params):
+        decision = rule.act(jax.random.key(5), functions, params, inputs[:1])
+        return decision.outputs, decision.action, *rule.update(decision, jnp.ones(1))
+
+    outputs, action, grads, rpe = learn(params | {"u": zero})
+    np.testing.assert_array_equal(outputs, 0)
+    assert rpe[0] == 1
+    changed = np.flatnonzero(np.abs(grads["u"]["kernel"]).sum(0))
+    assert changed.tolist() == action.tolist()
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "unshared"])
+def test_a_step_of_the_grid_is_its_equations(shared):
+    """Pixel by pixel; in unshared networks the weights of one pixel are put into all others."""
+    functions, params, images = _grid(shared)
+    rng = np.random.default_rng(0)
+    state = GridState(*(jnp.asarray(rng.uniform(size=images.shape)) for _ in range(4)))
+    kernels = {name: np.asarray(layer["kernel"]) for name, layer in params.items()}
+    after = functions.step(params, state, images)
+    q_values = functions.read_out(params, state)
+
+    n = images.shape[1]
+    steps = ((-1, 0), (1, 0), (0, -1), (0, 1))
+
+    def drive(name, b, row, column, spreading, local=()):
+        here = np.concatenate([g[b, row, column] for g in spreading])
+        beside = []
+        for down, right in steps:
+            inside = 0 <= row + down < n and 0 <= column + right < n
+            there = [g[b, row + down, column + right] for g in spreading] if inside else []
+            beside.append(np.concatenate(there) if inside else np.zeros_like(here))
+        seen = [sum(beside)] if shared else beside
+        seen = np.concatenate([[1.0], here, *seen, *(g[b, row, column] for g in local)])
+        kernel = kernels[name] if shared else kernels[name][row, column, 0, 0]
+        return seen @ kernel
+
+    x, (xm, y1, y1m, y2) = np.asarray(images), (np.asarray(s) for s in state)
+    for b, row, column in np.ndindex(images.shape[:3]):
+        here = b, row, column
+        gate = drive("to_modulated_input", *here, (y1, y1m), (xm,))
+        np.testing.assert_allclose(after.modulated_input[here], squash(x[here] * gate), atol=1e-12)
+        new_xm, new_y1, new_y1m = (np.asarray(s) for s in after[:3])
+        expected = squash(drive("to_hidden", *here, (x, new_xm)))
+        np.testing.assert_allclose(after.hidden[here], expected, atol=1e-12)
+        gate = drive("to_modulated_hidden", *here, (y2,))
+        expected = squash(new_y1[here] * gate)
+        np.testing.assert_allclose(after.modulated_hidden[here], expected, atol=1e-12)
+        expected = squash(drive("to_top", *here, (new_y1, new_y1m)))
+        np.testing.assert_allclose(after.top[here], expected, atol=1e-12)
+        others = (y2[b].sum((0, 1)) - y2[here]) / (n * n - 1)
+        kernel = kernels["to_output"] if shared else kernels["to_output"][row, column, 0, 0]
+        seen = np.concatenate([[1.0], y2[here], others, xm[here]])
+        np.testing.assert_allclose(q_values[b, row * n + column], (seen @ kernel)[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("feedback", layers.FEEDBACKS)
+def test_every_kind_of_feedback_learns(feedback):
+    functions, params, images = _grid(True, feedback)
+    rule = relearnn(clip=1.0)
+
+    @jax.jit
+    def learn(params):
+        decision = rule.act(jax.random.key(0), functions, params, images)
+        return rule.update(decision, jnp.asarray(REWARDS, jnp.float32))[0]
+
+    for layer in learn(params).values():
+        assert np.abs(layer["kernel"]).max() > 0
+        if feedback == "reciprocal":
+            np.testing.assert_array_equal(layer["kernel"], layer["feedback_kernel"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"sweeps": 2.5}, "sweeps must be a whole number, got 2.5"),
+        ({"tolerance": -1.0}, "tolerance must be at least 0, got -1.0"),
+        ({"tolerance": float("nan")}, "tolerance must be finite and at least 0, got nan"),
+        ({"clip": 0.0}, "clip must be positive and finite, got 0.0"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        relearnn(**options)
+
+
+def test_a_feedforward_network_is_refused():
+    with pytest.raises(TypeError, match="relearnn needs a Recurrent network, got function"):
+        relearnn().act(jax.random.key(0), lambda p, x: x @ p, jnp.ones((2, 2)), jnp.ones((1, 2)))
