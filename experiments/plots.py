@@ -1,7 +1,6 @@
-"""Every picture of the project: axes named, legible in grey and to colour-blind readers.
+"""Every picture of the project: axes named, legible in gray and to color-blind readers.
 
-Functions that take a run's ``folder`` write a PNG there; those that take a ``path`` write it, or,
-given None, leave the figure open for a notebook to show.
+Functions that take a run's ``folder`` write a PNG there; those that take a ``path`` write it.
 """
 
 import os
@@ -18,8 +17,8 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from experiments.train import folder as run_folder
 
-# Okabe & Ito's colour-blind-safe palette; line styles differ too, for print in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Okabe & Ito's color-blind-safe palette; line styles differ too, for print in gray.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 STYLE = {
@@ -57,16 +56,16 @@ def band(
     axes: Axes, x: np.ndarray, values: np.ndarray, index: int, label: str, marker: str = ""
 ) -> None:
     """Draw the mean over the last axis (seeds) of ``values``, and the range as a band."""
-    colour, line = COLOURS[index % len(COLOURS)], LINES[index % len(LINES)]
+    color, line = COLORS[index % len(COLORS)], LINES[index % len(LINES)]
     mean = np.nanmean(values, axis=-1)
-    axes.plot(x, mean, color=colour, linestyle=line, marker=marker, markersize=4, label=label)
+    axes.plot(x, mean, color=color, linestyle=line, marker=marker, markersize=4, label=label)
     low, high = np.nanmin(values, axis=-1), np.nanmax(values, axis=-1)
-    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def class_discovery(folder: Path) -> None:
-    """Draw ``class_discovery.png`` of a run folder: when each class came to be named rightly."""
+    """Draw ``class_discovery.png`` of a run folder: accuracy of each class by epoch."""
     lines = run_folder.read_lines(folder / "metrics.jsonl")
     config = run_folder.saved_config(folder)
     rules = list(dict.fromkeys(line["rule"] for line in lines))
@@ -84,17 +83,25 @@ def class_discovery(folder: Path) -> None:
             )
             axes.set_title(rule)
         panels[0].set_ylabel("class")
-        drawing.colorbar(heat, ax=panels, label="named rightly (%)")
-        drawing.suptitle(f"{config.dataset}, {config.architecture}: class by class, mean of seeds")
+        drawing.colorbar(heat, ax=panels, label="accuracy (%)")
+        drawing.suptitle(
+            f"{config.dataset}, {config.architecture}: accuracy by class, mean of seeds"
+        )
 
 
 def class_map(axes: Axes, epochs: Sequence[int], accuracy: np.ndarray) -> object:
     """Draw accuracy [epochs, classes] as a map, dark where nothing is known; return its image."""
     extent = (epochs[0] - 0.5, epochs[-1] + 0.5, -0.5, accuracy.shape[1] - 0.5)
     heat = axes.imshow(
-        100 * accuracy.T, vmin=0, vmax=100, cmap="cividis", aspect="auto", origin="lower",
-        extent=extent, interpolation="nearest",
-    )  # fmt: skip
+        100 * accuracy.T,
+        vmin=0,
+        vmax=100,
+        cmap="cividis",
+        aspect="auto",
+        origin="lower",
+        extent=extent,
+        interpolation="nearest",
+    )
     axes.set_xlabel("epoch")
     axes.grid(False)
     for axis in (axes.xaxis, axes.yaxis):
@@ -142,70 +149,8 @@ def layer_angles(axes: Axes, epochs: np.ndarray, by_layer: dict[str, np.ndarray]
 def unit_activity(axes: Axes, values: np.ndarray, names: Sequence[str]) -> None:
     """Draw activity, or any other value, of units [steps, units] through a trial, a line a unit."""
     for unit, name in enumerate(names):
-        style = {"color": COLOURS[unit % 7], "linestyle": LINES[unit % 7]}
+        style = {"color": COLORS[unit % 7], "linestyle": LINES[unit % 7]}
         axes.plot(values[:, unit], marker=".", markersize=5, label=name, **style)
-
-
-def attention(
-    path: Path | None,
-    images: np.ndarray,
-    seen: "Attention",  # noqa: F821 (qagrel_jax.attention; plots import no JAX)
-    actions: Sequence[int],
-    titles: Sequence[str],
-    layers: Sequence[str],
-) -> None:
-    """Draw, a row an image, the way up and the way down: image, choice, feedback layer by layer.
-
-    Args:
-      path: the PNG to write, or None.
-      images: [rows, height, width, 1 or 3], what was shown.
-      seen: ``qagrel_jax.attention.attend`` for them.
-      actions: the units attention starts from.
-      titles: a line for each row.
-      layers: the hidden layers to show, upwards.
-    """
-    columns = 3 + len(layers)
-    grid = {"nrows": len(images), "ncols": columns, "squeeze": False}
-    widths = {"width_ratios": [1, 1.3, *[1.1] * len(layers), 1.1]}
-    with figure(path, 2.1 * columns, 2.35 * len(images), gridspec_kw=widths, **grid) as (_, axes):
-        for row, (image, action, title) in enumerate(zip(images, actions, titles, strict=True)):
-            image_at, values_at, *maps_at = axes[row]
-            image_at.imshow(image, cmap="gray")
-            image_at.set_title(title, fontsize=9)
-            q_values = np.asarray(seen.outputs[row])
-            colours = [COLOURS[1] if a == action else "0.7" for a in range(len(q_values))]
-            values_at.bar(range(len(q_values)), q_values, color=colours)
-            values_at.axhline(0, color="0.3", linewidth=0.8)
-            values_at.set_xticks(range(len(q_values)))
-            values_at.tick_params(labelsize=7)
-            values_at.set_xlabel("action", fontsize=8)
-            values_at.set_ylabel("Q value (reward)", fontsize=8)
-            maps = [(f"at {name}", _square(seen.feedback[name][row])) for name in reversed(layers)]
-            maps.append(("at the pixels", np.asarray(seen.inputs[row]).mean(-1)))
-            for place, (name, values) in zip(maps_at, maps, strict=True):
-                signed_map(place, values)
-                if row == 0:
-                    place.set_title(f"feedback\n{name}", fontsize=9)
-            for place in (image_at, *maps_at):
-                place.set_xticks([])
-                place.set_yticks([])
-                place.grid(False)
-
-
-def signed_map(axes: Axes, values: np.ndarray) -> None:
-    """Draw values [rows, columns] around 0: purple above, orange below, white for none."""
-    largest = float(np.nanmax(np.abs(values))) or 1.0
-    axes.imshow(values, cmap="PuOr", vmin=-largest, vmax=largest, interpolation="nearest")
-
-
-def _square(values: np.ndarray) -> np.ndarray:
-    """Lay a layer's units out in as square a rectangle as there is; NaN where there is no unit."""
-    flat = np.asarray(values, float).ravel()
-    columns = int(np.ceil(np.sqrt(flat.size)))
-    rows = -(-flat.size // columns)
-    return np.pad(flat, (0, rows * columns - flat.size), constant_values=np.nan).reshape(
-        rows, columns
-    )
 
 
 def learning_curves(folder: Path) -> None:
@@ -220,8 +165,8 @@ def learning_curves(folder: Path) -> None:
             classes = _carried([line["classes_learned"] for line in of_rule])
             band(right, np.array([line["epoch"] for line in of_rule]), classes, index, rule)
         images = monitored.removesuffix("_accuracy")
-        error_axis(left, f"wrong choices, {images} images (%)")
-        right.set_ylabel("classes named rightly half the time")
+        error_axis(left, f"error rate, {images} images (%)")
+        right.set_ylabel("classes with accuracy of at least 50 %")
         right.set_xlabel("epoch")
         right.set_ylim(bottom=0)
         left.legend(loc="upper right")
@@ -241,7 +186,7 @@ def panels_of_curves(path: Path, panels: list[tuple[str, dict, float | None]]) -
       panels: (title, {rule: accuracy as a fraction [epochs, seeds]}, published accuracy in per
         cent or None) of each run.
     """
-    columns = min(3, len(panels))
+    columns = len(panels) if len(panels) <= 4 else 3
     rows = -(-len(panels) // columns)
     size = {"nrows": rows, "ncols": columns, "squeeze": False}
     rules = list(dict.fromkeys(rule for _, curves, _ in panels for rule in curves))
@@ -250,20 +195,25 @@ def panels_of_curves(path: Path, panels: list[tuple[str, dict, float | None]]) -
             for rule, accuracy in curves.items():
                 errors(axes, accuracy, rules.index(rule), rule)
             if published is not None:
-                axes.axhline(100 - published, color="0.4", linewidth=1, linestyle=":",
-                             label=f"published: {published:g} % right")  # fmt: skip
+                axes.axhline(
+                    100 - published,
+                    color="0.4",
+                    linewidth=1,
+                    linestyle=":",
+                    label=f"published: {100 - published:.2f} %",
+                )
             axes.set_title(title, fontsize=10)
-            error_axis(axes, "wrong choices, monitored (%)")
+            error_axis(axes, "error rate, monitored images (%)" if axes in grid[:, 0] else "")
             axes.legend(loc="upper right", fontsize=8)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
 
 
 def errors(axes: Axes, accuracy: np.ndarray, index: int, label: str) -> None:
-    """Draw what is missing from accuracies [epochs, seeds] to 100 %: mean and range of the seeds.
+    """Draw the error rate, 100 % − accuracy [epochs, seeds]: mean and range of the seeds.
 
-    A seed that has stopped, NaN, stays at its last value: the mean is always over all seeds. No
-    choice wrong has no logarithm and is drawn as one in 10,000.
+    A seed that has stopped, NaN, stays at its last value: the mean is always over all seeds. An
+    error rate of 0 has no logarithm and is drawn as 0.01 %.
     """
     wrong = np.maximum(100 * (1 - _carried(accuracy)), 0.01)
     band(axes, np.arange(1, len(wrong) + 1), wrong, index, label)

@@ -1,10 +1,12 @@
-"""Rebuild every table and figure of experiments/README.md and README.md from the results alone.
+"""Rebuild every table and figure of the project's pages from the stored results alone.
 
     python -m experiments.report          # after a new result
     python -m experiments.report --check  # exit code 1 if they are not what would be written
 
-Everything between the lines ``<!-- report NAME: begin -->`` and ``<!-- report NAME: end -->`` is
-written by ``experiments/reports/NAME.py``; the prose around it is written by hand and kept.
+The pages are README.md, experiments/README.md, experiments/configs/README.md and the README.md of
+each folder in experiments/results. Everything between the lines ``<!-- report NAME: begin -->`` and
+``<!-- report NAME: end -->`` is written by ``experiments/reports/NAME.py``. The prose around it is
+written by hand and kept.
 """
 
 import re
@@ -30,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--results", type=cli.path, default=HERE / "results", metavar="DIR",
         help="the result folders (default: experiments/results)")  # fmt: skip
     add("--readme", type=cli.path, action="append", metavar="FILE",
-        help="a text to rebuild (default: experiments/README.md and README.md)")  # fmt: skip
+        help="a page to rebuild (default: all pages)")  # fmt: skip
     arguments = parser.parse_args(argv)
-    readmes = arguments.readme or [HERE / "README.md", HERE.parent / "README.md"]
+    readmes = arguments.readme or pages()
     if not arguments.results.is_dir():
         raise UserError(f"{arguments.results} is no folder of results: run from a checkout, or say "
                         "where it is (--results)")  # fmt: skip
@@ -63,24 +65,34 @@ def _read(path: Path) -> str:
         raise UserError(f"{path} is not a text in UTF-8: {error}") from None
 
 
+def pages() -> list[Path]:
+    """Return every page of the project that may hold a generated section."""
+    first = [HERE.parent / "README.md", HERE / "README.md", HERE / "configs" / "README.md"]
+    return [*first, *sorted(HERE.glob("results/*/README.md"))]
+
+
 def rebuild(text: str, results: Path) -> str:
-    """Return ``text`` with every marked part written anew from ``results``.
+    """Return ``text`` with every marked section written anew from ``results``.
 
     Raises:
-      UserError: a marker without its partner, or of a part that does not exist.
+      UserError: a marker without its partner, or of a section that does not exist.
     """
     pattern = re.compile(
         r"^<!-- report (?P<name>\w+): begin -->\n(?P<old>.*?)^<!-- report (?P=name): end -->$",
         re.MULTILINE | re.DOTALL,
     )
     markers = re.findall(r"^<!-- report (\w+): (begin|end) -->$", text, re.MULTILINE)
-    pairs = [(name, side) for match in pattern.finditer(text)
-             for name in [match["name"]] for side in ("begin", "end")]  # fmt: skip
+    pairs = [
+        (name, side)
+        for match in pattern.finditer(text)
+        for name in [match["name"]]
+        for side in ("begin", "end")
+    ]
     if markers != pairs:
         raise UserError("the report markers do not come in pairs of begin and end")
     for name, _ in pairs:
         if name not in reports.NAMES:
-            raise UserError(f"unknown report part {name!r}; valid: {', '.join(reports.NAMES)}")
+            raise UserError(f"unknown report section {name!r}; valid: {', '.join(reports.NAMES)}")
 
     def written(match: re.Match) -> str:
         name = match["name"]

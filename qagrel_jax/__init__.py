@@ -12,6 +12,7 @@ from qagrel_jax import (
     attention,
     data,
     environments,
+    fields,
     layers,
     networks,
     plain,
@@ -93,6 +94,9 @@ _MOVED = {
     "streaming": "data.streaming",
 }
 """Modules by the names they once had here."""
+
+
+fields.document(__name__)
 
 
 def __getattr__(name: str) -> Any:

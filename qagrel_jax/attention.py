@@ -1,17 +1,4 @@
-r"""Attention feedback made visible: what reaches each unit from a chosen one, down to the input.
-
-For each example feedback starts at output unit s with value 1 and comes down the layers' feedback
-pathways, gated at each unit by the derivative of its activation function, g_l = f'(a_l):
-
-    FB_{l−1} = W'_l (g_l ∘ FB_l),        at the input: FB_0 = W'_1 (g_1 ∘ FB_1).
-
-g_l ∘ FB_l is what the synapses onto a unit meet: times δ and the presynaptic activity it is their
-change (``qagrel_jax.q_agrel``). With tied feedback FB_0 is ∂q_s/∂x, a saliency map; with any
-other pathway it is what the network itself could know of that.
-
-Reference:
-  Pozzi, Bohté & Roelfsema (2018), arXiv:1811.01768.
-"""
+"""Attention feedback made visible: what reaches each unit from a chosen one, down to the input."""
 
 from typing import NamedTuple
 
@@ -38,7 +25,16 @@ class Attention(NamedTuple):
 def attend(
     network: nn.Module, variables: chex.ArrayTree, inputs: chex.Array, actions: chex.Array
 ) -> Attention:
-    """Send attention down from one output unit of each example.
+    r"""Compute the attention feedback from one output unit of each example, down to the input.
+
+    Feedback starts at output unit s with value 1 and runs down the layers' feedback pathways, gated
+    by the derivative g_l = f'(a_l) of each unit's activation function:
+
+        FB_{l−1} = W'_l (g_l ∘ FB_l),        FB_0 = W'_1 (g_1 ∘ FB_1) at the input.
+
+    g_l ∘ FB_l times δ and the presynaptic activity is the change of the synapses onto layer l
+    (``qagrel_jax.q_agrel``). With tied feedback FB_0 is ∂q_s/∂x, a saliency map. With any other
+    pathway it is what the network itself can know of that.
 
     Args:
       network: a Linen module ``inputs -> outputs [batch, actions]``; its layers are the submodules
@@ -53,6 +49,9 @@ def attend(
     Raises:
       AssertionError: ``actions`` is not [batch].
       ValueError: a layer inside a transform of a part of the network.
+
+    Reference:
+      Pozzi, Bohté & Roelfsema (2018), arXiv:1811.01768.
 
     >>> from qagrel_jax.layers import Dense
     >>> network, x = Dense(2), jnp.array([[1.0, 1.0, 1.0]])

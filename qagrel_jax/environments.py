@@ -36,7 +36,7 @@ class Environment(NamedTuple):
     """What answers actions; see the module's docstring."""
 
     inputs: int  # numbers in an observation
-    actions: int
+    actions: int  # number of actions
     reset: Callable[..., tuple[Any, chex.Array]]  # (key) -> (state, observation)
     step: Callable[..., tuple]  # (key, state, action)
 
@@ -44,8 +44,8 @@ class Environment(NamedTuple):
 class Outcome(NamedTuple):
     """What a batch of one-step episodes brought."""
 
-    action: chex.Array  # int32[batch]
-    reward: chex.Array  # float[batch]
+    action: chex.Array  # int32[batch], the chosen action
+    reward: chex.Array  # float[batch], what it brought
     error: chex.Array  # float[batch], δ
     ended: chex.Array  # bool[batch]; False: this environment is not for a one-step rule
 
@@ -53,7 +53,7 @@ class Outcome(NamedTuple):
 class Player(NamedTuple):
     """An AuGMEnT network in the midst of an environment."""
 
-    learner: augment.AugmentState
+    learner: augment.AugmentState  # the network
     state: Any  # the environment's
     observation: chex.Array  # float[inputs], what the network is about to see
     reward: chex.Array  # float[], what its last action brought
@@ -62,10 +62,10 @@ class Player(NamedTuple):
 class Steps(NamedTuple):
     """What happened, action by action."""
 
-    action: chex.Array  # int32[steps]
+    action: chex.Array  # int32[steps], the chosen actions
     reward: chex.Array  # float[steps], what this action brought
     terminated: chex.Array  # bool[steps], after this action
-    truncated: chex.Array  # bool[steps]
+    truncated: chex.Array  # bool[steps], likewise
     rpe: chex.Array  # float[steps], δ with which this action's reward was compared
 
 

@@ -146,19 +146,74 @@ def greedy(key: chex.PRNGKey, q_values: chex.Array) -> chex.Array:
 
 
 def epsilon_greedy(key: chex.PRNGKey, q_values: chex.Array, epsilon: float = 0.02) -> chex.Array:
-    """Pick the best action or, with probability ε, any. See ``epsilon_greedy_probabilities``."""
+    """Pick the best action; with probability ε pick any action, all equally likely.
+
+        P(a) = (1 − ε) · greedy(a) + ε/n.
+
+    Args:
+      key: a random key.
+      q_values: float[actions].
+      epsilon: ε in [0, 1].
+
+    Returns:
+      int32[], the action's index.
+
+    Raises:
+      ValueError: ``epsilon`` outside [0, 1].
+
+    >>> import jax, jax.numpy as jnp
+    >>> int(epsilon_greedy(jax.random.key(0), jnp.array([0.1, 0.9, 0.3]), epsilon=0.0))
+    1
+    """
     return _draw(key, epsilon_greedy_probabilities(q_values, epsilon))
 
 
 def softmax(key: chex.PRNGKey, q_values: chex.Array, temperature: float = 1.0) -> chex.Array:
-    """Draw an action from the Boltzmann distribution. See ``softmax_probabilities``."""
+    """Draw an action from the Boltzmann distribution.
+
+        P(a) = exp(q_a/T) / Σ_b exp(q_b/T).
+
+    Args:
+      key: a random key.
+      q_values: float[actions].
+      temperature: T > 0, in units of Q.
+
+    Returns:
+      int32[], the action's index.
+
+    Raises:
+      ValueError: ``temperature`` not positive.
+
+    >>> import jax, jax.numpy as jnp
+    >>> int(softmax(jax.random.key(0), jnp.array([0.1, 0.9, 0.3]), temperature=0.01))
+    1
+    """
     return _draw(key, softmax_probabilities(q_values, temperature))
 
 
 def max_boltzmann(
     key: chex.PRNGKey, q_values: chex.Array, epsilon: float = 0.02, temperature: float = 1.0
 ) -> chex.Array:
-    """Pick the best action; with probability ε draw one. See ``max_boltzmann_probabilities``."""
+    """Pick the best action; with probability ε draw one from the Boltzmann distribution.
+
+        P(a) = (1 − ε) · greedy(a) + ε · exp(q_a/T) / Σ_b exp(q_b/T).
+
+    Args:
+      key: a random key.
+      q_values: float[actions].
+      epsilon: ε in [0, 1]; the draw may again be the best action.
+      temperature: T > 0 of that draw, in units of Q.
+
+    Returns:
+      int32[], the action's index.
+
+    Raises:
+      ValueError: ``epsilon`` outside [0, 1] or ``temperature`` not positive.
+
+    >>> import jax, jax.numpy as jnp
+    >>> int(max_boltzmann(jax.random.key(0), jnp.array([0.1, 0.9, 0.3]), epsilon=0.0))
+    1
+    """
     return _draw(key, max_boltzmann_probabilities(q_values, epsilon, temperature))
 
 

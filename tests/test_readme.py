@@ -33,7 +33,7 @@ QUICK = {
     "experiments.export": [],
     "experiments.tensorboard": [],
 }
-LONG = ("controls", "reproduce", "report", "benchmark", "memory_speed")
+LONG = ("controls", "reproduce", "report", "benchmark", "memory_speed", "api_reference")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,9 @@ def test_every_other_command_is_an_installation_or_the_tests():
         else:
             assert text in (
                 "python3 -m venv .venv",
+                ".venv/bin/python -m ruff check .",
+                ".venv/bin/python -m ruff format --check .",
+                ".venv/bin/python -m mypy",
                 ".venv/bin/python -m pytest",
                 ".venv/bin/jupyter lab experiments/notebooks",
             )
@@ -82,11 +85,17 @@ def test_snippets_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "readme"}
     snippets = [block for language, block in BLOCKS if language == "python"]
-    assert len(snippets) == 2
-    for snippet in snippets:
+    assert len(snippets) == 4
+    assert len(list(filter(None, snippets[0].splitlines()))) <= 12
+    with jax.debug_key_reuse(False):  # the checker mistakes shared states for keys used twice
+        exec(compile(snippets[0], "README.md", "exec"), names)
+    *_, last = capsys.readouterr().out.splitlines()
+    assert float(re.fullmatch(r"epoch 10: accuracy (\d+\.\d)%", last)[1]) > 85
+    for snippet in snippets[1:]:
         exec(compile(snippet, "README.md", "exec"), names)
     reward = float(re.fullmatch(r"reward (\d\.\d\d)\n", capsys.readouterr().out)[1])
     assert reward > 0.85  # half of the rewards come by chance
+    assert set(names["statistics"]) == {"BatchNorm_0"}
     assert (tmp_path / "net.npz").is_file()
 
 

@@ -34,7 +34,7 @@ def trials_to_criterion(path: Path, results: list[dict[str, Any]]) -> None:
                     np.concatenate([[0], reached, [end]]),
                     np.concatenate([[0], percent, percent[-1:] if len(percent) else [0]]),
                     where="post",
-                    color=plots.COLOURS[index],
+                    color=plots.COLORS[index],
                     linestyle=plots.LINES[index],
                     label=row["rule"],
                 )

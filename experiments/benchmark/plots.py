@@ -15,7 +15,7 @@ WAYS = {
     "backprop": ("backprop", "s", 1),
     "torch_q_agrel": ("PyTorch, Q-AGREL", "^", 2),
     "torch_backprop": ("PyTorch, backprop", "v", 3),
-    "roofline": ("bare products", "|", 6),
+    "roofline": ("matmul roofline", "|", 6),
 }
 
 
@@ -50,7 +50,7 @@ def draw_time_shares(content: Mapping[str, Any], path: Path) -> None:
                 range(len(shares)),
                 width,
                 left=begin,
-                color=plots.COLOURS[index % len(plots.COLOURS)],
+                color=plots.COLORS[index % len(plots.COLORS)],
                 edgecolor="white",
                 label=part,
             )
@@ -86,7 +86,7 @@ def _throughput(axes: Any, cells: Mapping[str, Any]) -> None:
             fmt=marker,
             markersize=6 if marker != "|" else 10,
             markeredgewidth=2 if marker == "|" else 1,
-            color=plots.COLOURS[colour],
+            color=plots.COLORS[colour],
             label=label,
         )
     axes.set_yticks(range(len(cells)), [name.replace("_", "\n") for name in cells])
@@ -103,7 +103,7 @@ def _seeds(axes: Any, scaling: Mapping[str, Mapping[int, float]]) -> None:
         axes.plot(
             list(of_cell),
             [value / n for n, value in of_cell.items()],
-            color=plots.COLOURS[index % len(plots.COLOURS)],
+            color=plots.COLORS[index % len(plots.COLORS)],
             linestyle=plots.LINES[index % len(plots.LINES)],
             marker="osv^Dxp"[index % 7],
             label=name.replace("_", " "),

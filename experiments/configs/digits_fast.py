@@ -6,7 +6,7 @@ Paper     none. In place of SGD 0.1 and max-Boltzmann: Adam 0.001 and a softmax 
           the softmax explores while all Q values are alike and stops by itself once one stands out.
 Chosen by `python -m experiments.controls fast`: the fewest epochs to a criterion of validation
           accuracy; the table of all that was tried, with what did not help and a setting as fast,
-          is in experiments/README.md.
+          is in experiments/results/controls/README.md.
 """
 
 from experiments.config import Config

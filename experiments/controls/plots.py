@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from experiments import plots
 from experiments.controls import summary as controls_summary
-from experiments.controls.settings import Control
+from experiments.controls.settings import Control, shown
 from experiments.train import summary
 
 
@@ -25,11 +25,11 @@ def draw(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
 
 def _curves(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
     chosen = controls_summary.chosen_labels(lines)
-    shown = [line for line in lines if line["label"] in chosen]
+    best = [line for line in lines if line["label"] in chosen]
     with plots.figure(path, 7.2, 4) as (drawing, axes):
-        for line, index in zip(shown, _styles([line["rule"] for line in shown]), strict=True):
+        for line, index in zip(best, _styles([line["rule"] for line in best]), strict=True):
             values = 100 * np.array(line["validation_accuracy"])
-            plots.band(axes, np.arange(1, len(values) + 1), values, index, line["label"])
+            plots.band(axes, np.arange(1, len(values) + 1), values, index, shown(line["label"]))
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel("validation accuracy (%)")
@@ -62,7 +62,7 @@ def _sweep(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
             if there.any():
                 plots.band(right, x[there], reached[there], index, family, marker="o")
             never = np.full((~there).sum(), limit)
-            right.plot(x[~there], never, "x", color=plots.COLOURS[index % len(plots.COLOURS)])
+            right.plot(x[~there], never, "x", color=plots.COLORS[index % len(plots.COLORS)])
         left.set_ylabel("best validation accuracy (%)")
         right.set_ylabel(f"epochs to criterion (×: not in {limit})")
         right.set_ylim(0, 1.05 * limit)
@@ -99,7 +99,7 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
                 missed = reached.count(None)
                 right.text(1, row, f"{missed} never ", ha="right", va="center", fontsize=7,
                            transform=right.get_yaxis_transform())  # fmt: skip
-        left.set_yticks(range(len(lines)), [line["label"] for line in lines], fontsize=8)
+        left.set_yticks(range(len(lines)), [shown(line["label"]) for line in lines], fontsize=8)
         left.set_ylim(len(lines) - 0.5, -0.5)
         left.set_xlabel("best validation accuracy (%)")
         right.set_xlabel("epochs to criterion")
@@ -110,9 +110,9 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
 def _row(axes: Axes, row: int, values: np.ndarray, index: int) -> None:
     if not values.size:
         return
-    colour = plots.COLOURS[index]
-    axes.plot(values, np.full(len(values), row), "o", mfc="none", color=colour, ms=5, alpha=0.8)
-    axes.plot([values.mean()] * 2, [row - 0.35, row + 0.35], "-", color=colour)
+    color = plots.COLORS[index]
+    axes.plot(values, np.full(len(values), row), "o", mfc="none", color=color, ms=5, alpha=0.8)
+    axes.plot([values.mean()] * 2, [row - 0.35, row + 0.35], "-", color=color)
 
 
 def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
@@ -133,7 +133,7 @@ def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
                     values = np.array(line[kind][layer], dtype=float)
                     seen = ~np.isnan(values).all(1)
                     epochs = np.arange(len(values))[seen]
-                    plots.band(axes, epochs, values[seen], index, line["label"])
+                    plots.band(axes, epochs, values[seen], index, shown(line["label"]))
                 axes.axhline(90, color="0.6", linewidth=0.8)
                 axes.set_ylim(-3, 115)
                 axes.set_yticks([0, 30, 60, 90])
@@ -146,7 +146,7 @@ def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
         drawing.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
 
 
-def _title(lines: list[dict[str, Any]], shown: str = "mean and range") -> str:
+def _title(lines: list[dict[str, Any]], drawn: str = "mean and range") -> str:
     config, seeds = lines[0]["config"], len(lines[0]["seeds"])
-    seeds_text = f"{seeds} seeds ({shown})" if seeds > 1 else "1 seed"
+    seeds_text = f"{seeds} seeds ({drawn})" if seeds > 1 else "1 seed"
     return f"{config['dataset']}, {config['architecture']}, {seeds_text}"

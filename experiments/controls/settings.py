@@ -11,6 +11,22 @@ from experiments import config as configs
 from experiments.common.cli import UserError
 from experiments.config import Config
 
+TERMS = {
+    "read-out alone learns": "only the output layer learns",
+    "read-out": "output layer",
+    "right choices rewarded": "correct choices rewarded",
+}
+
+
+def shown(label: str) -> str:
+    """Return a label, or a question of an older summary, in the field's terms.
+
+    Labels are keys of ``settings.jsonl``: another one would be another setting to resume.
+    """
+    for old, new in TERMS.items():
+        label = label.replace(old, new)
+    return label
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -117,7 +133,7 @@ def _attention(given: dict) -> Control:
     return Control(
         "Is it the attention feedback that teaches? The reward-prediction error reaches every "
         "hidden unit alike (weight c), no feedback from the chosen unit; and c = 0, where only the "
-        "read-out learns.",
+        "output layer learns.",
         tuple(settings),
     )
 

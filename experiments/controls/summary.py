@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.common import console
 from experiments.common.significance import mean_sd
+from experiments.controls.settings import shown
 from experiments.train.summary import first_reaching, reached
 
 CRITERION = 0.98
@@ -128,9 +129,9 @@ HEADINGS = (
 def cells(result: dict[str, Any]) -> tuple[str, ...]:
     """Return a result's cells, one for each of ``HEADINGS``."""
     if result["diverged"] is not None:
-        return result["label"], "diverged", "–", "–", "–"
+        return shown(result["label"]), "diverged", "–", "–", "–"
     return (
-        result["label"],
+        shown(result["label"]),
         mean_sd([100 * a for a in result["best_validation_accuracy"]]),
         mean_sd([100 * a for a in result["test_accuracy"]]),
         reached(result["epochs_to_criterion"]),

@@ -1,8 +1,9 @@
-"""The generated parts of ``experiments/README.md`` and ``README.md``: one module a part.
+"""The generated sections of the project's pages: one module a section.
 
 Each module ``NAME`` has ``section(results) -> str``: it reads the summaries below ``results``
-(``experiments/results``), returns the Markdown of its part, and may draw pictures into the folders
-it read. It imports no JAX, and says ``NOT_RUN`` for what is not there.
+(``experiments/results``), returns the Markdown of its section, and may draw pictures into the
+folders it read. Its links are relative to the one page it stands on. It imports no JAX, and says
+``NOT_RUN`` for what is not there.
 """
 
 import importlib
@@ -10,6 +11,8 @@ from pathlib import Path
 
 NAMES = (
     "headline",
+    "quick_mnist",
+    "index",
     "cells",
     "configs",
     "controls",
@@ -21,6 +24,7 @@ NAMES = (
     "agrel",
     "curve_tracing",
     "memory",
+    "memory_speed",
     "speed",
     "streaming",
 )
@@ -28,5 +32,5 @@ NOT_RUN = "*Not run.*"
 
 
 def section(name: str, results: Path) -> str:
-    """Return the Markdown of the part ``name``."""
+    """Return the Markdown of the section ``name``."""
     return importlib.import_module(f"{__name__}.{name}").section(results).strip()

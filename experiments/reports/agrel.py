@@ -9,18 +9,23 @@ from experiments.train import folder as run_folder
 
 FOLDERS = {
     "agrel": "Tied feedback",
-    "agrel_reciprocal": "Reciprocal feedback: drawn independently, with the same updates as its "
-    "forward partners",
+    "agrel_reciprocal": "Independent feedback weights that receive the updates of the forward "
+    "weights (Kolen–Pollack)",
     "agrel_digits_fast": "Digits, five times the learning rate above",
 }
-PATTERNS = {"xor": "xor", "count_ones": "count_ones (3 bits)", "orientation": "orientation",
-            "digits": "digits"}  # fmt: skip
+"""``results/`` folders; the page is that of the first."""
+PATTERNS = {
+    "xor": "xor",
+    "count_ones": "count_ones (3 bits)",
+    "orientation": "orientation",
+    "digits": "digits",
+}
 LAYERS = {"xor": (2, 2), "count_ones": (3, 4), "orientation": (12, 2), "digits": (64, 10)}
 """Inputs and outputs of each task's network."""
 
 
 def section(results: Path) -> str:
-    """Return a table a folder: medians, quartiles, shares at criterion, and p."""
+    """Return a table a folder: medians, quartiles, converged fractions, and p."""
     parts = []
     for folder, title in FOLDERS.items():
         content = run_folder.read_json(results / folder / "summary.json")
@@ -47,8 +52,15 @@ def _part(folder: str, content: dict[str, Any]) -> str:
                 markdown.p_value(comparison["wilcoxon_p"]),
             ]
         )
-    headings = ("task", "network", "rate", "AGREL, trials", "backpropagation, trials", "ratio of "
-                "medians", "p")  # fmt: skip
+    headings = (
+        "task",
+        "network",
+        "learning rate",
+        "AGREL, trials",
+        "backprop, trials",
+        "ratio of medians",
+        "p",
+    )
     config = content["config"]
     first = next(iter(rules.values()))
     return "\n\n".join(
@@ -56,7 +68,7 @@ def _part(folder: str, content: dict[str, Any]) -> str:
             f"Command: `{content['command']}`; {first['networks']} networks with each rule, seed "
             f"{config['seed']}; {content['device']}; commit `{runs.short(content['commit'])}`.",
             markdown.table(headings, rows),
-            f"![Trials to criterion](results/{folder}/trials_to_criterion.png)",
+            f"![Trials to criterion]({runs.link(folder, 'agrel')}trials_to_criterion.png)",
         ]
     )
 
@@ -64,10 +76,14 @@ def _part(folder: str, content: dict[str, Any]) -> str:
 def _trials(row: dict[str, Any]) -> str:
     share = row["converged_fraction"]
     if row["median_trials"] is None:
-        return (f"{share:.0%} of networks reach the criterion; mean expected reward after "
-                f"{row['max_trials']:,}: {row['last_mean_reward']:.2f}")  # fmt: skip
-    low, middle, high = (f"{row[k]:,.0f}" if row[k] is not None else "∞" for k in (
-        "first_quartile_trials", "median_trials", "third_quartile_trials"))  # fmt: skip
+        return (
+            f"{share:.0%} of networks reach the criterion; mean expected reward after "
+            f"{row['max_trials']:,}: {row['last_mean_reward']:.2f}"
+        )
+    low, middle, high = (
+        f"{row[k]:,.0f}" if row[k] is not None else "∞"
+        for k in ("first_quartile_trials", "median_trials", "third_quartile_trials")
+    )
     text = f"{middle} ({low}–{high})"
     return text if share == 1 else f"{text}; {share:.0%} of networks"
 

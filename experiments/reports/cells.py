@@ -1,4 +1,4 @@
-"""The papers' cells: accuracy, epochs to criterion and slowdown, beside what was published."""
+"""The papers' cells: accuracy, epochs to criterion and slowdown, and what was published."""
 
 from pathlib import Path
 
@@ -15,8 +15,11 @@ def section(results: Path) -> str:
     folder = results / "cells"
     found = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
     names = [*CELLS, *sorted(found - CELLS.keys())]
-    cells = {(name, protocol): run_results.read(folder / name / protocol)
-             for name in names for protocol in PROTOCOLS}  # fmt: skip
+    cells = {
+        (name, protocol): run_results.read(folder / name / protocol)
+        for name in names
+        for protocol in PROTOCOLS
+    }
     there = {key: run for key, run in cells.items() if run is not None}
     missing = _missing(cells)
     if not there:
@@ -28,16 +31,17 @@ def section(results: Path) -> str:
             "difference with its 95 % interval (paired t test over the seeds).",
             _accuracy_table(there),
             "**Epochs** until the monitored accuracy first reaches 95, 98 and 99 % of backprop's "
-            "final (mean best monitored) accuracy, and the epoch of the best: mean (sd). Slowdown: "
-            "ratio of the means, with its 95 % interval over the seeds (Fieller, paired). The "
-            "papers count epochs to the best one (published slowdown 1.5–2.5, 2018; 1–3.5, 2020); "
-            "those to a fraction of backprop's accuracy are the stricter measure.",
+            "accuracy (the mean over seeds of its best monitored accuracy), and the epoch of the "
+            "best accuracy: mean (sd). Slowdown: ratio of the means, with its 95 % interval over "
+            "the seeds (Fieller, paired). The "
+            "papers count epochs to the best one (published slowdown 1.5–2.5, 2018; 1–3.5, 2020). "
+            "Epochs to a fraction of backprop's accuracy are the stricter measure.",
             _epoch_table(there),
             *_unfinished(there),
             *([runs.DROPPED] if any(r.config.last_batch == "drop" for r in there.values()) else []),
-            "![Learning curves of every cell](results/cells/learning_curves.png)",
+            "![Learning curves of every cell](learning_curves.png)",
             "Monitored: the test images under protocol `paper`, the validation split under "
-            "`clean`. Lines are means over the seeds, bands their range; each folder has its own "
+            "`clean`. Lines are means over the seeds, bands their range. Each folder has its own "
             "`learning_curves.png`.",
             "**Runs**",
             _run_table(there),
@@ -56,12 +60,22 @@ def _accuracy_table(there: dict[tuple[str, str], RunResults]) -> str:
             shown = "none"
         elif published and protocol == "paper":
             shown = f"{published.accuracy:.2f} ({published.accuracy_sd:.2f})"
-        accuracies = [markdown.spread(100 * run.accuracy(rule)) if run.ran(rule) else "not run"
-                      for rule in (runs.RULE, CONTROL)]  # fmt: skip
+        accuracies = [
+            markdown.spread(100 * run.accuracy(rule)) if run.ran(rule) else "not run"
+            for rule in (runs.RULE, CONTROL)
+        ]
         seeds = str(run.config.seeds)
         rows.append([_cell(name, run), protocol, seeds, *accuracies, *runs.difference(run), shown])
-    headings = ("cell", "protocol", "n", "Q-AGREL", "backprop", "Q-AGREL − backprop, points", "p",
-                "published Q-AGREL")  # fmt: skip
+    headings = (
+        "cell",
+        "protocol",
+        "seeds",
+        "Q-AGREL",
+        "backprop",
+        "Q-AGREL − backprop, points",
+        "p",
+        "published Q-AGREL",
+    )
     return markdown.table(headings, rows)
 
 
@@ -75,8 +89,16 @@ def _epoch_table(there: dict[tuple[str, str], RunResults]) -> str:
             if row[0] == "the best epoch" and known:
                 beside = f"{published.epochs:g} ({published.epochs_sd:g})"
             rows.append([_cell(name, run), protocol, *row, beside])
-    headings = ("cell", "protocol", "reached", "that is, %", "Q-AGREL", "backprop", "slowdown",
-                "published epochs")  # fmt: skip
+    headings = (
+        "cell",
+        "protocol",
+        "criterion",
+        "accuracy, %",
+        "Q-AGREL, epochs",
+        "backprop, epochs",
+        "slowdown",
+        "published epochs",
+    )
     return markdown.table(headings, rows)
 
 
@@ -85,9 +107,18 @@ def _run_table(there: dict[tuple[str, str], RunResults]) -> str:
     for (name, protocol), run in there.items():
         command = next((f"`{s['command']}`" for s in run.sittings), "not recorded")
         state = "" if run.finished else "not finished: "
-        rows.append([name, protocol, runs.seeds(run), state + runs.progress(run),
-                     runs.devices(run), runs.commits(run), command])  # fmt: skip
-    headings = ("cell", "protocol", "seeds", "trained", "device", "commit", "command")
+        rows.append(
+            [
+                name,
+                protocol,
+                runs.seeds(run),
+                state + runs.progress(run),
+                runs.devices(run),
+                runs.commits(run),
+                command,
+            ]
+        )
+    headings = ("cell", "protocol", "seeds", "epochs run", "device", "commit", "command")
     return markdown.table(headings, rows)
 
 
@@ -98,7 +129,7 @@ def _unfinished(there: dict[tuple[str, str], RunResults]) -> list[str]:
             continue
         line = f"- {name}, {protocol}: {runs.progress(run)}."
         if run.failure:
-            line += f" It cannot go on: {run.failure}."
+            line += f" It cannot be resumed: {run.failure}."
         lines.append(line)
     if not lines:
         return []
@@ -116,15 +147,20 @@ def _missing(cells: dict[tuple[str, str], RunResults | None]) -> str:
             names.setdefault(name, []).append(protocol)
     if not names:
         return "Every cell was run."
-    listed = [name if len(protocols) == len(PROTOCOLS) else f"{name} ({protocols[0]})"
-              for name, protocols in names.items()]  # fmt: skip
+    listed = [
+        name if len(protocols) == len(PROTOCOLS) else f"{name} ({protocols[0]})"
+        for name, protocols in names.items()
+    ]
     return f"Not run: {', '.join(listed)}."
 
 
 def _notes(there: dict[tuple[str, str], RunResults]) -> str:
     datasets = dict.fromkeys(run.config.dataset for run in there.values())
-    notes = [f"- `{name}`: {NOTES[name]}." for name in dict.fromkeys([*datasets, "cifar100"])
-             if name in NOTES]  # fmt: skip
+    notes = [
+        f"- `{name}`: {NOTES[name]}."
+        for name in dict.fromkeys([*datasets, "cifar100"])
+        if name in NOTES
+    ]
     return "\n".join(notes)
 
 
@@ -138,7 +174,7 @@ def _draw(path: Path, there: dict[tuple[str, str], RunResults]) -> None:
     panels = []
     for (name, protocol), run in there.items():
         plots.learning_curves(run.folder)
-        title = f"{name}\n{protocol}" + ("" if run.finished else ", not finished")
+        title = f"{name}, {protocol}" + ("" if run.finished else ", not finished")
         published = CELLS.get(name) if protocol == "paper" else None
         line = published.accuracy if published else None
         panels.append((title, {r: c for r, c in run.curves.items() if len(c)}, line))

@@ -12,15 +12,15 @@ PICTURES = {"picture.png": "Result of the control", "angles.png": "Angles by lay
 
 
 def section(results: Path) -> str:
-    """Return a part for each control: question, command, table, angles, pictures."""
+    """Return a subsection for each control: question, command, table, angles, pictures."""
     parts = []
     for name in controls_settings.names():
-        parts.append(f"### `{name}`")
+        parts.append(f"## `{name}`")
         path = results / "controls" / name / "summary.json"
         content = run_folder.read_json(path)
         parts.append(NOT_RUN if content is None else _part(name, content))
         parts += [
-            f"![{name}: {title}](results/controls/{name}/{picture})"
+            f"![{name}: {title}]({name}/{picture})"
             for picture, title in PICTURES.items()
             if (path.parent / picture).is_file()
         ]
@@ -33,7 +33,7 @@ def _part(name: str, content: dict[str, Any]) -> str:
     seeds = f"seeds {first}–{rest[-1]}" if rest else f"seed {first}"
     commits = " and ".join(sorted({f"`{runs.short(r['commit'])}`" for r in done}))
     parts = [
-        content["question"],
+        controls_settings.shown(content["question"]),
         f"Command: `python -m experiments.controls {name}`; {config['dataset']}, "
         f"{config['architecture']}; {config['epochs']} epochs; {seeds}; "
         f"{done[0]['device']}; commit {commits}. {_criterion(done)}",
@@ -44,7 +44,7 @@ def _part(name: str, content: dict[str, Any]) -> str:
         ),
     ]
     if content["missing"]:
-        parts.append(f"Not run: {', '.join(content['missing'])}.")
+        parts.append(f"Not run: {', '.join(map(controls_settings.shown, content['missing']))}.")
     if any(result["last_angles"] for result in done):
         parts.append(_angles(done))
     return "\n\n".join(parts)
@@ -53,16 +53,16 @@ def _part(name: str, content: dict[str, Any]) -> str:
 def _criterion(results: list[dict[str, Any]]) -> str:
     """Say which validation accuracy the epochs to criterion are counted to."""
     targets = sorted({r["criterion_accuracy"] for r in results} - {None})
-    whose = "backprop's" if any(r["rule"] == "backprop" for r in results) else (
-        "any setting's")  # fmt: skip
+    whose = "backprop's" if any(r["rule"] == "backprop" for r in results) else ("any setting's")
     listed = ", ".join(f"{100 * target:.2f}" for target in targets)
     return f"Criterion: {listed} %, 98 % of the best of {whose} mean best validation accuracies."
 
 
 def _row(result: dict[str, Any], results: list[dict[str, Any]]) -> list[str]:
     cells = list(controls_summary.cells(result))
-    family = [r for r in results if (r["family"], r["classes"]) ==
-              (result["family"], result["classes"])]  # fmt: skip
+    family = [
+        r for r in results if (r["family"], r["classes"]) == (result["family"], result["classes"])
+    ]
     if result["chosen"] and len(family) > 1:
         cells[0] = f"**{cells[0]}**"  # the one of its family that validation chose
     return cells
@@ -77,7 +77,10 @@ def _angles(results: list[dict[str, Any]]) -> str:
     for kind, title in kinds.items():
         layers = list(results[0]["last_angles"][kind])
         rows = [
-            [r["label"], *(_degrees(r["last_angles"][kind][layer]) for layer in layers)]
+            [
+                controls_settings.shown(r["label"]),
+                *(_degrees(r["last_angles"][kind][layer]) for layer in layers),
+            ]
             for r in results
             if r["last_angles"]
         ]

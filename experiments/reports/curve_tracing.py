@@ -1,4 +1,4 @@
-"""Curve tracing with RELEARNN: trials to trace curves beside the published, and longer curves."""
+"""Curve tracing with RELEARNN: trials to trace curves, published trials, and longer curves."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from experiments.reports import NOT_RUN, markdown, runs
 from experiments.train import folder as run_folder
 
-PUBLISHED = {7: "5 of 5 (2026), mean 23,200, all right"}
+PUBLISHED = {7: "5 of 5 (2026), mean 23,200, all correct"}
 """By the length of the last curves: Mollard, Bohté & Roelfsema, PLoS CB 22(4), 2026."""
 
 
@@ -26,8 +26,8 @@ def section(results: Path) -> str:
 def _part(name: str, content: dict[str, Any]) -> str:
     config, networks = content["config"], content["networks"]
     length = content["max_length"]
-    criterion = (f"{config['accuracy']:.0%} of a frozen test right", content)
-    perfect = ("all of a frozen test right", content["all_right"])
+    criterion = (f"{config['accuracy']:.0%} of a frozen test correct", content)
+    perfect = ("all of a frozen test correct", content["all_right"])
     rows = [
         [
             what,
@@ -40,7 +40,7 @@ def _part(name: str, content: dict[str, Any]) -> str:
     lengths = list(content["accuracy"])
     means = [f"{100 * sum(a) / networks:.1f}" for a in content["accuracy"].values()]
     lowest = [f"{100 * min(a):.1f}" for a in content["accuracy"].values()]
-    headings = ("curves of " + f"{length} pixels", "networks", "mean trials", "median trials")
+    headings = ("curves of " + f"{length} pixels", "networks", "trials, mean", "trials, median")
     weights = "shared" if config["shared"] else "unshared"
     parts = [
         f"Command: `{content['command']}`; {networks} networks, {weights} weights, "
@@ -52,10 +52,10 @@ def _part(name: str, content: dict[str, Any]) -> str:
         parts.append(f"Published: {PUBLISHED[length]}.")
     parts += [
         f"Frozen tests at the end, {config['test_trials']} trials each, mean and lowest of the "
-        "networks (per cent right):",
+        "networks (accuracy, %):",
         markdown.table(("pixels", *lengths), [["mean", *means], ["lowest", *lowest]]),
         *(
-            f"![{title}](results/{name}/{picture}.png)"
+            f"![{title}]({runs.link(name, 'curve_tracing')}{picture}.png)"
             for title, picture in (
                 ("Trials to each curve length", "learning"),
                 ("Accuracy on longer curves", "generalization"),

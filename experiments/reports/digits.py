@@ -1,4 +1,4 @@
-"""Q-AGREL against backpropagation on the embedded digits, the run of the first command."""
+"""Q-AGREL against backpropagation on the embedded digits, the default of the command."""
 
 from pathlib import Path
 

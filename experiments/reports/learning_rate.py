@@ -30,18 +30,25 @@ def section(results: Path) -> str:
         if run.ran(rule)
     ]
     reached = [f"epochs to {100 * target:.2f} %" for target in targets]
-    headings = ("rule", "learning rate", "test %, mean (sd) [range]", *reached, "the best epoch",
-                f"slowdown, to {100 * targets[1]:.2f} %")  # fmt: skip
+    headings = (
+        "rule",
+        "learning rate",
+        "test accuracy %, mean (sd) [range]",
+        *reached,
+        "the best epoch",
+        f"slowdown, to {100 * targets[1]:.2f} %",
+    )
     parts = [
         runs.provenance(faster),
         markdown.table(headings, rows),
-        f"The accuracies are 95, 98 and 99 % of backprop's at a rate of "
-        f"{published.config.learning_rate:g}, and slowdown is against its epochs.",
+        "The criteria are 95, 98 and 99 % of the accuracy of backprop at a learning rate of "
+        f"{published.config.learning_rate:g}. Slowdown is relative to its epochs.",
         *_at_the_same_rate(faster),
-        f"![Learning curves](results/{FOLDERS[1]}/learning_curves.png)",
+        *runs.dropped(published, faster),
+        "![Learning curves](learning_curves.png)",
     ]
     if not faster.finished:
-        why = f" It cannot go on: {faster.failure}." if faster.failure else ""
+        why = f" It cannot be resumed: {faster.failure}." if faster.failure else ""
         parts.insert(2, f"Not finished: {runs.progress(faster)}.{why}")
     return "\n\n".join(parts)
 
@@ -62,7 +69,10 @@ def _row(run: RunResults, rule: str, targets: list[float], published: RunResults
 def _at_the_same_rate(run: RunResults) -> list[str]:
     if not (run.ran(runs.RULE) and run.ran(CONTROL)):
         return []
-    return [f"Both rules at a rate of {run.config.learning_rate:g}:", *runs.comparison(run)]
+    return [
+        f"Both rules at a learning rate of {run.config.learning_rate:g}:",
+        *runs.comparison(run),
+    ]
 
 
 def _slowdown(epochs: np.ndarray, control: np.ndarray) -> str:

@@ -1,6 +1,5 @@
-"""Working memory: populations beside the paper's, settings beside each other, and speed."""
+"""Working memory: populations compared with the paper's, and settings with each other."""
 
-import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,12 +29,10 @@ PAPER = {
 FEEDBACK = ("saccade_feedback", "vibrotactile_feedback")
 GRID = "saccade_grid"
 PAPERS_SETTING = {"learning_rate": 0.15, "tag_decay": 0.2}
-LIMIT = 25_000
-"""Training trials after which a network gives up the saccade task."""
 
 
 def section(results: Path) -> str:
-    """Return the tables of populations, feedback, the grid and speed; draw what needs no network.
+    """Return the tables of populations, feedback and the grid; draw what needs no network.
 
     Args:
       results: ``experiments/results``.
@@ -45,9 +42,8 @@ def section(results: Path) -> str:
         ("Populations", _populations(folder)),
         ("Gated memory: RECOLLECT", memory_successors.recollect(folder)),
         ("12AX: standard, leaky and hybrid AuGMEnT", memory_successors.twelve_ax(folder)),
-        ("Tied against separate feedback", _feedback(folder)),
+        ("Tied and separate feedback", _feedback(folder)),
         ("Learning rate and tag decay", _grid(folder)),
-        ("Speed", _speed(results / "memory_speed")),
     ]
     return "\n\n".join(f"**{title}**\n\n{text}" for title, text in parts)
 
@@ -66,8 +62,10 @@ def _populations(folder: Path) -> str:
             continue
         paper = PAPER[run["task"]]
         reached = sum(t is not None for t in run["trials"])
-        odds = [[reached, run["networks"] - reached],
-                [paper.converged, paper.networks - paper.converged]]  # fmt: skip
+        odds = [
+            [reached, run["networks"] - reached],
+            [paper.converged, paper.networks - paper.converged],
+        ]
         rows.append(
             [
                 name,
@@ -83,11 +81,20 @@ def _populations(folder: Path) -> str:
         commands.append(cells.provenance(run, f"working_memory/{name}"))
         memory_plots.converged(folder / name / "converged.png", run)
         pictures.append(
-            f"![{name}: networks converged](results/working_memory/{name}/converged.png) "
-            f"![{name}: activity of the units](results/working_memory/{name}/activity.png)"
+            f"![{name}: networks converged]({name}/converged.png) "
+            f"![{name}: activity of the units]({name}/activity.png)"
         )
-    headings = ("folder", "converged", "paper", "p", "median trials (quartiles)", "mean", "paper, "
-                "median", "difference", "seconds")  # fmt: skip
+    headings = (
+        "folder",
+        "converged",
+        "paper, converged",
+        "p",
+        "trials, median (quartiles)",
+        "trials, mean",
+        "paper, median",
+        "difference",
+        "seconds",
+    )
     return "\n\n".join([markdown.table(headings, rows), cells.listed(commands), *pictures])
 
 
@@ -105,8 +112,8 @@ def _feedback(folder: Path) -> str:
             rows.append([run["task"], cell["feedback"], cells.share(cell), *cells.trials(cell), p])
         commands.append(cells.provenance(run, f"working_memory/{name}"))
         memory_plots.converged(folder / name / "converged.png", run)
-        commands[-1] += f"\n\n  ![{name}](results/working_memory/{name}/converged.png)"
-    headings = ("task", "feedback", "converged", "median trials (quartiles)", "mean", "p")
+        commands[-1] += f"\n\n  ![{name}]({name}/converged.png)"
+    headings = ("task", "feedback", "converged", "trials, median (quartiles)", "trials, mean", "p")
     return "\n\n".join([markdown.table(headings, rows), cells.listed(commands)]).strip()
 
 
@@ -128,58 +135,14 @@ def _grid(folder: Path) -> str:
         rows.append([*setting, cells.share(cell), *cells.trials(cell), p])
     memory_plots.grid(folder / GRID / "grid.png", run)
     memory_plots.converged(folder / GRID / "converged.png", run)
-    headings = ("β", "λ", "converged", "median trials (quartiles)", "mean", "p")
+    headings = ("β", "λ", "converged", "trials, median (quartiles)", "trials, mean", "p")
     return "\n\n".join(
         [
             markdown.table(headings, rows),
             cells.listed([cells.provenance(run, f"working_memory/{GRID}")]),
-            f"![The grid](results/working_memory/{GRID}/grid.png)",
+            f"![The grid]({GRID}/grid.png)",
         ]
     )
-
-
-def _speed(folder: Path) -> str:
-    content = cells.read(folder, "memory_speed.json")
-    if content is None:
-        return f"{NOT_RUN} `python -m experiments.memory_speed`"
-    rows = []
-    for row in content["rows"]:
-        ours, theirs = row["qagrel_jax"], row["numpy"]
-        whole = LIMIT * row["networks"] / ours["trials_per_second"]
-        rows.append(
-            [
-                f"{row['networks']:,}",
-                f"{ours['trials_per_second']:,.0f}",
-                f"{theirs['trials_per_second']:,.0f}",
-                f"{row['qagrel_jax_over_numpy']:.2f}",
-                f"{_each_cpu_second(ours):,.0f}, {_each_cpu_second(theirs):,.0f}",
-                f"{ours['cores_busy']:.1f}, {theirs['cores_busy']:.1f}",
-                f"{ours['first_turn_seconds']:.1f}",
-                f"{whole:,.0f}",
-            ]
-        )
-    memory_plots.speed(folder / "memory_speed.png", content)
-    headings = ("networks", "trials/s, qagrel_jax", "trials/s, NumPy", "ratio", "trials a CPU "
-                "second, both", "cores busy, both", "first turn, s",
-                f"seconds for {LIMIT:,} trials each")  # fmt: skip
-    repeats = len(content["rows"][0]["numpy"]["pieces"])
-    starved = any(row[name]["cores_busy"] < 0.8
-                  for row in content["rows"] for name in ("qagrel_jax", "numpy"))  # fmt: skip
-    busy = " **The machine was busy**: neither had a core of its own." * starved
-    return "\n\n".join(
-        [
-            markdown.table(headings, rows),
-            f"Medians of {repeats} alternating repeats; the ratio is the median of the repeats' "
-            "ratios. The first turn includes compiling. The last column is worked out from "
-            "the first rate, not run." + busy,
-            cells.listed([cells.provenance(content, folder.name)]),
-            f"![Trials a second](results/{folder.name}/memory_speed.png)",
-        ]
-    )
-
-
-def _each_cpu_second(one: dict[str, Any]) -> float:
-    return statistics.median(p["trials"] / p["cpu_seconds"] for p in one["pieces"])
 
 
 def _setting(cell: dict[str, Any]) -> tuple[float, float]:

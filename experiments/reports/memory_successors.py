@@ -41,12 +41,12 @@ def recollect(folder: Path) -> str:
         for name, run in sorted(runs.items(), key=lambda item: (item[1]["task"], _steps(item[1])))
     ]  # fmt: skip
     headings = ("folder", "task", "delay, steps", "variant", "converged",
-                "median trials (quartiles)", "mean", "gives up after")  # fmt: skip
+                "trials, median (quartiles)", "trials, mean", "limit, trials")  # fmt: skip
     return _with_pictures(folder, markdown.table(headings, rows), runs)
 
 
 def twelve_ax(folder: Path) -> str:
-    """Return the table of 12AX beside the published figures; draw how networks converged."""
+    """Return the table of 12AX and the published figures; draw how networks converged."""
     found = {
         name: run
         for name, run in _runs(folder).items()
@@ -71,8 +71,8 @@ def twelve_ax(folder: Path) -> str:
         )  # fmt: skip
     if not found:
         return NOT_RUN
-    headings = ("memory", "leak", "converged", "published", "p", "median trials (quartiles)",
-                "mean", "published mean", "gives up after")  # fmt: skip
+    headings = ("memory", "leak", "converged", "published", "p", "trials, median (quartiles)",
+                "trials, mean", "published mean", "limit, trials")  # fmt: skip
     return _with_pictures(folder, markdown.table(headings, rows), found)
 
 
@@ -82,8 +82,8 @@ def _with_pictures(folder: Path, table: str, runs: dict[str, dict[str, Any]]) ->
         commands.append(cells.provenance(run, f"working_memory/{name}"))
         plots.converged(folder / name / "converged.png", run)
         pictures.append(
-            f"![{name}: networks converged](results/working_memory/{name}/converged.png) "
-            f"![{name}: activity of the units](results/working_memory/{name}/activity.png)"
+            f"![{name}: networks converged]({name}/converged.png) "
+            f"![{name}: activity of the units]({name}/activity.png)"
         )
     return "\n\n".join([table, cells.listed(commands), *pictures]).strip()
 

@@ -19,6 +19,18 @@ def section(results: Path) -> str:
     epochs = run.config.epochs
     headings = ("rule", f"validation accuracy %, epochs 1–{epochs}", "test accuracy %")
     *reached, _ = runs.epoch_rows(run)  # the best of eight epochs says nothing
-    headings_reached = ("epochs to", "that is, %", "Q-AGREL", "backprop", "slowdown")
-    return "\n\n".join([runs.provenance(run), markdown.table(headings, rows),
-                        markdown.table(headings_reached, reached)])  # fmt: skip
+    headings_reached = (
+        "criterion",
+        "accuracy, %",
+        "Q-AGREL, epochs",
+        "backprop, epochs",
+        "slowdown",
+    )
+    return "\n\n".join(
+        [
+            runs.provenance(run),
+            markdown.table(headings, rows),
+            markdown.table(headings_reached, reached),
+            *runs.dropped(run),
+        ]
+    )

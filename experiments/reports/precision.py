@@ -14,7 +14,7 @@ FOLDERS = {
     "tensorfloat32": "digits_tensorfloat32",
     "bfloat16": "digits_bfloat16",
 }
-"""``results/`` folders by precision; the others are held against the first."""
+"""``results/`` folders by precision; the others are compared with the first."""
 
 
 def section(results: Path) -> str:
@@ -38,10 +38,21 @@ def section(results: Path) -> str:
         for rule in (runs.RULE, CONTROL)
         for precision, run in done.items()
     ]
-    headings = ("rule", "precision", "test %, mean (sd)", "− float32, points [95 %]", "p",
-                "epochs to criterion")  # fmt: skip
+    headings = (
+        "rule",
+        "precision",
+        "test accuracy %, mean (sd)",
+        "difference to float32, points [95 %]",
+        "p",
+        "epochs to 98 % of backprop",
+    )
     return "\n\n".join(
-        [*map(runs.provenance, done.values()), markdown.table(headings, rows), *missing]
+        [
+            *map(runs.provenance, done.values()),
+            markdown.table(headings, rows),
+            *runs.dropped(*done.values()),
+            *missing,
+        ]
     )
 
 
@@ -52,4 +63,5 @@ def _row(
     difference = ("–", "–") if run is single else runs.points(ours, reference)
     epochs = run.epochs_to(rule, run.target(0.98))
     reached = "not reached by all" if np.isnan(epochs).any() else statistics.mean_sd(epochs, 1)
+    precision += "†" * (run.config.last_batch == "drop")
     return [rule, precision, statistics.mean_sd(ours), *difference, reached]

@@ -20,6 +20,16 @@ def marks(run: RunResults) -> str:
     return ("" if run.finished else "\\*") + ("†" if run.config.last_batch == "drop" else "")
 
 
+def dropped(*found: RunResults) -> list[str]:
+    """Return the note on † where one of the runs needs it."""
+    return [DROPPED] * any(run.config.last_batch == "drop" for run in found)
+
+
+def link(folder: str, page: str) -> str:
+    """Return where ``results/folder`` lies as seen from the page in ``results/page``."""
+    return "" if folder == page else f"../{folder}/"
+
+
 def difference(run: RunResults) -> tuple[str, str]:
     """Return Q-AGREL − backprop in points of accuracy with its 95 % interval, and p.
 
@@ -51,8 +61,9 @@ def epoch_rows(run: RunResults) -> list[list[str]]:
     if run.ran(CONTROL):
         for level in LEVELS:
             target = run.target(level)
-            epochs = {rule: run.epochs_to(rule, target)
-                      for rule in (RULE, CONTROL) if run.ran(rule)}  # fmt: skip
+            epochs = {
+                rule: run.epochs_to(rule, target) for rule in (RULE, CONTROL) if run.ran(rule)
+            }
             cells = _epochs(epochs, run.finished)
             rows.append([f"{100 * level:g} %", f"{100 * target:.2f}", *cells])
     best = {rule: run.best_epoch(rule) for rule in (RULE, CONTROL) if run.ran(rule)}
@@ -68,13 +79,18 @@ def comparison(run: RunResults) -> list[str]:
     return [
         f"Q-AGREL − backprop, over the same seeds: {points} points{test}.",
         markdown.table(
-            ("epochs to … of backprop's best", "that is, %", "Q-AGREL", "backprop",
-             "slowdown [95 %]"),
+            (
+                "criterion, of backprop's best",
+                "accuracy, %",
+                "Q-AGREL, epochs",
+                "backprop, epochs",
+                "slowdown [95 %]",
+            ),
             epoch_rows(run),
         ),
-        "The papers count epochs to the best one; those to a fraction of backprop's accuracy are "
+        "The papers count epochs to the best one. Epochs to a fraction of backprop's accuracy are "
         "the stricter measure.",
-    ]  # fmt: skip
+    ]
 
 
 def progress(run: RunResults) -> str:
@@ -89,13 +105,13 @@ def seeds(run: RunResults) -> str:
 
 
 def commits(run: RunResults) -> str:
-    """Return the commits of all sittings, short, first to last."""
+    """Return the commits of all sessions, short, first to last."""
     names = [short(sitting["commit"]) for sitting in run.sittings]
     return markdown.quoted(dict.fromkeys(names)) or "not recorded"
 
 
 def devices(run: RunResults) -> str:
-    """Return the devices of all sittings."""
+    """Return the devices of all sessions."""
     return ", then ".join(dict.fromkeys(s["device"] for s in run.sittings)) or "not recorded"
 
 
@@ -103,8 +119,10 @@ def provenance(run: RunResults) -> str:
     """Return the line that says how to run it again."""
     command = next((s["command"] for s in run.sittings), "not recorded")
     plural = "s" if run.config.seeds > 1 else ""
-    return (f"Command: `{command}`; seed{plural} {seeds(run)}; {devices(run)}; commit "
-            f"{commits(run)}; folder `results/{run.folder.name}/`.")  # fmt: skip
+    return (
+        f"Command: `{command}`; seed{plural} {seeds(run)}; {devices(run)}; commit "
+        f"{commits(run)}; folder `results/{run.folder.name}/`."
+    )
 
 
 def _epochs(epochs: dict[str, np.ndarray], finished: bool) -> list[str]:
@@ -157,8 +175,11 @@ def tables(results: Path, folder: str, command: str) -> str:
     if run is None:
         return f"{NOT_RUN} `{command} --out experiments/results/{folder}`"
     plots.learning_curves(run.folder)
-    accuracies = [[rule, markdown.spread(100 * run.accuracy(rule))]
-                  for rule in (RULE, CONTROL) if run.ran(rule)]  # fmt: skip
+    accuracies = [
+        [rule, markdown.spread(100 * run.accuracy(rule))]
+        for rule in (RULE, CONTROL)
+        if run.ran(rule)
+    ]
     tail = [] if run.finished else [f"Not finished: {progress(run)}."]
     return "\n\n".join(
         [
@@ -166,7 +187,7 @@ def tables(results: Path, folder: str, command: str) -> str:
             markdown.table(("rule", "test accuracy %, mean (sd) [range]"), accuracies),
             *comparison(run),
             *tail,
-            *([DROPPED] if run.config.last_batch == "drop" else []),
-            f"![Learning curves](results/{folder}/learning_curves.png)",
+            *dropped(run),
+            "![Learning curves](learning_curves.png)",
         ]
-    )  # fmt: skip
+    )

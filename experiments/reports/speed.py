@@ -1,4 +1,4 @@
-"""Speed: tables of every benchmark, and which aims they meet."""
+"""Speed: tables of every benchmark, and which targets they meet."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ VS_TORCH_CPU = {"dense": 1.0, "conv": 1.0, "deep": 0.9, "locally_connected": 3.0
 VS_TORCH_ACCELERATOR = {"dense": 3.0, "conv": 3.0}
 ROOFLINE = {"dense": 0.85}
 TEN_SEEDS_CPU, TEN_SEEDS_ACCELERATOR = 10.0, 3.0
-"""The aims: ratios, each measured in one run."""
+"""The targets: ratios, each measured in one run."""
 
 
 def section(results: Path) -> str:
@@ -31,13 +31,13 @@ def section(results: Path) -> str:
 
 
 def aims(content: Mapping[str, Any]) -> list[tuple[str, float | None, bool | None]]:
-    """Hold a benchmark against its aims.
+    """Compare a benchmark with its targets.
 
     Args:
       content: of ``benchmark.json``.
 
     Returns:
-      ``(what is aimed at, what was measured, whether it is met)``, None for what was not measured.
+      ``(target, measured value, whether it is met)``, None for what was not measured.
       Networks that the benchmark left out are left out.
     """
     cpu = content["device"].startswith("cpu")
@@ -50,24 +50,28 @@ def aims(content: Mapping[str, Any]) -> list[tuple[str, float | None, bool | Non
 
     for net in content["cells"]:
         add(
-            f"{net}: step time Q-AGREL / backprop ≤ {Q_AGREL_OVER_BACKPROP}",
+            f"{net}: step time, Q-AGREL / backprop ≤ {Q_AGREL_OVER_BACKPROP}",
             content["q_agrel_over_backprop"][net],
             lambda v: v <= Q_AGREL_OVER_BACKPROP,
         )
         for aim, key, text in (
-            (vs_torch.get(net), "vs_torch", "images/s / PyTorch's"),
+            (vs_torch.get(net), "vs_torch", "images/s, ours / PyTorch"),
             (
                 vs_torch.get(net) if cpu else None,
                 "vs_torch_batch_on_cores",
-                "images/s / PyTorch's, batch over the cores,",
+                "images/s, ours / PyTorch, batch split over the cores,",
             ),
-            (ROOFLINE.get(net) if cpu else None, "roofline_fraction", "bare products' share"),
+            (
+                ROOFLINE.get(net) if cpu else None,
+                "roofline_fraction",
+                "matmul roofline / step time",
+            ),
         ):
             if aim is not None:
                 add(f"{net}: {text} ≥ {aim:g}", content[key][net], lambda v, aim=aim: v >= aim)
         ten_seeds = content["seeds_scaling"][net].get("10")
         if ten_seeds is not None:
-            add(f"{net}: 10 seeds ≤ {ten:g} × one", ten_seeds, lambda v: v <= ten)
+            add(f"{net}: step time, 10 seeds / one seed ≤ {ten:g}", ten_seeds, lambda v: v <= ten)
     return rows
 
 
@@ -81,23 +85,24 @@ def _benchmark(path: Path) -> str:
         f"{settings['seeds_run']}, {settings['total_seconds']:.0f} s in all, commit "
         f"`{runs.short(content['commit'])}` (`experiments/results/{path.parent.name}/`).",
         "",
-        "Images per second, median (quartiles) over the rounds; GFLOP/s of Q-AGREL's matrix "
-        "products; compiling Q-AGREL's step, and what its program needs:",
+        "Images per second: median (quartiles) over the rounds. GFLOP/s of Q-AGREL's matrix "
+        "products, compile time of its training step, and memory of the compiled program:",
         "",
-        "| network (images, batch) | Q-AGREL | backprop | PyTorch Q-AGREL | bare products | "
-        "GFLOP/s | compiling | memory |",
+        "| network (images, batch) | Q-AGREL | backprop | PyTorch, Q-AGREL | matmul roofline | "
+        "GFLOP/s | compile time | memory |",
         "|---|---|---|---|---|---|---|---|",
         *(_speeds(net, cell) for net, cell in content["cells"].items()),
         "",
-        "Ratios, medians over the rounds of the ratio within a round:",
+        "Ratios: medians over the rounds of the ratio within a round:",
         "",
-        "| network | step time Q-AGREL / backprop | images/s / PyTorch's, Q-AGREL | the same, "
-        "backprop | bare products' share of the step | step time of N seeds / one's | images/s of "
-        "a seed a core / one seed's on all | images/s with the batch over the cores / the same |",
+        "| network | step time, Q-AGREL / backprop | images/s, ours / PyTorch, Q-AGREL | images/s, "
+        "ours / PyTorch, backprop | matmul roofline / step time | step time, N seeds / one seed | "
+        "images/s, one seed per core / one seed on all cores | images/s, batch split over the "
+        "cores / one seed on all cores |",
         "|---|---|---|---|---|---|---|---|",
         *(_ratios(net, content) for net in content["cells"]),
         "",
-        "| aim | measured | |",
+        "| target | measured | |",
         "|---|---|---|",
         *(
             f"| {text} | {_number(value)} | "
@@ -108,10 +113,10 @@ def _benchmark(path: Path) -> str:
     lines += _time_shares(content["time_shares"])
     for picture, text in (
         ("benchmark.png", "Training speed"),
-        ("time_shares.png", "Where the time of a step goes"),
+        ("time_shares.png", "Share of each kind of operation in a step's time"),
     ):
         if (path.parent / picture).is_file():
-            lines += ["", f"![{text}](results/{path.parent.name}/{picture})"]
+            lines += ["", f"![{text}]({runs.link(path.parent.name, DEFAULT)}{picture})"]
     return "\n".join(lines)
 
 
@@ -122,8 +127,8 @@ def _time_shares(shares: Mapping[str, Mapping[str, float] | None]) -> list[str]:
     parts = benchmark_summary.parts_of(seen)
     return [
         "",
-        "Where the time of a Q-AGREL step goes, % of the time of its operations as JAX's profiler "
-        "sees them (`profile` in `benchmark.json` has it by layer):",
+        "Share of each kind of operation in the time of a Q-AGREL step, %, as JAX's profiler "
+        "measures it (`profile` in `benchmark.json` has it by layer):",
         "",
         f"| network | {' | '.join(parts)} |",
         f"|---|{'---|' * len(parts)}",

@@ -1,4 +1,4 @@
-"""What streaming images from disk costs, beside holding them on the device."""
+"""What streaming images from disk costs, compared with holding them on the device."""
 
 from pathlib import Path
 
@@ -24,12 +24,17 @@ def section(results: Path) -> str:
     ]
     return "\n\n".join(
         [
-            f"Command: `{content['command']}`; median of {content['repeats']} turns; "
+            f"Command: `{content['command']}`; median of {content['repeats']} repeats; "
             f"{content['device']}; commit `{runs.short(content['commit'])}`.",
             markdown.table(
-                ("network", "images", "resident, images/s", "streamed, images/s",
-                 "ratio, median of turns"),
+                (
+                    "network",
+                    "images",
+                    "in memory, images/s",
+                    "streamed, images/s",
+                    "ratio, median of repeats",
+                ),
                 rows,
             ),
         ]
-    )  # fmt: skip
+    )

@@ -1,11 +1,11 @@
-"""Pictures of working-memory runs: who learned by when, which settings work, how fast it runs."""
+"""Pictures of working-memory runs: convergence, settings, speed."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.plots import COLOURS, LINES, figure
+from experiments.plots import COLORS, LINES, figure
 
 
 def converged(path: Path, summary: dict[str, Any]) -> None:
@@ -23,7 +23,7 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
                 there = np.sort([t for t in trials if t is not None])
                 x = np.concatenate([[0], there, [end]])
                 y = np.concatenate([np.arange(len(there) + 1), [len(there)]]) / len(trials)
-                style = {"color": COLOURS[index % 7], "linestyle": LINES[index % 7]}
+                style = {"color": COLORS[index % 7], "linestyle": LINES[index % 7]}
                 axes.step(x, y, where="post", label=name, **style)
             axes.set_title(title)
             axes.set_ylim(0, 1.02)
@@ -103,7 +103,7 @@ def grid(path: Path, summary: dict[str, Any]) -> None:
             axes.set_title(title)
         drawing.suptitle(
             f"{summary['task']}, {' and '.join(feedbacks)} feedback: "
-            f"{config['networks']} networks a setting"
+            f"{config['networks']} networks per setting"
         )
 
 
@@ -115,10 +115,10 @@ def speed(path: Path, content: dict[str, Any]) -> None:
             pieces = [row[key]["pieces"] for row in content["rows"]]
             rates = [[p["trials"] / p["seconds"] for p in of_size] for of_size in pieces]
             middle = [row[key]["trials_per_second"] for row in content["rows"]]
-            style = {"color": COLOURS[index], "linestyle": LINES[index], "marker": "os"[index]}
+            style = {"color": COLORS[index], "linestyle": LINES[index], "marker": "os"[index]}
             axes.plot(sizes, middle, label=name, **style)
             low, high = (list(map(f, rates)) for f in (min, max))
-            axes.fill_between(sizes, low, high, color=COLOURS[index], alpha=0.2, linewidth=0)
+            axes.fill_between(sizes, low, high, color=COLORS[index], alpha=0.2, linewidth=0)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel("networks")

@@ -60,13 +60,13 @@ class DataError(ValueError):
 class Dataset(NamedTuple):
     """An image classification set in memory, or (``np.memmap``) on disk."""
 
-    name: str
-    version: str
+    name: str  # of the TFDS data set, or "digits"
+    version: str  # of the data set
     train_images: np.ndarray  # uint8[n, height, width, channels]
-    train_labels: np.ndarray  # int32[n]
+    train_labels: np.ndarray  # int32[n], the class of each image
     test_images: np.ndarray  # uint8[m, height, width, channels]
-    test_labels: np.ndarray  # int32[m]
-    num_classes: int
+    test_labels: np.ndarray  # int32[m], likewise
+    num_classes: int  # labels are in [0, num_classes)
 
 
 def load(

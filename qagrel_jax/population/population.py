@@ -111,11 +111,11 @@ class Population(NamedTuple):
     """A block of networks; the networks' axis is the last of every array."""
 
     key: chex.Array  # uint32[2, networks], each network's own random key
-    settings: Settings
-    learner: Any  # the rule's state
-    world: base.TrialState
+    settings: Settings  # what differs between networks
+    learner: Any  # the rule's state: weights, traces, memory
+    world: base.TrialState  # the trial of each network
     timestep: base.TimeStep  # what the networks are about to see
-    progress: criteria.Progress
+    progress: criteria.Progress  # how far each network is from its criterion
 
 
 @functools.partial(jax.jit, static_argnames="setup")

@@ -18,12 +18,12 @@ class Recording(NamedTuple):
 
     phase: np.ndarray  # int[steps], see ``qagrel_jax.tasks.base``
     clock: np.ndarray  # int[steps], steps already spent in the phase
-    observation: np.ndarray  # float[steps, inputs]
+    observation: np.ndarray  # float[steps, inputs], x
     units: dict[str, np.ndarray]  # float[steps, units] of each group in the rule's ``units``
-    q_values: np.ndarray  # float[steps, actions]
+    q_values: np.ndarray  # float[steps, actions], q
     action: np.ndarray  # int[steps]; the last one, after the trial's end, means nothing
     reward: np.ndarray  # float[steps], seen together with the observation
-    correct: bool
+    correct: bool  # the trial ended with the correct response
 
     @property
     def regular(self) -> np.ndarray:

@@ -1,34 +1,4 @@
-r"""AGREL: attention-gated reinforcement learning in a network of three layers.
-
-Hidden units are sigmoids of their input, a bias input included; the output units compete, and the
-winner s is drawn from the softmax of their activations, p:
-
-    y_j = σ(Σ_i v_ij x_i),     p_k = exp(Σ_j w_jk y_j) / Σ_l exp(Σ_j w_jl y_j),     s ~ p.
-
-The world rewards the winner or not, and one scalar goes to every synapse:
-
-    δ = 1 − p_s if rewarded, −1 if not,          f(δ) = δ/(1 − δ) for δ ≥ 0,    f(−1) = −1.
-
-The winner alone feeds attention back, through w'_sj, so only its own synapses and those onto hidden
-units it listens to can change:
-
-    Δw_js = β f(δ) y_j,                          Δv_ij = β f(δ) x_i y_j (1 − y_j) w'_sj.
-
-The expansive f makes up for the rarity of a reward: a right choice of probability p_s is made in a
-fraction p_s of the trials and counts f(1 − p_s) = (1 − p_s)/p_s, a wrong one counts −1. On average
-over the winner, output unit k therefore receives (k is right) − p_k. With tied weights,
-w'_sj = w_js, the expected change is that of error-backpropagation of the softmax cross-entropy.
-
-**The bound.** f grows without limit as δ → 1, that is, when a choice the network held to be nearly
-impossible turns out right; one such trial could wreck the weights. Here f(δ) ≤ ``bound`` (100 by
-default). It binds only where p_s < 1/(1 + bound). There the expected change of synapses onto output
-units is smaller than backpropagation's, never of another sign; of those onto hidden units, where
-the right choice's part is cut short and the wrong ones' are not, even the sign may differ.
-
-Reference:
-  Roelfsema & van Ooyen (2005), Attention-gated reinforcement learning of internal representations
-  for classification, Neural Computation 17.
-"""
+"""AGREL: attention-gated reinforcement learning in a network of three layers."""
 
 import chex
 import jax
@@ -78,14 +48,42 @@ def prediction_error(p_selected: chex.Array, reward: chex.Array) -> chex.Array:
 
 
 def agrel(bound: float = 100.0) -> Rule:
-    """AGREL (Roelfsema & van Ooyen 2005), equations in the module's docstring.
+    r"""AGREL: attention-gated reinforcement learning in a network of three layers.
+
+    Hidden units are sigmoids of their input, a bias input included. The output units compete, and
+    the winner s is drawn from the softmax p of their activations:
+
+        y_j = σ(Σ_i v_ij x_i),     p_k = exp(Σ_j w_jk y_j) / Σ_l exp(Σ_j w_jl y_j),     s ~ p.
+
+    The environment rewards the winner or not, and one scalar goes to every synapse:
+
+        δ = 1 − p_s if rewarded, −1 if not,
+        f(δ) = δ/(1 − δ) for δ ≥ 0,         f(−1) = −1.
+
+    The winner alone sends attention feedback, through w'_sj. Only its own synapses and those onto
+    hidden units from which it receives input can change:
+
+        Δw_js = β f(δ) y_j,                 Δv_ij = β f(δ) x_i y_j (1 − y_j) w'_sj.
+
+    The expansive f compensates for the rarity of rewards: a correct choice of probability p_s is
+    made in a fraction p_s of the trials and counts f(1 − p_s) = (1 − p_s)/p_s, a wrong one counts
+    −1. On average over the winner, output unit k therefore receives (k is correct) − p_k. With tied
+    feedback, w'_sj = w_js, the expected change is that of error-backpropagation of the softmax
+    cross-entropy.
+
+    **The bound.** f grows without limit as δ → 1, that is, when a choice that the network held to
+    be nearly impossible turns out to be correct; one such trial could ruin the weights. Here f(δ) ≤
+    ``bound``. It applies only where p_s < 1/(1 + bound). There the expected change of synapses onto
+    output units is smaller than backpropagation's, never of the other sign. For synapses onto
+    hidden units, where the contribution of the correct choice is bounded and those of the wrong
+    ones are not, even the sign may differ.
 
     The network's outputs are the activations before the softmax; the policy, a draw from their
     softmax, is part of the rule. ``qagrel_jax.networks.ThreeLayer`` is the paper's network; its
     ``feedback`` says whether w' is tied to w or a set of weights of its own.
 
     Args:
-      bound: largest f(δ), > 0; see the module's docstring.
+      bound: largest f(δ), > 0.
 
     Returns:
       A ``Rule`` whose ``update`` takes rewards float[batch] (above 0: rewarded) and returns
@@ -94,6 +92,10 @@ def agrel(bound: float = 100.0) -> Rule:
     Raises:
       ValueError: ``bound`` not positive.
       TypeError: ``bound`` is no number.
+
+    Reference:
+      Roelfsema & van Ooyen (2005), Attention-gated reinforcement learning of internal
+      representations for classification, Neural Computation 17.
 
     >>> import jax, jax.numpy as jnp
     >>> rule = agrel()

@@ -1,16 +1,4 @@
-r"""Q-AGREL without attention: the reward-prediction error reaches every unit, feedback none.
-
-The ablation in one sentence: wherever a hidden unit of Q-AGREL would receive attention feedback FB
-from the chosen action, here every one receives the same constant c.
-
-    δ = r − q_s,      ΔW_l = α · δ · (presynaptic activity) · c g_l,      ΔW[:, s] = α δ y_L,
-
-with g = f'(a). It is a three-factor Hebbian rule: before × after × reward. (BatchNorm between two
-layers belongs to the way down, too: below it c is what its outputs receive.) The output layer is
-untouched by the ablation, for the chosen unit is known there by its own activity. With c = 0 the
-hidden layers do not learn at all, and only the read-out of random features does: the line above
-which a rule must rise to show that its hidden layers learn anything of use.
-"""
+"""Q-AGREL without attention: every hidden unit receives the reward-prediction error alike."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +15,19 @@ from qagrel_jax.rules.base import Decision, Forward, Rule, choose
 
 
 def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
-    """Q-AGREL with its attention feedback replaced by a constant; see the module's docstring.
+    r"""Q-AGREL without attention: every hidden unit receives the same constant feedback.
+
+    Wherever a hidden unit of Q-AGREL would receive attention feedback FB from the chosen action,
+    here each receives the same constant c:
+
+        δ = r − q_s,        ΔW_l = α δ x_l c g_l,        ΔW[:, s] = α δ y_L in the output layer,
+
+    with x_l the presynaptic activity and g = f'(a). It is a three-factor Hebbian rule: presynaptic
+    × postsynaptic × reward. (A BatchNorm between two layers belongs to the pathway, too: c is what
+    its outputs receive.) The output layer is unchanged, for the chosen unit is known there by its
+    own activity. With c = 0 the hidden layers do not learn, and only an output layer on random
+    features does. A rule must exceed that accuracy to show that its hidden layers learn anything of
+    use.
 
     Args:
       policy: ``(key, q_values [actions]) -> action``.

@@ -1,22 +1,4 @@
-r"""Node perturbation: the same objective as Q-AGREL's, without any structured feedback.
-
-A quiet pass gives the Q values q; the policy chooses action s, the world answers with reward r. In
-a second pass every unit, output units included, gets noise σ ξ_j of its own and the Q values are q̃.
-One global scalar says how much worse the noise made the prediction of the reward,
-
-    E = ½ (r − q_s)²,      Ẽ = ½ (r − q̃_s)²,      Δw_ij = −α (Ẽ − E) x_i ξ_j / σ,
-
-and every synapse correlates it with the noise of its own unit. No feedback tells a unit what it
-contributed to the chosen action. On average over the noise, and for small σ, the change is −α ∇E,
-which is Q-AGREL's with tied feedback; but a single change points there only as one random direction
-does, the more loosely the more units there are. That is what attention feedback saves.
-
-References:
-  Werfel, Xie & Seung (2005), Learning curves for stochastic gradient descent in linear feedforward
-  networks, Neural Computation 17. (The noise-free pass as the baseline.)
-  Fiete & Seung (2006), Gradient learning in spiking neural networks by dynamic perturbation of
-  conductances, Physical Review Letters 97.
-"""
+"""Node perturbation: Q-AGREL's objective without any structured feedback."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -34,15 +16,27 @@ from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
 class PerturbedDecision(NamedTuple):
     """A ``rules.Decision``, and what the noise made of the outputs."""
 
-    action: chex.Array  # int32[batch]
+    action: chex.Array  # int32[batch], the chosen action s
     outputs: chex.Array  # float[batch, actions], Q values without noise
-    aux: Any
+    aux: Any  # what ``forward`` returned beside the outputs; None if nothing
     pathway: Callable[[chex.Array], chex.ArrayTree]  # global scalars [batch] -> params-like
     noisy_outputs: chex.Array  # float[batch, actions], q̃
 
 
 def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> Rule:
-    """Node perturbation of Q-AGREL's error, equations in the module's docstring.
+    r"""Node perturbation: Q-AGREL's objective without any structured feedback.
+
+    A pass without noise gives the Q values q. The policy chooses action s, the environment answers
+    with reward r. In a second pass every unit, output units included, gets noise σ ξ_j of its own,
+    and the Q values are q̃. One global scalar says how much worse the noise made the prediction of
+    the reward, and every synapse correlates it with the noise of its own unit:
+
+        E = ½ (r − q_s)²,        Ẽ = ½ (r − q̃_s)²,        Δw_ij = −α (Ẽ − E) x_i ξ_j / σ.
+
+    No feedback tells a unit what it contributed to the chosen action. On average over the noise,
+    and for small σ, the change is −α ∇E, which is Q-AGREL's with tied feedback. A single change
+    follows it only as closely as one random direction does, the less closely the more units there
+    are. Attention feedback avoids this variance.
 
     Args:
       policy: ``(key, q_values [actions]) -> action``.
@@ -55,6 +49,12 @@ def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> 
     Raises:
       TypeError: ``policy`` is no function, ``noise_sd`` no number.
       ValueError: ``noise_sd`` not positive; from ``act``, a network without a known layer.
+
+    References:
+      Werfel, Xie & Seung (2005), Learning curves for stochastic gradient descent in linear
+      feedforward networks, Neural Computation 17. (The pass without noise as the baseline.)
+      Fiete & Seung (2006), Gradient learning in spiking neural networks by dynamic perturbation of
+      conductances, Physical Review Letters 97.
 
     >>> import jax, jax.numpy as jnp
     >>> from qagrel_jax.networks import DenseNet

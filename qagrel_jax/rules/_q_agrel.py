@@ -1,28 +1,4 @@
-r"""Q-AGREL: deep networks that learn from a reward alone.
-
-For each example the network computes Q values q, one per action, and a policy chooses action s. The
-world answers with a reward r. The reward-prediction error
-
-    δ = r − q_s
-
-is one scalar, broadcast to every synapse. Attentional feedback starts at the chosen unit with value
-1 and runs down through the feedback weights W', gated by each unit's derivative g = f'(a):
-
-    FB_L = w'_L[s, :],        FB_{l−1} = W'_l (g_l ∘ FB_l).
-
-Each synapse changes by what it knows locally and δ:
-
-    ΔW_l = α · δ · (presynaptic activity) · (g_l ∘ FB_l),      output layer: ΔW[:, s] = α δ y_L.
-
-Synapses onto the other outputs do not change. With tied feedback, W' = Wᵀ, this is
-−α ∇ ½(r − q_s)²: error-backpropagation of one output unit at a time.
-
-The chosen unit is known by its index, never by its activity, so q_s = 0 learns like any other.
-
-References:
-  Pozzi, Bohté & Roelfsema (2018), arXiv:1811.01768.
-  Pozzi, Bohté & Roelfsema (2020), Attention-gated brain propagation (BrainProp), NeurIPS 33.
-"""
+"""Q-AGREL: deep networks that learn from a reward alone."""
 
 from collections.abc import Callable
 
@@ -88,7 +64,28 @@ def q_agrel(
     policy: Policy = max_boltzmann,
     rpe: RewardPredictionError = reward_prediction_error,
 ) -> Rule:
-    """Q-AGREL (Pozzi, Bohté & Roelfsema 2018), equations in the module's docstring.
+    r"""Q-AGREL (BrainProp): deep networks that learn from a reward alone.
+
+    For each example the network computes Q values q, one per action, and a policy chooses action s.
+    The environment answers with a reward r. The reward-prediction error
+
+        δ = r − q_s
+
+    is one scalar, broadcast to every synapse. Attention feedback starts at the chosen unit with
+    value 1 and runs down through the feedback weights W', gated by the derivative g = f'(a) of each
+    unit's activation function:
+
+        FB_L = w'_L[s, :],        FB_{l−1} = W'_l (g_l ∘ FB_l).
+
+    Each synapse changes by what it knows locally and δ. x_l is the presynaptic activity, y_L that
+    of the last hidden layer:
+
+        ΔW_l = α δ x_l (g_l ∘ FB_l),        ΔW[:, s] = α δ y_L in the output layer.
+
+    Synapses onto the other outputs do not change. With tied feedback, W' = Wᵀ, this is
+    −α ∇ ½(r − q_s)²: error-backpropagation of one output unit at a time.
+
+    The chosen unit is known by its index, never by its activity, so q_s = 0 learns like any other.
 
     Args:
       policy: ``(key, q_values [actions]) -> action``; the papers' is ``max_boltzmann``, ε = 0.02.
@@ -99,6 +96,10 @@ def q_agrel(
 
     Raises:
       TypeError: ``policy`` or ``rpe`` is no function.
+
+    References:
+      Pozzi, Bohté & Roelfsema (2018), arXiv:1811.01768.
+      Pozzi, Bohté & Roelfsema (2020), Attention-gated brain propagation (BrainProp), NeurIPS 33.
 
     >>> import jax, jax.numpy as jnp
     >>> rule = q_agrel()

@@ -1,27 +1,4 @@
-r"""REINFORCE: policy gradient from a reward, with and without structured feedback.
-
-The outputs are logits, p their softmax, and action s is drawn from p. Both rules ascend the
-expected reward E[r] with a reward baseline b that depends on neither the action nor the noise,
-
-    b = Σ_k p_k²,
-
-the reward a network expects if its probabilities are right (p of the pass without noise).
-
-``reinforce``        Hidden units are deterministic. ∂ log p_s / ∂w runs down the feedback pathway:
-                     Δw = α (r − b) ∂ log p_s / ∂w. It *has* structured feedback, backpropagation's:
-                     every output unit k sends its own error, 1[k = s] − p_k. The difference to
-                     Q-AGREL is what is learned (a policy, not values) and who feeds back (all
-                     outputs, not the chosen one alone).
-``stochastic_units`` Williams's original: every hidden unit is stochastic, here Gaussian around its
-                     input current, and correlates its own noise with the global reward:
-                     Δw_ij = α (r − b) x_i ξ_j / σ for hidden units,
-                     Δw_jk = α (r − b) y_j (1[k = s] − p̃_k) for output units.
-                     *No* feedback enters the hidden layers: their one signal is the scalar r − b.
-
-Reference:
-  Williams (1992), Simple statistical gradient-following algorithms for connectionist reinforcement
-  learning, Machine Learning 8.
-"""
+"""REINFORCE: policy gradient from a reward, with and without structured feedback."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -38,16 +15,16 @@ from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
 class StochasticDecision(NamedTuple):
     """A ``rules.Decision`` of stochastic units, and what they would do without noise."""
 
-    action: chex.Array  # int32[batch]
+    action: chex.Array  # int32[batch], the chosen action s
     outputs: chex.Array  # float[batch, actions], logits with noise, which the action was drawn from
-    aux: Any
+    aux: Any  # what ``forward`` returned beside the outputs; None if nothing
     pathway: Callable[[chex.Array, chex.Array], chex.ArrayTree]
     # (global scalars [batch], output errors [batch, actions]) -> params-like
     quiet_outputs: chex.Array  # float[batch, actions], logits without noise
 
 
 def expected_reward(logits: chex.Array) -> chex.Array:
-    """Return b = Σ_k p_k², what a network that trusts its probabilities expects to be paid.
+    """Return b = Σ_k p_k², the reward a network expects if its probabilities are right.
 
     Args:
       logits: float[..., actions].
@@ -63,10 +40,24 @@ def expected_reward(logits: chex.Array) -> chex.Array:
 
 
 def reinforce() -> Rule:
-    """REINFORCE through the network: policy gradient *with* structured feedback.
+    r"""REINFORCE through the network: policy gradient *with* structured feedback.
+
+    The outputs are logits z, p their softmax, and action s is drawn from p. The rule ascends the
+    expected reward E[r] with a baseline b that does not depend on the action, the reward that a
+    network expects if its probabilities are right:
+
+        b = Σ_k p_k²,        Δw = α (r − b) ∂ log p_s / ∂w.
+
+    Hidden units are deterministic. The derivative runs down the feedback pathway from every output
+    unit k, which sends its own error 1[k = s] − p_k, as in backpropagation. Q-AGREL differs in what
+    is learned (values, not a policy) and in which outputs send feedback (the chosen one alone).
 
     Returns:
       A ``Rule`` whose ``update`` takes rewards float[batch] and returns ``(grads, r − b [batch])``.
+
+    Reference:
+      Williams (1992), Simple statistical gradient-following algorithms for connectionist
+      reinforcement learning, Machine Learning 8.
 
     >>> import jax, jax.numpy as jnp
     >>> rule = reinforce()
@@ -87,19 +78,33 @@ def reinforce() -> Rule:
 
 
 def stochastic_units(noise_sd: float = 0.1) -> Rule:
-    """REINFORCE with stochastic hidden units: policy gradient *without* structured feedback.
+    r"""REINFORCE with stochastic hidden units: policy gradient *without* structured feedback.
+
+    Williams's original rule: every hidden unit is stochastic, here Gaussian around its input
+    current, with noise σ ξ_j. It correlates its own noise with the global reward. p is the softmax
+    of the outputs without noise, p̃ with noise, and action s is drawn from p̃:
+
+        b = Σ_k p_k²,
+        Δw_ij = α (r − b) x_i ξ_j / σ for hidden units,
+        Δw_jk = α (r − b) y_j (1[k = s] − p̃_k) for output units.
+
+    No feedback enters the hidden layers: their only signal is the scalar r − b.
 
     Args:
       noise_sd: σ > 0 of the Gaussian hidden units, in units of their input current.
 
     Returns:
       A ``Rule`` whose ``update`` takes rewards float[batch] and returns ``(grads, r − b [batch])``.
-      ``act`` needs a network made of ``qagrel_jax.layers``; its read-out (the layer that runs last)
-      has no noise of its own but the draw of the action. The network runs twice.
+      ``act`` needs a network made of ``qagrel_jax.layers``; its output layer (the one that runs
+      last) has no noise of its own but the draw of the action. The network runs twice.
 
     Raises:
       TypeError: ``noise_sd`` is no number.
       ValueError: ``noise_sd`` not positive; from ``act``, a network without a known layer.
+
+    Reference:
+      Williams (1992), Simple statistical gradient-following algorithms for connectionist
+      reinforcement learning, Machine Learning 8.
 
     >>> import jax, jax.numpy as jnp
     >>> from qagrel_jax.networks import DenseNet

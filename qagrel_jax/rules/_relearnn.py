@@ -1,32 +1,4 @@
-r"""RELEARNN: Q-AGREL at the fixed point of a recurrent network.
-
-A recurrent network with weights W sees an input x. Its activity h settles at h* = F(h*, W, x), and
-the output layer reads the values q(h*, W) off it. One trial has three phases:
-
-1. The activity settles: h ← F(h, W, x), at most ``steps`` times. A policy chooses action a.
-2. Attention settles in an accessory network, the linearized recurrent network run backwards. It
-   starts at the chosen output and comes down through the feedback weights, ``sweeps`` times:
-
-       z ← (∂F/∂h)ᵀ z + ∂q_a/∂h.
-
-3. The environment answers with reward r. Each synapse changes by the reward-prediction error
-   δ = r − q_a and by its trace, presynaptic activity × the gated attention z at its target:
-
-       ΔW = α δ [(∂F/∂W)ᵀ z + ∂q_a/∂W].
-
-With both phases settled and tied feedback ΔW = −α ∇ ½(r − q_a)² through the fixed point: recurrent
-backpropagation (Almeida 1987, Pineda 1987) of the one chosen output.
-
-The transposes are those of the layers: ``qagrel_jax.layers`` carry attention through feedback
-weights of their own, tied or independent.
-
-Settings of the published simulations: at most 50 steps and 7 sweeps, α = 0.02, ε = 0.05, traces
-clipped at 1.
-
-References:
-  Mollard, Bohté & Roelfsema (2024), Recurrent neural networks that learn multi-step visual routines
-  with reinforcement learning, PLoS Comput Biol 20(4): e1012030.
-"""
+"""RELEARNN: Q-AGREL at the fixed point of a recurrent network."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -66,7 +38,31 @@ def relearnn(
     tolerance: float = 0.0,
     clip: float | None = None,
 ) -> Rule:
-    """RELEARNN (Mollard, Bohté & Roelfsema 2024), equations in the module's docstring.
+    r"""RELEARNN: Q-AGREL at the fixed point of a recurrent network.
+
+    A recurrent network with weights W sees an input x. Its activity h settles at h* = F(h*, W, x),
+    from which the output layer computes the values q(h*, W). One trial has three phases.
+
+    1. The activity settles, in at most ``steps`` steps h ← F(h, W, x). A policy chooses action a.
+
+    2. Attention z settles in an accessory network, the linearized recurrent network run backwards.
+    It starts at the chosen output and runs down through the feedback weights, ``sweeps`` times:
+
+        z ← (∂F/∂h)ᵀ z + ∂q_a/∂h.
+
+    3. The environment answers with reward r. Each synapse changes by the reward-prediction error
+    and by its trace, presynaptic activity × the gated attention z at its target:
+
+        δ = r − q_a,        ΔW = α δ [(∂F/∂W)ᵀ z + ∂q_a/∂W].
+
+    With both phases settled and tied feedback ΔW = −α ∇ ½(r − q_a)² through the fixed point:
+    recurrent backpropagation (Almeida 1987, Pineda 1987) of the one chosen output.
+
+    The transposes are those of the layers: ``qagrel_jax.layers`` carry attention through feedback
+    weights of their own, tied or independent.
+
+    Settings of the published simulations: at most 50 steps and 7 sweeps, α = 0.02, ε = 0.05, traces
+    clipped at 1.
 
     Args:
       policy: ``(key, q_values [actions]) -> action``; the paper's is ``max_boltzmann``, ε = 0.05.
@@ -84,6 +80,10 @@ def relearnn(
     Raises:
       ValueError: ``steps`` or ``sweeps`` below 1, a negative ``tolerance``, ``clip`` not positive.
       TypeError: an argument of another type; from ``act``, a network that is not ``Recurrent``.
+
+    Reference:
+      Mollard, Bohté & Roelfsema (2024), Recurrent neural networks that learn multi-step visual
+      routines with reinforcement learning, PLoS Comput Biol 20(4): e1012030.
 
     One unit with h* = w h*/2 + x: at w = 1 h* = 2x.
 

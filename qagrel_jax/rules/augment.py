@@ -1,36 +1,9 @@
-r"""AuGMEnT: attention-gated memory tagging, for tasks in which what was seen must be remembered.
+"""AuGMEnT: attention-gated memory tagging, for tasks that need memory of earlier stimuli.
 
-One step t of a trial. The input x(t) reaches instantaneous units and transient units
-
-    x⁺ = max(x(t) − x(t−1), 0),   x⁻ = max(x(t−1) − x(t), 0),   x' = (x⁺, x⁻).
-
-Regular units see the first, memory units add up the second (``leak`` = 1 in the paper):
-
-    y^R = σ(V_Rᵀ [1; x]),    S(t) = leak·S(t−1) + V_Mᵀ x'(t),  y^M = σ(S),   σ(u) = 1/(1 + e^{θ−u}),
-    q   = W_Rᵀ [1; y^R] + W_Mᵀ y^M.
-
-The policy picks action a. The reward r(t), which the previous action brought, gives the SARSA
-reward-prediction error, with q_a = 0 once the trial has ended:
-
-    δ(t) = r(t) + γ q_a(t) − q_a(t−1).
-
-Every synapse changes by δ and by the tag it carried *before* this step:  Δw = β δ Tag.
-Then tags decay and the synapses that took part in the choice of a are tagged anew. Attentional
-feedback reaches them from unit a alone, through the feedback weights w' just changed:
-
-    Tag ← λγ Tag + …    onto Q unit a:      y_j           (the other Q units: nothing)
-                        onto regular unit j: x_i  σ'_j w'_aj
-                        onto memory unit m:  sTrace_l σ'_m w'_am
-
-with σ' = y(1 − y) and the synaptic trace sTrace(t) = leak·sTrace(t−1) + x'(t). A trial's end
-resets S, traces, tags, x(t−1) and q_a(t−1); weights stay.
-
-Feedback is ``tied`` (w' = Wᵀ) or ``kolen_pollack``: drawn independently, then given the same
-changes as its forward partner (Kolen & Pollack 1994). With λ = 0 and V_M constant within the trial,
-β δ Tag is −β ∇ ½(r + γ q_a(t) − q_a(t−1))² through the unrolled memory sum, target held fixed.
+``init`` draws a network's weights, ``step`` is one step of a trial and has the equations.
 
 **Axes.** Shapes below are for one network. Every array may carry one more axis at its *end*, over
-networks: then one call is a step of all of them, laid out so that a CPU vectorises over networks.
+networks: then one call is a step of all of them, laid out so that a CPU vectorizes over networks.
 ``jax.vmap`` works too.
 
 Reference:
@@ -121,22 +94,22 @@ class Weights(NamedTuple):
     input_regular: chex.Array  # float[1 + inputs, regular]; row 0 is the bias
     input_memory: chex.Array  # float[2 inputs, memory]; first x⁺, then x⁻
     regular_q: chex.Array  # float[1 + regular, actions]; row 0 is the bias
-    memory_q: chex.Array  # float[memory, actions]
+    memory_q: chex.Array  # float[memory, actions]; no bias
 
 
 class Feedback(NamedTuple):
     """Separate feedback weights, stored like their forward partners."""
 
-    regular: chex.Array  # float[regular, actions]
-    memory: chex.Array  # float[memory, actions]
+    regular: chex.Array  # float[regular, actions], from Q units to regular units
+    memory: chex.Array  # float[memory, actions], from Q units to memory units
 
 
 class AugmentState(NamedTuple):
     """Everything one network carries from step to step."""
 
-    weights: Weights
-    feedback: Feedback | None  # None where feedback is tied
-    tags: Weights
+    weights: Weights  # the forward weights
+    feedback: Feedback | None  # separate feedback weights; None where feedback is tied
+    tags: Weights  # Tag of each forward weight
     trace: chex.Array  # float[2 inputs], sTrace; [2 inputs, memory] where units leak differently
     memory: chex.Array  # float[memory], S
     observation: chex.Array  # float[inputs], x(t−1)
@@ -147,7 +120,7 @@ class Activity(NamedTuple):
     """What one step brought about."""
 
     action: chex.Array  # int32[]; meaningless once the trial has ended
-    q_values: chex.Array  # float[actions]
+    q_values: chex.Array  # float[actions], q
     regular: chex.Array  # float[regular], y^R
     memory: chex.Array  # float[memory], y^M
     rpe: chex.Array  # float[], δ
@@ -209,7 +182,41 @@ def step(
     plastic: chex.Array | bool = True,
     choose: Chooser | None = None,
 ) -> tuple[AugmentState, Activity]:
-    """One step of AuGMEnT: see, choose, compare, learn, tag. Equations in the module's docstring.
+    r"""One step t of AuGMEnT: observe, choose, compute the RPE, learn, tag.
+
+    The input x(t) reaches instantaneous units and transient units:
+
+        x⁺ = max(x(t) − x(t−1), 0),      x⁻ = max(x(t−1) − x(t), 0),      x' = (x⁺, x⁻).
+
+    Regular units receive the first, memory units accumulate the second (``leak`` = 1 in the paper):
+
+        y^R = σ(V_Rᵀ [1; x]),            σ(u) = 1/(1 + e^{θ−u}),
+        S(t) = leak·S(t−1) + V_Mᵀ x'(t),       y^M = σ(S),
+        q = W_Rᵀ [1; y^R] + W_Mᵀ y^M.
+
+    The policy picks action a. The reward r(t), which the previous action brought, gives the SARSA
+    reward-prediction error, with q_a = 0 once the trial has ended:
+
+        δ(t) = r(t) + γ q_a(t) − q_a(t−1).
+
+    Every synapse changes by δ and by the tag it carried *before* this step:
+
+        Δw = β δ Tag.
+
+    Then tags decay, and the synapses that took part in the choice of a are tagged anew. Attention
+    feedback reaches them from unit a alone, through the feedback weights w' just changed:
+
+        Tag ← λγ Tag + y_j                  onto Q unit a (the other Q units: nothing),
+        Tag ← λγ Tag + x_i σ'_j w'_aj       onto regular unit j,
+        Tag ← λγ Tag + sTrace_l σ'_m w'_am  onto memory unit m,
+
+    with σ' = y(1 − y) and the synaptic trace sTrace(t) = leak·sTrace(t−1) + x'(t). A trial's end
+    resets S, traces, tags, x(t−1) and q_a(t−1); weights stay.
+
+    Feedback is ``tied`` (w' = Wᵀ) or ``kolen_pollack``: drawn independently, then given the same
+    changes as the forward weights (Kolen & Pollack 1994). With λ = 0 and V_M constant within the
+    trial, β δ Tag is −β ∇ ½(r + γ q_a(t) − q_a(t−1))² through the unrolled memory sum, target
+    held fixed.
 
     Args:
       randomness: what ``choose`` draws from; a random key for ``config.policy``.

@@ -1,18 +1,6 @@
-r"""AuGMEnT in steps of dt = T / ``substeps`` while each action lasts for T: a variant, ours.
+"""AuGMEnT in steps of dt = T / ``substeps`` while each action lasts for T: a variant, ours.
 
-The world answers once in T. In between the input stays, the action chosen at the beginning is held,
-there is no reward, and the network goes on comparing, learning and tagging:
-
-    δ = r + γ^{dt/T} q_a(t) − q_a(t−dt),    Δw = β δ Tag,
-    Tag ← (λγ)^{dt/T} Tag + dt/T · (what AuGMEnT adds in a step).
-
-Transients are changes of the input, so they come once however short dt is. A leaky memory keeps
-leak^{dt/T}. With one substep this is ``augment.step``, to the bit.
-
-As Δw is linear in what is added to the tags, the factor dt/T is put on β instead: the tags in the
-state are T/dt times those above.
-
-This is a construction in the spirit of continuous-time AuGMEnT (Zambrano, Roelfsema & Bohte 2021),
+It is a construction in the spirit of continuous-time AuGMEnT (Zambrano, Roelfsema & Bohte 2021),
 not that paper's equations.
 """
 
@@ -69,7 +57,19 @@ def step(
     *,
     substeps: int,
 ) -> tuple[AugmentState, Activity]:
-    """See, choose, and spend T with that action. Arguments and axes as in ``augment.step``.
+    r"""Observe, choose, and hold that action for T. Arguments and axes as in ``augment.step``.
+
+    The environment answers once in T. In between the input stays, the action chosen at the
+    beginning is held, there is no reward, and the network goes on comparing, learning and tagging:
+
+        δ = r + γ^{dt/T} q_a(t) − q_a(t−dt),        Δw = β δ Tag,
+        Tag ← (λγ)^{dt/T} Tag + dt/T · (what AuGMEnT adds in a step).
+
+    Transients are changes of the input, so they come once however short dt is. A leaky memory keeps
+    leak^{dt/T}. With one substep this is ``augment.step``, to the bit.
+
+    As Δw is linear in what is added to the tags, the factor dt/T is put on β instead: the tags in
+    the state are T/dt times those above.
 
     Args:
       randomness: what ``choose`` draws from.

@@ -53,7 +53,7 @@ For one example. The output error is the derivative of the error with respect to
 class Decision(NamedTuple):
     """What a network did with a batch, and the pathway along which it can learn from it."""
 
-    action: chex.Array  # int32[batch]
+    action: chex.Array  # int32[batch], the chosen action s
     outputs: chex.Array  # float[batch, actions]: Q values (or logits), float32 or wider
     aux: Any  # what ``forward`` returned beside the outputs; None if nothing
     pathway: Callable[[chex.Array], chex.ArrayTree]
@@ -63,10 +63,14 @@ class Decision(NamedTuple):
 class Rule(NamedTuple):
     """A one-step learning rule; see the module's docstring for the contract."""
 
-    name: str
+    name: str  # as ``experiments.train --rule`` knows it
     outcome: str  # what ``update`` must be told: "reward" or "label"
-    act: Callable[..., Any]  # -> Decision, or what the rule's own ``update`` takes
+    act: Callable[
+        ..., Any
+    ]  # (key, forward, params, inputs, has_aux=False) -> Decision, or what the
+    # rule's own ``update`` takes
     update: Callable[[Any, chex.Array], tuple[chex.ArrayTree, chex.Array]]
+    # (decision, outcome [batch]) -> (grads, errors [batch])
 
 
 def choose(policy: Policy, key: chex.PRNGKey, outputs: chex.Array) -> chex.Array:

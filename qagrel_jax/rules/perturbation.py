@@ -24,10 +24,10 @@ from qagrel_jax.policies import at_least_float32
 class NoisyPass(NamedTuple):
     """What one noisy forward pass gave."""
 
-    outputs: chex.Array  # float[batch, actions], float32 or wider
+    outputs: chex.Array  # float[batch, actions], with noise, float32 or wider
     pathway: Callable[[chex.Array, chex.Array], chex.ArrayTree]
     # (scalars float[batch], output errors float[batch, actions]) -> params-like: Σ_b scalar_b ×
-    # eligibility_b; where the read-out is quiet it gets its own delta rule, Σ_b y_b error_bᵀ
+    # eligibility_b; an output layer without noise gets its own delta rule, Σ_b y_b error_bᵀ
 
 
 def quiet_pass(

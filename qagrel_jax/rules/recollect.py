@@ -1,40 +1,7 @@
-r"""RECOLLECT: gated memory that learns what to keep, and when to forget.
+"""RECOLLECT: gated memory that learns what to keep, and when to forget.
 
-AuGMEnT's memory adds up its input perfectly and is reset from outside at a trial's end. Here every
-memory unit has a gate that says how much it keeps, and nothing is ever reset. One step t, with
-input x and σ(u) = 1/(1 + e^{θ − s·u}):
-
-    g = σ(W_gᵀ [1; x]),    c = σ(W_cᵀ [1; x])                 gate and candidate
-    y = g ∘ y(t−1) + (1 − g) ∘ c,    q = W_qᵀ [1; y]          memory and Q units, linear
-
-The policy picks action a. The reward r, which the previous action brought, gives the SARSA
-reward-prediction error. **A trial's end changes nothing in it**: the value of the next trial is
-part of the value of the last one, and the network has to learn to flush its memory between them.
-
-    δ = r + γ q_a(t) − q_a(t−1)
-
-Every synapse changes by δ and by the tag it carried *before* this step: Δw = β δ Tag, gates with
-β_g = 0.6 β. Then the synaptic traces follow the memory, tags decay, and the synapses that took part
-in the choice of a are tagged, through the feedback weights w' just changed:
-
-    e_c ← g ∘ e_c + (1 − g) ∘ x c'        e_g ← g ∘ e_g + (y(t−1) − c) ∘ x g'
-    Tag ← λγ Tag + …    onto Q unit a:    [1; y]       (the other Q units: nothing)
-                        onto candidate m: e_c w'_am
-                        onto gate m:      e_g w'_am
-
-The sigmoid's derivative is c' = s c(1 − c), g' = s g(1 − g). The authors' published code leaves the
-slope s = 2 out. ``slope="published"`` leaves it out, too, and is the default: the published
-parameters were chosen with it. ``slope="corrected"`` has the true derivative, which doubles what
-gates and candidates learn; then, with λ = 0 and w' = Wᵀ, β δ Tag is
-−β ∇ ½(r + γ q_a(t) − q_a(t−1))² through all earlier steps, target held fixed (gates: β_g), as long
-as W_g and W_c are constant.
-
-Feedback is ``tied`` (w' = Wᵀ) or ``kolen_pollack``: drawn independently, then given the same
-changes as its forward partner. With ``end_input`` the network has one more input, which is 1 in the
-step in which a trial has ended and 0 in all others.
-
-Shapes below are for one network; as in ``augment``, every array may carry one more axis at its end,
-over networks.
+``init`` draws a network's weights, ``step`` is one step and has the equations. Shapes below are for
+one network; as in ``augment``, every array may carry one more axis at its end, over networks.
 
 Reference:
   van den Berg, Roelfsema & Bohte (2024), Biologically plausible gated recurrent neural networks for
@@ -138,10 +105,10 @@ class Traces(NamedTuple):
 class RecollectState(NamedTuple):
     """Everything one network carries from step to step, and from trial to trial."""
 
-    weights: Weights
+    weights: Weights  # the forward weights
     feedback: chex.Array | None  # float[memory, actions]; None where feedback is tied
-    tags: Weights
-    traces: Traces
+    tags: Weights  # Tag of each forward weight
+    traces: Traces  # e_c and e_g of each input synapse
     memory: chex.Array  # float[memory], y(t−1)
     q_previous: chex.Array  # float[], q_a(t−1)
 
@@ -150,7 +117,7 @@ class Activity(NamedTuple):
     """What one step brought about."""
 
     action: chex.Array  # int32[]; nothing happens on it once the trial has ended
-    q_values: chex.Array  # float[actions]
+    q_values: chex.Array  # float[actions], q
     gate: chex.Array  # float[memory], g: 1 keeps, 0 takes the candidate
     candidate: chex.Array  # float[memory], c
     memory: chex.Array  # float[memory], y
@@ -202,7 +169,44 @@ def step(
     plastic: chex.Array | bool = True,
     choose: Chooser | None = None,
 ) -> tuple[RecollectState, Activity]:
-    """One step of RECOLLECT: see, choose, compare, learn, tag. Equations in the module's docstring.
+    r"""One step t of RECOLLECT: observe, choose, compute the RPE, learn, tag.
+
+    AuGMEnT's memory adds up its input perfectly and is reset from outside at a trial's end. Here
+    every memory unit has a gate that says how much it keeps, and nothing is ever reset. With input
+    x, gate g, candidate c, memory y and linear Q units q:
+
+        g = σ(W_gᵀ [1; x]),        c = σ(W_cᵀ [1; x]),        σ(u) = 1/(1 + e^{θ − s·u}),
+        y = g ∘ y(t−1) + (1 − g) ∘ c,        q = W_qᵀ [1; y].
+
+    The policy picks action a. The reward r, which the previous action brought, gives the SARSA
+    reward-prediction error. **A trial's end changes nothing in it**: the value of the next trial is
+    part of the value of the last one, and the network has to learn to clear its memory between
+    them.
+
+        δ = r + γ q_a(t) − q_a(t−1).
+
+    Every synapse changes by δ and by the tag it carried *before* this step, gates with β_g = 0.6 β:
+
+        Δw = β δ Tag.
+
+    Then the synaptic traces follow the memory, tags decay, and the synapses that took part in the
+    choice of a are tagged, through the feedback weights w' just changed:
+
+        e_c ← g ∘ e_c + (1 − g) ∘ x c',        e_g ← g ∘ e_g + (y(t−1) − c) ∘ x g',
+        Tag ← λγ Tag + [1; y]        onto Q unit a (the other Q units: nothing),
+        Tag ← λγ Tag + e_c w'_am     onto candidate m,
+        Tag ← λγ Tag + e_g w'_am     onto gate m.
+
+    The sigmoid's derivative is c' = s c(1 − c), g' = s g(1 − g). The authors' published code leaves
+    the slope s = 2 out. ``slope="published"`` leaves it out, too, and is the default: the published
+    parameters were chosen with it. ``slope="corrected"`` has the true derivative, which doubles
+    what gates and candidates learn; then, with λ = 0 and w' = Wᵀ, β δ Tag is
+    −β ∇ ½(r + γ q_a(t) − q_a(t−1))² through all earlier steps, target held fixed (gates: β_g), as
+    long as W_g and W_c are constant.
+
+    Feedback is ``tied`` (w' = Wᵀ) or ``kolen_pollack``: drawn independently, then given the same
+    changes as the forward weights. With ``end_input`` the network has one more input, which is 1 in
+    the step in which a trial has ended and 0 in all others.
 
     Args:
       randomness: what ``choose`` draws from; a random key for ``config.policy``.

@@ -44,18 +44,18 @@ BLANK, ACQUIRE, HOLD, GO, OVER = range(5)
 
 
 class TimeStep(NamedTuple):
-    """What the world answers to an action."""
+    """What the environment answers to an action."""
 
-    observation: chex.Array  # float[inputs]
-    reward: chex.Array  # float[]
+    observation: chex.Array  # float[inputs], x(t)
+    reward: chex.Array  # float[], r(t), brought by the previous action
     done: chex.Array  # bool[], the trial has ended
-    correct: chex.Array  # bool[], it ended and was right, as the task defines it
+    correct: chex.Array  # bool[], it ended and was correct, as the task defines it
 
 
 class TrialState(NamedTuple):
     """Where a trial stands."""
 
-    phase: chex.Array  # int32[]
+    phase: chex.Array  # int32[], BLANK … OVER
     clock: chex.Array  # int32[], steps already spent in this phase
     held: chex.Array  # int32[], consecutive steps fixated while acquiring
     trial: Any  # what this trial shows; the task's own
@@ -64,16 +64,16 @@ class TrialState(NamedTuple):
 class Verdict(NamedTuple):
     """What a response is worth."""
 
-    correct: chex.Array  # bool[]
+    correct: chex.Array  # bool[], the response is the correct one
     rewarded: chex.Array  # bool[]; the same, save where rewards are a matter of chance
 
 
 class Task(NamedTuple):
     """A task's functions and facts under one roof; made by each task module."""
 
-    name: str
+    name: str  # as ``make_task`` knows it
     params: Any  # the class of its parameters
-    inputs: int
+    inputs: int  # number of sensory units
     input_groups: dict[str, int]  # what they are: name -> number of units, in their order
     go_signal: str  # what begins GO
     reset: Callable[..., tuple[TrialState, TimeStep]]  # (key, params)
@@ -81,11 +81,9 @@ class Task(NamedTuple):
     draw: Callable[..., Any]  # (key, params) -> noise
     build: Callable[..., Any]  # (noise, params) -> trial
     test_trial: Callable[..., Any]  # (noise, index, params) -> trial
-    condition: Callable[
-        [Any], chex.Array
-    ]  # (trial) -> int32[], whose accuracy the trial counts for
+    condition: Callable[..., chex.Array]  # (trial) -> int32[], whose accuracy the trial counts for
     begin: Callable[..., tuple[TrialState, TimeStep]]  # (trial, params)
-    criterion: Criterion
+    criterion: Criterion  # when a network has learned
     examples: dict[str, int]  # trial types worth looking at: name -> index of ``test_trial``
     action_names: tuple[str, ...] = ("fixate", "left", "right")
     levels: Callable[[Any], int] = lambda params: 1  # (params) -> number of shaping levels

@@ -95,7 +95,7 @@ class Trial(NamedTuple):
 
     target: chex.Array  # int32[max_length], pixels (row · n + column) from the fixation point on
     distractor: chex.Array  # int32[max_length]; all −1 in the first stage
-    length: chex.Array  # int32[]
+    length: chex.Array  # int32[], pixels of each curve
 
 
 def reset(key: chex.PRNGKey, params: Params) -> tuple[Trial, chex.Array]:

@@ -58,14 +58,14 @@ class Trial(NamedTuple):
     """Two cues and what they look like this time."""
 
     first: chex.Array  # int32[], 0 … 11
-    second: chex.Array  # int32[]
+    second: chex.Array  # int32[], 0 … 11
     shown: chex.Array  # float[2], directions with noise, degrees
 
 
 class Noise(NamedTuple):
     """A trial's raw randomness."""
 
-    cues: chex.Array  # int32[2]
+    cues: chex.Array  # int32[2], ``first`` and ``second`` of the trial
     jitter: chex.Array  # float[2], standard normal
 
 

@@ -85,7 +85,7 @@ class Trial(NamedTuple):
     length: chex.Array  # int32[], how many of them are shown
     red_right: chex.Array  # bool[], the red target's side
     probability: chex.Array  # float[], P(red)
-    red_baited: chex.Array  # bool[]
+    red_baited: chex.Array  # bool[], choosing the red target is rewarded
 
 
 class Noise(NamedTuple):
@@ -93,7 +93,7 @@ class Noise(NamedTuple):
 
     symbols: chex.Array  # float[4], uniform
     positions: chex.Array  # int32[4], a permutation
-    red_right: chex.Array  # bool[]
+    red_right: chex.Array  # bool[], the red target's side
     bait: chex.Array  # float[], uniform
 
 

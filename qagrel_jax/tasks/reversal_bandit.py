@@ -86,9 +86,9 @@ class Trial(NamedTuple):
 class Noise(NamedTuple):
     """An episode's raw randomness."""
 
-    first: chex.Array  # int32[]
-    reversal: chex.Array  # int32[]
-    luck: chex.Array  # float[pulls]
+    first: chex.Array  # int32[], as in ``Trial``
+    reversal: chex.Array  # int32[], as in ``Trial``
+    luck: chex.Array  # float[pulls], as in ``Trial``
 
 
 def draw(key: chex.PRNGKey, params: Params) -> Noise:

@@ -76,9 +76,9 @@ class Trial(NamedTuple):
 class Noise(NamedTuple):
     """A trial's raw randomness."""
 
-    digit: chex.Array  # int32[]
-    pairs: chex.Array  # int32[most_pairs]
-    count: chex.Array  # int32[]
+    digit: chex.Array  # int32[], as in ``Trial``
+    pairs: chex.Array  # int32[most_pairs], as in ``Trial``
+    count: chex.Array  # int32[], as in ``Trial``
 
 
 def draw(key: chex.PRNGKey, params: Params) -> Noise:

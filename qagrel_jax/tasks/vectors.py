@@ -26,8 +26,8 @@ class VectorTask(NamedTuple):
     """A direct-reward task: all of its patterns, and the right action for each."""
 
     inputs: chex.Array  # float32[patterns, features]
-    labels: chex.Array  # int32[patterns]
-    num_actions: int
+    labels: chex.Array  # int32[patterns], the correct action of each
+    num_actions: int  # labels are in [0, num_actions)
 
 
 def reset(key: chex.PRNGKey, task: VectorTask) -> tuple[chex.Array, chex.Array]:

@@ -81,8 +81,8 @@ class Trial(NamedTuple):
 class Noise(NamedTuple):
     """A trial's raw randomness."""
 
-    uniform: chex.Array  # float[2]
-    jitter: chex.Array  # float[2, 20]
+    uniform: chex.Array  # float[2], picks the two frequencies
+    jitter: chex.Array  # float[2, 20], standard normal
 
 
 def draw(key: chex.PRNGKey, params: Params) -> Noise:

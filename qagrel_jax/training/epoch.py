@@ -36,8 +36,8 @@ class DivergedError(FloatingPointError):
 class Chunk(NamedTuple):
     """What one call learns from: examples ``first`` to ``last`` of an epoch's order."""
 
-    first: int
-    last: int
+    first: int  # the first example, in the order of the epoch
+    last: int  # the one after the last
     batch: int  # examples a step
     length: int  # steps the call is compiled for: at least those it does
 

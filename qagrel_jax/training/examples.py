@@ -16,7 +16,7 @@ class Examples(NamedTuple):
     """Images and their labels."""
 
     images: chex.Array | streaming.HostImages  # uint8[n, height, width, channels]
-    labels: chex.Array  # int32[n]
+    labels: chex.Array  # int32[n], the class of each image
 
 
 def place(examples: Examples, mesh: Mesh | None = None) -> Examples:

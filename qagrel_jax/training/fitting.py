@@ -56,18 +56,18 @@ class Fit(NamedTuple):
     states: TrainState  # the learners now
     best: TrainState  # the learners at their best epoch (key, step, params, ... of that moment)
     best_accuracy: chex.Array  # float32[S], highest monitored accuracy
-    best_epoch: chex.Array  # int32[S]
+    best_epoch: chex.Array  # int32[S], the epoch of ``best``
     reference: chex.Array  # float32[S], the accuracy the next gain is measured from
-    reference_epoch: chex.Array  # int32[S]
+    reference_epoch: chex.Array  # int32[S], the epoch of ``reference``
     active: chex.Array  # bool[S], not yet stopped
 
 
 class EpochRecord(NamedTuple):
     """What one epoch looked like, for each seed; NaN for seeds that have stopped."""
 
-    epoch: int
+    epoch: int  # counted from 1
     accuracy: np.ndarray  # float[S], on the monitored examples, greedy
-    class_accuracy: np.ndarray  # float[S, classes]
+    class_accuracy: np.ndarray  # float[S, classes], accuracy of each class
     train_accuracy: np.ndarray  # float[S], choices during learning, exploration included
     error: np.ndarray  # float[S], mean δ² or loss
 

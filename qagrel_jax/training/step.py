@@ -28,9 +28,9 @@ class Learner(NamedTuple):
     """What learns: one network, one rule, one optimizer, and the reward it is given."""
 
     network: nn.Module  # (images float[batch, ...], train) -> outputs [batch, actions]
-    rule: Rule
-    optimizer: optax.GradientTransformation
-    reward: RewardFunction = classification.reward
+    rule: Rule  # the learning rule
+    optimizer: optax.GradientTransformation  # makes updates of the rule's ``grads``
+    reward: RewardFunction = classification.reward  # (key, labels, actions) -> rewards
     batch_size: int = 128  # nominal; the last batch of an epoch may hold fewer examples
 
 
@@ -39,9 +39,9 @@ class TrainState(NamedTuple):
 
     key: chex.PRNGKey  # of the seed; never changes
     step: chex.Array  # int32[], batches seen
-    params: chex.ArrayTree
+    params: chex.ArrayTree  # the trained weights
     model_state: chex.ArrayTree  # what is not trained: BatchNorm statistics, fixed feedback
-    opt_state: optax.OptState
+    opt_state: optax.OptState  # of the optimizer
 
 
 class StepMetrics(NamedTuple):

@@ -89,7 +89,7 @@ def test_report(tmp_path):
     assert "Why?" in text and "Not run: later." in text
     assert "| **backprop** | 100.00 (0.00) | 60.00 (14.14) | 2.0 | 1.00 |" in text
     assert "| q_agrel | 99.50 (0.71) | 60.00 (14.14) | 3.0 | 1.50 |" in text
-    assert "(results/controls/reward/picture.png)" in text
+    assert "(reward/picture.png)" in text
     assert "seeds 0–1; cpu; commit `0123456`" in text
 
 
@@ -211,3 +211,11 @@ def test_bad_input_is_one_line(arguments, says, tmp_path, capsys):
     assert stop.value.code == 2
     message = capsys.readouterr().err
     assert says in message and message.count("\n") == 1
+
+
+def test_labels_of_older_runs_are_shown_in_the_fields_terms():
+    """And stay as they are where a run is resumed by them."""
+    assert controls_settings.shown("read-out alone learns") == "only the output layer learns"
+    assert controls_settings.shown("He, rate 0.1") == "He, rate 0.1"
+    labels = {s.label for s in controls_settings.load("attention", None, None).settings}
+    assert "read-out alone learns" in labels

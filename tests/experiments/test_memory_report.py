@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.reports import memory
+from experiments.reports import memory, memory_speed
 
 CONFIG = {"networks": 4, "seed": 3, "feedbacks": ["tied"]}
 RUN = {
@@ -66,7 +66,7 @@ def results(tmp_path):
 
 
 def test_every_table_holds_its_numbers(results):
-    text = memory.section(results)
+    text = memory.section(results) + memory_speed.section(results)
     # 3 of 4 against 100 of 100: Fisher's p is 4/104. The paper's median is 3,036.
     assert (
         "| vibrotactile | 3 of 4 (75 %) | 100 of 100 (100 %) | 0.038 | 3,340 (15–25) | 2,000 "
@@ -93,10 +93,11 @@ def test_every_table_holds_its_numbers(results):
     assert "seed 3; an abacus; commit `0123456` with uncommitted changes" in text
     for picture in ("working_memory/vibrotactile/converged.png", "memory_speed/memory_speed.png",
                     "working_memory/saccade_grid/grid.png"):  # fmt: skip
-        assert f"](results/{picture})" in text
+        assert f"]({picture.split('/', 1)[1]})" in text
         assert (results / picture).is_file()
 
 
 def test_what_was_not_run_is_said(tmp_path):
     text = memory.section(tmp_path)
-    assert text.count("not run") + text.count("Not run") == 4 + 2 + 1 + 1 + 2
+    assert text.count("not run") + text.count("Not run") == 4 + 2 + 1 + 2
+    assert memory_speed.section(tmp_path).startswith("*Not run.*")

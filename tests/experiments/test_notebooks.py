@@ -38,6 +38,16 @@ def test_stored_plainly_with_outputs(path):
     assert "## What to try" in last
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_needs_the_library_and_matplotlib_alone(path):
+    code = "\n".join(
+        c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"
+    )
+    modules = set(re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE))
+    allowed = {"dataclasses", "flax", "jax", "matplotlib", "numpy", "optax", "qagrel_jax", "typing"}
+    assert modules <= allowed
+
+
 def _outputs(notebook):
     return [output for cell in notebook.cells for output in cell.get("outputs", ())]
 

@@ -43,7 +43,7 @@ def test_agrel(tmp_path):
         "0% of networks reach the criterion; mean expected reward after 10,000: 0.62",
         "600 (400–∞); 60% of networks", "–", "0.25",
     ]  # fmt: skip
-    assert "(results/agrel_reciprocal/trials_to_criterion.png)" in text
+    assert "(../agrel_reciprocal/trials_to_criterion.png)" in text
 
 
 def test_precision(tmp_path):
@@ -104,9 +104,9 @@ def test_curve_tracing(tmp_path):
     (tmp_path / "curve_tracing").mkdir()
     (tmp_path / "curve_tracing" / "summary.json").write_text(json.dumps(content))
     text = reports.section("curve_tracing", tmp_path)
-    assert row(text, "85% of a frozen test right") == ["2 of 2", "15,000", "15,000"]
-    assert row(text, "all of a frozen test right") == ["0 of 2", "–", "–"]
+    assert row(text, "85% of a frozen test correct") == ["2 of 2", "15,000", "15,000"]
+    assert row(text, "all of a frozen test correct") == ["0 of 2", "–", "–"]
     assert row(text, "mean") == ["94.9", "60.0"]
     assert row(text, "lowest") == ["90.0", "50.0"]
     assert "shared weights, tied feedback, seed 3" in text
-    assert "(results/curve_tracing/activity.png)" in text
+    assert "(activity.png)" in text

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import pydoc
 
 import pytest
 
@@ -37,3 +38,35 @@ def test_arguments_and_errors_are_documented(name):
                 assert "Raise" in text, member
         elif inspect.isclass(value):
             assert inspect.getdoc(value), member
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_fields_say_what_they_are(name):
+    for value in vars(importlib.import_module(name)).values():
+        for field in getattr(value, "_fields", ()) if isinstance(value, type) else ():
+            text = getattr(value, field).__doc__
+            assert not text.startswith("Alias for"), (value, field)
+            assert " " in text or value.__name__.startswith("_"), (value, field, text)
+
+
+def test_a_field_is_described_by_its_comments():
+    fields = qagrel_jax.attention.Attention
+    assert fields.outputs.__doc__ == "float[batch, actions], Q values"
+    rule = qagrel_jax.rules.Rule
+    assert rule.update.__doc__ == "(decision, outcome [batch]) -> (grads, errors [batch])"
+
+
+@pytest.mark.parametrize(
+    ("function", "equations"),
+    [
+        (qagrel_jax.q_agrel, ("δ = r − q_s", "FB_{l−1} = W'_l (g_l ∘ FB_l)", "ΔW[:, s] = α δ y_L")),
+        (qagrel_jax.agrel, ("δ = 1 − p_s", "Δw_js = β f(δ) y_j")),
+        (qagrel_jax.backprop, ("∂L/∂z_k = p_k − 1[k = t]",)),
+        (qagrel_jax.augment.step, ("δ(t) = r(t) + γ q_a(t) − q_a(t−1)", "Δw = β δ Tag")),
+        (qagrel_jax.attend, ("FB_0 = W'_1 (g_1 ∘ FB_1)",)),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_help_shows_the_equations(function, equations):
+    shown = pydoc.render_doc(function, renderer=pydoc.plaintext)
+    assert all(equation in shown for equation in equations)

@@ -1,0 +1,234 @@
+"""The index of experiments: a row each, with its question, command, headline and page."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.common.significance import mean_sd
+from experiments.reports import markdown, memory, memory_cells, precision, runs
+from experiments.train import results as run_results
+from experiments.train.results import CONTROL
+
+NONE = "not run"
+
+
+class Experiment(NamedTuple):
+    """One row; ``headline`` reads the results folder and returns None for what was not run."""
+
+    question: str
+    command: str
+    headline: Callable[[Path], str | None]
+    page: str
+
+
+def section(results: Path) -> str:
+    """Return the table of all experiments."""
+    rows = [
+        [
+            e.question,
+            f"`python -m experiments.{e.command}`",
+            e.headline(results) or NONE,
+            f"[page]({e.page})",
+        ]
+        for e in EXPERIMENTS
+    ]
+    return markdown.table(("question", "command", "headline", "details"), rows)
+
+
+def _accuracies(folder: str) -> Callable[[Path], str | None]:
+    """Return test accuracy of both rules in a run folder."""
+
+    def headline(results: Path) -> str | None:
+        run = run_results.read(results / folder)
+        if run is None or not (run.ran(runs.RULE) and run.ran(CONTROL)):
+            return None
+        ours, control = (mean_sd(100 * run.accuracy(rule)) for rule in (runs.RULE, CONTROL))
+        name = f"`{run.config.name}`{runs.marks(run)}: " if "cells" in folder else ""
+        return f"{name}Q-AGREL {ours} %, backprop {control} %{runs.marks(run) * (not name)}"
+
+    return headline
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _precision(results: Path) -> str | None:
+    found = {p: run_results.read(results / f) for p, f in precision.FOLDERS.items()}
+    shown = [
+        f"{p} {mean_sd(100 * run.accuracy(runs.RULE))} %{runs.marks(run)}"
+        for p, run in found.items()
+        if run is not None and run.finished
+    ]
+    return "Q-AGREL " + ", ".join(shown) if shown else None
+
+
+def _controls(results: Path) -> str | None:
+    content = _read(results / "controls" / "reward" / "summary.json")
+    if content is None:
+        return None
+    correct, shuffled = (mean_sd(100 * _array(r["test_accuracy"])) for r in content["results"][:2])
+    return f"test accuracy {correct} %; with shuffled rewards {shuffled} %"
+
+
+def _array(values: list[float]) -> Any:
+    import numpy as np
+
+    return np.array(values)
+
+
+def _agrel(results: Path) -> str | None:
+    from experiments.agrel.__main__ import compare
+
+    content = _read(results / "agrel" / "summary.json")
+    if content is None:
+        return None
+    rules = {(row["task"], row["rule"]): row for row in content["results"]}
+    tasks = dict.fromkeys(task for task, _ in rules)
+    ratios = [
+        compare(rules[task, "agrel"], rules[task, "backprop"])["median_ratio_agrel_to_backprop"]
+        for task in tasks
+    ]
+    known = [ratio for ratio in ratios if ratio is not None]
+    if not known:
+        return None
+    return (
+        f"{min(known):.2f} to {max(known):.2f} times backprop's trials to criterion "
+        f"({len(known)} tasks)"
+    )
+
+
+def _memory(results: Path) -> str | None:
+    run = memory_cells.read(results / "working_memory" / "saccade")
+    if run is None or run["median_trials"] is None:
+        return None
+    paper = memory.PAPER["saccade"]
+    return (
+        f"saccade: {100 * run['converged_fraction']:.1f} % of networks converge, median "
+        f"{run['median_trials']:,.0f} trials (paper: {100 * paper.converged / paper.networks:.4g} "
+        f"%, about {paper.median:,})"
+    )
+
+
+def _curve_tracing(results: Path) -> str | None:
+    content = _read(results / "curve_tracing" / "summary.json")
+    if content is None:
+        return None
+    return (
+        f"{content['converged']} of {content['networks']} networks trace curves of "
+        f"{content['max_length']} pixels"
+    )
+
+
+def _memory_speed(results: Path) -> str | None:
+    content = _read(results / "memory_speed" / "memory_speed.json")
+    if content is None:
+        return None
+    ratios = (
+        f"{row['qagrel_jax_over_numpy']:.2f} with {row['networks']:,}"
+        for row in (content["rows"][0], content["rows"][-1])
+    )
+    return f"trials/s, ours / NumPy, by networks: {', '.join(ratios)}"
+
+
+def _benchmark(results: Path) -> str | None:
+    content = _read(results / "benchmark" / "benchmark.json")
+    if content is None:
+        return None
+    steps, torch = content["q_agrel_over_backprop"].values(), content["vs_torch"]
+    text = f"a step takes {min(steps):.2f} to {max(steps):.2f} times that of backprop"
+    ratios = [f"{net} {ratio:.2f}" for net, ratio in torch.items() if ratio is not None]
+    return text + (f"; images/s, ours / PyTorch: {', '.join(ratios)}" if ratios else "")
+
+
+def _streaming(results: Path) -> str | None:
+    content = _read(results / "streaming_speed" / "streaming_speed.json")
+    if content is None:
+        return None
+    ratios = (
+        f"{name} {cell['streamed_over_resident']:.2f}" for name, cell in content["results"].items()
+    )
+    return f"images/s, streamed / in memory: {', '.join(ratios)}"
+
+
+EXPERIMENTS = (
+    Experiment(
+        "Does Q-AGREL reach the accuracy of backprop on the papers' image sets, and how soon?",
+        "reproduce",
+        _accuracies("cells/mnist_conv/paper"),
+        "results/cells/README.md",
+    ),
+    Experiment(
+        "The same on embedded digits, with no download?",
+        "train",
+        _accuracies("digits"),
+        "results/digits/README.md",
+    ),
+    Experiment(
+        "Does lower precision change the accuracy?",
+        "train --precision bfloat16",
+        _precision,
+        "results/digits/README.md#float32-tensorfloat-32-and-bfloat16",
+    ),
+    Experiment(
+        "Which settings learn the digits fastest?",
+        "train digits_fast",
+        _accuracies("digits_fast"),
+        "results/digits_fast/README.md",
+    ),
+    Experiment(
+        "Does a learning rate of 1 explain the published accuracy of the dense network?",
+        "train mnist_dense --learning-rate 1",
+        _accuracies("mnist_dense_rate_1"),
+        "results/mnist_dense_rate_1/README.md",
+    ),
+    Experiment(
+        "How far does the dense network get in eight epochs from He initialization?",
+        "train mnist_dense --initialisation he --epochs 8",
+        _accuracies("mnist_dense_he_8_epochs"),
+        "results/mnist_dense_he_8_epochs/README.md",
+    ),
+    Experiment(
+        "What does each component of the rule contribute?",
+        "controls",
+        _controls,
+        "results/controls/README.md",
+    ),
+    Experiment(
+        "How many trials does AGREL need, compared with backprop?",
+        "agrel",
+        _agrel,
+        "results/agrel/README.md",
+    ),
+    Experiment(
+        "Does AuGMEnT learn the four working-memory tasks as published?",
+        "working_memory saccade",
+        _memory,
+        "results/working_memory/README.md",
+    ),
+    Experiment(
+        "Does RELEARNN learn to trace curves with a recurrent network?",
+        "curve_tracing",
+        _curve_tracing,
+        "results/curve_tracing/README.md",
+    ),
+    Experiment(
+        "How fast is AuGMEnT, compared with NumPy?",
+        "memory_speed",
+        _memory_speed,
+        "results/memory_speed/README.md",
+    ),
+    Experiment(
+        "How fast is training, compared with backprop and PyTorch?",
+        "benchmark",
+        _benchmark,
+        "results/benchmark/README.md",
+    ),
+    Experiment(
+        "What does streaming images from disk cost?",
+        "streaming_speed",
+        _streaming,
+        "results/streaming_speed/README.md",
+    ),
+)
