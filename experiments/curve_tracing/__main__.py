@@ -21,6 +21,7 @@ from typing import Any
 
 from experiments.common import cli, folders
 from experiments.common.cli import UserError
+from experiments.config import FEEDBACK_ALIASES
 from experiments.curve_tracing import config as curve_config
 from experiments.curve_tracing.config import CurveConfig
 
@@ -93,7 +94,7 @@ def _parser() -> cli.Parser:
     )
     add(
         "--feedback",
-        type=cli.one_of("feedback", curve_config.FEEDBACKS),
+        type=cli.one_of("feedback", curve_config.FEEDBACKS, FEEDBACK_ALIASES),
         metavar="KIND",
         help=f"{', '.join(curve_config.FEEDBACKS)}; default {default.feedback}",
     )

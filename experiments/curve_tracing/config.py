@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.cli import UserError
+from experiments.config import FEEDBACK_ALIASES
 
-FEEDBACKS = ("tied", "reciprocal", "random", "sign")
+FEEDBACKS = ("tied", "kolen_pollack", "random", "sign", "sign_fixed", "product")
 """Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
 
 FIRST_LENGTH = 2
@@ -63,6 +64,8 @@ class CurveConfig:
     final_accuracy: float = 0.85
 
     def __post_init__(self) -> None:
+        known = FEEDBACK_ALIASES.get(self.feedback, self.feedback)
+        object.__setattr__(self, "feedback", known)
         if self.final_accuracy < self.accuracy:
             raise UserError(
                 f"--final-accuracy must be at least {self.accuracy}, got {self.final_accuracy}"

@@ -220,7 +220,8 @@ def _forward_of(config: Config, problem: Problem, feedback: str) -> Callable:
     options = {} if config.hidden is None else {"hidden": config.hidden}
     network = make_network(
         config.architecture, problem.dataset.num_classes, feedback=feedback,
-        initialisation=config.initialisation, **options,
+        initialisation=config.initialisation, feedback_init=config.feedback_init,
+        feedback_scale=1.0 if feedback == "tied" else config.feedback_scale, **options,
     )  # fmt: skip
 
     def make(state: training.TrainState, key: Any) -> Callable:

@@ -142,7 +142,7 @@ def test_tags_of_unchosen_q_units_decay_by_lambda_gamma_exactly():
         assert (ours[:, 1] > expected[:, 1]).all()
 
 
-def test_separate_feedback_keeps_its_distance_from_the_forward_weights():
+def test_independent_feedback_keeps_its_distance_from_the_forward_weights():
     config = AugmentConfig(inputs=4, feedback="kolen_pollack")
     state = first = states(config, 2)
     for observation, reward, ended, action in zip(*world(50, 2), strict=True):
@@ -195,7 +195,7 @@ def test_units_that_leak_differently_are_each_a_network_of_their_own(x64):
     """A unit's memory and trace depend on its own leak alone."""
     networks, leaks = 3, (0.7, 0.7, 1.0, 1.0)
     assert synapses.hybrid_leak(4, 0.7, 1.0) == leaks
-    config = AugmentConfig(inputs=4, leak=leaks, feedback="separate")
+    config = AugmentConfig(inputs=4, leak=leaks, feedback="kolen_pollack")
     state = states(config, networks)
     assert state.trace.shape == (8, 4, networks)
     reference = Augment(

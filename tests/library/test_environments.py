@@ -71,7 +71,7 @@ def test_a_terminated_value_ends_and_a_truncated_one_goes_on(ending):
 
 def test_what_ends_is_forgotten_but_not_the_weights():
     environment = _two_steps("truncated")
-    config = AugmentConfig(inputs=2, actions=1, feedback="separate")
+    config = AugmentConfig(inputs=2, actions=1, feedback="kolen_pollack")
     start = environments.begin(jax.random.key(0), config, environment)
     player, _ = environments.play(jax.random.key(1), config, start, environment, 2)
     learner = player.learner

@@ -174,7 +174,7 @@ def test_a_frozen_network_is_greedy_and_keeps_every_array_to_the_bit(feedback):
 
 RULES = {
     "augment": augment.AugmentConfig(inputs=4),
-    "augment, separate": augment.AugmentConfig(inputs=4, feedback="separate"),
+    "augment, independent": augment.AugmentConfig(inputs=4, feedback="kolen_pollack"),
     "recollect": CONFIG,
     "recollect, kolen_pollack": RecollectConfig(inputs=4, feedback="kolen_pollack"),
 }

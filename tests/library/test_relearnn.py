@@ -8,6 +8,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from qagrel_jax.layers import Dense, layers
+from qagrel_jax.layers.feedback import FEEDBACKS
 from qagrel_jax.policies import softmax
 from qagrel_jax.recurrent import GridNet, GridState, Recurrent, as_recurrent, squash
 from qagrel_jax.rules import converged, relearnn
@@ -80,7 +81,7 @@ def test_settled_it_is_the_gradient_of_half_squared_rpe(shared, monkeypatch):
 class Small(nn.Module):
     """One recurrent group of ReLUs, for a loop over synapses."""
 
-    feedback: str = "reciprocal"
+    feedback: str = "kolen_pollack"
 
     def setup(self):
         draw = nn.initializers.normal(0.6)
@@ -236,7 +237,10 @@ def test_a_step_of_the_grid_is_its_equations(shared):
         np.testing.assert_allclose(q_values[b, row * n + column], (seen @ kernel)[0], atol=1e-12)
 
 
-@pytest.mark.parametrize("feedback", layers.FEEDBACKS)
+# Not those that need a random stream or the error of the outputs.
+@pytest.mark.parametrize(
+    "feedback", [k for k in FEEDBACKS if k not in ("sign_batchwise", "direct")]
+)
 def test_every_kind_of_feedback_learns(feedback):
     functions, params, images = _grid(True, feedback)
     rule = relearnn(clip=1.0)
@@ -248,7 +252,7 @@ def test_every_kind_of_feedback_learns(feedback):
 
     for layer in learn(params).values():
         assert np.abs(layer["kernel"]).max() > 0
-        if feedback == "reciprocal":
+        if feedback == "kolen_pollack":
             np.testing.assert_array_equal(layer["kernel"], layer["feedback_kernel"])
 
 
