@@ -125,7 +125,7 @@ def _together(parts: list[RunResults]) -> RunResults:
 
 
 def _recipe(config: Config) -> Config:
-    return dataclasses.replace(config, name="", seeds=1, first_seed=0, epochs=1, seeds_by="auto")
+    return dataclasses.replace(config, name="any", seeds=1, first_seed=0, epochs=1, seeds_by="auto")
 
 
 def _side_by_side(curves: list[np.ndarray]) -> np.ndarray:
