@@ -22,6 +22,8 @@ ARCHITECTURES = ("dense", "conv", "locally_connected", "deep")
 INITIALISATIONS = ("he", "paper")
 PROTOCOLS = ("clean", "paper")
 LAST_BATCH = ("keep", "drop")
+CURRICULA = ("off", "index", "random")
+CURRICULUM_OUTPUTS = ("open", "masked")
 SEEDS_BY = ("auto", "vmap", "map")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop", "lion")
@@ -103,6 +105,31 @@ class Config:
     first_seed: int = _number(0, 2**31 - 1, "seeds are first_seed, first_seed + 1, ...", default=0)
     criterion: float = _number(
         0, 1, "fraction of backprop's final accuracy to reach", open_low=True, default=0.98
+    )
+    curriculum: str = _one_of(
+        CURRICULA,
+        "classes come one after another (a variant), by index or in an order of each seed's own",
+        default="off",
+    )
+    curriculum_threshold: float = _number(
+        0, 1, "right choices on the active classes at which the next ones come", default=0.8
+    )
+    curriculum_start: int = _number(1, 10**6, "classes active from the start", default=2)
+    curriculum_step: int = _number(1, 10**6, "so many come at a time", default=1)
+    curriculum_window: int = _number(1, 10**9, "batches over which choices are counted", default=20)
+    curriculum_recency: float = _number(
+        0, 1e9, "how much more often the newest class is shown; 0: no recency bias", default=4.0
+    )
+    curriculum_decay: float = _number(
+        0, 1, "what is left of that each time that others come", default=0.5
+    )
+    curriculum_max_wait: int = _number(
+        0, 10**9, "batches after which the next classes come anyway; 0: never", default=0
+    )
+    curriculum_outputs: str = _one_of(
+        CURRICULUM_OUTPUTS,
+        "whether classes that are not active can be chosen (open) or not (masked)",
+        default="masked",
     )
     precision: str = _one_of(PRECISIONS, "of the computation", default="float32")
     seeds_by: str = _one_of(

@@ -10,6 +10,7 @@ from typing import Any
 from qagrel_jax import (
     analysis,
     attention,
+    curriculum,
     data,
     layers,
     networks,
@@ -50,6 +51,7 @@ __all__ = [
     "attention",
     "augment",
     "backprop",
+    "curriculum",
     "data",
     "epsilon_greedy",
     "greedy",

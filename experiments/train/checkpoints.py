@@ -31,7 +31,7 @@ def load(path: Path, template: Any) -> Any | None:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     wanted = _raw_keys(template)
     try:
-        raw = flax.serialization.from_bytes(wanted, content)
+        raw = flax.serialization.from_state_dict(wanted, _completed(wanted, content))
         jax.tree.map(_check_alike, wanted, raw)
     except Exception as error:
         raise UserError(
@@ -39,6 +39,19 @@ def load(path: Path, template: Any) -> Any | None:
             "anew"
         ) from None
     return jax.tree.map(_like, template, raw)
+
+
+def _completed(wanted: Any, content: bytes) -> Any:
+    """Return what ``content`` holds; fields that are None and came after its version are added."""
+
+    def complete(template: Any, found: Any) -> Any:
+        if not isinstance(template, dict) or not isinstance(found, dict):
+            return found
+        missing = {k: None for k, v in template.items() if v is None and k not in found}
+        return missing | {k: complete(template.get(k), v) for k, v in found.items()}
+
+    template = flax.serialization.to_state_dict(wanted)
+    return complete(template, flax.serialization.msgpack_restore(content))
 
 
 def _check_alike(wanted: Any, found: Any) -> None:

@@ -144,7 +144,8 @@ def fit(
       trainer: the compiled functions.
       run: from ``start``, or one saved earlier. It is consumed: its buffers are donated.
       train: examples to learn from; an epoch shows each once, in an order of its own for each
-        seed. They are put in place by ``place``.
+        seed; while a curriculum goes on it shows as many, drawn from the active classes. They are
+        put in place by ``place``.
       monitored: examples the stopping rule watches.
       epochs: at most this many in all, those already in ``run`` included.
       patience: epochs without a gain after which a seed stops.
@@ -168,9 +169,9 @@ def fit(
     train, monitored = place(train, trainer.mesh), place(monitored, trainer.mesh)
     run = _on_mesh(run, trainer.mesh)
     seeds = len(run.active)
-    chunks = _chunks(trainer, train, seeds, last_batch, chunk_steps)
     while run.epoch < epochs and run.active.any():
         epoch = int(run.epoch) + 1
+        chunks = _chunks(trainer, train, seeds, last_batch, chunk_steps, epoch)
         states, metrics = _one_epoch(trainer, run, train, epoch, chunks, on_chunk)
         class_accuracy = trainer.evaluate(states, *monitored)
         accuracy = overall_accuracy(class_accuracy, monitored.labels)
@@ -234,7 +235,12 @@ class _Chunk(NamedTuple):
 
 
 def _chunks(
-    trainer: Trainer, train: Examples, seeds: int, last_batch: str, chunk_steps: int | None
+    trainer: Trainer,
+    train: Examples,
+    seeds: int,
+    last_batch: str,
+    chunk_steps: int | None,
+    epoch: int,
 ) -> list[_Chunk]:
     """Cut an epoch into full batches, in calls of one length, and the incomplete last batch."""
     examples, batch = len(train.labels), trainer.batch_size
@@ -244,14 +250,26 @@ def _chunks(
     most = chunk_steps or (100 if jax.default_backend() == "cpu" else full)
     if isinstance(train.images, streaming.HostImages):
         most = min(most, streaming.steps_at_once(train.images, seeds * batch))
-    length = -(-full // -(-full // most))
-    chunks = [
-        _Chunk(batch * step, batch * min(step + length, full), batch, length)
-        for step in range(0, full, length)
-    ]
+    length, before = -(-full // -(-full // most)), 0
+    if window := _window_read_at_once(trainer, train):
+        # What is read depends on what was learned up to the last end of a window.
+        length = min(most, window)
+        before = (epoch - 1) * (full + (rest > 0 and last_batch == "keep"))
+    chunks, step = [], 0
+    while step < full:
+        steps = length if not window else min(length, window - (before + step) % window)
+        last = min(step + steps, full)
+        chunks.append(_Chunk(batch * step, batch * last, batch, length))
+        step = last
     if rest and last_batch == "keep":
         chunks.append(_Chunk(examples - rest, examples, rest, 1))
     return chunks
+
+
+def _window_read_at_once(trainer: Trainer, train: Examples) -> int:
+    """Return the curriculum's window where it decides what is to be streamed, else 0."""
+    streamed = isinstance(train.images, streaming.HostImages)
+    return trainer.curriculum.window if streamed and trainer.curriculum is not None else 0
 
 
 def _one_epoch(
@@ -266,8 +284,11 @@ def _one_epoch(
     images, labels = train
     order = trainer.epoch_order(run.states, np.int32(epoch), examples=len(labels))
     on_cpu = jax.default_backend() == "cpu"
-    if streamed := isinstance(images, streaming.HostImages):
+    streamed = isinstance(images, streaming.HostImages)
+    by_curriculum = bool(_window_read_at_once(trainer, train))
+    if streamed:
         order = sharding.fetch(order)
+    if streamed and not by_curriculum:
         batches = streaming.ahead(
             partial(streaming.read_batches, images, labels, _rows(order, chunk), trainer.mesh)
             for chunk in chunks
@@ -279,7 +300,11 @@ def _one_epoch(
         # One program for chunks of all lengths; a fixed number of steps where they have just one.
         even = all(c.steps == c.length for c in chunks if c.batch == chunk.batch)
         count = None if even else np.int32(chunk.steps)
-        if streamed:
+        if by_curriculum:
+            rows = sharding.fetch(trainer.choose_rows(states, labels, _rows(order, chunk)))
+            some_batches = streaming.read_batches(images, labels, rows, trainer.mesh)
+            states, some = trainer.run_batches(states, run.active, *some_batches, count)
+        elif streamed:
             states, some = trainer.run_batches(states, run.active, *next(batches), count)
         else:
             rows = _rows(order, chunk)

@@ -26,7 +26,9 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from qagrel_jax import curriculum as curricula
 from qagrel_jax import sharding
+from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.data import streaming
 from qagrel_jax.rules.base import Rule
 from qagrel_jax.tasks import classification
@@ -43,6 +45,7 @@ class TrainState(NamedTuple):
     params: chex.ArrayTree
     model_state: chex.ArrayTree  # what is not trained: BatchNorm statistics, fixed feedback
     opt_state: optax.OptState
+    curriculum: Any = None  # a CurriculumState, which classes are shown; None: all of them
 
 
 class StepMetrics(NamedTuple):
@@ -69,6 +72,10 @@ class Trainer(NamedTuple):
     count_right: Callable[..., tuple]  # the same -> right answers [S, classes], shown [classes]
     mesh: Mesh | None  # the devices; None: one
     batch_size: int  # examples a step; an epoch's last batch may hold fewer
+    curriculum: Curriculum | None  # None: all classes are shown from the start
+    choose_rows: Callable[..., chex.Array]
+    # (states, labels, order [S, steps, batch]) -> order as the curriculum has it; the steps are
+    # those up to the end of a window of the curriculum, at most. run_steps does so by itself
 
 
 def make_trainer(
@@ -83,6 +90,7 @@ def make_trainer(
     seeds_by: str | None = None,
     evaluation_batch: int = 250,
     mesh: Mesh | None = None,
+    curriculum: Curriculum | None = None,
 ) -> Trainer:
     """Compile what training needs: one rule, one network, one optimiser.
 
@@ -100,6 +108,8 @@ def make_trainer(
       seeds_by: "vmap" or "map", on each device; by default "map" on CPU and "vmap" elsewhere.
       evaluation_batch: images evaluated at once.
       mesh: from ``sharding.make_mesh``: the devices to divide seeds and batches over.
+      curriculum: lets classes come one after another (``qagrel_jax.curriculum``, a variant); each
+        seed has active classes of its own. None: all are shown from the start.
 
     Returns:
       A ``Trainer``.
@@ -122,7 +132,10 @@ def make_trainer(
     def init(key: chex.PRNGKey) -> TrainState:
         example = jnp.zeros((1, *image_shape))
         params, model_state = _split(network.init(jax.random.fold_in(key, 0), example))
-        return TrainState(key, jnp.int32(0), params, model_state, optimizer.init(params))
+        shown = None
+        if curriculum is not None:
+            shown = curricula.start(jax.random.fold_in(key, 3), curriculum, num_classes)
+        return TrainState(key, jnp.int32(0), params, model_state, optimizer.init(params), shown)
 
     def step(
         state: TrainState, images: chex.Array, labels: chex.Array
@@ -138,7 +151,10 @@ def make_trainer(
                 rngs={"dropout": dropout_key},
                 mutable=list(state.model_state),
             )
-            return _at_least_float32(outputs), changed
+            outputs = _at_least_float32(outputs)
+            if curriculum is not None:
+                outputs = curricula.mask(curriculum, state.curriculum, outputs)
+            return outputs, changed
 
         images, labels = sharding.constrain_batch((images, labels), mesh)
         inputs = classification.normalise(images)
@@ -153,9 +169,29 @@ def make_trainer(
         params = optax.apply_updates(state.params, updates)
         model_state = {**state.model_state, **decision.aux}
         error = errors.mean() if rule.outcome == "label" else jnp.square(errors).mean()
-        correct = (decision.action == labels).mean()
-        metrics = StepMetrics(correct.astype(jnp.float32), error.astype(jnp.float32))
-        return TrainState(state.key, state.step + 1, params, model_state, opt_state), metrics
+        right = decision.action == labels
+        metrics = StepMetrics(right.mean().astype(jnp.float32), error.astype(jnp.float32))
+        shown = None
+        if curriculum is not None:
+            shown = curricula.update(curriculum, state.curriculum, labels, right)
+        return TrainState(state.key, state.step + 1, params, model_state, opt_state, shown), metrics
+
+    def chosen_rows(state: TrainState, table: Any, rows: chex.Array) -> chex.Array:
+        if curriculum is None:
+            return rows
+        key = jax.random.fold_in(jax.random.fold_in(state.key, 4), state.step)
+        return curricula.draw(key, curriculum, state.curriculum, table, rows)
+
+    def choose_rows(states: TrainState, labels: chex.Array, order: chex.Array) -> chex.Array:
+        table = curricula.class_table(labels, num_classes)
+
+        def one_seed(state: TrainState, order: chex.Array) -> chex.Array:
+            def one_step(ahead: chex.Array, rows: chex.Array) -> chex.Array:
+                return chosen_rows(state._replace(step=state.step + ahead), table, rows)
+
+            return jax.vmap(one_step)(jnp.arange(len(order)), order)
+
+        return jax.vmap(one_seed)(states, order)
 
     def epoch_order(states: TrainState, epoch: chex.Array, examples: int) -> chex.Array:
         def one(key: chex.PRNGKey) -> chex.Array:
@@ -179,7 +215,7 @@ def make_trainer(
             nothing = StepMetrics(zeros, zeros)
 
             def next_step(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
-                return step(state, *batch_of(shared, batch))
+                return step(state, *batch_of(state, shared, batch))
 
             def numbered(i: chex.Array, done: tuple) -> tuple[TrainState, StepMetrics]:
                 state, metrics = next_step(done[0], jax.tree.map(lambda b: b[i], batches))
@@ -202,11 +238,14 @@ def make_trainer(
         order: chex.Array,
         count: chex.Array | None = None,
     ) -> tuple[TrainState, StepMetrics]:
-        def batch_of(shared: tuple, rows: chex.Array) -> tuple[chex.Array, chex.Array]:
-            images, labels = shared
+        table = None if curriculum is None else curricula.class_table(labels, num_classes)
+
+        def batch_of(state: TrainState, shared: tuple, rows: chex.Array) -> tuple:
+            images, labels, table = shared
+            rows = chosen_rows(state, table, rows)
             return images[rows], labels[rows]
 
-        return run(states, active, order, count, (images, labels), batch_of)
+        return run(states, active, order, count, (images, labels, table), batch_of)
 
     def run_batches(
         states: TrainState,
@@ -215,7 +254,7 @@ def make_trainer(
         labels: chex.Array,
         count: chex.Array | None = None,
     ) -> tuple[TrainState, StepMetrics]:
-        return run(states, active, (images, labels), count, (), lambda _, batch: batch)
+        return run(states, active, (images, labels), count, (), lambda *given: given[-1])
 
     @jax.jit
     def count_right(
@@ -261,6 +300,8 @@ def make_trainer(
         count_right=count_right,
         mesh=mesh,
         batch_size=batch_size,
+        curriculum=curriculum,
+        choose_rows=jax.jit(choose_rows, out_shardings=by_seed),
     )
 
 

@@ -1,6 +1,7 @@
 """The files of a run survive what a crash leaves behind."""
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -70,3 +71,27 @@ def test_a_folder_for_something_new(tmp_path):
         folders.make_new(tmp_path / "a")
     with pytest.raises(UserError, match="cannot write to"):
         folders.make_new(tmp_path / "a" / "thesis.txt" / "b")
+
+
+class Old(NamedTuple):
+    """What a version kept."""
+
+    step: Any
+
+
+class New(NamedTuple):
+    """What a later one keeps."""
+
+    step: Any
+    curriculum: Any = None
+
+
+def test_a_checkpoint_of_a_version_with_fewer_fields_is_read(tmp_path):
+    """Where what came later is None; else it is refused."""
+    checkpoints.save(tmp_path / "c", {"states": Old(np.int32(7))})
+    back = checkpoints.load(tmp_path / "c", {"states": New(np.int32(0))})
+    assert back == {"states": New(np.int32(7), None)}
+    with pytest.raises(UserError, match="of another version"):
+        checkpoints.load(tmp_path / "c", {"states": New(np.int32(0), np.zeros(2))})
+    with pytest.raises(UserError, match="of another version"):
+        checkpoints.load(tmp_path / "c", {"other": New(np.int32(0))})

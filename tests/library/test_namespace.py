@@ -16,7 +16,7 @@ MODULES = [m.name for m in pkgutil.walk_packages(qagrel_jax.__path__, "qagrel_ja
 
 PUBLIC = {
     "qagrel_jax": "Conv Dense LocallyConnected agrel analysis attend attention augment backprop "
-    "data epsilon_greedy greedy layers load_network make_network make_policy make_task "
+    "curriculum data epsilon_greedy greedy layers load_network make_network make_policy make_task "
     "make_trainer max_boltzmann networks policies population q_agrel random_keys rules sharding "
     "softmax tasks training update_statistics weights",
     "qagrel_jax.data": "DataError Dataset HostImages Progress WELL_KNOWN limit_bytes load validate",
