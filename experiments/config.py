@@ -28,6 +28,8 @@ ARCHITECTURES = ("dense", "conv", "locally_connected", "deep")
 INITIALISATIONS = ("he", "paper")
 PROTOCOLS = ("clean", "paper")
 LAST_BATCH = ("keep", "drop")
+CURRICULA = ("off", "index", "random")
+CURRICULUM_OUTPUTS = ("open", "masked")
 SEEDS_BY = ("auto", "vmap", "map")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop", "lion")
@@ -36,6 +38,7 @@ OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop", "lion")
 
 _NETWORK, _RULE, _CHOICE = "the network", "the rule", "choices and rewards"
 _FEEDBACK = "the feedback pathway"
+_CURRICULUM = "the class curriculum (a variant)"
 _LEARNING, _STOPPING, _COMPUTING = "learning", "data split and stopping", "seeds and computation"
 
 
@@ -175,6 +178,51 @@ class Config:
         0, 1, "fraction of backprop's final accuracy to reach", open_low=True, group=_STOPPING,
         default=0.98,
     )  # fmt: skip
+    curriculum: str = fields.choice(
+        CURRICULA,
+        "classes come one after another, by index or in an order of each seed's own",
+        group=_CURRICULUM,
+        default="off",
+    )
+    curriculum_threshold: float = fields.number(
+        0,
+        1,
+        "accuracy on the active classes at which the next ones come",
+        group=_CURRICULUM,
+        default=0.8,
+    )
+    curriculum_start: int = fields.number(
+        1, 10**6, "classes active from the start", group=_CURRICULUM, default=2
+    )
+    curriculum_step: int = fields.number(
+        1, 10**6, "classes that come at a time", group=_CURRICULUM, default=1
+    )
+    curriculum_window: int = fields.number(
+        1, 10**9, "batches over which accuracy is measured", group=_CURRICULUM, default=20
+    )
+    curriculum_recency: float = fields.number(
+        0,
+        1e9,
+        "how much more often the newest class is shown; 0: no recency bias",
+        group=_CURRICULUM,
+        default=4.0,
+    )
+    curriculum_decay: float = fields.number(
+        0, 1, "factor on that each time that others come", group=_CURRICULUM, default=0.5
+    )
+    curriculum_max_wait: int = fields.number(
+        0,
+        10**9,
+        "batches after which the next classes come anyway; 0: never",
+        group=_CURRICULUM,
+        default=0,
+    )
+    curriculum_outputs: str = fields.choice(
+        CURRICULUM_OUTPUTS,
+        "whether classes that are not active can be chosen (open) or not (masked)",
+        group=_CURRICULUM,
+        default="masked",
+    )
     precision: str = fields.choice(
         PRECISIONS, "of the computation", group=_COMPUTING, default="float32"
     )

@@ -10,6 +10,7 @@ from typing import Any
 from qagrel_jax import (
     analysis,
     attention,
+    curriculum,
     data,
     environments,
     fields,
@@ -54,6 +55,7 @@ __all__ = [
     "attention",
     "augment",
     "backprop",
+    "curriculum",
     "data",
     "environments",
     "epsilon_greedy",

@@ -7,7 +7,8 @@
 
 Each control trains its settings (``experiments/controls/settings.py``) one after the other, several
 seeds each, under the clean protocol, and leaves in DIR/NAME: settings.jsonl (a line a setting, with
-its learning curves), summary.json, picture.png (and angles.png). A setting is the unit of resuming.
+its learning curves), summary.json, picture.png (and angles.png). A setting that was
+killed goes on at its last checkpoint, at most a few minutes old.
 """
 
 import contextlib
@@ -61,6 +62,7 @@ def run(
     from experiments.controls import plots as controls_plots
     from experiments.controls import run as controls_run
     from experiments.controls import summary as controls_summary
+    from experiments.controls.unfinished import Unfinished
     from qagrel_jax import data
 
     environment = provenance.environment()
@@ -74,6 +76,7 @@ def run(
         files.write_json(folder / "summary.json", content)
         return content
 
+    keep = Unfinished(folder)
     with Reporter(name, len(planned)) as reporter:
         for number, setting in enumerate(control.settings):
             if any(line["label"] == setting.label for line in lines):
@@ -92,13 +95,14 @@ def run(
             reporter.update(number, f"{setting.label}: compiling")
             try:
                 line = controls_run.train(
-                    setting, datasets[wanted], control.measure_angles, on_epoch
+                    setting, datasets[wanted], control.measure_angles, on_epoch, keep
                 )
             except ValueError as error:
                 raise UserError(f"{setting.label}: {error}") from None
             line |= {key: environment[key] for key in ("commit", "device")}
             run_folder.append_line(folder / LINES, line)
             lines.append(line)
+            keep.clear()
             write()
         reporter.finish("", "done")
     content = write()

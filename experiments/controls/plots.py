@@ -20,7 +20,8 @@ def draw(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
         return
     if control.measure_angles:
         _angles(path.with_name("angles.png"), lines)
-    {"curves": _curves, "sweep": _sweep, "dots": _dots}[control.picture](path, control, lines)
+    kinds = {"curves": _curves, "sweep": _sweep, "dots": _dots, "discovery": _discovery}
+    kinds[control.picture](path, control, lines)
 
 
 def _curves(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
@@ -105,6 +106,39 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
         right.set_xlabel("epochs to criterion")
         right.set_xlim(left=0, right=1.3 * max(len(line["validation_accuracy"]) for line in lines))
         drawing.suptitle(_title(lines, "rings: seeds, bar: their mean"), fontsize=10)
+
+
+def _discovery(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
+    """Draw a row a setting: accuracy by presented images beside the accuracy of each class."""
+    size = {"width": 9.5, "height": 0.7 + 1.75 * len(lines), "nrows": len(lines), "ncols": 2}
+    with plots.figure(path, **size, squeeze=False) as (drawing, grid):
+        for line, (left, right) in zip(lines, grid, strict=True):
+            images, index = line["images_an_epoch"], int(line["rule"] == "backprop")
+            accuracy = np.array(line["validation_accuracy"], float)
+            x = images * np.arange(1, len(accuracy) + 1)
+            plots.band(left, x, 100 * accuracy, index, "accuracy")
+            if line.get("active_classes"):
+                share = 100 * np.array(line["active_classes"]) / line["classes"]
+                left.plot(x, share.mean(1), color="0.5", linewidth=1, label="active classes")
+                left.legend(fontsize=7, loc="lower right")
+            for level in controls_summary.LEVELS:
+                reference = controls_summary.criterion(line, lines)
+                target = 100 * reference * level / controls_summary.CRITERION
+                left.axhline(target, color="0.6", linewidth=0.7)
+            left.set_ylim(0, 102)
+            left.set_title(line["label"], fontsize=8)
+            epochs = range(1, len(accuracy) + 1)
+            heat = plots.class_map(right, epochs, np.array(line["class_accuracy"], float))
+            right.set_ylabel("class", fontsize=8)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("validation (%)", fontsize=8)
+            axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
+        for axes in grid[:-1].flat:
+            axes.set_xlabel("")
+        grid[-1, 0].set_xlabel("presented images")
+        drawing.colorbar(heat, ax=grid[:, 1], label="accuracy of the class (%)", shrink=0.5)
+        levels = " and ".join(f"{100 * level:g}" for level in controls_summary.LEVELS)
+        drawing.suptitle(f"{_title(lines)}; lines: {levels} % of backprop's accuracy", fontsize=10)
 
 
 def _row(axes: Axes, row: int, values: np.ndarray, index: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments import config as configs
 from experiments.controls.settings import Setting
+from experiments.controls.unfinished import Unfinished
 from experiments.train import one_rule as image_run
 from qagrel_jax import analysis, training
 from qagrel_jax.data import Dataset, streaming
@@ -46,10 +47,12 @@ def train(
     dataset: Dataset,
     measure_angles: bool,
     on_epoch: Callable[[int, str], None],
+    keep: Unfinished | None = None,
 ) -> dict[str, Any]:
     """Train ``setting`` on all its seeds and return its line of the summary.
 
-    A seed that diverges ends the setting; its line then says where, and has no accuracies.
+    A seed that diverges ends the setting; its line then says where, and has no accuracies. With
+    ``keep`` a setting that was killed goes on where it was, in the same bits.
     """
     config = setting.config
     dataset = part_of(dataset, setting.classes, setting.train_images)
@@ -68,20 +71,34 @@ def train(
         "config": configs.to_json(config),
         "seeds": [int(s) for s in seeds],
         "diverged": None,
+        "images_an_epoch": config.epoch_of(len(splits.train.labels))[1],
         "validation_accuracy": [],  # by epoch, by seed
+        "class_accuracy": [],  # by epoch, by class: mean of the seeds
     }
+    if config.curriculum != "off":
+        line["active_classes"] = []  # by epoch, by seed
     if angles:
         angles.measure(start.states)  # before learning
-    began = time.perf_counter()
+        keep = None  # such settings are short
+    begun, before = keep.load(setting.label, start, line) if keep else (start, 0.0)
+    run = begun
+    began = time.perf_counter() - before
     try:
         for run, record in fitting.fit(
-            trainer, start, splits.train, splits.monitored,
+            trainer, begun, splits.train, splits.monitored,
             epochs=config.epochs, patience=config.patience, min_gain=config.min_gain,
             last_batch=config.last_batch,
         ):  # fmt: skip
             line["validation_accuracy"].append([round(float(a), 5) for a in record.accuracy])
+            line["class_accuracy"].append(
+                [round(float(a), 4) for a in np.nanmean(record.class_accuracy, axis=0)]
+            )
+            if config.curriculum != "off":
+                line["active_classes"].append(np.asarray(run.states.curriculum.count).tolist())
             if angles:
                 angles.measure(run.states)
+            if keep:
+                keep.save(setting.label, run, line, time.perf_counter() - began)
             on_epoch(record.epoch, f"validation {100 * record.accuracy.mean():.2f} %")
     except fitting.DivergedError as error:
         named = error.counted_from(config.first_seed)

@@ -52,7 +52,8 @@ class Control:
 
     question: str
     settings: tuple[Setting, ...]
-    picture: str = "curves"  # or "sweep", against ``x``, or "dots", a line of dots a setting
+    picture: str = "curves"  # or "sweep", against ``x``, "dots", a line of dots a setting, or
+    # "discovery", accuracy by presented images and the accuracy of each class
     x_label: str = ""
     x_log: bool = False
     measure_angles: bool = False  # of update and feedback weights, every epoch
@@ -359,6 +360,60 @@ def _fast_conv(given: dict) -> Control:
     )
 
 
+_CURRICULUM_QUESTION = (
+    "Many classes without the long wait: do classes that come one after another, the newest shown "
+    "most often, shorten the way? A variant of ours (`qagrel_jax.curriculum`); an epoch is the "
+    "same number of presented images with and without it."
+)
+_STARTS = {"papers' start": {"initialisation": "paper"}, "He start": {}}
+_CURRICULUM = {"curriculum": "index"}
+
+
+def _with_and_without(base: Config, **options: Any) -> list[Setting]:
+    """Both rules, both starts, with the curriculum's defaults and without one."""
+    prefix = f"{options['classes']} classes, " if options.get("classes") else ""
+    return [
+        _setting(f"{prefix}{rule}, {start}{', curriculum' if curriculum else ''}", rule, base,
+                 changes | curriculum, **options)
+        for start, changes in _STARTS.items()
+        for rule in ("q_agrel", "backprop")
+        for curriculum in ({}, _CURRICULUM)
+    ]  # fmt: skip
+
+
+def _curriculum(given: dict) -> Control:
+    base = _base(given, epochs=60, seeds=3)
+    settings = _with_and_without(base)
+    paper = _STARTS["papers' start"] | _CURRICULUM
+    settings += [
+        _setting(f"q_agrel, papers' start, curriculum, {label}", "q_agrel", base, paper | changes)
+        for label, changes in (
+            ("no recency bias", {"curriculum_recency": 0.0}),
+            ("open outputs", {"curriculum_outputs": "open"}),
+            ("random order", {"curriculum": "random"}),
+            ("two at a time", {"curriculum_step": 2}),
+            ("θ 0.9", {"curriculum_threshold": 0.9}),
+            ("θ 0.6", {"curriculum_threshold": 0.6}),
+        )
+    ]
+    return Control(_CURRICULUM_QUESTION, tuple(settings), picture="discovery")
+
+
+def _curriculum_mnist(given: dict) -> Control:
+    base = _base(given, epochs=100, seeds=3, config="mnist_dense")
+    base = configs.replace(base, {"initialisation": "he", "protocol": "clean"})
+    return Control(_CURRICULUM_QUESTION, tuple(_with_and_without(base)), picture="discovery")
+
+
+def _curriculum_tiny_imagenet100(given: dict) -> Control:
+    base = _base(given, epochs=40, seeds=1, config="tiny_imagenet100_conv")
+    base = configs.replace(base, {"initialisation": "he", "protocol": "clean"})
+    settings = [
+        setting for n in (2, 10, 50, 100) for setting in _with_and_without(base, x=n, classes=n)
+    ]
+    return Control(_CURRICULUM_QUESTION, tuple(settings), picture="discovery")
+
+
 _CONTROLS = {
     "reward": _reward,
     "attention": _attention,
@@ -371,7 +426,12 @@ _CONTROLS = {
     "fast_conv": _fast_conv,
     "fast_mnist": _fast_mnist,
     "classes_tiny_imagenet100": _classes_tiny_imagenet100,
+    "curriculum": _curriculum,
+    "curriculum_mnist": _curriculum_mnist,
+    "curriculum_tiny_imagenet100": _curriculum_tiny_imagenet100,
 }
 
-NEED_DATA = ("fast_mnist", "classes_tiny_imagenet100")
+NEED_DATA = (
+    "fast_mnist", "classes_tiny_imagenet100", "curriculum_mnist", "curriculum_tiny_imagenet100"
+)  # fmt: skip
 """Controls on data that must be prepared first; they run only when named."""

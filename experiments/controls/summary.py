@@ -12,7 +12,13 @@ from experiments.train.summary import first_reaching, reached
 CRITERION = 0.98
 """Fraction of the reference's accuracy that counts as learned, as in ``experiments.train``."""
 
-LONG = ("validation_accuracy", "update_angle_degrees", "feedback_angle_degrees")
+LEVELS = (0.95, 0.98)
+"""Fractions of the reference's accuracy, for the images presented until then."""
+
+LONG = (
+    "validation_accuracy", "class_accuracy", "active_classes", "update_angle_degrees",
+    "feedback_angle_degrees",
+)  # fmt: skip
 """What ``settings.jsonl`` holds by epoch and ``summary.json`` leaves out."""
 
 
@@ -49,6 +55,7 @@ def summarise(
                 "chosen": line["label"] in chosen,
                 "criterion_accuracy": target,
                 "epochs_to_criterion": epochs,
+                "images_to_criterion": images_to_criterion(line, lines),
                 "last_angles": last_angles(line),
             }
         )
@@ -61,6 +68,8 @@ def summarise(
         "chosen_is": "of its family, the setting of the highest mean best validation accuracy",
         "criterion_is": f"{CRITERION:g} x the mean best validation accuracy of backprop's best "
         "setting (without backprop: of the best setting)",
+        "images_to_criterion_are": "images presented to each seed until its validation accuracy "
+        "reaches so much of the same reference",
         "slowdown_is": "mean epochs to criterion over those of the fastest backprop setting",
         "test_accuracy_is": "of the epoch the validation split picked; no choice was made by it",
         "results": results,
@@ -87,6 +96,21 @@ def criterion(line: dict[str, Any], lines: list[dict[str, Any]]) -> float | None
     alike = [other for other in lines if _alike(line, other) and other["diverged"] is None]
     reference = [other for other in alike if other["rule"] == "backprop"] or alike
     return CRITERION * max(map(accuracy, reference)) if reference else None
+
+
+def images_to_criterion(
+    line: dict[str, Any], lines: list[dict[str, Any]]
+) -> dict[str, list[int | None]]:
+    """Return the images presented to each seed until it has so much of the reference's accuracy."""
+    reference = criterion(line, lines)
+    if reference is None or "images_an_epoch" not in line:
+        return {}
+    curves = list(zip(*line["validation_accuracy"], strict=True))
+    found = {}
+    for level in LEVELS:
+        epochs = [first_reaching(curve, level / CRITERION * reference) for curve in curves]
+        found[f"{level:g}"] = [e and e * line["images_an_epoch"] for e in epochs]
+    return found
 
 
 def mean_epochs(result: dict[str, Any]) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from experiments.plots import COLOURS, LINES, figure
+from experiments.plots import COLORS, LINES, figure
 
 SHOWN = 8
 """Moments at which activity is drawn."""
@@ -21,7 +21,7 @@ def learning(path: Path, content: dict[str, Any], lines: list[dict[str, Any]]) -
       lines: of the frozen tests.
     """
     networks = content["networks"]
-    few = networks <= len(COLOURS)
+    few = networks <= len(COLORS)
     with figure(path, 9.0, 3.8, ncols=2) as (drawing, (left, right)):
         lengths = [int(n) for n in content["trials_by_length"]]
         trials = np.array(list(content["trials_by_length"].values()), dtype=float)
@@ -61,7 +61,7 @@ def generalization(path: Path, content: dict[str, Any]) -> None:
     """
     lengths = [int(n) for n in content["accuracy"]]
     accuracy = 100 * np.array(list(content["accuracy"].values()))
-    few = content["networks"] <= len(COLOURS)
+    few = content["networks"] <= len(COLORS)
     with figure(path, 6.0, 4.0) as (_, axes):
         for n in range(content["networks"]):
             axes.plot(lengths, accuracy[:, n], marker=".", label=f"network {n}" * few,
@@ -119,7 +119,7 @@ def _along(axes: Axes, mean: np.ndarray) -> None:
                 np.arange(1, len(values) + 1),
                 values[:, pixel],
                 linestyle=line,
-                color=COLOURS[index],
+                color=COLORS[index],
                 label=f"{curve}, pixel {pixel + 1}",
             )
     axes.set_xlabel("step")
@@ -139,4 +139,4 @@ def _moments(maps: np.ndarray) -> list[int]:
 def _style(index: int, few: bool) -> dict[str, Any]:
     if not few:
         return {"color": "0.6", "linewidth": 0.8}
-    return {"color": COLOURS[index], "linestyle": LINES[index]}
+    return {"color": COLORS[index], "linestyle": LINES[index]}

@@ -29,7 +29,7 @@ def run(config: CurveConfig, folder: Path) -> dict[str, Any]:
       UserError: a folder that cannot be written, a damaged checkpoint.
     """
     with folders.locked(folder):
-        with folders.writable(folder):
+        with folders.explained(folder):
             files.write_json(folder / "config.json", config.to_json())
         return _run(config, folder)
 

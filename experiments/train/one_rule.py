@@ -18,6 +18,7 @@ from experiments.common.progress import Reporter
 from experiments.config import Config
 from experiments.train import folder as run_folder
 from qagrel_jax import analysis, rules, sharding, training
+from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
 from qagrel_jax.policies import make_policy
@@ -123,6 +124,23 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransf
     return optax.chain(optax.add_decayed_weights(2 * config.l2, mask=_kernels), optimizer)
 
 
+def make_curriculum(config: Config) -> Curriculum | None:
+    """Build the class curriculum; None where it is off."""
+    if config.curriculum == "off":
+        return None
+    return Curriculum(
+        threshold=config.curriculum_threshold,
+        initial_classes=config.curriculum_start,
+        step_classes=config.curriculum_step,
+        window=config.curriculum_window,
+        recency=config.curriculum_recency,
+        decay=config.curriculum_decay,
+        max_wait=config.curriculum_max_wait,
+        order=config.curriculum,
+        mask=config.curriculum_outputs == "masked",
+    )
+
+
 def make_trainer(
     config: Config, rule: str, dataset: Dataset, splits: Splits, mesh: Any = None
 ) -> training.Trainer:
@@ -153,6 +171,7 @@ def make_trainer(
         mesh=mesh,
         reward=make_reward(config),
         seeds_by=None if config.seeds_by == "auto" else config.seeds_by,
+        curriculum=make_curriculum(config),
     )
 
 
@@ -358,6 +377,9 @@ def _metrics_line(
         ),
         "class_accuracy": [round(float(a), 5) for a in np.nanmean(record.class_accuracy, axis=0)],
     }
+    if config.curriculum != "off":
+        count = sharding.fetch(run.states.curriculum.count)
+        line["active_classes"] = [int(n) for n in count]
     if config.feedback != "tied":
         angles = analysis.feedback_angles(
             *sharding.fetch((run.states.params, run.states.model_state)), config.feedback

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common import saved as checkpoints
 from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.controls.run import part_of
-from experiments.train import checkpoints
 from experiments.train import one_rule as image_run
 from experiments.update_statistics.settings import OBJECTIVES, RULES, Plan
 from qagrel_jax import policies, training, update_statistics
@@ -70,7 +70,8 @@ def weights_at_stages(
     run = fitting.start(trainer, root_keys(seeds))
     for stage in sorted(plan.stages):
         path = folder / f"weights_{label}_{classes}_{stage}.msgpack"
-        saved = checkpoints.load(path, run)
+        about = {"label": label, "classes": classes, "stage": stage}
+        saved = checkpoints.load(path, run, about)
         if saved is not None:
             run = saved
         elif run.epoch < stage:
@@ -83,7 +84,7 @@ def weights_at_stages(
                 shown = f"{100 * np.mean(record.accuracy):.1f} %"
                 report(f"{label}, {classes} classes: trained {record.epoch} epochs, {shown}")
         if saved is None:
-            checkpoints.save(path, run)
+            checkpoints.save(path, run, about)
         per_class = trainer.evaluate(run.states, *problem.splits.monitored)
         labels = problem.splits.monitored.labels
         yield stage, run.states, training.overall_accuracy(per_class, labels)

@@ -126,7 +126,7 @@ def _share_x(panels: Any) -> None:
 
 def _look(plan: Plan, label: str, line: bool = True) -> dict[str, Any]:
     index = plan.rules.index(label)
-    colour = plots.COLOURS[index % len(plots.COLOURS)]
+    colour = plots.COLORS[index % len(plots.COLORS)]
     look = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "label": label}
     if line:
         return look | {"markersize": 4, "linewidth": 1.2}

@@ -77,7 +77,7 @@ def load(path: Path, template: Tree, metadata: Mapping[str, Any] | None = None) 
         _check_metadata(found, metadata)
     wanted = _raw_keys(template)
     try:
-        raw = flax.serialization.from_bytes(wanted, content)
+        raw = flax.serialization.from_state_dict(wanted, _completed(wanted, content))
         jax.tree.map(_check_alike, wanted, raw)
     except Exception as error:  # whatever msgpack makes of bytes that are not its own
         raise CheckpointError(f"damaged, or of another version: {_line(error)}") from None
@@ -122,9 +122,23 @@ def _check_metadata(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None
     for name, value in wanted.items():
         there = found.get(name)
         if isinstance(value, Mapping) and isinstance(there, Mapping):
-            _check_metadata(there, value)
+            # Not the settings that came after the file's version.
+            _check_metadata(there, {k: v for k, v in value.items() if k in there})
         elif there != json.loads(json.dumps(value)):
             raise CheckpointError(f"{name} is {there!r} there, {value!r} here")
+
+
+def _completed(wanted: Any, content: bytes) -> Any:
+    """Return what ``content`` holds; fields that are None and came after its version are added."""
+
+    def complete(template: Any, found: Any) -> Any:
+        if not isinstance(template, dict) or not isinstance(found, dict):
+            return found
+        missing = {k: None for k, v in template.items() if v is None and k not in found}
+        return missing | {k: complete(template.get(k), v) for k, v in found.items()}
+
+    template = flax.serialization.to_state_dict(wanted)
+    return complete(template, flax.serialization.msgpack_restore(content))
 
 
 def _check_alike(wanted: Any, found: Any) -> None:

@@ -48,7 +48,12 @@ class Chunk(NamedTuple):
 
 
 def chunks_of_epoch(
-    trainer: Trainer, train: Examples, seeds: int, last_batch: str, chunk_steps: int | None
+    trainer: Trainer,
+    train: Examples,
+    seeds: int,
+    last_batch: str,
+    chunk_steps: int | None,
+    epoch: int = 1,
 ) -> list[Chunk]:
     """Cut an epoch into full batches, in calls of one length, and the incomplete last batch.
 
@@ -58,6 +63,7 @@ def chunks_of_epoch(
       seeds: number of seeds, each with batches of its own.
       last_batch: "keep" or "drop".
       chunk_steps: at most about so many steps a call; None: 100 on CPU, an epoch elsewhere.
+      epoch: counts from 1; a curriculum's windows run on from epoch to epoch.
 
     Raises:
       ValueError: fewer examples than a batch.
@@ -69,14 +75,26 @@ def chunks_of_epoch(
     most = chunk_steps or (100 if jax.default_backend() == "cpu" else full)
     if isinstance(train.images, streaming.HostImages):
         most = min(most, streaming.steps_at_once(train.images, seeds * batch))
-    length = -(-full // -(-full // most))
-    chunks = [
-        Chunk(batch * step, batch * min(step + length, full), batch, length)
-        for step in range(0, full, length)
-    ]
+    length, before = -(-full // -(-full // most)), 0
+    if window := _window_read_at_once(trainer, train):
+        # What is read depends on what was learned up to the last end of a window.
+        length = min(most, window)
+        before = (epoch - 1) * (full + (rest > 0 and last_batch == "keep"))
+    chunks, step = list[Chunk](), 0
+    while step < full:
+        steps = length if not window else min(length, window - (before + step) % window)
+        last = min(step + steps, full)
+        chunks.append(Chunk(batch * step, batch * last, batch, length))
+        step = last
     if rest and last_batch == "keep":
         chunks.append(Chunk(examples - rest, examples, rest, 1))
     return chunks
+
+
+def _window_read_at_once(trainer: Trainer, train: Examples) -> int:
+    """Return the curriculum's window where it decides what is to be streamed, else 0."""
+    streamed = isinstance(train.images, streaming.HostImages)
+    return trainer.curriculum.window if streamed and trainer.curriculum is not None else 0
 
 
 def run_epoch(
@@ -92,8 +110,11 @@ def run_epoch(
     images, labels = train
     order = trainer.epoch_order(states, np.int32(epoch), examples=len(labels))
     on_cpu = jax.default_backend() == "cpu"
-    if streamed := isinstance(images, streaming.HostImages):
+    streamed = isinstance(images, streaming.HostImages)
+    by_curriculum = bool(_window_read_at_once(trainer, train))
+    if streamed:
         order = sharding.fetch(order)
+    if streamed and not by_curriculum:
         batches = streaming.ahead(
             partial(streaming.read_batches, images, labels, _rows(order, chunk), trainer.mesh)
             for chunk in chunks
@@ -105,7 +126,11 @@ def run_epoch(
         # One program for chunks of all lengths; a fixed number of steps where they have just one.
         even = all(c.steps == c.length for c in chunks if c.batch == chunk.batch)
         count = None if even else np.int32(chunk.steps)
-        if streamed:
+        if by_curriculum:
+            rows = sharding.fetch(trainer.choose_rows(states, labels, _rows(order, chunk)))
+            read = streaming.read_batches(images, labels, rows, trainer.mesh)
+            states, some = trainer.run_batches(states, active, *read, count)
+        elif streamed:
             states, some = trainer.run_batches(states, active, *next(batches), count)
         else:
             rows = _rows(order, chunk)

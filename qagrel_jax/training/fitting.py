@@ -118,7 +118,8 @@ def fit(
       trainer: the compiled functions.
       run: from ``start``, or one saved earlier. It is consumed: its buffers are donated.
       train: examples to learn from; an epoch shows each once, in an order of its own for each
-        seed. They are put in place by ``place``.
+        seed; while a curriculum goes on it shows as many, drawn from the active classes. They are
+        put in place by ``place``.
       monitored: examples the stopping rule watches.
       epochs: at most this many in all, those already in ``run`` included.
       patience: epochs without a gain after which a seed stops.
@@ -152,9 +153,9 @@ def fit(
         checks.labels("labels of monitored", monitored.labels, trainer.num_classes)
     run = _on_mesh(run, trainer.mesh)
     seeds = len(run.active)
-    chunks = chunks_of_epoch(trainer, train, seeds, last_batch, chunk_steps)
     while run.epoch < epochs and run.active.any():
         epoch = int(run.epoch) + 1
+        chunks = chunks_of_epoch(trainer, train, seeds, last_batch, chunk_steps, epoch)
         states, metrics = run_epoch(trainer, run.states, run.active, train, epoch, chunks, on_chunk)
         class_accuracy = trainer.evaluate(states, *monitored)
         accuracy = overall_accuracy(class_accuracy, monitored.labels)

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from qagrel_jax import curriculum as curricula
+from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.policies import at_least_float32
 from qagrel_jax.rules.base import Rule
 from qagrel_jax.tasks import classification
@@ -32,6 +34,7 @@ class Learner(NamedTuple):
     optimizer: optax.GradientTransformation  # makes updates of the rule's ``grads``
     reward: RewardFunction = classification.reward  # (key, labels, actions) -> rewards
     batch_size: int = 128  # nominal; the last batch of an epoch may hold fewer examples
+    curriculum: Curriculum | None = None  # None: all classes are shown from the start
 
 
 class TrainState(NamedTuple):
@@ -42,6 +45,7 @@ class TrainState(NamedTuple):
     params: chex.ArrayTree  # the trained weights
     model_state: chex.ArrayTree  # what is not trained: BatchNorm statistics, fixed feedback
     opt_state: optax.OptState  # of the optimizer
+    curriculum: Any = None  # a CurriculumState, which classes are shown; None: all of them
 
 
 class StepMetrics(NamedTuple):
@@ -51,12 +55,24 @@ class StepMetrics(NamedTuple):
     error: chex.Array  # float32[], mean of δ² (reward-based rules) or of the loss (backprop)
 
 
-def init_state(learner: Learner, key: chex.PRNGKey, image_shape: tuple[int, ...]) -> TrainState:
-    """Return an untrained network with the key that decides all that is random about it."""
+def init_state(
+    learner: Learner, key: chex.PRNGKey, image_shape: tuple[int, ...], num_classes: int
+) -> TrainState:
+    """Return an untrained network with the key that decides all that is random about it.
+
+    Args:
+      learner: network, rule, optimizer and reward.
+      key: of the seed.
+      image_shape: (height, width, channels).
+      num_classes: classes the labels run over, for the curriculum.
+    """
     variables = learner.network.init(jax.random.fold_in(key, 0), jnp.zeros((1, *image_shape)))
     model_state = {name: value for name, value in variables.items() if name != "params"}
     opt_state = learner.optimizer.init(variables["params"])
-    return TrainState(key, jnp.int32(0), variables["params"], model_state, opt_state)
+    shown = None
+    if learner.curriculum is not None:
+        shown = curricula.start(jax.random.fold_in(key, 5), learner.curriculum, num_classes)
+    return TrainState(key, jnp.int32(0), variables["params"], model_state, opt_state, shown)
 
 
 def train_step(
@@ -77,7 +93,7 @@ def train_step(
     choice_key, dropout_key, reward_key = jax.random.split(step_key, 3)
     feedback_key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.step)
     rngs = {"dropout": dropout_key, "feedback": feedback_key}
-    forward = _forward(learner.network, state.model_state, rngs)
+    forward = _forward(learner, state, rngs)
     inputs = classification.normalise(images)
 
     decision = learner.rule.act(choice_key, forward, state.params, inputs, has_aux=True)
@@ -91,21 +107,42 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
 
     model_state = {**state.model_state, **decision.aux}
-    correct = (decision.action == labels).mean()
-    metrics = StepMetrics(correct.astype(jnp.float32), error.astype(jnp.float32))
-    return TrainState(state.key, state.step + 1, params, model_state, opt_state), metrics
+    correct = decision.action == labels
+    metrics = StepMetrics(correct.mean().astype(jnp.float32), error.astype(jnp.float32))
+    shown = state.curriculum
+    if learner.curriculum is not None:
+        shown = curricula.update(learner.curriculum, shown, labels, correct)
+    return TrainState(state.key, state.step + 1, params, model_state, opt_state, shown), metrics
 
 
-def _forward(network: nn.Module, model_state: Any, rngs: dict) -> Callable:
+def choose_rows(learner: Learner, state: TrainState, table: Any, rows: chex.Array) -> chex.Array:
+    """Return the examples int32[batch] of the next batch: ``rows``, or the curriculum's draw.
+
+    Args:
+      learner: has the curriculum, if any.
+      state: of one seed.
+      table: ``curriculum.class_table`` of the labels; None without a curriculum.
+      rows: int32[batch], the next examples of the epoch's order.
+    """
+    if learner.curriculum is None:
+        return rows
+    key = jax.random.fold_in(jax.random.fold_in(state.key, 4), state.step)
+    return curricula.draw(key, learner.curriculum, state.curriculum, table, rows)
+
+
+def _forward(learner: Learner, state: TrainState, rngs: dict) -> Callable:
     def forward(params: chex.ArrayTree, inputs: chex.Array) -> tuple[chex.Array, Any]:
-        outputs, changed = network.apply(
-            {"params": params, **model_state},
+        outputs, changed = learner.network.apply(
+            {"params": params, **state.model_state},
             inputs,
             train=True,
             rngs=rngs,
-            mutable=list(model_state),
+            mutable=list(state.model_state),
         )
-        return at_least_float32(outputs), changed
+        outputs = at_least_float32(outputs)
+        if learner.curriculum is not None:
+            outputs = curricula.mask(learner.curriculum, state.curriculum, outputs)
+        return outputs, changed
 
     return forward
 

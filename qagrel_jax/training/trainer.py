@@ -24,6 +24,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from qagrel_jax import checks, sharding
+from qagrel_jax import curriculum as curricula
+from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.rules.base import Rule
 from qagrel_jax.tasks import classification
 from qagrel_jax.training import evaluation
@@ -32,6 +34,7 @@ from qagrel_jax.training.step import (
     RewardFunction,
     StepMetrics,
     TrainState,
+    choose_rows,
     init_state,
     train_step,
 )
@@ -55,6 +58,10 @@ class Trainer(NamedTuple):
     mesh: Mesh | None  # the devices; None: one
     batch_size: int  # examples a step; an epoch's last batch may hold fewer
     num_classes: int | None = None  # labels are in [0, num_classes)
+    curriculum: Curriculum | None = None  # None: all classes are shown from the start
+    choose_rows: Any = None
+    # (states, labels, order [S, steps, batch]) -> order as the curriculum has it; the steps are
+    # those up to the end of a window of the curriculum, at most. run_steps does so by itself
 
 
 def make_trainer(
@@ -69,6 +76,7 @@ def make_trainer(
     seeds_by: str | None = None,
     evaluation_batch: int = 250,
     mesh: Mesh | None = None,
+    curriculum: Curriculum | None = None,
 ) -> Trainer:
     """Compile what training needs: one rule, one network, one optimizer.
 
@@ -89,6 +97,8 @@ def make_trainer(
       seeds_by: "vmap" or "map", on each device; by default "map" on CPU and "vmap" elsewhere.
       evaluation_batch: images evaluated at once.
       mesh: from ``sharding.make_mesh``: the devices to divide seeds and batches over.
+      curriculum: lets classes come one after another (``qagrel_jax.curriculum``, a variant); each
+        seed has active classes of its own. None: all are shown from the start.
 
     Returns:
       A ``Trainer``.
@@ -115,10 +125,11 @@ def make_trainer(
             raise ValueError(f"batch_size {batch_size} is not divisible over {parts} devices")
         evaluation_batch = -(-evaluation_batch // parts) * parts
         by_seed = NamedSharding(mesh, PartitionSpec(sharding.SEEDS))
-    learner = Learner(network, rule, optimizer, reward, batch_size)
+    learner = Learner(network, rule, optimizer, reward, batch_size, curriculum)
     compiled = partial(jax.jit, donate_argnums=0, out_shardings=by_seed)
     init = jax.jit(
-        jax.vmap(partial(init_state, learner, image_shape=image_shape)), out_shardings=by_seed
+        jax.vmap(partial(init_state, learner, image_shape=image_shape, num_classes=num_classes)),
+        out_shardings=by_seed,
     )
     count_correct = jax.jit(
         partial(
@@ -128,13 +139,15 @@ def make_trainer(
     return Trainer(
         init=lambda keys: init(sharding.by_seed(keys, mesh)),
         epoch_order=jax.jit(_epoch_order, static_argnames="examples", out_shardings=by_seed),
-        run_steps=compiled(partial(_run_steps, learner, across_seeds, mesh)),
+        run_steps=compiled(partial(_run_steps, learner, across_seeds, mesh, num_classes)),
         run_batches=compiled(partial(_run_batches, learner, across_seeds, mesh)),
         evaluate=partial(evaluation.evaluate, count_correct, evaluation_batch, mesh),
         count_correct=count_correct,
         mesh=mesh,
         batch_size=batch_size,
         num_classes=num_classes,
+        curriculum=curriculum,
+        choose_rows=jax.jit(partial(_choose_rows, learner, num_classes), out_shardings=by_seed),
     )
 
 
@@ -157,10 +170,26 @@ def _epoch_order(states: TrainState, epoch: chex.Array, examples: int) -> chex.A
     return jax.vmap(one)(states.key)
 
 
+def _choose_rows(
+    learner: Learner, num_classes: int, states: TrainState, labels: chex.Array, order: chex.Array
+) -> chex.Array:
+    """Return the rows that the curriculum draws for coming steps; see ``Trainer.choose_rows``."""
+    table = curricula.class_table(labels, num_classes)
+
+    def one_seed(state: TrainState, order: chex.Array) -> chex.Array:
+        def one_step(ahead: chex.Array, rows: chex.Array) -> chex.Array:
+            return choose_rows(learner, state._replace(step=state.step + ahead), table, rows)
+
+        return jax.vmap(one_step)(jnp.arange(len(order)), order)
+
+    return jax.vmap(one_seed)(states, order)
+
+
 def _run_steps(
     learner: Learner,
     across_seeds: Callable,
     mesh: Mesh | None,
+    num_classes: int,
     states: TrainState,
     active: chex.Array,
     images: chex.Array,
@@ -170,12 +199,15 @@ def _run_steps(
 ) -> tuple[TrainState, StepMetrics]:
     """Train on the rows ``order`` of examples in memory; see ``Trainer.run_steps``."""
 
-    def batch_of(shared: tuple, rows: chex.Array) -> tuple[chex.Array, chex.Array]:
-        images, labels = shared
+    table = None if learner.curriculum is None else curricula.class_table(labels, num_classes)
+
+    def batch_of(state: TrainState, shared: tuple, rows: chex.Array) -> tuple:
+        images, labels, table = shared
+        rows = choose_rows(learner, state, table, rows)
         return images[rows], labels[rows]
 
     one_seed = partial(_scan, learner, mesh, batch_of)
-    return across_seeds(one_seed)((states, active, order), ((images, labels), count))
+    return across_seeds(one_seed)((states, active, order), ((images, labels, table), count))
 
 
 def _run_batches(
@@ -189,7 +221,7 @@ def _run_batches(
     count: chex.Array | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """Train on batches that were brought over; see ``Trainer.run_batches``."""
-    one_seed = partial(_scan, learner, mesh, lambda _, batch: batch)
+    one_seed = partial(_scan, learner, mesh, lambda *given: given[-1])
     return across_seeds(one_seed)((states, active, (images, labels)), ((), count))
 
 
@@ -203,7 +235,7 @@ def _scan(
     nothing = StepMetrics(zeros, zeros)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
-        batch = sharding.constrain_batch(batch_of(examples, batch), mesh)
+        batch = sharding.constrain_batch(batch_of(state, examples, batch), mesh)
         return train_step(learner, state, *batch)
 
     def numbered(i: chex.Array, done: tuple) -> tuple[TrainState, StepMetrics]:

@@ -10,9 +10,11 @@ from experiments import config as configs
 from experiments.common import cli
 from experiments.common.cli import UserError
 from experiments.controls import __main__ as controls
+from experiments.controls import plots as controls_plots
 from experiments.controls import run as controls_run
 from experiments.controls import settings as controls_settings
 from experiments.controls import summary as controls_summary
+from experiments.controls import unfinished
 from experiments.controls.settings import Control, Setting
 from experiments.reports import controls as report
 from qagrel_jax import data
@@ -163,6 +165,60 @@ def test_a_run_and_its_resumption(small, tmp_path, monkeypatch, capsys):
         controls.main(command)
     with pytest.raises(UserError, match="'tied' differs"):
         controls.main([*command, "--resume", "--seeds", "5"])
+
+
+def test_a_setting_killed_midway_goes_on_in_the_same_bits(reuse_allowed, tmp_path, monkeypatch):
+    """With a curriculum, whose state is part of what is kept."""
+    monkeypatch.setattr(unfinished, "SECONDS_BETWEEN", 0)
+    changes = {"epochs": 4, "curriculum": "random", "curriculum_threshold": 0.2,
+               "curriculum_window": 2, "batch_size": 32}  # fmt: skip
+    setting, digits = Setting("x", "q_agrel", configs.replace(SMALL, changes)), data.load("digits")
+    undisturbed = controls_run.train(setting, digits, False, lambda *_: None)
+
+    def die(epoch, state):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    keep = unfinished.Unfinished(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        controls_run.train(setting, digits, False, die, keep)
+    # A kill between the two files: the curves are an epoch ahead of the learners.
+    kept = json.loads((tmp_path / "unfinished.json").read_text())
+    kept["curves"]["validation_accuracy"].append([0.5, 0.5])
+    (tmp_path / "unfinished.json").write_text(json.dumps(kept))
+    epochs = []
+    resumed = controls_run.train(setting, digits, False, lambda e, _: epochs.append(e), keep)
+    assert epochs == [4]
+    for line in (undisturbed, resumed):
+        del line["train_seconds"]
+    assert resumed == undisturbed
+    assert np.shape(resumed["active_classes"]) == (4, 2)
+    assert resumed["active_classes"][-1][0] > 2
+    assert np.shape(resumed["class_accuracy"]) == (4, 10)
+    # Another setting does not take it up, and what is done is forgotten.
+    other = Setting("y", "q_agrel", configs.replace(SMALL, changes))
+    assert keep.load("y", None, {"config": configs.to_json(other.config)}) == (None, 0.0)
+    keep.clear()
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_to_criterion_by_hand():
+    lines = [line | {"images_an_epoch": 100} for line in LINES]
+    content = controls_summary.summarise("x", "?", lines, [])
+    found = {r["label"]: r["images_to_criterion"] for r in content["results"]}
+    assert found["backprop"] == {"0.95": [200, 200], "0.98": [200, 200]}
+    assert found["one seed fails"] == {"0.95": [300, None], "0.98": [300, None]}
+
+
+def test_the_picture_of_a_curriculum(tmp_path):
+    lines = [
+        line
+        | {"images_an_epoch": 100, "active_classes": [[2, 2], [3, 4], [10, 10]],
+           "class_accuracy": np.random.default_rng(0).uniform(size=(3, 10)).tolist()}
+        for line in LINES[1:3]
+    ]  # fmt: skip
+    controls_plots.draw(tmp_path / "p.png", Control("?", (), picture="discovery"), lines)
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_settings_accuracy_is_that_of_its_best_parameters(reuse_allowed, monkeypatch):

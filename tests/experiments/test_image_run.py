@@ -11,6 +11,7 @@ import pytest
 from experiments import config as configs
 from experiments.train import one_rule as image_run
 from qagrel_jax import data, rules
+from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.networks import DenseNet
 from qagrel_jax.training import fitting
 
@@ -246,3 +247,22 @@ def test_the_accuracy_reported_is_that_of_the_best_epoch(protocol, tmp_path):
         "images_per_second": 3.0,  # the median of 1, 3, 3
         "train_seconds": 14.0,
     }
+
+
+def test_the_curriculum_is_what_the_options_say():
+    assert image_run.make_curriculum(config()) is None
+    given = config(
+        curriculum="random", curriculum_threshold=0.7, curriculum_start=3, curriculum_step=4,
+        curriculum_window=5, curriculum_recency=6.0, curriculum_decay=0.7, curriculum_max_wait=8,
+        curriculum_outputs="open",
+    )  # fmt: skip
+    assert image_run.make_curriculum(given) == Curriculum(
+        0.7, 3, 4, 5, 6.0, 0.7, 8, "random", False
+    )
+    # The options' defaults are the library's.
+    assert image_run.make_curriculum(config(curriculum="index")) == Curriculum()
+
+
+def test_a_configuration_of_a_version_without_a_curriculum_has_none():
+    old = {k: v for k, v in configs.to_json(config()).items() if not k.startswith("curriculum")}
+    assert configs.from_json(old) == config()

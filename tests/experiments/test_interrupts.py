@@ -49,7 +49,7 @@ def ended(tmp_path_factory):
         time.sleep(0.05)
     found = {}
     for name, process in running.items():
-        code = process.wait(60)
+        code = process.wait(150)
         found[name] = code, (root / f"{name}.err").read_text(), root / name
     return found
 

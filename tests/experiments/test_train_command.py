@@ -125,6 +125,29 @@ def test_killed_and_resumed_it_ends_the_same(undisturbed, tmp_path, epochs):
     assert not left.exists()
 
 
+CURRICULUM = ["--rule", "q_agrel", "--hidden", "256", "--seeds", "2", "--epochs", "4",
+              "--batch-size", "4", "--curriculum", "random", "--curriculum-threshold", "0.4",
+              "--curriculum-outputs", "open"]  # fmt: skip
+
+
+def test_killed_and_resumed_with_a_curriculum_it_ends_the_same(tmp_path):
+    folder, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-m", "experiments.train", "--out", str(folder), *CURRICULUM]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline and len(_lines(folder)) < 1:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    for out, resume in ((whole, []), (folder, ["--resume"])):
+        result = train("--out", out, *CURRICULUM, *resume)
+        assert result.returncode == 0, result.stderr
+    for name in ("metrics.jsonl", "checkpoint_q_agrel.msgpack"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+    first, *_, last = (line["active_classes"] for line in _lines(folder))
+    assert len(first) == 2 and min(first) >= 2 and max(first) <= max(last)
+
+
 def _lines(folder):
     return run_folder.read_lines(folder / "metrics.jsonl")
 

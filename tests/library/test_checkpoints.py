@@ -1,5 +1,7 @@
 """A checkpoint is whole, of the run it says, or refused: every byte is looked at."""
 
+from typing import Any, NamedTuple
+
 import flax.serialization
 import jax
 import jax.numpy as jnp
@@ -119,3 +121,37 @@ def test_epochs_that_cannot_be_are_refused_in_older_files_too(trained, tmp_path,
         return
     with pytest.raises(training.CheckpointError, match=f"damaged: {field} is"):
         training.load(tmp_path / "old", fresh)
+
+
+class Old(NamedTuple):
+    """What a version kept."""
+
+    step: Any
+
+
+class New(NamedTuple):
+    """What a later one keeps."""
+
+    step: Any
+    curriculum: Any = None
+
+
+def test_a_checkpoint_of_a_version_with_fewer_fields_is_read(tmp_path):
+    """Where what came later is None; else it is refused."""
+    checkpoints.save(tmp_path / "c", {"states": Old(np.int32(7))})
+    back = checkpoints.load(tmp_path / "c", {"states": New(np.int32(0))})
+    assert back == {"states": New(np.int32(7), None)}
+    for template in (
+        {"states": New(np.int32(0), np.zeros(2))},
+        {"other": New(np.int32(0))},
+    ):
+        with pytest.raises(checkpoints.CheckpointError, match="of another version"):
+            checkpoints.load(tmp_path / "c", template)
+
+
+def test_metadata_that_came_later_is_not_missed(tmp_path):
+    checkpoints.save(tmp_path / "c", {"w": np.ones(1)}, {"rule": "q_agrel", "config": {"a": 1}})
+    wanted = {"rule": "q_agrel", "config": {"a": 1, "curriculum": "off"}}
+    checkpoints.load(tmp_path / "c", {"w": np.zeros(1)}, wanted)
+    with pytest.raises(checkpoints.CheckpointError, match="a is 1 there, 2 here"):
+        checkpoints.load(tmp_path / "c", {"w": np.zeros(1)}, {"config": {"a": 2}})

@@ -16,9 +16,9 @@ MODULES = [m.name for m in pkgutil.walk_packages(qagrel_jax.__path__, "qagrel_ja
 
 PUBLIC = {
     "qagrel_jax": "Conv Dense LocallyConnected agrel analysis attend attention augment backprop "
-    "data environments epsilon_greedy greedy layers load_network make_network make_policy "
-    "make_task make_trainer max_boltzmann networks plain policies population q_agrel random_keys "
-    "recurrent rules sharding softmax tasks training update_statistics weights",
+    "curriculum data environments epsilon_greedy greedy layers load_network make_network "
+    "make_policy make_task make_trainer max_boltzmann networks plain policies population q_agrel "
+    "random_keys recurrent rules sharding softmax tasks training update_statistics weights",
     "qagrel_jax.data": "DataError Dataset HostImages Progress WELL_KNOWN limit_bytes load validate",
     "qagrel_jax.layers": "Conv Dense FEEDBACKS Initializer Layer LocallyConnected Padding "
     "as_multiplied convolve each_layer feedback_kernels he_normal locally_connect output_size "

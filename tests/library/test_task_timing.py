@@ -292,7 +292,7 @@ def test_a_duration_that_cannot_be_is_named_with_its_value(name, field, value):
 
 @pytest.mark.parametrize("value", ["2", None, True, [2]])
 def test_a_duration_that_is_no_number_is_named(value):
-    with pytest.raises(TypeError, match="delay_steps must be a number"):
+    with pytest.raises(TypeError, match="delay_steps must be a whole number"):
         saccade.Params(delay_steps=value)
 
 

@@ -1,5 +1,6 @@
 """Training and fitting: seeds are independent, runs repeat, the stopping rule is the papers'."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,13 +145,11 @@ def test_what_is_random_has_a_key_of_its_own_in_every_step_of_every_seed():
     def note(key):
         seen.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
 
-    class Network:
-        module = DenseNet(3, hidden=(4,))
-        init = module.init
-
+    class Network(DenseNet):
+        @nn.nowrap
         def apply(self, *arguments, rngs, **options):
             note(rngs["dropout"])
-            return self.module.apply(*arguments, rngs=rngs, **options)
+            return super().apply(*arguments, rngs=rngs, **options)
 
     rule = rules.q_agrel()
 
@@ -162,7 +161,7 @@ def test_what_is_random_has_a_key_of_its_own_in_every_step_of_every_seed():
         note(key)
         return (labels == actions).astype(jnp.float32)
 
-    trainer = _trainer(Network(), rule._replace(act=act), reward=reward)
+    trainer = _trainer(Network(3, hidden=(4,)), rule._replace(act=act), reward=reward)
     states = trainer.init(_keys(0, 1))
     with jax.disable_jit():
         trainer.run_steps(states, np.ones(2, bool), *DATA, np.tile(TWICE, (2, 1, 1)))

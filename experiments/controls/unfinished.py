@@ -1,0 +1,59 @@
+"""A setting that was not trained to its end: its learners and its curves, to go on from."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from experiments.common import files
+from experiments.common import saved as checkpoints
+from qagrel_jax.training import Fit
+
+SECONDS_BETWEEN = 60
+"""No more often is a checkpoint written: a control has many short settings."""
+
+BY_EPOCH = ("validation_accuracy", "class_accuracy", "active_classes")
+
+
+class Unfinished:
+    """The one setting of a control's folder that is being trained."""
+
+    def __init__(self, folder: Path) -> None:
+        self._curves, self._learners = (
+            folder / "unfinished.json", folder / "checkpoint_unfinished.msgpack"
+        )  # fmt: skip
+        self._saved = time.monotonic()
+
+    def load(self, label: str, start: Fit, line: dict[str, Any]) -> tuple[Fit, float]:
+        """Return the learners of ``label`` (``start`` if none were kept) and their seconds so far.
+
+        The curves of ``line`` become those of the epochs that the learners have done.
+        """
+        self._saved = time.monotonic()
+        if not (self._curves.is_file() and self._learners.is_file()):
+            return start, 0.0
+        kept = json.loads(self._curves.read_text())
+        if kept["label"] != label or kept["config"] != line["config"]:
+            return start, 0.0
+        run = checkpoints.load(self._learners, start, {"label": label})
+        epochs = int(run.epoch)
+        # The curves are written first, so that they are never behind the learners.
+        if len(kept["curves"]["validation_accuracy"]) < epochs:
+            return start, 0.0
+        line |= {name: rows[:epochs] for name, rows in kept["curves"].items()}
+        return run, kept["seconds"]
+
+    def save(self, label: str, run: Fit, line: dict[str, Any], seconds: float) -> None:
+        """Keep the learners and the curves, if the last time was long enough ago."""
+        if time.monotonic() - self._saved < SECONDS_BETWEEN:
+            return
+        curves = {name: line[name] for name in BY_EPOCH if name in line}
+        kept = {"label": label, "config": line["config"], "seconds": seconds, "curves": curves}
+        files.write_json(self._curves, kept)
+        checkpoints.save(self._learners, run, {"label": label})
+        self._saved = time.monotonic()
+
+    def clear(self) -> None:
+        """Forget the setting: it is done."""
+        self._learners.unlink(missing_ok=True)
+        self._curves.unlink(missing_ok=True)

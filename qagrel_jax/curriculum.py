@@ -1,0 +1,275 @@
+r"""A class curriculum: classes come one after another, the newest is shown most often. A variant.
+
+With many classes a network that starts with small weights and learns from rewards alone finds them
+one at a time, and the later the slower. Van den Berg, Roelfsema & Bohte (2025) let classes come one
+after another, as performance allows, and sample recent ones more often. Only their abstract could
+be read, which has neither thresholds nor step sizes nor the form of the bias: what follows is a
+variant of our own.
+
+A set of active classes begins with ``initial_classes``. Over every ``window`` batches right choices
+are counted, exploration included. Where their fraction reaches ``threshold`` on all that was shown
+*and* on the newest classes, the next ``step_classes`` become active. (Without the second condition
+ten classes at 0.8 may include two that were never learned.) An image of an active class is drawn,
+with replacement, with a probability proportional to
+
+    w(a) = 1 + recency · decay^a,
+
+a the class's age: how many times others have come since. Images of other classes are not shown.
+Once all classes are active and the newest are learned, the curriculum is over: from then on it is
+ordinary training, in the ordinary order, to the bit. An epoch is as many presented images as
+without a curriculum.
+
+The state is a few arrays of fixed shape, so that all of this happens inside a compiled epoch, and a
+class that comes compiles nothing. Only *when* classes come depends on what is learned.
+
+``qagrel_jax.training.make_trainer`` takes a ``Curriculum``. In a loop of one's own:
+
+>>> import jax, jax.numpy as jnp
+>>> from qagrel_jax import curriculum, make_network, q_agrel
+>>> images = jnp.repeat(jnp.eye(4), 10, axis=0)
+>>> labels = jnp.repeat(jnp.arange(4), 10)
+>>> net, rule, plan = make_network("dense", 4, hidden=(8,)), q_agrel(), Curriculum(window=5)
+>>> params, table = net.init(jax.random.key(0), images), curriculum.class_table(labels, 4)
+>>> @jax.jit
+... def trial(params, state, key):
+...     any_key, draw_key, act_key = jax.random.split(key, 3)
+...     anything = jax.random.randint(any_key, (16,), 0, 40)
+...     rows = curriculum.draw(draw_key, plan, state, table, anything)
+...     forward = lambda p, x: curriculum.mask(plan, state, net.apply(p, x))
+...     decision = rule.act(act_key, forward, params, images[rows])
+...     right = decision.action == labels[rows]
+...     grads, _ = rule.update(decision, 1.0 * right)
+...     params = jax.tree.map(lambda w, g: w - 0.3 * g, params, grads)
+...     return params, curriculum.update(plan, state, labels[rows], right)
+>>> state = curriculum.start(jax.random.key(1), plan, 4)
+>>> for step in range(400):
+...     params, state = trial(params, state, jax.random.key(step))
+>>> state.count.item()
+4
+
+Reference:
+  van den Berg, Roelfsema & Bohte (2025), IJCNN, doi:10.1109/IJCNN64981.2025.11229171.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+ORDERS = ("index", "random")
+
+
+@dataclasses.dataclass(frozen=True)
+class Curriculum:
+    """When classes come, and how often they are shown.
+
+    Attributes:
+      threshold: θ in [0, 1]: fraction of right choices at which the next classes come.
+      initial_classes: active from the start, at least 1.
+      step_classes: so many come at a time, at least 1.
+      window: batches over which choices are counted, at least 1.
+      recency: how much more often an image of the newest class is shown, ≥ 0; 0: no bias.
+      decay: what is left of that each time that others come, in [0, 1].
+      max_wait: batches after which the next classes come whatever the accuracy; 0: never.
+      order: "index", or "random": an order of its own for each seed.
+      mask: whether classes that are not active are kept from being chosen.
+
+    Raises:
+      ValueError: a value out of range.
+
+    >>> Curriculum(threshold=1.5)
+    Traceback (most recent call last):
+    ValueError: threshold must be in [0, 1], got 1.5
+    """
+
+    threshold: float = 0.8
+    initial_classes: int = 2
+    step_classes: int = 1
+    window: int = 20
+    recency: float = 4.0
+    decay: float = 0.5
+    max_wait: int = 0
+    order: str = "index"
+    mask: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if not 0 <= self.recency < float("inf"):
+            raise ValueError(f"recency must be at least 0 and finite, got {self.recency}")
+        for name in ("initial_classes", "step_classes", "window", "max_wait"):
+            least = int(name != "max_wait")
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.order not in ORDERS:
+            raise ValueError(f"unknown order {self.order!r}; valid: {', '.join(ORDERS)}")
+
+
+class CurriculumState(NamedTuple):
+    """How far one learner has come."""
+
+    turn: chex.Array  # int32[classes], the place of each class in the order of arrival
+    arrival: chex.Array  # int32[classes], the how-manieth arrival brought it; 0: there at the start
+    count: chex.Array  # int32[], active classes: those whose turn is before it
+    arrivals: chex.Array  # int32[], times that classes have come
+    over: chex.Array  # bool[], all classes are active, and the newest learned
+    step: chex.Array  # int32[], batches seen
+    last: chex.Array  # int32[], batches seen when classes last came
+    right: (
+        chex.Array
+    )  # int32[2], right choices in this window: of all images, of the newest classes
+    shown: chex.Array  # int32[2], images shown in this window, likewise
+
+
+class ClassTable(NamedTuple):
+    """Where the images of each class are."""
+
+    rows: chex.Array  # int32[n], images sorted by class
+    first: chex.Array  # int32[classes], where in ``rows`` each class begins
+    size: chex.Array  # int32[classes], its images
+
+
+def start(key: chex.PRNGKey, curriculum: Curriculum, num_classes: int) -> CurriculumState:
+    """Return the state before the first batch.
+
+    Args:
+      key: a random key; unused where the order is that of the index.
+      curriculum: its settings.
+      num_classes: classes in all; where ``initial_classes`` is as large, there is no curriculum.
+
+    >>> start(jax.random.key(0), Curriculum(), 10).count.item()
+    2
+    """
+    turn = jnp.arange(num_classes, dtype=jnp.int32)
+    if curriculum.order == "random":
+        turn = jax.random.permutation(key, turn)
+    count = jnp.int32(min(curriculum.initial_classes, num_classes))
+    zero, two_zeros = jnp.int32(0), jnp.zeros(2, jnp.int32)
+    return CurriculumState(
+        turn=turn,
+        arrival=jnp.zeros(num_classes, jnp.int32),
+        count=count,
+        arrivals=zero,
+        over=count == num_classes,
+        step=zero,
+        last=zero,
+        right=two_zeros,
+        shown=two_zeros,
+    )
+
+
+def class_table(labels: chex.Array, num_classes: int) -> ClassTable:
+    """Sort examples by class.
+
+    Args:
+      labels: int[n].
+      num_classes: classes in all.
+
+    >>> class_table(jnp.array([1, 0, 1]), 2).rows.tolist()
+    [1, 0, 2]
+    """
+    size = jnp.bincount(labels, length=num_classes).astype(jnp.int32)
+    rows = jnp.argsort(labels, stable=True).astype(jnp.int32)
+    return ClassTable(rows, jnp.cumsum(size) - size, size)
+
+
+def active(state: CurriculumState) -> chex.Array:
+    """Return which classes are active, bool[classes]."""
+    return state.turn < state.count
+
+
+def weights(curriculum: Curriculum, state: CurriculumState) -> chex.Array:
+    """Return w of an image of each class, float32[classes]; 0 where it is not active.
+
+    >>> state = start(jax.random.key(0), Curriculum(initial_classes=1), 2)
+    >>> weights(Curriculum(recency=3.0), state).tolist()
+    [4.0, 0.0]
+    """
+    age = (state.arrivals - state.arrival).astype(jnp.float32)
+    bias = curriculum.recency * jnp.float32(curriculum.decay) ** age
+    return jnp.where(active(state), 1 + bias, 0)
+
+
+def draw(
+    key: chex.PRNGKey,
+    curriculum: Curriculum,
+    state: CurriculumState,
+    table: ClassTable,
+    ordinary: chex.Array,
+) -> chex.Array:
+    """Draw the images of a batch.
+
+    Args:
+      key: a random key, another for every batch.
+      curriculum: its settings.
+      state: how far it has come.
+      table: from ``class_table``.
+      ordinary: int[batch], the images of the batch in ordinary training, shown where the curriculum
+        is over; in a loop that knows no epochs ``jax.random.randint(key, (batch,), 0, n)``.
+
+    Returns:
+      int32[batch], rows of the training set.
+    """
+    class_key, image_key = jax.random.split(key)
+    logits = jnp.log(weights(curriculum, state) * table.size)
+    classes = jax.random.categorical(class_key, logits, shape=ordinary.shape)
+    places = jax.random.randint(image_key, ordinary.shape, 0, table.size[classes])
+    drawn = table.rows[table.first[classes] + places]
+    return jnp.where(state.over, ordinary.astype(jnp.int32), drawn)
+
+
+def mask(curriculum: Curriculum, state: CurriculumState, outputs: chex.Array) -> chex.Array:
+    """Return ``outputs`` [batch, classes], −∞ where a class cannot be chosen yet (``mask`` on).
+
+    No rule's policy chooses such an output, and none of its synapses changes.
+    """
+    if not curriculum.mask:
+        return outputs
+    return jnp.where(active(state)[None], outputs, -jnp.inf)
+
+
+def update(
+    curriculum: Curriculum, state: CurriculumState, labels: chex.Array, right: chex.Array
+) -> CurriculumState:
+    """Count a batch; at the end of a window of good choices the next classes come.
+
+    Args:
+      curriculum: its settings.
+      state: before the batch.
+      labels: int[batch], what was shown. The learner is not told.
+      right: bool[batch], whether each choice was right, as the reward tells.
+
+    >>> curriculum = Curriculum(threshold=0.5, window=1)
+    >>> state = start(jax.random.key(0), curriculum, 10)
+    >>> update(curriculum, state, jnp.array([0, 1]), jnp.array([True, False])).count.item()
+    3
+    """
+    classes = state.turn.shape[0]
+    newest = (state.arrival == state.arrivals) & active(state)
+    counted = jnp.stack([jnp.ones_like(labels, bool), newest[labels]])  # bool[2, batch]
+    shown = state.shown + counted.sum(1, dtype=jnp.int32)
+    right_so_far = state.right + (counted & right[None]).sum(1, dtype=jnp.int32)
+    step = state.step + 1
+    passed = (right_so_far >= curriculum.threshold * shown).all()
+    if curriculum.max_wait:
+        passed |= step - state.last >= curriculum.max_wait
+    ends = step % curriculum.window == 0
+    passed &= ends
+    count = jnp.where(passed, jnp.minimum(state.count + curriculum.step_classes, classes),
+                      state.count)  # fmt: skip
+    come = count > state.count
+    new = (state.turn >= state.count) & (state.turn < count)
+    arrivals = state.arrivals + come.astype(jnp.int32)
+    return state._replace(
+        arrival=jnp.where(new, arrivals, state.arrival),
+        count=count,
+        arrivals=arrivals,
+        over=state.over | (passed & (state.count == classes)),
+        step=step,
+        last=jnp.where(come, step, state.last),
+        right=jnp.where(ends, 0, right_so_far),
+        shown=jnp.where(ends, 0, shown),
+    )

@@ -1,0 +1,234 @@
+"""The class curriculum: against a literal one, and inside the compiled epoch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from qagrel_jax import curriculum as curricula
+from qagrel_jax import data, rules
+from qagrel_jax.curriculum import Curriculum
+from qagrel_jax.networks import ConvNet, DenseNet
+from qagrel_jax.random_keys import root_key, root_keys
+from qagrel_jax.training import fitting, trainer
+from tests.reference import curriculum as literal
+
+
+@pytest.fixture(autouse=True)
+def keys_are_folded():
+    """A seed's key is kept and folded with the step, which the reuse checker takes for reuse."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
+CLASSES = 5
+DIGITS = data.load("digits")
+CHOSEN = np.flatnonzero(DIGITS.train_labels < CLASSES)[:300]
+IMAGES, LABELS = DIGITS.train_images[CHOSEN], DIGITS.train_labels[CHOSEN]
+DATA = fitting.Examples(jnp.asarray(IMAGES), jnp.asarray(LABELS))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Curriculum(threshold=0.5, window=3, recency=2.0, decay=0.7),
+        Curriculum(threshold=0.8, initial_classes=1, step_classes=3, window=2, max_wait=4),
+        Curriculum(threshold=0.4, window=1, recency=0.0, order="random"),
+        Curriculum(initial_classes=9, window=2),
+    ],
+)
+def test_classes_come_as_in_a_literal_loop(settings):
+    state = curricula.start(root_key(3), settings, CLASSES)
+    reference = literal.Curriculum(
+        settings.threshold, settings.initial_classes, settings.step_classes, settings.window,
+        settings.recency, settings.decay, settings.max_wait, np.asarray(state.turn).tolist(),
+    )  # fmt: skip
+    update = jax.jit(lambda state, *batch: curricula.update(settings, state, *batch))
+    generator, over = np.random.default_rng(0), []
+    for _ in range(80):
+        expected = [reference.weight(label) for label in range(CLASSES)]
+        np.testing.assert_allclose(curricula.weights(settings, state), expected, rtol=1e-6)
+        over.append(bool(state.over))
+        assert over[-1] == reference.over
+        labels = generator.choice(np.flatnonzero(expected), 8)
+        # Some classes are easier than others, and all get easier and harder by chance.
+        right = generator.uniform(size=8) < generator.uniform() ** (0.3 * labels)
+        state = update(state, labels, right)
+        reference.batch(labels.tolist(), right.tolist())
+    assert int(state.count) == sum(map(len, reference.came)) == CLASSES and over[-1]
+    assert over[0] == (settings.initial_classes >= CLASSES)
+
+
+def test_no_class_comes_before_the_newest_is_learned():
+    settings = Curriculum(threshold=0.5, window=1, initial_classes=4)
+    state = curricula.start(root_key(0), settings, CLASSES + 1)
+    state = curricula.update(settings, state, jnp.arange(4), jnp.ones(4, bool))
+    labels = jnp.array([0, 1, 2, 3, 4])
+    for newest_right, count in ((False, 5), (True, 6)):
+        right = jnp.array([True, True, True, True, newest_right])
+        state = curricula.update(settings, state, labels, right)
+        assert int(state.count) == count
+
+
+def test_orders():
+    turns = [
+        np.asarray(curricula.start(root_key(s), Curriculum(order="random"), 10).turn)
+        for s in (0, 1)
+    ]
+    assert sorted(turns[0]) == sorted(turns[1]) == list(range(10))
+    assert (turns[0] != turns[1]).any()
+
+
+def test_images_are_drawn_by_their_classs_weight():
+    settings = Curriculum(recency=3.0, decay=0.5)
+    state = curricula.start(root_key(0), settings, CLASSES)
+    state = state._replace(
+        count=jnp.int32(4), arrivals=jnp.int32(2), arrival=jnp.array([0, 0, 1, 2, 0])
+    )
+    table = curricula.class_table(LABELS, CLASSES)
+    rows = curricula.draw(root_key(1), settings, state, table, jnp.zeros(40_000, jnp.int32))
+    weights = np.array([1.75, 1.75, 2.5, 4, 0])
+    expected = weights * np.bincount(LABELS, minlength=CLASSES)
+    shown = np.bincount(LABELS[rows], minlength=CLASSES)
+    np.testing.assert_allclose(shown / 40_000, expected / expected.sum(), atol=0.01)
+    assert shown[4] == 0
+    each = np.bincount(rows, minlength=len(LABELS))
+    assert (each[LABELS < 4] > 0).all() and each.max() < 4 * each[LABELS == 3].mean()
+
+
+RULES = [
+    rules.q_agrel(), rules.backprop(), rules.reinforce(), rules.agrel(),
+    rules.node_perturbation(), rules.broadcast(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_masked_outputs_are_not_chosen_and_do_not_learn(rule):
+    settings = Curriculum(mask=True)
+    state = curricula.start(root_key(0), settings, CLASSES)
+    network = DenseNet(CLASSES, hidden=(6,))
+    inputs = jax.random.uniform(root_key(1), (64, 8))
+    params = network.init(root_key(2), inputs)
+
+    def forward(params, inputs):
+        return curricula.mask(settings, state, network.apply(params, inputs))
+
+    decision = rule.act(root_key(3), forward, params, inputs)
+    told = jnp.zeros(64, jnp.int32) if rule.outcome == "label" else jnp.ones(64)
+    grads, errors = rule.update(decision, told)
+    assert set(np.unique(decision.action)) <= {0, 1}
+    assert jnp.isfinite(errors).all()
+    onto = np.asarray(grads["params"]["Dense_1"]["kernel"])
+    assert np.isfinite(np.concatenate([g.ravel() for g in jax.tree.leaves(grads)])).all()
+    if rule.name != "node_perturbation":  # it moves all synapses alike, by one scalar
+        assert (onto[:, 2:] == 0).all()
+    assert np.abs(onto[:, :2]).max() > 0
+
+
+def _trainer(curriculum, network=None, rule=None, **options):
+    return trainer.make_trainer(
+        rule or rules.q_agrel(),
+        network or DenseNet(CLASSES, hidden=(16,)),
+        optax.sgd(0.05),
+        image_shape=(8, 8, 1),
+        num_classes=CLASSES,
+        batch_size=16,
+        curriculum=curriculum,
+        **options,
+    )
+
+
+def _run(own, *seeds, epochs=3, start=None, examples=DATA):
+    run = start or fitting.start(own, root_keys(seeds))
+    done = list(fitting.fit(own, run, examples, DATA, epochs=epochs, patience=99))
+    return done[-1][0], [record for _, record in done]
+
+
+def _same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("rule", [rules.q_agrel(), rules.backprop()], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("network", [DenseNet(CLASSES, hidden=(16,)), ConvNet(CLASSES)],
+                         ids=["dense", "conv"])  # fmt: skip
+def test_with_all_classes_active_it_is_ordinary_training(network, rule):
+    """To the bit: the incomplete last batch, dropout and all."""
+    everything = Curriculum(initial_classes=CLASSES, mask=True)
+    with_curriculum, _ = _run(_trainer(everything, network, rule), 1, epochs=2)
+    ordinary, _ = _run(_trainer(None, network, rule), 1, epochs=2)
+    _same(with_curriculum.states.params, ordinary.states.params)
+    _same(with_curriculum.states.model_state, ordinary.states.model_state)
+
+
+EAGER = Curriculum(threshold=0.4, window=7, recency=2.0, order="random")
+
+
+def test_streamed_it_is_the_same_to_the_bit(monkeypatch):
+    """Windows of 7 steps in epochs of 18 and an incomplete batch."""
+    resident, _ = _run(_trainer(EAGER), 1, 2)
+    monkeypatch.setenv("QAGREL_JAX_RESIDENT_GIB", "0")
+    streamed, _ = _run(_trainer(EAGER), 1, 2, examples=fitting.Examples(IMAGES, LABELS))
+    _same(resident.states.params, streamed.states.params)
+    _same(resident.states.curriculum, streamed.states.curriculum)
+    assert int(resident.states.curriculum.count.max()) > 2
+
+
+def test_seeds_have_classes_of_their_own_and_resume_to_the_bit():
+    own = _trainer(EAGER)
+    whole, records = _run(own, 1, 2, epochs=4)
+    half, _ = _run(own, 1, 2, epochs=2)
+    came = np.asarray(half.states.curriculum.arrival)
+    rest, later = _run(own, epochs=4, start=half)
+    _same(whole.states.params, rest.states.params)
+    _same(whole.states.curriculum, rest.states.curriculum)
+    np.testing.assert_array_equal(records[3].accuracy, later[1].accuracy)
+    assert (came[0] != came[1]).any()
+    alone, _ = _run(_trainer(EAGER), 2, epochs=4)
+    _same(
+        jax.tree.map(lambda x: x[1], whole.states.curriculum),
+        jax.tree.map(lambda x: x[0], alone.states.curriculum),
+    )
+
+
+def test_a_class_that_comes_compiles_nothing():
+    own = _trainer(EAGER)
+    run, _ = _run(own, 1, epochs=1)
+    before, compiled = int(run.states.curriculum.count[0]), own.run_steps._cache_size()
+    run, _ = _run(own, epochs=6, start=run)
+    assert int(run.states.curriculum.count[0]) > before
+    assert own.run_steps._cache_size() == compiled
+
+
+@pytest.mark.parametrize("rule", [rules.q_agrel(), rules.backprop()], ids=lambda rule: rule.name)
+def test_it_learns_all_classes(rule):
+    settings = Curriculum(window=5)
+    run, records = _run(_trainer(settings, rule=rule), 0, epochs=60)
+    assert int(run.states.curriculum.count[0]) == CLASSES
+    assert (records[-1].class_accuracy > 0.5).all()
+
+
+def test_what_is_shown_is_active():
+    """A threshold that is never reached: three classes are never seen, nor ever right."""
+    never = Curriculum(threshold=1.0, window=10**6, mask=True)
+    own = _trainer(never)
+    run, records = _run(own, 0, epochs=8)
+    assert int(run.states.curriculum.count[0]) == 2
+    assert (records[-1].class_accuracy[0, :2] > 0.9).all()
+    assert (records[-1].class_accuracy[0, 2:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"threshold": 1.5}, r"threshold must be in \[0, 1\], got 1.5"),
+        ({"decay": -0.1}, r"decay must be in \[0, 1\], got -0.1"),
+        ({"window": 0}, "window must be at least 1, got 0"),
+        ({"max_wait": -1}, "max_wait must be at least 0, got -1"),
+        ({"recency": -1.0}, "recency must be at least 0 and finite, got -1.0"),
+        ({"order": "best"}, "unknown order 'best'; valid: index, random"),
+    ],
+)
+def test_bad_settings(change, says):
+    with pytest.raises(ValueError, match=says):
+        Curriculum(**change)
