@@ -125,8 +125,9 @@ def _check(entry: dataclasses.Field, value: Any) -> None:
     if value is None and optional:
         return
     name = _option(entry)
-    if several and kind in get_args(entry.type) and not isinstance(value, tuple):
-        value = (value,)  # either one or several
+    either = isinstance(entry.type, types.UnionType) and kind in get_args(entry.type)
+    if either and not isinstance(value, tuple):
+        value = (value,)
     if several:
         if not isinstance(value, tuple) or not all(_is_a(one, kind) for one in value):
             raise UserError(f"{name} must be a tuple of {MANY[kind]}, got {value!r}")

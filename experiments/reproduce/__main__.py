@@ -11,7 +11,7 @@ every unfinished cell gets an equal share of what is left, and of its share ever
 done; what some do not need goes to the others. ``python -m experiments.report`` makes the tables.
 """
 
-import contextlib
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,16 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from experiments import config as configs
-from experiments.common import cli, files
+from experiments.common import cli, files, folders, provenance
 from experiments.common import devices as distributed
 from experiments.common.cli import UserError
+from experiments.config import Config
 from experiments.reproduce import plan as reproduce_plan
+from experiments.reproduce import stored_times
 from experiments.reproduce.plan import Work, duration
 from experiments.reproduce.published import CELLS
+from experiments.reproduce.stored_times import Stored
 from experiments.train import __main__ as train
 from experiments.train import folder as run_folder
 
-HERE = Path(__file__).resolve().parents[1]
+OUT = Path("runs") / "cells"
+IN_USE = "another process is at work in its folder"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,49 +40,106 @@ def main(argv: Sequence[str] | None = None) -> None:
     began = time.monotonic()
     arguments = _parser().parse_args(argv)
     budget = None if arguments.budget is None else 60 * arguments.budget
+    bases = [configs.load(name) for name in arguments.cells or CELLS]
+    with folders.explained(arguments.out):
+        if arguments.out.exists() and not arguments.out.is_dir():
+            raise UserError(f"{arguments.out} is not a folder: choose another --out")
     mesh = distributed.arrange(arguments.mesh)  # before planning wakes the devices
-    works = _plan(arguments)
-    print(reproduce_plan.text(works, budget), flush=True)
+    stored = stored_times.read()
     if arguments.plan:
+        works = [_known(work, arguments, stored) for work in _inspect(arguments, bases)]
+        print(reproduce_plan.text(works, budget))
+        print(f"\n{reproduce_plan.whole_matrix(stored)}", flush=True)
         return
-    try:
+    says = cli.interrupted_says("the same command goes on from here")
+    with says, folders.locked(arguments.out):
+        works = _inspect(arguments, bases)
+        works = _timed([_known(work, arguments, stored) for work in works], arguments)
+        print(reproduce_plan.text(works, budget), flush=True)
         end = None if budget is None else began + budget
         works = _rounds(works, arguments.data_dir, end, mesh)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        for work in works:
+            if work.state == "done" and run_folder.missing_pictures(work.folder, work.config):
+                train.run(work.config, work.folder, resume=True)
+    _tell(works)
+
+
+def _tell(works: list[Work]) -> None:
     unfinished = [work for work in works if work.open]
     done = sum(work.state == "done" for work in works)
     print(f"{done} of {len(works)} cells are done, {len(unfinished)} unfinished"
           + ("; the same command goes on with them" if unfinished else "")
           + ". Tables: python -m experiments.report")  # fmt: skip
+    if any(work.note == IN_USE for work in works):
+        sys.exit(2)
     if any(work.state == "failed" for work in works):
         sys.exit(1)
 
 
-def _plan(arguments: Any) -> list[Work]:
-    works = []
-    times_file = arguments.out / "step_times.json"
-    times = run_folder.read_json(times_file) or {}
+def _inspect(arguments: Any, bases: list[Config]) -> list[Work]:
+    """Say where every cell stands."""
     protocols = ("paper", "clean") if arguments.protocol == "both" else (arguments.protocol,)
-    for name in arguments.cells or CELLS:
-        base = configs.load(name)
+    works = []
+    for base in bases:
         for protocol in protocols:
             changes = {"protocol": protocol}
             if arguments.seeds is not None:
                 changes["seeds"] = arguments.seeds
-            folder = arguments.out / base.name / protocol
             config = configs.replace(base, changes)
-            work = reproduce_plan.look(config, folder, arguments.seeds is not None)
-            if work.open:
-                print(f"looking at {name}, {protocol} ...", file=sys.stderr, flush=True)
-                work = reproduce_plan.timed(work, arguments.data_dir, times)
-            works.append(work)
-    if times:
-        with contextlib.suppress(OSError):  # kept only so that the next call starts at once
-            arguments.out.mkdir(parents=True, exist_ok=True)
-            files.write_json(times_file, times)
+            folder = arguments.out / base.name / protocol
+            works.append(reproduce_plan.look(config, folder, arguments.seeds is not None))
     return works
+
+
+def _known(work: Work, arguments: Any, stored: dict[tuple[str, int], Stored]) -> Work:
+    """Add what an epoch takes, and in a plan alone measure what is not stored."""
+    if not work.open:
+        return work
+    if not arguments.measure:
+        work = reproduce_plan.estimated(work, stored)
+    if arguments.plan and not _is_there(work.config.dataset, arguments.data_dir):
+        work = work._replace(note="; ".join(filter(None, (work.note, "its data are not here"))))
+    if arguments.plan and not work.epoch_seconds:
+        return reproduce_plan.timed(work, arguments.data_dir, {})
+    # Of another device only the plan's figures are of use.
+    return work if arguments.plan or work.stored_on in ("", provenance.device()) else (
+        work._replace(epoch_seconds=0.0, stored_on=""))  # fmt: skip
+
+
+def _is_there(dataset: str, data_dir: Path | None) -> bool:
+    root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return dataset == "digits" or (Path(root).expanduser() / dataset.partition(":")[0]).is_dir()
+
+
+def _timed(works: list[Work], arguments: Any) -> list[Work]:
+    """Leave out what has no data, and measure epochs whose time is not known."""
+    times_file = arguments.out / "step_times.json"
+    times = _times_so_far(times_file)
+    before = dict(times)
+    found = []
+    for work in works:
+        if work.open:
+            print(f"inspecting {work.config.name}, {work.config.protocol} ...",
+                  file=sys.stderr, flush=True)  # fmt: skip
+            work = reproduce_plan.timed(work, arguments.data_dir, times)
+        found.append(work)
+    if times != before:
+        files.write_json(times_file, times)
+    return found
+
+
+def _times_so_far(path: Path) -> dict[str, list[float]]:
+    try:
+        content = run_folder.read_json(path) or {}
+    except UserError:
+        return {}  # measured again
+    return {
+        key: value
+        for key, value in content.items()
+        if isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(seconds, float) and seconds >= 0 for seconds in value)
+    }
 
 
 def _rounds(
@@ -127,6 +188,9 @@ def _run(work: Work, data_dir: str | None, deadline: float | None, mesh: Any = N
     try:
         distributed.check(mesh, work.config)
         train.run(work.config, work.folder, True, data_dir, mesh=mesh, **until)
+    except folders.InUse as error:
+        print(f"error: {_name(work)}: {error}", file=sys.stderr)
+        return work._replace(state="failed", note=IN_USE)
     except (UserError, jax.errors.JaxRuntimeError) as error:
         reason = str(error).splitlines()[0]
         print(f"error: {_name(work)}: {reason}", file=sys.stderr)
@@ -149,8 +213,8 @@ def _parser() -> cli.Parser:
     add(
         "--cells",
         type=cli.several(str),
-        metavar="A,B",
-        help=f"configs; default: {', '.join(CELLS)}",
+        metavar="NAME[,NAME]",
+        help=f"configs, or paths of such files; default: {', '.join(CELLS)}",
     )
     add("--seeds", type=cli.number(int, 1, 10**6), metavar="N",
         help="of a cell that is not begun yet (default: its config's)")  # fmt: skip
@@ -158,11 +222,12 @@ def _parser() -> cli.Parser:
         help="stop after so long, planning included (default: never)")  # fmt: skip
     add("--protocol", type=cli.one_of("protocol", ("paper", "clean", "both")), default="both",
         metavar="P", help="paper, clean or both (default)")  # fmt: skip
-    add("--out", type=Path, default=HERE / "results" / "cells", metavar="DIR",
-        help="default: experiments/results/cells")  # fmt: skip
+    add("--out", type=cli.path, default=OUT, metavar="DIR", help=f"default: {OUT}")
     distributed.add_mesh_option(parser)
-    add("--data-dir", metavar="DIR", help="default: $TFDS_DATA_DIR")
-    add("--plan", action="store_true", help="print the plan and stop")
+    add("--data-dir", type=cli.path, metavar="DIR", help="default: $TFDS_DATA_DIR")
+    add("--plan", action="store_true", help="print the plan, from stored times, and stop")
+    add("--measure", action="store_true",
+        help="measure a few steps here rather than trust stored times")  # fmt: skip
     return parser
 
 

@@ -1,5 +1,6 @@
 """What ``experiments.reproduce`` will run, and about how long it should take."""
 
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,16 +10,22 @@ from experiments import config as configs
 from experiments.common import provenance
 from experiments.common.cli import UserError
 from experiments.config import Config
+from experiments.reproduce import stored_times
 from experiments.reproduce.published import CELLS
+from experiments.reproduce.stored_times import Stored
 from experiments.train import folder as run_folder
 from experiments.train import summary
 
 UNKNOWN_EPOCHS = 150
 ASSUMPTIONS = (
     "An estimate: epochs as published where we know them, else "
-    f"{UNKNOWN_EPOCHS}, for both rules alike; seconds as measured on a few steps of the first rule "
-    "(or on the epochs done), without evaluation."
+    f"{UNKNOWN_EPOCHS}, for both rules alike; "
 )
+MEASURED = "seconds as measured on a few steps of the first rule (or on the epochs done)."
+STORED = "seconds as stored in experiments/results, where they were measured on {device}{other}."
+WIDTH = 80
+EVENING = 4 * 3600.0
+"""Seconds of the first evening that the plan spends for an example."""
 
 
 class Work(NamedTuple):
@@ -32,6 +39,7 @@ class Work(NamedTuple):
     epochs_left: tuple[int, ...] = ()  # of each rule, expected
     epoch_seconds: float = 0.0  # of one rule, all seeds
     compiling_seconds: float = 0.0  # of one rule
+    stored_on: str = ""  # the device that ``epoch_seconds`` is stored of; "": measured here
 
     @property
     def open(self) -> bool:
@@ -68,22 +76,41 @@ def look(config: Config, folder: Path, seeds_asked: bool) -> Work:
     if saved.seeds != config.seeds:
         note = f"has {saved.seeds} seeds" + f", not {config.seeds}" * seeds_asked
         config = configs.replace(config, {"seeds": saved.seeds})
-    there, here = configs.to_json(saved), configs.to_json(config)
-    if different := [key for key in here if there[key] != here[key]]:
+    if different := configs.difference(saved, config):
         return Work(saved, folder, "left out",
                     f"was run with another {', '.join(different)}: move it away")  # fmt: skip
-    if run_folder.saved_summary(folder) is not None:
-        return Work(config, folder, "done", note)
-    if failure := run_folder.read_json(folder / "failed.json"):
-        return Work(config, folder, "failed", f"{failure['error']} (move it away to try again)")
+    try:
+        content = run_folder.saved_summary(folder)
+        if content is not None:
+            run_folder.check_summary(folder, saved, content)
+            return Work(config, folder, "done", note)
+        failure = run_folder.read_json(folder / "failed.json")
+    except UserError as error:
+        return Work(saved, folder, "left out", str(error))
+    if failure:
+        told = failure.get("error", "it failed")
+        return Work(config, folder, "failed", f"{told} (move it away to try again)")
     return _estimated(config, folder, "unfinished", note)
 
 
+def estimated(work: Work, stored: dict[tuple[str, int], Stored]) -> Work:
+    """Add what an epoch takes, as far as it is known without computing; else leave it 0.
+
+    From the cell's own epochs on this device, else from ``stored_times``.
+    """
+    if (seconds := _seconds_so_far(work.folder)) is not None:
+        return work._replace(epoch_seconds=seconds)
+    known = stored_times.epoch(work.config, stored)
+    if known is None:
+        return work
+    return work._replace(epoch_seconds=known[0], stored_on=known[1])
+
+
 def timed(work: Work, data_dir: str | None, times: dict[str, list[float]]) -> Work:
-    """Add what an epoch takes: from the cell's own epochs on this device, else from a few steps.
+    """Look for the data, and measure what an epoch takes on a few steps unless that is known.
 
     Args:
-      work: a cell that is open.
+      work: a cell that is open, ``estimated``.
       data_dir: where the data are.
       times: what was measured so far, seconds of a step and of compiling it by device, config and
         seeds; filled here.
@@ -101,6 +128,8 @@ def timed(work: Work, data_dir: str | None, times: dict[str, list[float]]) -> Wo
         return work._replace(state="left out", note=str(error))
     if config.protocol == "clean":
         examples -= max(1, round(config.validation_fraction * examples))
+    if work.epoch_seconds:
+        return work
     if (seconds := _seconds_so_far(work.folder)) is not None:
         return work._replace(epoch_seconds=seconds)
     key = f"{provenance.device()}: {config.name}, {config.seeds} seeds"
@@ -115,7 +144,7 @@ def timed(work: Work, data_dir: str | None, times: dict[str, list[float]]) -> Wo
 
 
 def text(works: list[Work], budget: float | None) -> str:
-    """Write the plan as a table, with what it assumes.
+    """Write the plan as a table, with what it assumes, for 80 columns.
 
     Args:
       works: every cell.
@@ -124,32 +153,91 @@ def text(works: list[Work], budget: float | None) -> str:
     rows = [("cell", "protocol", "seeds", "state", "left, about", "")]
     for work in works:
         name, protocol = work.config.name, work.config.protocol
-        if work.state == "left out" and (rows[-1][0], rows[-1][5]) == (name, work.note):
+        note = _note(work)
+        if work.state == "left out" and (rows[-1][0], rows[-1][5]) == (name, note):
             rows[-1] = (name, f"{rows[-1][1]}, {protocol}", *rows[-1][2:])  # one line is enough
             continue
-        rules = zip(work.config.rules, work.epochs_done, work.epochs_left, strict=False)
-        notes = [f"{rule} {done} of {done + left} epochs"
-                 for rule, done, left in rules if work.open]  # fmt: skip
-        rows.append(
-            (
-                name,
-                protocol,
-                str(work.config.seeds),
-                work.state,
-                duration(work.seconds_left) if work.open else "",
-                "; ".join([*notes, *([work.note] if work.note else [])]),
-            )
-        )
+        left = duration(work.seconds_left) if work.open else ""
+        rows.append((name, protocol, str(work.config.seeds), work.state, left, note))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]])
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        lines.append("  ".join(cells).rstrip())
+        lines += _filled(row[5], indent="    ") if row[5] else []
     total = sum(work.seconds_left for work in works if work.open)
-    end = f"In all about {duration(total)} on {provenance.device()}"
+    end = f"In all about {duration(total)} on {_device(works)}"
     if budget is not None:
         end += f"; the budget is {duration(budget)}"
-    return "\n".join([*(line.rstrip() for line in lines), f"{end}.", ASSUMPTIONS])
+    return "\n".join([*lines, *_filled(f"{end}."), *_filled(ASSUMPTIONS + _source(works))])
+
+
+def whole_matrix(stored: dict[tuple[str, int], Stored]) -> str:
+    """Say how long all cells take from nothing, and what a first evening could buy."""
+    both = [
+        configs.replace(configs.load(name), {"protocol": protocol})
+        for name in CELLS
+        for protocol in configs.PROTOCOLS
+    ]
+    took = dict.fromkeys((config.name for config in both), 0.0)
+    for config in both:
+        took[config.name] += _seconds_of_all(config, stored) or 0.0
+    longest = max(took, key=took.__getitem__)
+    devices = " and ".join(sorted({one.device for one in stored.values()}))
+    seeds = both[0].seeds
+    chosen, spent = [], 0.0
+    one_seed = [
+        (_seconds_of_all(configs.replace(config, {"seeds": 1}), stored) or float("inf"), config)
+        for config in both
+        if config.protocol == "paper"
+    ]
+    for seconds, config in sorted(one_seed, key=lambda pair: pair[0]):
+        if spent + seconds <= EVENING:
+            chosen.append(config.name)
+            spent += seconds
+    lines = _filled(
+        f"The whole matrix, {len(CELLS)} cells under both protocols, {seeds} seeds each, takes "
+        f"about {duration(sum(took.values()))} from nothing, on {devices}, of which {longest} "
+        f"alone {duration(took[longest])}. A first evening "
+        f"({duration(EVENING)}) could buy one seed, about {duration(spent)}, of:"
+    )
+    command = (
+        f"python -m experiments.reproduce --protocol paper --seeds 1 --budget {EVENING / 60:g}"
+    )
+    return "\n".join([*lines, f"  {command} \\", f"    --cells {','.join(chosen)}"])
+
+
+def _seconds_of_all(config: Config, stored: dict[tuple[str, int], Stored]) -> float | None:
+    known = stored_times.epoch(config, stored)
+    return None if known is None else len(config.rules) * expected_epochs(config) * known[0]
+
+
+def _note(work: Work) -> str:
+    rules = zip(work.config.rules, work.epochs_done, work.epochs_left, strict=False)
+    begun = work.state == "unfinished"
+    notes = [f"{rule} {done} of {done + left} epochs" for rule, done, left in rules if begun]
+    return "; ".join([*notes, *([work.note] if work.note else [])])
+
+
+def _device(works: list[Work]) -> str:
+    devices = {work.stored_on or provenance.device() for work in works if work.open}
+    return " and ".join(sorted(devices or {provenance.device()}))
+
+
+def _source(works: list[Work]) -> str:
+    devices = sorted({work.stored_on for work in works if work.stored_on})
+    if not devices:
+        return MEASURED
+    here = provenance.device()
+    other = "" if devices == [here] else f", not on this {here} (--measure times it here)"
+    return STORED.format(device=" and ".join(devices), other=other)
+
+
+def _filled(paragraph: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        paragraph, WIDTH, initial_indent=indent, subsequent_indent=indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def duration(seconds: float) -> str:
@@ -171,7 +259,7 @@ def expected_epochs(config: Config) -> int:
 
 
 def _estimated(config: Config, folder: Path, state: str, note: str) -> Work:
-    lines = run_folder.read_lines(folder / "metrics.jsonl")
+    lines = run_folder.read_metrics(folder)
     done, left = [], []
     for rule in config.rules:
         curves = summary.accuracy_curves(lines, rule)
@@ -197,7 +285,9 @@ def _earliest_stop(curves: np.ndarray, config: Config) -> int:
 def _seconds_so_far(folder: Path) -> float | None:
     """Median seconds of an epoch; None of fewer than three, as the first of a sitting compiles."""
     environments = run_folder.read_lines(folder / "environments.jsonl")
-    seconds = [line["seconds"] for line in run_folder.read_lines(folder / "timings.jsonl")]
-    if len(seconds) < 3 or not environments or environments[-1]["device"] != provenance.device():
+    lines = run_folder.read_metrics(folder, "timings.jsonl", ("seconds",))
+    seconds = [line["seconds"] for line in lines]
+    last = environments[-1].get("device") if environments else None
+    if len(seconds) < 3 or last != provenance.device():
         return None
     return float(np.median(seconds))

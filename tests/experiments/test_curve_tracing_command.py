@@ -105,7 +105,9 @@ def test_what_cannot_be_is_refused(capsys):
 def test_names_are_the_librarys():
     from qagrel_jax.layers import FEEDBACKS
 
-    assert FEEDBACKS == curve_config.FEEDBACKS
+    # Not those that need a random stream or the error of the outputs.
+    left_out = ("sign_batchwise", "direct")
+    assert tuple(k for k in FEEDBACKS if k not in left_out) == curve_config.FEEDBACKS
     with pytest.raises(UserError):
         CurveConfig(max_length=46)
     assert CurveConfig(max_length=7).test_lengths == [3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 20, 30]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from experiments import config as configs
 from experiments.config import Config
 from experiments.reproduce import __main__ as reproduce
 from experiments.reproduce import plan as reproduce_plan
+from experiments.reproduce import stored_times
 from experiments.reproduce.plan import Work, duration
 from experiments.train import __main__ as train
 from experiments.train import folder as run_folder
@@ -121,11 +123,12 @@ def test_what_is_done_is_left_alone_and_what_cannot_be_had_is_said(whole, tmp_pa
         assert before == {p: p.read_bytes() for p in before}
     finally:
         (out / "tiny" / "clean").rename(whole)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "clean" in line]
-    assert lines[0].split()[:4] == ["tiny", "clean", "2", "done"]
-    assert lines[0].endswith("has 2 seeds, not 3")
-    assert lines[1].split()[:5] == ["missing", "clean", "3", "left", "out"]
-    assert "unknown data set 'nonesuch'" in lines[1]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["tiny", "clean", "2", "done"]
+    assert lines[2].strip() == "has 2 seeds, not 3"
+    assert lines[3].split() == ["missing", "clean", "3", "left", "out"]
+    assert lines[4].strip().startswith("unknown data set 'nonesuch'")
+    assert max(map(len, lines[:-1])) <= 80
     assert not (out / "missing").exists()
 
 
@@ -181,17 +184,98 @@ def test_the_plan(tmp_path):
     assert "unfinished  21 min" in text
     assert "q_agrel 70 of 70 epochs; backprop 2 of 63 epochs" in text
     assert "In all about 64 min on cpu" in text and "the budget is 60 min." in text
-    assert "150, for both rules alike" in text  # what it assumes
+    assert "150, for both rules alike" in text.replace("\n", " ")  # what it assumes
 
     clean = configs.replace(config, {"protocol": "clean"})
     absent = [Work(c, tmp_path, "left out", "no data") for c in (config, clean)]
-    (line,) = [r for r in reproduce_plan.text(absent, None).splitlines() if "no data" in r]
-    assert line.split() == ["mnist_conv", "paper,", "clean", "10", "left", "out", "no", "data"]
+    _, line, note, *_ = reproduce_plan.text(absent, None).splitlines()
+    assert line.split() == ["mnist_conv", "paper,", "clean", "10", "left", "out"]
+    assert note.strip() == "no data"
 
     other = configs.replace(config, {"learning_rate": 0.5})
     assert reproduce_plan.look(other, begun, True).note.startswith("was run with another learning")
     (begun / "failed.json").write_text('{"error": "seed 0 diverged"}')
     assert reproduce_plan.look(config, begun, True).state == "failed"
+
+
+def test_stored_times_by_hand(tmp_path):
+    """A benchmark's image takes 1/500 s; the cell's own epochs 2 s for 1,000 images of 4 seeds."""
+    benchmark = {
+        "device": "a cpu",
+        "cells": {
+            "dense": {
+                "architecture": "dense",
+                "image_shape": [28, 28, 1],
+                "subjects": {"q_agrel": {"images_per_second": 500.0}},
+            },
+            "deep": {
+                "architecture": "deep",
+                "image_shape": [32, 32, 3],
+                "subjects": {"q_agrel": {"images_per_second": 100.0}},
+            },
+        },
+    }
+    (tmp_path / "benchmark").mkdir()
+    (tmp_path / "benchmark" / "benchmark.json").write_text(json.dumps(benchmark))
+    cell = tmp_path / "cells" / "mnist_dense" / "paper"
+    config = configs.load("mnist_dense")
+    run_folder.claim(cell, config, resume=False)
+    known = {"device": "that cpu", "versions": {}, "commit": None, "command": "x"}
+    run_folder.append_line(cell / "environments.jsonl", known)
+    for seconds in (9.0, 2.0, 2.0):  # the first compiled
+        line = {"rule": "q_agrel", "epoch": 1, "seconds": seconds, "images": 1000}
+        run_folder.append_line(cell / "timings.jsonl", line)
+    stored = stored_times.read(tmp_path)
+    assert stored == {
+        ("dense", 28): stored_times.Stored("that cpu", 0.002),
+        ("deep", 32): stored_times.Stored("a cpu", 0.01),
+    }
+
+    def epoch(name, **changes):
+        return stored_times.epoch(configs.replace(configs.load(name), changes), stored)
+
+    assert epoch("mnist_dense", seeds=2)[0] == pytest.approx(60_000 * 2 * 0.002)
+    assert epoch("mnist_dense", seeds=2, protocol="clean")[0] == pytest.approx(54_000 * 2 * 0.002)
+    assert epoch("cifar100_deep", seeds=1)[0] == pytest.approx(50_000 * 0.01)  # as CIFAR-10's
+    assert epoch("tiny_imagenet_deep", seeds=1)[0] == pytest.approx(100_000 * 0.01 * 4)  # 64 x 64
+    assert epoch("mnist_conv") is None and epoch("digits") is None
+    assert epoch("mnist_dense", hidden=(8,)) is None
+
+
+def test_every_cell_of_the_papers_has_a_stored_time():
+    stored = stored_times.read()
+    for name in reproduce.CELLS:
+        seconds, device = stored_times.epoch(configs.load(name), stored)
+        assert seconds > 0 and device
+
+
+def test_another_process_in_the_folder_is_code_2(tmp_path, capsys):
+    from experiments.common import cli, folders
+
+    arguments = ["--cells", config_file(TINY, tmp_path), "--out", str(tmp_path / "cells")]
+    with folders.locked(tmp_path / "cells"), pytest.raises(SystemExit) as stop:
+        cli.run(reproduce.main, arguments)
+    assert stop.value.code == 2
+    assert "another process is at work in" in capsys.readouterr().err
+    # A cell alone: the others are run, then the code says so.
+    work = Work(TINY, tmp_path / "run", "to do")
+    with folders.locked(work.folder):
+        refused = reproduce._run(work, None, None)
+    with pytest.raises(SystemExit) as stop:
+        reproduce._tell([refused])
+    assert stop.value.code == 2
+
+
+def test_pictures_that_a_kill_left_undrawn_are_drawn(whole, tmp_path):
+    folder = tmp_path / "cells" / "tiny" / "clean"
+    shutil.copytree(whole, folder)
+    (folder / "learning_curves.png").unlink()
+    cells = config_file(TINY, tmp_path)
+    command = ["--cells", cells, "--protocol", "clean", "--out", str(tmp_path / "cells")]
+    reproduce.main([*command, "--plan"])
+    assert not (folder / "learning_curves.png").exists()
+    reproduce.main(command)
+    assert (folder / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_durations():

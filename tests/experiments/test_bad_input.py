@@ -1,0 +1,193 @@
+"""Whatever a person gets wrong is one line that names it, exit code 2, and no folder left."""
+
+import importlib
+
+import pytest
+
+from experiments.common import cli
+
+CONFIGS = {
+    "exits": "import sys\nsys.exit(0)",
+    "text": "config = Config('x', 'digits', 'dense', learning_rate='fast')",
+    "bool": "config = Config('x', 'digits', 'dense', seeds=True)",
+    "float": "config = Config('x', 'digits', 'dense', epochs=2.5)",
+    "list": "config = Config('x', 'digits', 'dense', hidden=[300])",
+    "rules": "config = Config('x', 'digits', 'dense', rules='q_agrel')",
+    "nan": "config = Config('x', 'digits', 'dense', epsilon=float('nan'))",
+    "name": "config = Config('../x', 'digits', 'dense')",
+    "empty": "config = Config('x', '', 'dense')",
+    "none": "",
+    "syntax": "config = = 3",
+}
+
+BAD = [
+    ("train", "''", "unknown config ''"),
+    ("train", "../configs/digits", "unknown config '../configs/digits'"),
+    ("train", "nonesuch.py", "config nonesuch.py does not exist"),
+    ("train", "MNIST", "unknown config 'MNIST'; did you mean 'mnist_"),
+    ("train", "mnist-dense", "unknown config 'mnist-dense'; did you mean 'mnist_dense'?"),
+    ("train", "exits.py", "config exits.py: it calls exit"),
+    ("train", "text.py", "text.py: --learning-rate must be a number, got 'fast'"),
+    ("train", "bool.py", "bool.py: --seeds must be a whole number, got True"),
+    ("train", "float.py", "float.py: --epochs must be a whole number, got 2.5"),
+    ("train", "list.py", "list.py: --hidden must be a tuple of whole numbers, got [300]"),
+    ("train", "rules.py", "rules.py: --rule must be a tuple of names, got 'q_agrel'"),
+    ("train", "nan.py", "nan.py: --epsilon must be in [0, 1], got nan"),
+    ("train", "name.py", "a config's name"),
+    ("train", "empty.py", "--dataset must not be empty"),
+    ("train", "none.py", "none.py does not define `config = Config(...)`"),
+    ("train", "syntax.py", "invalid syntax"),
+    ("train", "--dataset MNIST", "unknown data set 'MNIST'; did you mean 'mnist'?"),
+    ("train", "--dataset fashion-mnist", "did you mean 'fashion_mnist'?"),
+    ("train", "--rule q-agrel", "unknown rule 'q-agrel'; did you mean 'q_agrel'?"),
+    ("train", "--lerning-rate 1", "did you mean '--learning-rate'?"),
+    ("train", "--hidden 1000000,1000000", "GiB of memory: lower --hidden or --seeds"),
+    ("train", "--seeds 1000000", "GiB of memory: lower --hidden or --seeds"),
+    ("train", "--coordinator localhost", "must be HOST:PORT or auto, got 'localhost'"),
+    ("train", "--coordinator localhost:0", "must be HOST:PORT or auto"),
+    ("train", "--coordinator localhost:99", "needs --processes N and --process I"),
+    (
+        "train",
+        "--coordinator localhost:99 --processes 2 --process 2",
+        "--process must be below --processes 2, got 2",
+    ),
+    ("train", "--mesh 1000x1", "--seeds 5 does not divide evenly over 1000 devices"),
+    ("train", "--mesh 1000x1 --seeds 1000", "a mesh of 1000 x 1 (seeds x batch) does not fit"),
+    ("train", "--mesh 1x1000000", "--batch-size 16 does not divide evenly over 1000000 devices"),
+    ("train", "--out ''", "argument --out: needs a path, got ''"),
+    ("train", "--out file", "file is not a folder"),
+    ("train", "--out file/run", "cannot write to file/run"),
+    ("train", "--architecture conv --dataset three_pixels", "unknown data set 'three_pixels'"),
+    ("working_memory", "sacade", "unknown task 'sacade'; did you mean 'saccade'?"),
+    ("working_memory", "saccade --set delay_steps=100000000000000", "must be at most 10000"),
+    ("working_memory", "saccade --set fixation_reward=1e400", "must be at most 1000000.0"),
+    ("working_memory", "saccade --set delay_step=3", "did you mean 'delay_steps'?"),
+    ("working_memory", "saccade --set delay_steps=1 --set delay_steps=2", "given twice"),
+    (
+        "working_memory",
+        "saccade --set fixation_reward=1 --fixation-reward 0",
+        "fixation_reward is given twice",
+    ),
+    ("working_memory", "saccade --networks 1000000 --regular 10000", "lower --networks"),
+    ("working_memory", "saccade --out ''", "needs a path"),
+    ("controls", "rewards", "unknown control 'rewards'; did you mean 'reward'?"),
+    ("controls", "reward --out file", "cannot write to file/reward"),
+    ("controls", "fast_mnist", "not prepared"),
+    ("agrel", "XOR", "unknown task 'XOR'; did you mean 'xor'?"),
+    ("agrel", "xor --out file", "file is not a folder"),
+    ("agrel", "xor --out full", "full holds another run or other files"),
+    ("memory_speed", "--out full", "full holds another run or other files"),
+    ("memory_speed", "--networks 1,1", "the same value twice"),
+    ("benchmark", "--cells denes", "did you mean 'dense'?"),
+    ("benchmark", "--out file", "file is not a folder"),
+    ("streaming_speed", "--cells ''", "unknown cell ''"),
+    ("streaming_speed", "--out full", "full holds another run or other files"),
+    ("reproduce", "--cells ''", "unknown config ''"),
+    ("reproduce", "--plan --out file", "file is not a folder"),
+    ("reproduce", "--out file/cells --cells mnist_dense", "cannot write to file/cells"),
+    ("export", "full net.npz", "full holds no run"),
+    ("export", "'' net.npz", "needs a path, got ''"),
+    ("tensorboard", "nonesuch", "nonesuch holds no run"),
+    ("report", "--results file", "file is no folder of results"),
+    ("report", "--results nonesuch", "nonesuch is no folder of results"),
+    ("report", "--results full --readme full", "cannot read full"),
+    ("report", "--results full --readme bytes", "bytes is not a text in UTF-8"),
+]
+
+
+def main_of(command):
+    module = importlib.import_module(f"experiments.{command}")
+    return (module if hasattr(module, "main") else importlib.import_module(
+        f"experiments.{command}.__main__")).main  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "arguments", "says"), BAD)
+def test_one_line_code_2_and_nothing_left(command, arguments, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "no_data"))
+    for name, text in CONFIGS.items():
+        (tmp_path / f"{name}.py").write_text(f"from experiments.config import Config\n{text}\n")
+    (tmp_path / "file").touch()
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    given = [word.strip("'") for word in arguments.split()]
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main_of(command), given)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line and "error: " in line
+    left = [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in path.parts]
+    assert left == before
+
+
+def test_a_plan_needs_no_folder_and_makes_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main_of("reproduce")(["--plan", "--cells", "mnist_dense,cifar10_deep"])
+    text = capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    assert "The whole matrix, 12 cells under both protocols, 10 seeds each" in text
+    assert "A first evening (4.0 h)" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_errors_of_the_machine_are_one_line_too(capsys):
+    def fail(error):
+        def main(argv):
+            raise error
+
+        with pytest.raises(SystemExit) as stop:
+            cli.run(main, [])
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    assert fail(PermissionError(13, "Permission denied", "/x")) == (
+        "error: Permission denied: /x\n"
+    )
+    assert "out of memory" in fail(MemoryError("3 GiB"))
+    assert "out of memory" in fail(RuntimeError("RESOURCE_EXHAUSTED: 3 GiB"))
+    assert "JAX_PLATFORMS" in fail(RuntimeError("Unable to initialize backend 'tpu'"))
+    with pytest.raises(RuntimeError, match="of the program"):
+        cli.run(lambda argv: (_ for _ in ()).throw(RuntimeError("of the program")), [])
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "named"),
+    [
+        ("mnist_conv", {"dataset": "fashion_mnist"}, "fashion_mnist_conv"),
+        ("digits", {"dataset": "fashion_mnist"}, "fashion_mnist"),
+        ("digits_fast", {"dataset": "emnist/balanced:1.0.0"}, "emnist_balanced_1.0.0_fast"),
+        ("mnist_dense", {"architecture": "conv"}, "mnist_conv"),
+        ("digits", {"architecture": "conv"}, "digits_conv"),
+        ("digits", {"seeds": 3}, "digits"),
+    ],
+)
+def test_a_run_is_named_after_its_images_and_network(name, given, named):
+    from experiments import config as configs
+
+    assert configs.override(configs.load(name), given).name == named
+
+
+def test_help_shows_the_chosen_config(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for arguments, rate in ((["--help"], "0.1"), (["digits_fast", "-h"], "0.001")):
+        with pytest.raises(SystemExit):
+            main_of("train")(arguments)
+        text = capsys.readouterr().out
+        assert f"step size (default: {rate})" in text
+        assert "…" not in text and "(300" not in text and "300,200,100" in text
+        assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["agrel", "benchmark", "controls", "export", "memory_speed", "report", "reproduce",
+     "streaming_speed", "tensorboard", "working_memory"],
+)  # fmt: skip
+def test_help_fits_80_columns(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main_of(command)(["--help"])
+    text = capsys.readouterr().out
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
