@@ -74,7 +74,7 @@ def test_every_other_command_is_an_installation_or_the_tests():
                 ".venv/bin/python -m ruff check .",
                 ".venv/bin/python -m ruff format --check .",
                 ".venv/bin/python -m mypy",
-                ".venv/bin/python -m pytest",
+                ".venv/bin/python -m pytest -n auto --dist loadfile",
                 ".venv/bin/jupyter lab experiments/notebooks",
             )
     named = re.search(r"^Extras: (.*?);", README, re.MULTILINE | re.DOTALL)[1]

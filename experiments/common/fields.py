@@ -125,7 +125,7 @@ def _check(entry: dataclasses.Field, value: Any) -> None:
     if value is None and optional:
         return
     name = _option(entry)
-    either = isinstance(entry.type, types.UnionType) and kind in get_args(entry.type)
+    either = several and kind in get_args(entry.type) and isinstance(entry.type, types.UnionType)
     if either and not isinstance(value, tuple):
         value = (value,)
     if several:
