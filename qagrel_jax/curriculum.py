@@ -28,7 +28,7 @@ class that comes compiles nothing. Only *when* classes come depends on what is l
 >>> from qagrel_jax import curriculum, make_network, q_agrel
 >>> images = jnp.repeat(jnp.eye(4), 10, axis=0)
 >>> labels = jnp.repeat(jnp.arange(4), 10)
->>> net, rule, plan = make_network("dense", 4, hidden=(8,)), q_agrel(), Curriculum(window=5)
+>>> net, rule, plan = make_network("dense", 4, hidden=(32,)), q_agrel(), Curriculum(window=5)
 >>> params, table = net.init(jax.random.key(0), images), curriculum.class_table(labels, 4)
 >>> @jax.jit
 ... def trial(params, state, key):
@@ -118,9 +118,7 @@ class CurriculumState(NamedTuple):
     over: chex.Array  # bool[], all classes are active, and the newest learned
     step: chex.Array  # int32[], batches seen
     last: chex.Array  # int32[], batches seen when classes last came
-    right: (
-        chex.Array
-    )  # int32[2], right choices in this window: of all images, of the newest classes
+    right: chex.Array  # int32[2], correct choices in this window: all images, the newest classes
     shown: chex.Array  # int32[2], images shown in this window, likewise
 
 
