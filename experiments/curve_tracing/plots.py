@@ -45,7 +45,7 @@ def learning(path: Path, content: dict[str, Any], lines: list[dict[str, Any]]) -
         right.axhline(100 * content["config"]["accuracy"], color="0.4", linestyle=":")
         right.set_xlabel("training trials")
         right.xaxis.set_major_formatter("{x:,.0f}")
-        right.set_ylabel("frozen test at the present length, right (%)")
+        right.set_ylabel("accuracy (%), frozen test at the current length")
         drawing.suptitle(
             f"Curve tracing: {content['converged']} of {networks} networks learn curves of "
             f"{content['max_length']} pixels"
@@ -68,10 +68,12 @@ def generalization(path: Path, content: dict[str, Any]) -> None:
                       **_style(n, few))  # fmt: skip
         axes.axvspan(lengths[0], content["max_length"], color="0.5", alpha=0.15, linewidth=0)
         axes.axhline(50, color="0.4", linestyle=":")
-        axes.annotate("one of two ends", (lengths[-1], 51), ha="right", color="0.3", fontsize=8)
+        axes.annotate(
+            "chance: one of two ends", (lengths[-1], 41), ha="right", color="0.3", fontsize=8
+        )
         axes.set_ylim(0, 102)
-        axes.set_xlabel("curve length (pixels); grey: trained")
-        axes.set_ylabel("right (%)")
+        axes.set_xlabel("curve length (pixels); gray: trained")
+        axes.set_ylabel("accuracy (%)")
         axes.set_title(f"Frozen tests, {content['config']['test_trials']} trials each")
         axes.legend(fontsize=8, loc="lower left")
 
