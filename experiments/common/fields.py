@@ -7,7 +7,7 @@ file, the ``config.json`` of a run.
 import argparse
 import dataclasses
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_args, get_origin
 
 from experiments.common import cli
@@ -63,17 +63,20 @@ def check(record: Any) -> None:
         _check(entry, getattr(record, entry.name))
 
 
-def add_options(parser: argparse.ArgumentParser, kind: type, defaults: Any) -> None:
+def add_options(
+    parser: argparse.ArgumentParser, kind: type, defaults: Any, leave_out: Collection[str] = ()
+) -> None:
     """Give ``parser`` an option for each field of ``kind`` with a help text, in its groups.
 
     Args:
       parser: of a command.
       kind: the dataclass.
       defaults: a record of it; the help shows its values.
+      leave_out: names of fields that get no option.
     """
     groups: dict[str, Any] = {}
     for entry in dataclasses.fields(kind):
-        if not entry.metadata.get("help"):
+        if not entry.metadata.get("help") or entry.name in leave_out:
             continue
         title = entry.metadata["group"]
         if title not in groups:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +17,9 @@ from experiments.common import interrupts, memory, saved
 from experiments.common.cli import UserError
 from experiments.common.progress import Reporter
 from experiments.config import Config
+from experiments.train import angles, layer_names
 from experiments.train import folder as run_folder
-from qagrel_jax import analysis, rules, sharding, training
+from qagrel_jax import rules, sharding, training
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
@@ -25,6 +27,7 @@ from qagrel_jax.policies import make_policy
 from qagrel_jax.random_keys import root_keys
 from qagrel_jax.tasks import classification
 from qagrel_jax.training import feedback_updates, fitting
+from qagrel_jax.training.step import Learner
 
 CLASS_LEARNED = 0.5
 """A class counts as discovered once so much of it is named rightly."""
@@ -113,6 +116,13 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransf
             config.feedback_rate, config.feedback_delay * steps_per_epoch
         )
         optimizer = optax.chain(optimizer, own)
+    optimizer = _decayed(config, optimizer)
+    if config.trained_layers == "output":
+        return optax.chain(optimizer, optax.masked(optax.set_to_zero(), layer_names.is_hidden))
+    return optimizer
+
+
+def _decayed(config: Config, optimizer: optax.GradientTransformation) -> Any:
     if config.feedback_l2 is not None:
         return optax.chain(
             optax.add_decayed_weights(2 * config.l2, mask=feedback_updates.is_forward),
@@ -141,6 +151,44 @@ def make_curriculum(config: Config) -> Curriculum | None:
     )
 
 
+def build_network(config: Config, num_classes: int) -> nn.Module:
+    """Build the network, untrained."""
+    return make_network(
+        config.architecture,
+        num_classes,
+        feedback=config.feedback,
+        initialisation=config.initialisation,
+        dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
+        feedback_init=config.feedback_init,
+        feedback_scale=config.feedback_scale,
+        **({} if config.hidden is None else {"hidden": config.hidden}),
+    )
+
+
+def make_instrument(
+    config: Config, rule: str, dataset: Dataset, examples: fitting.Examples
+) -> angles.Instrument | None:
+    """Compile what measures angles by layer; None where feedback is tied.
+
+    Args:
+      config: the experiment.
+      rule: its name.
+      dataset: the number of classes.
+      examples: the update is compared with the gradient on the first ``config.angle_images``.
+    """
+    if config.feedback == "tied":
+        return None
+    learner = Learner(
+        build_network(config, dataset.num_classes),
+        make_rule(rule, config),
+        optax.identity(),  # angles are of what the optimizer is given
+        make_reward(config),
+        config.batch_size,
+        make_curriculum(config),
+    )
+    return angles.Instrument(learner, examples, config.angle_images)
+
+
 def make_trainer(
     config: Config, rule: str, dataset: Dataset, splits: Splits, mesh: Any = None
 ) -> training.Trainer:
@@ -151,19 +199,9 @@ def make_trainer(
     # In bfloat16 the network itself is told; what stays in float32 is not to be rounded further.
     matmul = "tensorfloat32" if config.precision == "tensorfloat32" else "float32"
     jax.config.update("jax_default_matmul_precision", matmul)
-    network = make_network(
-        config.architecture,
-        dataset.num_classes,
-        feedback=config.feedback,
-        initialisation=config.initialisation,
-        dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
-        feedback_init=config.feedback_init,
-        feedback_scale=config.feedback_scale,
-        **({} if config.hidden is None else {"hidden": config.hidden}),
-    )
     return training.make_trainer(
         make_rule(rule, config),
-        network,
+        build_network(config, dataset.num_classes),
         make_optimizer(config, config.epoch_of(len(splits.train.labels))[0]),
         image_shape=dataset.train_images.shape[1:],
         num_classes=dataset.num_classes,
@@ -246,6 +284,7 @@ def run_rule(
             "this rule anew"
         )
 
+    instrument = make_instrument(config, rule, dataset, splits.monitored)
     saver = _Saver(checkpoint, int(run.epoch), describe(config, rule))
     epochs_here, seconds = 0, 0.0
     with Reporter(f"{config.name} {rule}", config.epochs) as reporter:
@@ -279,8 +318,11 @@ def run_rule(
                 seconds = time.perf_counter() - began
                 seen = active * config.epoch_of(len(splits.train.labels))[1]
                 timing = {"rule": rule, "epoch": record.epoch, "seconds": seconds, "images": seen}
+                line = _metrics_line(rule, config, run, record)
+                if instrument is not None:
+                    line |= instrument.measure(run.states)
                 with interrupts.held_back():
-                    run_folder.append_line(metrics, _metrics_line(rule, config, run, record))
+                    run_folder.append_line(metrics, line)
                     run_folder.append_line(timings, timing)
                     saver.save(run)
                 state = (
@@ -365,10 +407,10 @@ def _metrics_line(
         "rule": rule,
         "epoch": record.epoch,
         "step": int(run.states.step.max()),
-        f"{_monitored(config)}_accuracy": _numbers(record.accuracy),
-        "train_accuracy": _numbers(record.train_accuracy),
-        "error": _numbers(record.error),
-        "classes_learned": _numbers(
+        f"{_monitored(config)}_accuracy": angles.numbers(record.accuracy),
+        "train_accuracy": angles.numbers(record.train_accuracy),
+        "error": angles.numbers(record.error),
+        "classes_learned": angles.numbers(
             np.where(
                 np.isnan(record.accuracy),
                 np.nan,
@@ -380,16 +422,7 @@ def _metrics_line(
     if config.curriculum != "off":
         count = sharding.fetch(run.states.curriculum.count)
         line["active_classes"] = [int(n) for n in count]
-    if config.feedback != "tied":
-        angles = analysis.feedback_angles(
-            *sharding.fetch((run.states.params, run.states.model_state)), config.feedback
-        )
-        line["feedback_angle_degrees"] = {name: _numbers(a) for name, a in angles.items()}
     return line
-
-
-def _numbers(values: chex.Array) -> list[float | None]:
-    return [None if np.isnan(v) else float(v) for v in np.asarray(values, float)]
 
 
 def _finished(run: fitting.Fit, config: Config) -> bool:

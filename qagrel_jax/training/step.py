@@ -93,7 +93,7 @@ def train_step(
     choice_key, dropout_key, reward_key = jax.random.split(step_key, 3)
     feedback_key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.step)
     rngs = {"dropout": dropout_key, "feedback": feedback_key}
-    forward = _forward(learner, state, rngs)
+    forward = forward_of(learner, state, rngs)
     inputs = classification.normalise(images)
 
     decision = learner.rule.act(choice_key, forward, state.params, inputs, has_aux=True)
@@ -130,7 +130,15 @@ def choose_rows(learner: Learner, state: TrainState, table: Any, rows: chex.Arra
     return curricula.draw(key, learner.curriculum, state.curriculum, table, rows)
 
 
-def _forward(learner: Learner, state: TrainState, rngs: dict) -> Callable:
+def forward_of(learner: Learner, state: TrainState, rngs: dict) -> Callable:
+    """Return the network as it runs in training: ``(params, inputs) -> (outputs, model_state)``.
+
+    Args:
+      learner: has the network, and the curriculum if any.
+      state: of one seed; its parameters are not used.
+      rngs: keys of the streams "dropout" and "feedback".
+    """
+
     def forward(params: chex.ArrayTree, inputs: chex.Array) -> tuple[chex.Array, Any]:
         outputs, changed = learner.network.apply(
             {"params": params, **state.model_state},
