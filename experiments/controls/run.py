@@ -4,19 +4,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments import config as configs
 from experiments.controls.settings import Setting
 from experiments.controls.unfinished import Unfinished
+from experiments.train import angles
 from experiments.train import one_rule as image_run
-from qagrel_jax import analysis, training
-from qagrel_jax.data import Dataset, streaming
-from qagrel_jax.networks import make_network
-from qagrel_jax.random_keys import root_key
-from qagrel_jax.tasks import classification
+from qagrel_jax import training
+from qagrel_jax.data import Dataset
 from qagrel_jax.training import fitting
 
 PROBE_IMAGES = 256
@@ -60,7 +57,7 @@ def train(
     trainer = image_run.make_trainer(config, setting.rule, dataset, splits)
     seeds = jnp.arange(config.first_seed, config.first_seed + config.seeds)
     start = image_run.start(trainer, config, dataset)
-    angles = _Angles(setting, dataset, splits) if measure_angles else None
+    measured = _Angles(setting, dataset, splits) if measure_angles else None
     line: dict[str, Any] = {
         "label": setting.label,
         "rule": setting.rule,
@@ -77,8 +74,8 @@ def train(
     }
     if config.curriculum != "off":
         line["active_classes"] = []  # by epoch, by seed
-    if angles:
-        angles.measure(start.states)  # before learning
+    if measured:
+        measured.measure(start.states)  # before learning
         keep = None  # such settings are short
     begun, before = keep.load(setting.label, start, line) if keep else (start, 0.0)
     run = begun
@@ -95,8 +92,8 @@ def train(
             )
             if config.curriculum != "off":
                 line["active_classes"].append(np.asarray(run.states.curriculum.count).tolist())
-            if angles:
-                angles.measure(run.states)
+            if measured:
+                measured.measure(run.states)
             if keep:
                 keep.save(setting.label, run, line, time.perf_counter() - began)
             on_epoch(record.epoch, f"validation {100 * record.accuracy.mean():.2f} %")
@@ -111,58 +108,24 @@ def train(
         "test_accuracy": [float(a) for a in test_accuracy],
         "train_seconds": round(time.perf_counter() - began, 1),
     }
-    return line | (angles.line if angles else {})
+    return line | (measured.line if measured else {})
 
 
 class _Angles:
     """Angles of updates and of weights on the same images, before learning and after each epoch."""
 
     def __init__(self, setting: Setting, dataset: Dataset, splits: image_run.Splits) -> None:
-        config = setting.config
-        rule = image_run.make_rule(setting.rule, config)
-        options = {} if config.hidden is None else {"hidden": config.hidden}
-        networks = {
-            kind: make_network(
-                config.architecture, dataset.num_classes, feedback=kind,
-                initialisation=config.initialisation, feedback_init=config.feedback_init,
-                feedback_scale=1.0 if kind == "tied" else config.feedback_scale, **options,
-            )
-            for kind in ("tied", config.feedback)
-        }  # fmt: skip
-        probe = jnp.arange(min(PROBE_IMAGES, len(splits.train.labels)))
-        images = splits.train.images
-        if isinstance(images, streaming.HostImages):
-            images = images.read(np.asarray(probe))
-        images = classification.normalise(jnp.asarray(images[: len(probe)]))
-        labels = splits.train.labels[: len(probe)]
-        reward = image_run.make_reward(config)
-
-        def update(kind: str, state: training.TrainState) -> Any:
-            def forward(params: Any, inputs: Any) -> Any:
-                return networks[kind].apply({"params": params, **state.model_state}, inputs)
-
-            choice_key, reward_key = jax.random.split(root_key(0))
-            decision = rule.act(choice_key, forward, state.params, images)
-            return rule.update(decision, reward(reward_key, labels, decision.action))[0]
-
-        def one_seed(state: training.TrainState) -> dict[str, jax.Array]:
-            ours, true = update(config.feedback, state), update("tied", state)
-            return analysis.layer_angles(ours, true)
-
-        self._feedback = config.feedback
-        self._updates = jax.jit(lambda states: jax.lax.map(one_seed, states))
-        self.line: dict[str, Any] = {
-            "update_angle_degrees": {},  # by layer, by epoch (0: before learning), by seed
-            "feedback_angle_degrees": {},
+        learner = image_run.make_learner(setting.config, setting.rule, dataset)
+        self._instrument = angles.Instrument(learner, splits.train, PROBE_IMAGES)
+        self.line: dict[str, Any] = {  # by layer, by epoch (0: before learning), by seed
+            angles.UPDATE: {},
+            angles.FEEDBACK: {},
         }
 
     def measure(self, states: training.TrainState) -> None:
         """Add one row to every layer's angles."""
-        weights = analysis.feedback_angles(states.params, states.model_state, self._feedback)
-        for kind, angles in (
-            ("update_angle_degrees", self._updates(states)),
-            ("feedback_angle_degrees", weights),
-        ):
-            for layer, values in angles.items():
-                rows = self.line[kind].setdefault(layer, [])
-                rows.append([None if np.isnan(v) else round(float(v), 2) for v in values])
+        found = self._instrument.measure(states)
+        for kind, by_layer in self.line.items():
+            for layer, values in found[kind].items():
+                row = [None if value is None else round(value, 2) for value in values]
+                by_layer.setdefault(layer, []).append(row)

@@ -110,7 +110,7 @@ def _difference(
         return None
     a, b = (100 * np.array([by_seed[s] for s in seeds]) for by_seed in (ours, theirs))
     found = paired_difference(a, b)._asdict() | {"seeds": len(seeds)}
-    return {name: None if np.isnan(value) else round(value, 4) for name, value in found.items()}
+    return {name: None if np.isnan(value) else value for name, value in found.items()}
 
 
 def last_angles(result: dict[str, Any]) -> dict[str, float | None]:

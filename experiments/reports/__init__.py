@@ -23,6 +23,7 @@ NAMES = (
     "mnist_start",
     "agrel",
     "curve_tracing",
+    "feedback",
     "memory",
     "memory_speed",
     "speed",

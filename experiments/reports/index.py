@@ -78,6 +78,23 @@ def _array(values: list[float]) -> Any:
     return np.array(values)
 
 
+def _feedback(results: Path) -> str | None:
+    content = _read(results / "feedback" / "summary.json")
+    cells = {
+        (r["config_name"], r["kind"]): r
+        for r in (content or {"results": []})["results"]
+        if r["rule"] == runs.RULE and r["finished"]
+    }
+    both = [name for name, kind in cells if kind == "tied" and (name, "kolen_pollack") in cells]
+    if not both:
+        return None
+    ours, tied = (
+        mean_sd(100 * _array(cells[both[0], kind]["test_accuracy"]))
+        for kind in ("kolen_pollack", "tied")
+    )
+    return f"`{both[0]}`: Q-AGREL with Kolen–Pollack feedback {ours} %, tied {tied} %"
+
+
 def _agrel(results: Path) -> str | None:
     from experiments.agrel.__main__ import compare
 
@@ -194,6 +211,12 @@ EXPERIMENTS = (
         "controls",
         _controls,
         "results/controls/README.md",
+    ),
+    Experiment(
+        "How well do networks learn whose feedback weights are not their forward weights?",
+        "feedback",
+        _feedback,
+        "results/feedback/README.md",
     ),
     Experiment(
         "How many trials does AGREL need, compared with backprop?",

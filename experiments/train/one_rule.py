@@ -165,28 +165,16 @@ def build_network(config: Config, num_classes: int) -> nn.Module:
     )
 
 
-def make_instrument(
-    config: Config, rule: str, dataset: Dataset, examples: fitting.Examples
-) -> angles.Instrument | None:
-    """Compile what measures angles by layer; None where feedback is tied.
-
-    Args:
-      config: the experiment.
-      rule: its name.
-      dataset: the number of classes.
-      examples: the update is compared with the gradient on the first ``config.angle_images``.
-    """
-    if config.feedback == "tied":
-        return None
-    learner = Learner(
+def make_learner(config: Config, rule: str, dataset: Dataset) -> Learner:
+    """Build what learns, but for the optimizer, which is of no concern to a gradient."""
+    return Learner(
         build_network(config, dataset.num_classes),
         make_rule(rule, config),
-        optax.identity(),  # angles are of what the optimizer is given
+        optax.identity(),
         make_reward(config),
         config.batch_size,
         make_curriculum(config),
     )
-    return angles.Instrument(learner, examples, config.angle_images)
 
 
 def make_trainer(
@@ -284,7 +272,10 @@ def run_rule(
             "this rule anew"
         )
 
-    instrument = make_instrument(config, rule, dataset, splits.monitored)
+    instrument = None
+    if config.feedback != "tied":
+        learner = make_learner(config, rule, dataset)
+        instrument = angles.Instrument(learner, splits.monitored, config.angle_images)
     saver = _Saver(checkpoint, int(run.epoch), describe(config, rule))
     epochs_here, seconds = 0, 0.0
     with Reporter(f"{config.name} {rule}", config.epochs) as reporter:

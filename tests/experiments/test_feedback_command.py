@@ -1,6 +1,7 @@
 """``python -m experiments.feedback``: cells that merge, resume and are summed up."""
 
 import json
+import re
 import shutil
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import config as configs
+from experiments import reports
 from experiments.common.cli import UserError
 from experiments.feedback import __main__ as command
 from experiments.feedback import cells, summary
@@ -86,6 +88,28 @@ def test_what_is_done_is_left_alone_and_what_is_missing_goes_on(finished, tmp_pa
     assert all(len(line) <= 80 or str(out) in line for line in shown.splitlines())
     with pytest.raises(UserError, match=r"different config .*learning_rate 0\.1 there, 0\.3 here"):
         command.main([*arguments, "--learning-rate", "0.3"])
+
+
+def test_the_page(finished, tmp_path):
+    assert reports.section("feedback", tmp_path) == "*Not run.*"
+    folder = tmp_path / "feedback"
+    for name in ("summary.json", "digits/accuracy.png", "digits/angles_backprop.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(finished / name, folder / name)
+    text = reports.section("feedback", tmp_path)
+    found = json.loads((finished / "summary.json").read_text())["results"]
+    tied, random, _ = (100 * np.array(r["test_accuracy"]) for r in found)
+    cells_of = [cell.strip() for cell in next(
+        line for line in text.splitlines() if line.startswith("| random")
+    ).split("|")[1:-1]]  # fmt: skip
+    mean, sd = random.mean(), random.std(ddof=1)
+    assert cells_of[1] == f"{mean:.2f} ({sd:.2f})"
+    d = random - tied  # of two seeds: t(0.975, 1) = 12.7062
+    half = 12.7062 * d.std(ddof=1) / 2**0.5
+    shown = [float(number) for number in re.findall(r"[+-][\d.]+", cells_of[2])]
+    np.testing.assert_allclose(shown, [d.mean(), d.mean() - half, d.mean() + half], atol=0.0051)
+    assert "### `digits`, backprop" in text and "(digits/angles_backprop.png)" in text
+    assert "digits, dense 9–8, backprop, 2 epochs, 2 seeds" in text
 
 
 def test_the_output_layer_alone_learns_and_statistics_of_hidden_units_do_not_count():
