@@ -21,16 +21,16 @@ ACTIONS, SEEDS = 2, 2
 
 
 class Branches(nn.Module):
-    """For every kind a branch of all three layers; the outputs are their sum."""
+    """On a layer of all, a branch of all three layers for every kind; outputs are their sum."""
 
     @nn.compact
     def __call__(self, images, train=False):
-        total = 0
+        total, images = 0, nn.relu(Conv(2, name="first")(images))
         for kind in FEEDBACKS:
             options = {"feedback": kind, "num_actions": ACTIONS, "expansion": 2}
             x = images
-            for layer in (Conv, Conv, LocallyConnected):
-                x = nn.relu(layer(2, **options, name=f"{kind}_{layer.__name__}_{x.shape[-1]}")(x))
+            for layer in (Conv, LocallyConnected):
+                x = nn.relu(layer(2, **options, name=f"{kind}_{layer.__name__}")(x))
             x = x.reshape(x.shape[0], -1)
             total += Dense(ACTIONS, **options, name=f"{kind}_out")(x)
         return total

@@ -59,6 +59,7 @@ def test_several_devices_are_one_device(one_device, tmp_path, shape, devices):
         assert found["gathers_map"] == found["gathers_vmap"] == 0
 
 
+@pytest.mark.slow
 def test_every_kind_of_feedback_on_two_devices_is_that_of_one():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     answer = subprocess.run(
