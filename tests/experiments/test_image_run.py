@@ -254,10 +254,10 @@ def test_the_curriculum_is_what_the_options_say():
     given = config(
         curriculum="random", curriculum_threshold=0.7, curriculum_start=3, curriculum_step=4,
         curriculum_window=5, curriculum_recency=6.0, curriculum_decay=0.7, curriculum_max_wait=8,
-        curriculum_outputs="open",
+        curriculum_exploration=0.3, curriculum_outputs="open",
     )  # fmt: skip
     assert image_run.make_curriculum(given) == Curriculum(
-        0.7, 3, 4, 5, 6.0, 0.7, 8, "random", False
+        0.7, 3, 4, 5, 6.0, 0.7, 0.3, 8, "random", False
     )
     # The options' defaults are the library's.
     assert image_run.make_curriculum(config(curriculum="index")) == Curriculum()
