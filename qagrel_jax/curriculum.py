@@ -256,8 +256,9 @@ def update(
         passed |= step - state.last >= curriculum.max_wait
     ends = step % curriculum.window == 0
     passed &= ends
-    count = jnp.where(passed, jnp.minimum(state.count + curriculum.step_classes, classes),
-                      state.count)  # fmt: skip
+    count = jnp.where(
+        passed, jnp.minimum(state.count + curriculum.step_classes, classes), state.count
+    )
     come = count > state.count
     new = (state.turn >= state.count) & (state.turn < count)
     arrivals = state.arrivals + come.astype(jnp.int32)

@@ -14,6 +14,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 
+@pytest.fixture(scope="module")
+def folded_keys():
+    """Switch the check for keys used twice off.
+
+    A learner's key is kept and folded with the step, and its best epoch and its checkpoint share
+    it: the checker takes that for reuse.
+    """
+    with jax.debug_key_reuse(False):
+        yield
+
+
 @pytest.fixture
 def x64():
     """Run a test in float64."""

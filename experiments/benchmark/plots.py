@@ -57,9 +57,13 @@ def draw_time_shares(content: Mapping[str, Any], path: Path) -> None:
             for row, (left, share) in enumerate(zip(begin, width, strict=True)):
                 if share >= 3:
                     axes.text(
-                        left + share / 2, row, f"{share:.0f}", ha="center", va="center",
+                        left + share / 2,
+                        row,
+                        f"{share:.0f}",
+                        ha="center",
+                        va="center",
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.8},
-                    )  # fmt: skip
+                    )
             begin += width
         axes.set_yticks(range(len(shares)), [name.replace("_", "\n") for name in shares])
         axes.invert_yaxis()

@@ -217,7 +217,8 @@ def _native(layer: Layer) -> tuple[list[Variant], list[Variant], list[Variant]]:
         kernel = jax.ShapeDtypeStruct(layer.kernel, cotangent.dtype)
         return jax.linear_transpose(lambda w: convolve(images, w), kernel)(cotangent)[0]
 
-    for function in (convolve, onto_inputs, onto_kernel):
+    functions: tuple[Any, ...] = (convolve, onto_inputs, onto_kernel)
+    for function in functions:
         function.name = f"{function.__name__} {layer.strides} {layer.padding}"
     return (
         [Variant(convolve, layer.inputs, layer.kernel)],

@@ -75,6 +75,11 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the option ``--data-dir``."""
+    parser.add_argument("--data-dir", type=path, metavar="DIR", help="default: $TFDS_DATA_DIR")
+
+
 def number(
     kind: type, low: float, high: float, *, open_low: bool = False
 ) -> Callable[[str], float]:

@@ -107,7 +107,7 @@ def seeds(run: RunResults) -> str:
 def commits(run: RunResults) -> str:
     """Return the commits of all sessions, short, first to last."""
     names = [short(sitting["commit"]) for sitting in run.sittings]
-    return markdown.quoted(dict.fromkeys(names)) or "not recorded"
+    return markdown.quoted(list(dict.fromkeys(names))) or "not recorded"
 
 
 def devices(run: RunResults) -> str:

@@ -77,8 +77,9 @@ def _sweep(axes: Axes, plan: Plan, results: list[dict[str, Any]], key: str) -> N
     """Draw the variance of all layers together against ``key``."""
     values = sorted({r[key] for r in results})
     for label in plan.rules:
-        points = [(r[key], r["cross_entropy"][ALL]["variance"])
-                  for r in results if r["rule"] == label]  # fmt: skip
+        points = [
+            (r[key], r["cross_entropy"][ALL]["variance"]) for r in results if r["rule"] == label
+        ]
         points = sorted((x, v["mean"]) for x, v in points if v)
         if points:
             axes.plot(*zip(*points, strict=True), **_look(plan, label))
@@ -97,7 +98,7 @@ def _layers(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
         angles = [result["cross_entropy"][layer]["angle"] for layer in layers]
         values = [np.nan if angle is None else angle["mean"] for angle in angles]
         axes.plot(range(len(layers)), values, **_look(plan, result["rule"]))
-    axes.set_xticks(range(len(layers)), range(1, len(layers) + 1))
+    axes.set_xticks(range(len(layers)), [str(n) for n in range(1, len(layers) + 1)])
     axes.set_xlabel("layer, from the input up")
     axes.set_ylabel(ROWS["cross_entropy"])
     axes.set_yticks([0, 30, 60, 90, 120])
@@ -107,8 +108,11 @@ def _alignment(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
     """Draw the alignment of one update with the gradient of the rule's own objective, by stage."""
     stages = sorted(plan.stages)
     for label in plan.rules:
-        own = {r["stage"]: r[RULES[label].objective][ALL]["alignment"]
-               for r in results if r["rule"] == label}  # fmt: skip
+        own = {
+            r["stage"]: r[RULES[label].objective][ALL]["alignment"]
+            for r in results
+            if r["rule"] == label
+        }
         values = [own[stage]["mean"] if own[stage] else np.nan for stage in stages]
         axes.plot(range(len(stages)), values, **_look(plan, label))
     axes.set_xticks(range(len(stages)), [f"{stage}" for stage in stages])

@@ -101,9 +101,15 @@ def step(
 
     def hold(_: int, state: AugmentState) -> AugmentState:
         after, _activity = augment.step(
-            activity.action, config, state, observation, jnp.zeros_like(reward),
-            jnp.zeros_like(ended), plastic, _held,
-        )  # fmt: skip
+            activity.action,
+            config,
+            state,
+            observation,
+            jnp.zeros_like(reward),
+            jnp.zeros_like(ended),
+            plastic,
+            _held,
+        )
         # Between trials there is nothing to hold on to.
         return jax.tree.map(
             lambda new, old: jnp.where(ended[(None,) * (new.ndim - ended.ndim)], old, new),

@@ -93,11 +93,6 @@ def condition(trial: Trial) -> chex.Array:
     return trial.first
 
 
-def reset(key: chex.PRNGKey, params: Params) -> tuple[base.TrialState, base.TimeStep]:
-    """Start a random trial; see ``qagrel_jax.tasks.base``."""
-    return begin(build(draw(key, params), params), params)
-
-
 def begin(trial: Trial, params: Params) -> tuple[base.TrialState, base.TimeStep]:
     """Start a given trial."""
     return base.begin(trial, _observe, params)
@@ -136,7 +131,6 @@ TASK = base.Task(
     inputs=INPUTS,
     input_groups={"mark": 1, "direction": INPUTS - 1},
     go_signal="second cue",
-    reset=reset,
     step=step,
     draw=draw,
     build=build,
@@ -151,3 +145,6 @@ TASK = base.Task(
         "255° then 285° (same)": 8 * 12 + 9,
     },
 )
+
+reset = TASK.reset
+"""Start a random trial: ``(key, params) -> (state, timestep)``."""

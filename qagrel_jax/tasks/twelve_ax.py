@@ -117,11 +117,6 @@ def condition(trial: Trial) -> chex.Array:
     return jnp.zeros_like(trial.count)
 
 
-def reset(key: chex.PRNGKey, params: Params) -> tuple[base.TrialState, base.TimeStep]:
-    """Start a random trial; see ``qagrel_jax.tasks.base``."""
-    return begin(build(draw(key, params), params), params)
-
-
 def begin(trial: Trial, params: Params) -> tuple[base.TrialState, base.TimeStep]:
     """Start a given trial, with its digit."""
     del params
@@ -175,7 +170,6 @@ TASK = base.Task(
     inputs=INPUTS,
     input_groups={stimulus: 1 for stimulus in STIMULI},
     go_signal="first digit",
-    reset=reset,
     step=step,
     draw=draw,
     build=build,
@@ -194,3 +188,6 @@ TASK = base.Task(
     action_names=("left", "right"),
     run=lambda trial: trial.run,
 )
+
+reset = TASK.reset
+"""Start a random trial: ``(key, params) -> (state, timestep)``."""

@@ -76,6 +76,14 @@ BAD = [
     ("agrel", "XOR", "unknown task 'XOR'; did you mean 'xor'?"),
     ("agrel", "xor --out file", "file is not a folder"),
     ("agrel", "xor --out full", "full holds another run or other files"),
+    ("agrel", "xor --seed -1", "must be in [0, 4294967295], got -1"),
+    ("curve_tracing", "--out full", "full holds files that are no run"),
+    ("curve_tracing", "--out ''", "needs a path"),
+    ("curve_tracing", "--networks 0", "must be in [1, 10000], got 0"),
+    ("update_statistics", "--out file", "file is not a folder"),
+    ("update_statistics", "--out full", "full holds files that are no run"),
+    ("update_statistics", "--out ''", "needs a path"),
+    ("update_statistics", "--classes 11", "--classes 11: digits has 10"),
     ("memory_speed", "--out full", "full holds another run or other files"),
     ("memory_speed", "--networks 1,1", "the same value twice"),
     ("benchmark", "--cells denes", "did you mean 'dense'?"),
@@ -97,8 +105,9 @@ BAD = [
 
 def main_of(command):
     module = importlib.import_module(f"experiments.{command}")
-    return (module if hasattr(module, "main") else importlib.import_module(
-        f"experiments.{command}.__main__")).main  # fmt: skip
+    if not hasattr(module, "main"):
+        module = importlib.import_module(f"experiments.{command}.__main__")
+    return module.main
 
 
 @pytest.mark.parametrize(("command", "arguments", "says"), BAD)
@@ -180,11 +189,13 @@ def test_help_shows_the_chosen_config(capsys, monkeypatch):
         assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["agrel", "benchmark", "controls", "export", "memory_speed", "report", "reproduce",
-     "streaming_speed", "tensorboard", "working_memory"],
-)  # fmt: skip
+COMMANDS = (
+    "agrel benchmark controls curve_tracing export memory_speed report reproduce "
+    "streaming_speed tensorboard update_statistics working_memory"
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS.split())
 def test_help_fits_80_columns(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):

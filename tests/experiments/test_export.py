@@ -21,9 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "run"
-    command = [sys.executable, "-m", "experiments.train", "--out", str(folder), "--hidden", "16",
-               "--seeds", "2", "--first-seed", "4", "--epochs", "2", "--feedback", "reciprocal",
-               "--tensorboard"]  # fmt: skip
+    options = "--hidden 16 --seeds 2 --first-seed 4 --epochs 2 --feedback reciprocal --tensorboard"
+    command = [sys.executable, "-m", "experiments.train", "--out", str(folder), *options.split()]
     subprocess.run(command, check=True, cwd=ROOT, timeout=300)
     return folder
 

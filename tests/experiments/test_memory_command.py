@@ -95,9 +95,11 @@ def test_statistics_by_hand():
 def test_settings_are_every_combination():
     config = MemoryConfig("saccade", 1, feedbacks=("tied", "separate"), tag_decays=(0.0, 0.5))
     assert config.settings == [
-        ("tied", 0.15, 0.0), ("tied", 0.15, 0.5),
-        ("kolen_pollack", 0.15, 0.0), ("kolen_pollack", 0.15, 0.5),
-    ]  # fmt: skip
+        ("tied", 0.15, 0.0),
+        ("tied", 0.15, 0.5),
+        ("kolen_pollack", 0.15, 0.0),
+        ("kolen_pollack", 0.15, 0.5),
+    ]
 
 
 def test_the_grid_picture_bears_settings_nobody_learned(tmp_path):

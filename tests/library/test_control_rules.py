@@ -85,8 +85,9 @@ def test_node_perturbation_tends_to_q_agrel():
     apply, params, inputs = _net()
     noisy, attentive = rules.node_perturbation(noise_sd=0.01), rules.q_agrel()
     toward = _learn(attentive, apply, params, inputs[:1])
-    learn = jax.jit(lambda keys: jax.vmap(
-        lambda key: _learn(noisy, apply, params, inputs[:1], key))(keys))  # fmt: skip
+    learn = jax.jit(
+        lambda keys: jax.vmap(lambda key: _learn(noisy, apply, params, inputs[:1], key))(keys)
+    )
     each = learn(jax.random.split(jax.random.key(3), 4096))
     cosines = [
         _cosine(jax.tree.map(lambda g, n=samples: g[:n].mean(0), each), toward)

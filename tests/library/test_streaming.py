@@ -12,23 +12,24 @@ from qagrel_jax.data import streaming
 from qagrel_jax.networks import DenseNet
 from qagrel_jax.training import fitting
 
+pytestmark = pytest.mark.usefixtures("folded_keys")
+
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (77, 4, 4, 1), np.uint8)
 LABELS = RNG.integers(0, 3, 77).astype(np.int32)
 
 
-@pytest.fixture(autouse=True)
-def keys_are_folded():
-    """A seed's key is kept and folded with the step, which the reuse checker takes for reuse."""
-    with jax.debug_key_reuse(False):
-        yield
-
-
 def _run(examples, chunk_steps=None):
     trainer = training.make_trainer(
-        rules.q_agrel(), DenseNet(3, hidden=(8,)), optax.sgd(0.05, momentum=0.9),
-        image_shape=(4, 4, 1), num_classes=3, batch_size=4, evaluation_batch=10, seeds_by="map",
-    )  # fmt: skip
+        rules.q_agrel(),
+        DenseNet(3, hidden=(8,)),
+        optax.sgd(0.05, momentum=0.9),
+        image_shape=(4, 4, 1),
+        num_classes=3,
+        batch_size=4,
+        evaluation_batch=10,
+        seeds_by="map",
+    )
     kept, held = fitting.split(examples, 0.3)
     run = fitting.start(trainer, jax.vmap(jax.random.key)(jnp.arange(2)))
     done = list(
