@@ -209,7 +209,7 @@ class Config:
         default=0.8,
     )
     curriculum_start: int = fields.number(
-        1, 10**6, "classes active from the start", group=_CURRICULUM, default=2
+        1, 10**6, "classes active from the start", group=_CURRICULUM, default=1
     )
     curriculum_step: int = fields.number(
         1, 10**6, "classes that come at a time", group=_CURRICULUM, default=1
@@ -226,6 +226,13 @@ class Config:
     )
     curriculum_decay: float = fields.number(
         0, 1, "factor on that each time that others come", group=_CURRICULUM, default=0.5
+    )
+    curriculum_exploration: float = fields.number(
+        0,
+        1,
+        "fraction of choices among the newest classes alone, while they are learned; 0: none",
+        group=_CURRICULUM,
+        default=0.2,
     )
     curriculum_max_wait: int = fields.number(
         0,

@@ -35,6 +35,7 @@ def curriculum(given: dict[str, Any]) -> Control:
         setting(f"q_agrel, papers' start, curriculum, {label}", "q_agrel", base, paper | changes)
         for label, changes in (
             ("no recency bias", {"curriculum_recency": 0.0}),
+            ("new classes not explored", {"curriculum_exploration": 0.0}),
             ("open outputs", {"curriculum_outputs": "open"}),
             ("random order", {"curriculum": "random"}),
             ("two at a time", {"curriculum_step": 2}),

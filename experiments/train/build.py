@@ -121,6 +121,7 @@ def make_curriculum(config: Config) -> Curriculum | None:
         window=config.curriculum_window,
         recency=config.curriculum_recency,
         decay=config.curriculum_decay,
+        exploration=config.curriculum_exploration,
         max_wait=config.curriculum_max_wait,
         order=config.curriculum,
         mask=config.curriculum_outputs == "masked",

@@ -258,6 +258,7 @@ def test_the_curriculum_is_what_the_options_say():
         curriculum_window=5,
         curriculum_recency=6.0,
         curriculum_decay=0.7,
+        curriculum_exploration=0.3,
         curriculum_max_wait=8,
         curriculum_outputs="open",
     )

@@ -27,9 +27,9 @@ DATA = fitting.Examples(jnp.asarray(IMAGES), jnp.asarray(LABELS))
 @pytest.mark.parametrize(
     "settings",
     [
-        Curriculum(threshold=0.5, window=3, recency=2.0, decay=0.7),
-        Curriculum(threshold=0.8, initial_classes=1, step_classes=3, window=2, max_wait=4),
-        Curriculum(threshold=0.4, window=1, recency=0.0, order="random"),
+        Curriculum(threshold=0.5, initial_classes=2, window=3, recency=2.0, decay=0.7),
+        Curriculum(threshold=0.8, step_classes=3, window=2, max_wait=4, exploration=0.6),
+        Curriculum(threshold=0.4, window=1, recency=0.0, order="random", exploration=0.0),
         Curriculum(initial_classes=9, window=2),
     ],
 )
@@ -55,8 +55,9 @@ def test_classes_come_as_in_a_literal_loop(settings):
         labels = generator.choice(np.flatnonzero(expected), 8)
         # Some classes are easier than others, and all get easier and harder by chance.
         right = generator.uniform(size=8) < generator.uniform() ** (0.3 * labels)
-        state = update(state, labels, right)
-        reference.batch(labels.tolist(), right.tolist())
+        explored = generator.uniform(size=8) < settings.exploration
+        state = update(state, labels, right, explored)
+        reference.batch(labels.tolist(), right.tolist(), explored.tolist())
     assert int(state.count) == sum(map(len, reference.came)) == CLASSES and over[-1]
     assert over[0] == (settings.initial_classes >= CLASSES)
 
@@ -98,6 +99,24 @@ def test_images_are_drawn_by_their_classs_weight():
     assert (each[LABELS < 4] > 0).all() and each.max() < 4 * each[LABELS == 3].mean()
 
 
+def test_a_new_class_is_explored_until_it_is_learned():
+    """A fifth of choices are among the newest actions alone, whatever the Q values."""
+    settings = Curriculum(initial_classes=2, step_classes=2, window=1, exploration=0.2)
+    state = curricula.start(root_key(0), settings, 4)
+    every, right = jnp.arange(4), jnp.ones(4, bool)
+    state = curricula.update(settings, state, every[:2], right[:2])
+    explored = curricula.explore(root_key(1), settings, state, 20_000)
+    np.testing.assert_allclose(explored.mean(), 0.2, atol=0.01)
+    q_values = jnp.array([9.0, 8.0, 1.0, 2.0])
+    outputs = curricula.mask(settings, state, jnp.tile(q_values, (20_000, 1)), explored)
+    free = np.asarray(~explored)
+    np.testing.assert_array_equal(outputs[free], np.tile(q_values, (free.sum(), 1)))
+    np.testing.assert_array_equal(outputs[~free][:, :2], -np.inf)
+    np.testing.assert_array_equal(outputs[~free][:, 2:], np.tile(q_values[2:], (sum(~free), 1)))
+    state = curricula.update(settings, state, every, right)
+    assert bool(state.over) and not curricula.explore(root_key(1), settings, state, 1000).any()
+
+
 RULES = [
     rules.q_agrel(),
     rules.backprop(),
@@ -110,7 +129,7 @@ RULES = [
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_masked_outputs_are_not_chosen_and_do_not_learn(rule):
-    settings = Curriculum(mask=True)
+    settings = Curriculum(initial_classes=2)
     state = curricula.start(root_key(0), settings, CLASSES)
     network = DenseNet(CLASSES, hidden=(6,))
     inputs = jax.random.uniform(root_key(1), (64, 8))
@@ -167,7 +186,7 @@ def test_with_all_classes_active_it_is_ordinary_training(network, rule):
     _same(with_curriculum.states.model_state, ordinary.states.model_state)
 
 
-EAGER = Curriculum(threshold=0.4, window=7, recency=2.0, order="random")
+EAGER = Curriculum(threshold=0.4, initial_classes=2, window=7, recency=2.0, order="random")
 
 
 def test_streamed_it_is_the_same_to_the_bit(monkeypatch):
@@ -216,7 +235,7 @@ def test_it_learns_all_classes(rule):
 
 def test_what_is_shown_is_active():
     """A threshold that is never reached: three classes are never seen, nor ever right."""
-    never = Curriculum(threshold=1.0, window=10**6, mask=True)
+    never = Curriculum(threshold=1.0, initial_classes=2, window=10**6, mask=True)
     own = _trainer(never)
     run, records = _run(own, 0, epochs=8)
     assert int(run.states.curriculum.count[0]) == 2
@@ -228,6 +247,7 @@ def test_what_is_shown_is_active():
     ("change", "says"),
     [
         ({"threshold": 1.5}, r"threshold must be in \[0, 1\], got 1.5"),
+        ({"exploration": 1.1}, r"exploration must be in \[0, 1\], got 1.1"),
         ({"decay": -0.1}, r"decay must be in \[0, 1\], got -0.1"),
         ({"window": 0}, "window must be at least 1, got 0"),
         ({"max_wait": -1}, "max_wait must be at least 0, got -1"),
