@@ -262,7 +262,9 @@ def test_the_curriculum_is_what_the_options_say():
         curriculum_max_wait=8,
         curriculum_outputs="open",
     )
-    assert build.make_curriculum(given) == Curriculum(0.7, 3, 4, 5, 6.0, 0.7, 8, "random", False)
+    assert build.make_curriculum(given) == Curriculum(
+        0.7, 3, 4, 5, 6.0, 0.7, 0.3, 8, "random", False
+    )
     # The options' defaults are the library's.
     assert build.make_curriculum(config(curriculum="index")) == Curriculum()
 
