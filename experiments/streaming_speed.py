@@ -1,12 +1,12 @@
-"""What streaming costs: images per second streamed from disk, beside the same images resident.
+"""What streaming costs: images per second streamed from disk, beside the same images in memory.
 
     python -m experiments.streaming_speed                  # MNIST- and CIFAR-sized, some minutes
     python -m experiments.streaming_speed --cells conv --repeats 9 --out DIR
 
-Each cell trains a network on random images (speed does not depend on what is in them), resident and
+Each cell trains a network on random images (speed does not depend on what they show), in memory and
 mapped from a file (``qagrel_jax.data.streaming``), an epoch in turn of each, after one of each that
 compiles; both in chunks of ten steps, so that an epoch here is many, as it is with large data. The
-figure is the median over repeats of resident time / streamed time in the same turn: 1 means that
+figure is the median over repeats of time in memory / time streamed in the same turn: 1 means that
 streaming is free. The file is in the operating system's cache; a disk that delivers less than the
 network consumes would show. Both end in the same parameters, bit for bit, or the command fails. DIR
 gets streaming_speed.json.
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _measure_all(arguments: Any) -> None:
     results, environment = {}, provenance.environment()
-    print(f"{'images/s':12} {'resident':>12} {'streamed':>12}  streamed / resident")
+    print(f"{'images/s':12} {'in memory':>12} {'streamed':>12}  streamed / in memory")
     for name in arguments.cells:
         found = results[name] = measure(CELLS[name], arguments.repeats)
         print(
@@ -166,7 +166,7 @@ def _alternate(cell: Cell, repeats: int, **sources: Any) -> dict[str, list[float
                 seconds[name].append(time.perf_counter() - began)
     for a, b in zip(*(jax.tree.leaves(run.states.params) for run in runs.values()), strict=True):
         if not (a == b).all():
-            raise UserError("streamed and resident images gave different parameters")
+            raise UserError("streamed images and those in memory gave different parameters")
     return seconds
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-# Tests compile many small programs once; LLVM's optimisations cost far more than they give back.
+# Tests compile many small programs once; LLVM's optimizations cost far more than they give back.
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )

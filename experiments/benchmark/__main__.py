@@ -1,4 +1,4 @@
-"""How fast training runs: against backprop, against PyTorch, against the bare products.
+"""How fast training runs: against backprop, against PyTorch, against the matmul roofline.
 
     python -m experiments.benchmark                      # the four networks, 1 to 10 seeds
     python -m experiments.benchmark --quick              # less of it, in less than four minutes

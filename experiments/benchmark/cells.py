@@ -164,7 +164,7 @@ def _caller(compiled: Any, states: Any, rest: tuple) -> Callable[[], None]:
     held = [states]
 
     def call() -> None:
-        # The states are donated, so each call goes on where the one before ended.
+        # The states are donated, so each call continues where the one before ended.
         held[0], metrics = compiled(held[0], *rest)
         jax.block_until_ready((held[0].params, metrics))
 

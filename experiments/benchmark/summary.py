@@ -156,7 +156,7 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
         "Q-AGREL": "q_agrel",
         "backprop": "backprop",
         "PyTorch Q-AGREL": "torch_q_agrel",
-        "bare products": "roofline",
+        "matmul roofline": "roofline",
     }
     speeds, ratios, costs = [], [], []
     for name, cell in content["cells"].items():

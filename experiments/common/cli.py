@@ -140,8 +140,8 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
 
 @contextlib.contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """Say how to go on with the run in ``folder`` if Ctrl-C or SIGTERM ends it."""
-    with interrupted_says(f"to go on: --resume --out {folder}"):
+    """Say how to resume the run in ``folder`` if Ctrl-C or SIGTERM ends it."""
+    with interrupted_says(f"to resume: --resume --out {folder}"):
         yield
 
 

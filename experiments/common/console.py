@@ -1,4 +1,4 @@
-"""What is printed, on any console: 80 columns, and letters that its encoding lacks spelt out."""
+"""What is printed, on any console: 80 columns, and letters that its encoding lacks spelled out."""
 
 import codecs
 import sys

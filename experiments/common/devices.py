@@ -175,7 +175,7 @@ def own_folder(folder: Path | None, mesh: Any) -> Iterator[Path | None]:
 
 @contextlib.contextmanager
 def together(mesh: Any) -> Iterator[None]:
-    """End every process when the first one alone cannot go on, rather than leave them waiting.
+    """End every process when the first one alone cannot continue, rather than leave them waiting.
 
     Raises:
       UserError: what the first process met with; in the others, that it did.
@@ -188,7 +188,7 @@ def together(mesh: Any) -> Iterator[None]:
     except UserError as error:
         met = error
     if mesh is not None and not sharding.agree(met is None) and met is None:
-        raise UserError("the first process cannot go on; its own message says why")
+        raise UserError("the first process cannot continue; its own message says why")
     if met is not None:
         raise met
 

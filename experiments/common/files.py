@@ -77,7 +77,7 @@ def read_metrics(
 
 
 def first_environment(folder: Path) -> dict[str, Any]:
-    """Return what the first session ran on, which names the run: a later one only went on."""
+    """Return what the first session ran on, which names the run: later ones resumed it."""
     lines = read_lines(folder / "environments.jsonl")
     known = {"device", "versions", "commit", "command"}
     named = [line for line in lines if known <= line.keys()]

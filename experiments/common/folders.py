@@ -53,12 +53,12 @@ def default(name: str) -> Path:
 
 
 def check(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> bool:
-    """Return whether ``folder`` holds a run to go on with; nothing is made or changed.
+    """Return whether ``folder`` holds a run to resume; nothing is made or changed.
 
     Args:
       folder: there or not.
       markers: files, each of which makes a folder a run's; none for a command that cannot resume.
-      resume: whether a run that is there may go on.
+      resume: whether a run that is there may be resumed.
 
     Raises:
       UserError: it is no folder, or holds another run or other files.
@@ -69,7 +69,7 @@ def check(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> bo
         if any((folder / marker).is_file() for marker in markers):
             if not resume:
                 raise UserError(
-                    f"{folder} holds another run: add --resume to go on with it, or "
+                    f"{folder} holds another run: add --resume to continue it, or "
                     "choose another --out"
                 )
             return True

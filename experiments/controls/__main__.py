@@ -3,12 +3,12 @@
     python -m experiments.controls                     # all of them on the digits
     python -m experiments.controls reward feedback     # these
     python -m experiments.controls fast --seeds 5 --out DIR
-    python -m experiments.controls --resume --out DIR  # go on after a crash
+    python -m experiments.controls --resume --out DIR  # resume after a crash
 
 Each control trains its settings (``experiments/controls/settings.py``) one after the other, several
 seeds each, under the clean protocol, and leaves in DIR/NAME: settings.jsonl (a line a setting, with
 its learning curves), summary.json, picture.png (and angles.png). A setting that was
-killed goes on at its last checkpoint, at most a few minutes old.
+killed resumes at its last checkpoint, at most a few minutes old.
 """
 
 import contextlib

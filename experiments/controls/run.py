@@ -1,4 +1,4 @@
-"""One setting of a control, trained with the image runs' data, rule, network and optimiser."""
+"""One setting of a control, trained with the image runs' data, rule, network and optimizer."""
 
 import time
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def train(
     """Train ``setting`` on all its seeds and return its line of the summary.
 
     A seed that diverges ends the setting; its line then says where, and has no accuracies. With
-    ``keep`` a setting that was killed goes on where it was, in the same bits.
+    ``keep`` a setting that was killed continues where it was, in the same bits.
     """
     config = setting.config
     dataset = part_of(dataset, setting.classes, setting.train_images)
@@ -154,7 +154,7 @@ class _Angles:
         images = splits.train.images
         if isinstance(images, streaming.HostImages):
             images = images.read(np.asarray(probe))
-        images = classification.normalise(jnp.asarray(images[: len(probe)]))
+        images = classification.normalize(jnp.asarray(images[: len(probe)]))
         labels = splits.train.labels[: len(probe)]
         reward = build.make_reward(config)
 

@@ -1,4 +1,4 @@
-"""A setting that was not trained to its end: its learners and its curves, to go on from."""
+"""A setting that was not trained to its end: its learners and its curves, to resume."""
 
 import json
 import time

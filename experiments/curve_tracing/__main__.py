@@ -3,7 +3,7 @@
     python -m experiments.curve_tracing                      # 5 networks, curves of 2 to 9 pixels
     python -m experiments.curve_tracing --max-length 7 --networks 10 --seed 1 --out runs/curves
     python -m experiments.curve_tracing --unshared           # each synapse for itself; slower
-    python -m experiments.curve_tracing --resume --out runs/curves    # go on after a crash
+    python -m experiments.curve_tracing --resume --out runs/curves    # resume after a crash
 
 Every network has a curriculum of its own: it begins with a red and a blue pixel alone, and curves
 become one pixel longer whenever 85 % of a frozen test's trials are right. The output folder gets

@@ -11,7 +11,7 @@ from experiments.common.names import FEEDBACK_ALIASES
 
 FILE = "config.json"
 FEEDBACKS = ("tied", "kolen_pollack", "random", "sign", "sign_fixed", "product")
-"""Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
+"""Spelled out rather than imported, so that a wrong name is refused before JAX has loaded."""
 
 FIRST_LENGTH = 2
 BEYOND = (1, 2, 3, 4)

@@ -8,7 +8,7 @@ Both learn the saccade task. ``qagrel_jax`` is the very program of ``experiments
 criterion and packing included; ``numpy`` is ``experiments.memory_speed.numpy_baseline``, which
 keeps no criterion.
 Both start from the same networks, which have learned for some thousand trials, so that trials are
-as long as they mostly are in a run; they go on learning while they are timed, and none converges.
+as long as they mostly are in a run; they keep learning while they are timed, and none converges.
 Repeats of the two alternate. The first turn of each, in which XLA compiles, is timed apart.
 
 DIR gets memory_speed.json and memory_speed.png.
@@ -132,7 +132,7 @@ def _population(size: int, key: Any) -> Any:
 
 
 def _start(size: int, weights: Any, key: Any, seed: int, steps: int) -> dict[str, Implementation]:
-    """Both implementations with these weights: ``(go on for a turn, count the trials)``."""
+    """Both implementations with these weights: ``(learn for a turn, count the trials)``."""
     import jax
     import numpy as np
 

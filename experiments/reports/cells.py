@@ -109,7 +109,7 @@ def _epoch_table(there: dict[tuple[str, str], RunResults]) -> str:
 def _run_table(there: dict[tuple[str, str], RunResults]) -> str:
     rows = []
     for (name, protocol), run in there.items():
-        command = next((f"`{s['command']}`" for s in run.sittings), "not recorded")
+        command = next((f"`{s['command']}`" for s in run.sessions), "not recorded")
         state = "" if run.finished else "not finished: "
         rows.append(
             [

@@ -1,4 +1,4 @@
-"""Run the papers' matrix, data set × network × rule, within a budget, and go on where it stopped.
+"""Run the papers' matrix, data set × network × rule, within a budget; resume where it stopped.
 
     python -m experiments.reproduce --plan                        # what would run, and how long
     python -m experiments.reproduce --seeds 3 --budget 60         # an hour of it, then an hour more
@@ -6,7 +6,7 @@
 
 Each cell, a config under a protocol, has a folder of its own, DIR/CONFIG/PROTOCOL, as
 ``experiments.train`` writes it. What is done is left alone; what a kill or the end of the budget
-broke off goes on and ends as if nothing had happened, on a CPU in the same bits. Of the budget
+broke off continues and ends as if nothing had happened, on a CPU in the same bits. Of the budget
 every unfinished cell gets an equal share of what is left, and of its share every rule that is not
 done; what some do not need goes to the others. ``python -m experiments.report`` makes the tables.
 """
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(plan.text(works, budget))
         print(f"\n{plan.whole_matrix(stored)}", flush=True)
         return
-    says = cli.interrupted_says("the same command goes on from here")
+    says = cli.interrupted_says("the same command continues from here")
     with says, folders.locked(arguments.out):
         works = _inspect(arguments, bases)
         works = _timed([_known(work, arguments, stored) for work in works], arguments)
@@ -67,7 +67,7 @@ def _tell(works: list[Work]) -> None:
     done = sum(work.state == "done" for work in works)
     print(
         f"{done} of {len(works)} cells are done, {len(unfinished)} unfinished"
-        + ("; the same command goes on with them" if unfinished else "")
+        + ("; the same command continues them" if unfinished else "")
         + ". Tables: python -m experiments.report"
     )
     if any(work.note == IN_USE for work in works):
@@ -87,7 +87,7 @@ def _inspect(arguments: Any, bases: list[Config]) -> list[Work]:
                 changes["seeds"] = arguments.seeds
             config = configs.replace(base, changes)
             folder = arguments.out / base.name / protocol
-            works.append(plan.look(config, folder, arguments.seeds is not None))
+            works.append(plan.inspect(config, folder, arguments.seeds is not None))
     return works
 
 
@@ -204,7 +204,7 @@ def _run(work: Work, data_dir: str | None, deadline: float | None, mesh: Any = N
         print(f"error: {_name(work)}: {reason}", file=sys.stderr)
         return work._replace(state="failed", note=reason)
     jax.clear_caches()  # of programs that no other cell can use
-    after = plan.look(work.config, work.folder, seeds_asked=False)
+    after = plan.inspect(work.config, work.folder, seeds_asked=False)
     return after._replace(
         epoch_seconds=work.epoch_seconds, compiling_seconds=work.compiling_seconds
     )

@@ -58,7 +58,7 @@ class Work(NamedTuple):
         return self.epoch_seconds + self.compiling_seconds
 
 
-def look(config: Config, folder: Path, seeds_asked: bool) -> Work:
+def inspect(config: Config, folder: Path, seeds_asked: bool) -> Work:
     """Say where the cell in ``folder`` stands; what its folder says it is comes before ``config``.
 
     Args:
@@ -287,7 +287,7 @@ def _earliest_stop(curves: np.ndarray, config: Config) -> int:
 
 
 def _seconds_so_far(folder: Path) -> float | None:
-    """Median seconds of an epoch; None of fewer than three, as the first of a sitting compiles."""
+    """Median seconds of an epoch; None of fewer than three, as the first of a session compiles."""
     environments = files.read_lines(folder / "environments.jsonl")
     lines = files.read_metrics(folder, "timings.jsonl", ("seconds",))
     seconds = [line["seconds"] for line in lines]

@@ -3,7 +3,7 @@
     python -m experiments.train                    # the embedded digits, a minute on 2 cores
     python -m experiments.train mnist_dense        # a cell of the papers
     python -m experiments.train mnist_dense --rule q_agrel --feedback kolen_pollack --seeds 3
-    python -m experiments.train --out DIR --resume # go on after a crash
+    python -m experiments.train --out DIR --resume # resume after a crash
 
 DIR gets config.json, environments.jsonl, metrics.jsonl, timings.jsonl, a checkpoint a rule,
 learning_curves.png, class_discovery.png, angles.png (feedback that is not tied), and at the end
@@ -59,7 +59,7 @@ def run(
 
     Until a ``deadline`` on the clock of ``time.monotonic`` each rule that is not done gets an
     equal part of the time left. If that is too short, the summary is None and the folder holds
-    what it takes to go on: ``resume`` then ends as a run without a deadline, on a CPU in the same
+    what it takes to resume: ``resume`` then ends as a run without a deadline, on a CPU in the same
     bits.
 
     Raises:
@@ -131,7 +131,7 @@ def _train(
         try:
             result = one_rule.run_rule(folder, config, rule, dataset, splits, mesh, until)
             results += [] if result is None else [result]
-        except one_rule.Diverged as error:  # the other rules can go on
+        except one_rule.Diverged as error:  # the other rules can be trained
             files.write_json(folder / "failed.json", {"error": str(error)})
             diverged = error
     metrics = files.read_metrics(folder)

@@ -73,11 +73,11 @@ def make_reward(config: Config) -> training.RewardFunction:
     """Build the reward function."""
     match config.reward:
         case "right":
-            return classification.paying(config.reward_right, config.reward_wrong)
+            return classification.make_reward(config.reward_right, config.reward_wrong)
         case "shuffled":
             return classification.shuffled_reward
         case "always":
-            return classification.any_reward
+            return classification.constant_reward
     raise ValueError(f"unknown reward {config.reward!r}")
 
 
@@ -163,7 +163,7 @@ def make_trainer(
 
 
 def start(trainer: training.Trainer, config: Config, dataset: Dataset) -> fitting.Fit:
-    """Initialise the networks of all seeds.
+    """Initialize the networks of all seeds.
 
     Raises:
       UserError: a network that does not fit the images, or all of them the memory.

@@ -4,11 +4,11 @@
 ``config.json``            what is run
 ``metrics.jsonl``          a line an epoch and rule; the same bytes whenever the run is repeated
 ``timings.jsonl``          wall-clock figures of the same epochs
-``checkpoint_RULE.msgpack`` everything it takes to go on with that rule, and of which rule and
+``checkpoint_RULE.msgpack`` everything it takes to resume that rule, and of which rule and
                            config it is, with a checksum; replaced as a whole
-``environments.jsonl``     device, versions, commit and command of every sitting, first to last
+``environments.jsonl``     device, versions, commit and command of every session, first to last
 ``summary.json``           results; it is there if and only if all rules are done
-``failed.json``            why the run cannot go on, if it cannot
+``failed.json``            why the run cannot continue, if it cannot
 ``learning_curves.png``    the pictures; so are ``class_discovery.png`` and, with feedback that is
                            not tied, ``angles.png``
 ``.lock``                  held by the process that works on the run
@@ -54,7 +54,7 @@ def missing_pictures(folder: Path, config: Config) -> list[str]:
 def check(folder: Path, config: Config, resume: bool) -> bool:
     """Raise unless ``folder`` is free for the run of ``config``, or holds it; return whether.
 
-    A run may go on for more ``epochs`` than it was started with: it is a function of its seeds.
+    A run may be resumed for more ``epochs`` than it had: it is a function of its seeds.
 
     Raises:
       UserError: it holds another run, or files that are no run.

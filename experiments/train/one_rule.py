@@ -25,7 +25,7 @@ CLASS_LEARNED = 0.5
 
 
 class Diverged(UserError):
-    """A seed's error is no longer a finite number: this run cannot go on."""
+    """A seed's error is no longer a finite number: this run cannot continue."""
 
 
 def describe(config: Config, rule: str) -> dict[str, Any]:

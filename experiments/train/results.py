@@ -28,7 +28,7 @@ class RunResults(NamedTuple):
     config: Config
     curves: dict[str, np.ndarray]  # rule: monitored accuracy [epochs, seeds], NaN where stopped
     summary: dict[str, Any] | None  # None: not finished
-    sittings: list[dict[str, Any]]  # device, commit, command of each
+    sessions: list[dict[str, Any]]  # device, commit, command of each
     failure: str | None
 
     @property
@@ -87,15 +87,15 @@ def _read(folder: Path) -> RunResults | None:
     lines = files.read_lines(folder / "metrics.jsonl")
     content = run_folder.saved_summary(folder)
     failed = files.read_json(folder / "failed.json")
-    sittings = files.read_lines(folder / "environments.jsonl")
-    if content is not None and not sittings:
+    sessions = files.read_lines(folder / "environments.jsonl")
+    if content is not None and not sessions:
         first = content["results"][0]
-        sittings = [{"command": content["command"], **first}]
+        sessions = [{"command": content["command"], **first}]
     if not lines:
         return None
     curves = {rule: summary.accuracy_curves(lines, rule) for rule in config.rules}
     return RunResults(
-        folder, config, curves, content, sittings, failed["error"] if failed else None
+        folder, config, curves, content, sessions, failed["error"] if failed else None
     )
 
 
@@ -122,7 +122,7 @@ def _together(parts: list[RunResults]) -> RunResults:
         config=dataclasses.replace(begun[0].config, seeds=seeds),
         curves={rule: _side_by_side([p.curves[rule] for p in begun]) for rule in first.curves},
         summary=_joined(done) if len(done) == len(summaries) else None,
-        sittings=[sitting for part in begun for sitting in part.sittings],
+        sessions=[session for part in begun for session in part.sessions],
         failure=next((part.failure for part in begun if part.failure), None),
     )
 

@@ -38,7 +38,7 @@ def summarize(
       config: the experiment.
       results: what ``one_rule.run_rule`` returned for each rule.
       metrics: the lines of ``metrics.jsonl``.
-      environments: ``provenance.environment()`` of each sitting; the first names the run.
+      environments: ``provenance.environment()`` of each session; the first names the run.
 
     Returns:
       A JSON-ready dictionary; ``["results"]`` holds one entry a rule.

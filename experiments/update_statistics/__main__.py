@@ -3,7 +3,7 @@
     python -m experiments.update_statistics                        # the digits, every action
     python -m experiments.update_statistics --rules q_agrel,agrel --batch-sizes 1,16,128
     python -m experiments.update_statistics mnist_dense --method sampled --stages 0,1,5,20,60
-    python -m experiments.update_statistics --resume --out DIR      # go on after a crash
+    python -m experiments.update_statistics --resume --out DIR      # resume after a crash
 
 Networks are trained with Q-AGREL (--weights own: each with the rule that is measured). At every
 stage each rule's expected update is compared with the gradients of three objectives, layer by

@@ -62,7 +62,7 @@ def weights_at_stages(
 ) -> Iterator[tuple[int, training.TrainState, np.ndarray]]:
     """Train ``label`` and yield (epoch, states of all seeds, accuracy [seeds]) at every stage.
 
-    A stage that was reached before is read from ``folder``; training goes on from there.
+    A stage that was reached before is read from ``folder``; training continues from there.
     """
     classes = problem.dataset.num_classes
     config = plan.config_of(label)
@@ -143,7 +143,7 @@ class Instrument:
             self._policy,
             self._forward(state, None),
             state.params,
-            classification.normalise(images),
+            classification.normalize(images),
             labels,
             self._reward,
         )
@@ -197,7 +197,7 @@ class References:
         total: Any = None
         for first in range(0, len(labels), CHUNK):
             rows = slice(first, first + CHUNK)
-            batch = classification.normalise(images[rows])
+            batch = classification.normalize(images[rows])
             part = self._gradients(None, self._state, batch, labels[rows])
             share = len(labels[rows]) / len(labels)
             part = jax.tree.map(lambda g, s=share: s * g, part)
@@ -260,7 +260,7 @@ def _forward_of(config: Config, problem: Problem, feedback: str) -> Callable:
 def _draw(key: Any, images: Any, labels: Any, batch_size: int) -> tuple[Any, Any, Any]:
     rows_key, dropout_key = jax.random.split(key)
     rows = jax.random.randint(rows_key, (batch_size,), 0, len(labels))
-    return classification.normalise(images[rows]), labels[rows], dropout_key
+    return classification.normalize(images[rows]), labels[rows], dropout_key
 
 
 def policy_probabilities(config: Config) -> Callable:

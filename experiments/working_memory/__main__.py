@@ -7,7 +7,7 @@
     python -m experiments.working_memory saccade --feedback tied,kolen_pollack  # both
     python -m experiments.working_memory saccade --rule recollect --set delay_steps=4
     python -m experiments.working_memory twelve_ax --leak 0.7,1     # hybrid AuGMEnT
-    python -m experiments.working_memory --resume --out runs/vibro  # go on after a crash
+    python -m experiments.working_memory --resume --out runs/vibro  # resume after a crash
 
 TASK is saccade, match_to_category, probabilistic, vibrotactile, twelve_ax or reversal_bandit; the
 networks are AuGMEnT's, or with --rule recollect RECOLLECT's. Every default is the published one of

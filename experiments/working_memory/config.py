@@ -20,7 +20,7 @@ RULES = ("augment", "recollect")
 POLICIES = ("max_boltzmann", "epsilon_greedy")
 SLOPES = ("published", "corrected")
 FEEDBACKS = ("tied", "kolen_pollack")
-"""Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
+"""Spelled out rather than imported, so that a wrong name is refused before JAX has loaded."""
 
 DEFAULT_NETWORKS = {
     "saccade": 1000,

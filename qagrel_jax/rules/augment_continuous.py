@@ -60,7 +60,7 @@ def step(
     r"""Observe, choose, and hold that action for T. Arguments and axes as in ``augment.step``.
 
     The environment answers once in T. In between the input stays, the action chosen at the
-    beginning is held, there is no reward, and the network goes on comparing, learning and tagging:
+    beginning is held, there is no reward, and the network keeps comparing, learning and tagging:
 
         δ = r + γ^{dt/T} q_a(t) − q_a(t−dt),        Δw = β δ Tag,
         Tag ← (λγ)^{dt/T} Tag + dt/T · (what AuGMEnT adds in a step).

@@ -1,6 +1,6 @@
-"""Probabilistic classification: add up the evidence of up to four symbols, then choose a colour.
+"""Probabilistic classification: add up the evidence of up to four symbols, then choose a color.
 
-Inputs: fixation mark; four target units, colour × side (red left, red right, green left, green
+Inputs: fixation mark; four target units, color × side (red left, red right, green left, green
 right); 10 symbols × 4 positions. Symbols have weights +∞ .9 .7 .5 .3 −.3 −.5 −.7 −.9 −∞. With W the
 sum of those shown, opposite infinities cancelling, the reward is baited at the red target with
 

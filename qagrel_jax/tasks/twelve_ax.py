@@ -1,7 +1,7 @@
 """12AX: press right at X after A while the last digit was 1, or at Y after B while it was 2.
 
 Inputs ``[1, 2, A, B, C, X, Y, Z]``, one of them on in each step. A trial begins with a digit, both
-equally likely, and goes on with one to ``most_pairs`` pairs of a letter of ABC and one of XYZ. A
+equally likely, and continues with one to ``most_pairs`` pairs of a letter of ABC and one of XYZ. A
 response follows every stimulus: right to the targets, the X of AX after a 1 and the Y of BY after a
 2, left to all else. AX and BY have half of ``target_probability`` each, the seven other pairs share
 the rest. So the digit must outlast the pairs, and a letter must be forgotten after its pair.

@@ -1,7 +1,7 @@
 """Vibrotactile discrimination: was the second vibration slower or faster than the first?
 
 Inputs: skin contact, then 10 units whose rate rises with frequency x and 10 whose rate falls,
-1/(1 + e^{w(θ_c − x)}), w = ±``slope``, centres θ_c evenly from 5.5 to 49.5 Hz. F1 ~ U[5, 50] Hz is
+1/(1 + e^{w(θ_c − x)}), w = ±``slope``, centers θ_c evenly from 5.5 to 49.5 Hz. F1 ~ U[5, 50] Hz is
 on for ``stimulus_steps`` and gone during ``delay_steps``; F2 ~ U[5, 50] Hz, at least
 ``least_difference`` away, is GO and stays on until the response: left if F2 < F1, right if F2 > F1.
 

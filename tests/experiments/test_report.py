@@ -210,7 +210,7 @@ def test_seeds_trained_apart_are_one_run(tmp_path, finished):
         np.testing.assert_array_equal(apart.accuracy(rule), whole.accuracy(rule))
         np.testing.assert_array_equal(apart.best_epoch(rule), whole.best_epoch(rule))
     assert np.isnan(apart.curves["q_agrel"][4, 0])
-    assert len(apart.sittings) == 2
+    assert len(apart.sessions) == 2
 
 
 def test_seeds_of_another_recipe_are_refused(tmp_path):
@@ -237,7 +237,7 @@ def test_one_seed_has_no_interval(tmp_path):
 
 
 def test_a_folder_of_an_earlier_version(tmp_path):
-    """Fields a config did not have yet mean their defaults; sittings were not written down."""
+    """Fields a config did not have yet mean their defaults; sessions were not written down."""
     folder = write_run(tmp_path / "run")
     config = json.loads((folder / "config.json").read_text())
     del config["precision"], config["hidden"]
@@ -250,7 +250,7 @@ def test_a_folder_of_an_earlier_version(tmp_path):
     (folder / "summary.json").write_text(json.dumps(summary))
     run = run_results.read(folder)
     assert run.config.precision == "float32" and run.finished
-    assert run.sittings[0]["commit"] == "0123456789"
+    assert run.sessions[0]["commit"] == "0123456789"
 
 
 def test_statistics_by_hand():

@@ -171,7 +171,7 @@ def test_seeds_that_do_not_divide_over_the_mesh_fail_alone(tmp_path, capsys):
 
 def test_the_plan(tmp_path):
     config = configs.load("mnist_conv")
-    fresh = reproduce_plan.look(config, tmp_path / "a", seeds_asked=True)
+    fresh = reproduce_plan.inspect(config, tmp_path / "a", seeds_asked=True)
     assert fresh.state == "to do" and fresh.epochs_left == (63, 63)  # as published
     # 63 epochs of 20 s and 30 s of compiling, twice.
     fresh = fresh._replace(epoch_seconds=20.0, compiling_seconds=30.0)
@@ -184,7 +184,7 @@ def test_the_plan(tmp_path):
             accuracy = [min(epoch, 20) / 100] * 10  # the last gain is in epoch 20
             line = {"rule": rule, "epoch": epoch, "test_accuracy": accuracy}
             files.append_line(begun / "metrics.jsonl", line)
-    work = reproduce_plan.look(config, begun, seeds_asked=True)
+    work = reproduce_plan.inspect(config, begun, seeds_asked=True)
     assert work.state == "unfinished"
     assert work.epochs_done == (70, 2)
     assert work.epochs_left == (0, 61)  # q_agrel stopped in epoch 20 + 45 at the latest
@@ -202,9 +202,11 @@ def test_the_plan(tmp_path):
     assert note.strip() == "no data"
 
     other = configs.replace(config, {"learning_rate": 0.5})
-    assert reproduce_plan.look(other, begun, True).note.startswith("was run with another learning")
+    assert reproduce_plan.inspect(other, begun, True).note.startswith(
+        "was run with another learning"
+    )
     (begun / "failed.json").write_text('{"error": "seed 0 diverged"}')
-    assert reproduce_plan.look(config, begun, True).state == "failed"
+    assert reproduce_plan.inspect(config, begun, True).state == "failed"
 
 
 def test_stored_times_by_hand(tmp_path):

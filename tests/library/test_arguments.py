@@ -265,7 +265,7 @@ TABLE = [
             "test_allowed": (1,),
         },
     ),
-    (classification.paying, {}, {"right": NUMBER, "wrong": NUMBER}),
+    (classification.make_reward, {}, {"right": NUMBER, "wrong": NUMBER}),
     (vectors.count_ones, {}, {"bits": (*COUNT, 13)}),
     (vectors.orientation, {}, {"tilts": (*COUNT, 3), "colours": COUNT, "units": (*COUNT, 1)}),
     (

@@ -192,14 +192,14 @@ def test_rewards_that_say_nothing():
     for seed in range(5):
         dealt = classification.shuffled_reward(jax.random.key(seed), labels, right)
         assert dealt.sum() == 1 and dealt[0] == 0
-    assert classification.any_reward(jax.random.key(0), labels, right).tolist() == [1.0] * 4
+    assert classification.constant_reward(jax.random.key(0), labels, right).tolist() == [1.0] * 4
     with pytest.raises(ValueError, match="batch of 1 cannot be shuffled"):
         classification.shuffled_reward(jax.random.key(0), labels[:1], right[:1])
 
 
 @pytest.mark.parametrize(("right", "wrong"), [(1.0, 0.0), (0.0, -1.0), (3.0, 0.5)])
 def test_paying(right, wrong):
-    paid = classification.paying(right, wrong)(
+    paid = classification.make_reward(right, wrong)(
         jax.random.key(0), jnp.array([0, 1]), jnp.array([0, 0])
     )
     assert paid.tolist() == [right, wrong]

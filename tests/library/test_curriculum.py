@@ -191,12 +191,12 @@ EAGER = Curriculum(threshold=0.4, initial_classes=2, window=7, recency=2.0, orde
 
 def test_streamed_it_is_the_same_to_the_bit(monkeypatch):
     """Windows of 7 steps in epochs of 18 and an incomplete batch."""
-    resident, _ = _run(_trainer(EAGER), 1, 2)
+    whole, _ = _run(_trainer(EAGER), 1, 2)
     monkeypatch.setenv("QAGREL_JAX_RESIDENT_GIB", "0")
     streamed, _ = _run(_trainer(EAGER), 1, 2, examples=fitting.Examples(IMAGES, LABELS))
-    _same(resident.states.params, streamed.states.params)
-    _same(resident.states.curriculum, streamed.states.curriculum)
-    assert int(resident.states.curriculum.count.max()) > 2
+    _same(whole.states.params, streamed.states.params)
+    _same(whole.states.curriculum, streamed.states.curriculum)
+    assert int(whole.states.curriculum.count.max()) > 2
 
 
 def test_seeds_have_classes_of_their_own_and_resume_to_the_bit():

@@ -87,7 +87,7 @@ def test_batchnorm_counts_in_float32():
     """Its running mean after one step is 0.01 of the float32 mean of the bfloat16 activity."""
     network = make_network("conv", 7, dtype=jnp.bfloat16)
     variables = network.init(jax.random.key(0), jnp.zeros((1, 5, 5, 1)))
-    inputs = classification.normalise(IMAGES)
+    inputs = classification.normalize(IMAGES)
     _, changed = network.apply(
         variables,
         inputs,

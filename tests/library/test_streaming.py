@@ -1,4 +1,4 @@
-"""Streamed images give the same bits as resident ones."""
+"""Streamed images give the same bits as whole ones."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def _run(examples, chunk_steps=None):
 
 @pytest.mark.parametrize("where", ["memory", "file", "accelerator"])
 def test_the_same_bits_as_resident(where, tmp_path, monkeypatch):
-    resident = _run(fitting.Examples(IMAGES, LABELS))
+    whole = _run(fitting.Examples(IMAGES, LABELS))
     monkeypatch.setenv(streaming.LIMIT_VARIABLE, "0")
     monkeypatch.setattr(streaming, "CHUNK_BYTES", 16 * 4 * 2 * 3)  # three steps of two seeds
     images = IMAGES
@@ -53,7 +53,7 @@ def test_the_same_bits_as_resident(where, tmp_path, monkeypatch):
         images = array_cache.read(tmp_path / "x-0-0.npz", map_above=100)["images"]
         assert isinstance(images, np.memmap)
     assert isinstance(fitting.place(fitting.Examples(images, LABELS)).images, streaming.HostImages)
-    jax.tree.map(np.testing.assert_array_equal, _run(fitting.Examples(images, LABELS)), resident)
+    jax.tree.map(np.testing.assert_array_equal, _run(fitting.Examples(images, LABELS)), whole)
 
 
 def test_chunks_change_no_bit():
@@ -84,7 +84,7 @@ def test_the_next_chunk_is_read_while_this_one_is_used():
         second_was_read.set()
         return 2
 
-    chunks = streaming.ahead([lambda: 1, second, lambda: 3])
+    chunks = streaming.prefetch([lambda: 1, second, lambda: 3])
     assert next(chunks) == 1
     assert second_was_read.wait(10)
     assert list(chunks) == [2, 3]

@@ -119,8 +119,8 @@ def test_the_old_best_makes_room_for_the_new():
 
 def test_each_seed_keeps_its_own_best_parameters():
     run = fitting.start(_trainer(), _keys(0, 1))
-    learnt = jax.tree.map(lambda p: p + 1, run.states.params)
-    run = run._replace(states=run.states._replace(params=learnt))
+    learned = jax.tree.map(lambda p: p + 1, run.states.params)
+    run = run._replace(states=run.states._replace(params=learned))
     before, now = (jax.tree.map(np.array, state.params) for state in (run.best, run.states))
     best = fitting._after_epoch(run, np.float32([0.5, -2]), 5, 0).best.params
     jax.tree.map(lambda kept, new: np.testing.assert_array_equal(kept[0], new[0]), best, now)
