@@ -1,10 +1,15 @@
 """Whatever a person gets wrong is one line that names it, exit code 2, and no folder left."""
 
 import importlib
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from experiments.common import cli
+
+ROOT = Path(__file__).resolve().parents[2]
 
 CONFIGS = {
     "exits": "import sys\nsys.exit(0)",
@@ -129,6 +134,34 @@ def test_one_line_code_2_and_nothing_left(command, arguments, says, tmp_path, mo
     assert says in line and "error: " in line
     left = [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in path.parts]
     assert left == before
+
+
+def test_wrong_names_are_refused_before_jax_is_imported():
+    """In a process of its own, which must be quick for every command."""
+    code = """
+import importlib, sys
+from experiments.common import cli
+for words in sys.argv[1:]:
+    command, *arguments = words.split()
+    try:
+        cli.run(importlib.import_module(f"experiments.{command}.__main__").main, arguments)
+    except SystemExit as stop:
+        print(stop.code, "jax" in sys.modules)
+"""
+    wrong = (
+        "train nonesuch",
+        "working_memory stroop",
+        "agrel nosuch",
+        "controls rewards",
+        "curve_tracing --networks 0",
+        "update_statistics nosuch",
+        "benchmark --cells denes",
+        "memory_speed --networks 1,1",
+        "reproduce --cells nosuch",
+    )
+    command = [sys.executable, "-c", code, *wrong]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert result.stdout.splitlines() == ["2 False"] * len(wrong), result.stderr
 
 
 def test_a_plan_needs_no_folder_and_makes_none(tmp_path, monkeypatch, capsys):
