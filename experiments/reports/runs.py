@@ -143,18 +143,18 @@ def seeds(run: RunResults) -> str:
 
 def commits(run: RunResults) -> str:
     """Return the commits of all sessions, short, first to last."""
-    names = [short(sitting["commit"]) for sitting in run.sittings]
-    return markdown.quoted(dict.fromkeys(names)) or "not recorded"
+    names = [short(session["commit"]) for session in run.sessions]
+    return markdown.quoted(list(dict.fromkeys(names))) or "not recorded"
 
 
 def devices(run: RunResults) -> str:
     """Return the devices of all sessions."""
-    return ", then ".join(dict.fromkeys(s["device"] for s in run.sittings)) or "not recorded"
+    return ", then ".join(dict.fromkeys(s["device"] for s in run.sessions)) or "not recorded"
 
 
 def provenance(run: RunResults) -> str:
     """Return the line that says how to run it again."""
-    command = next((s["command"] for s in run.sittings), "not recorded")
+    command = next((s["command"] for s in run.sessions), "not recorded")
     plural = "s" if run.config.seeds > 1 else ""
     return (
         f"Command: `{command}`; seed{plural} {seeds(run)}; {devices(run)}; commit "

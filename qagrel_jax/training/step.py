@@ -99,7 +99,7 @@ def train_step(
         explore_key = jax.random.fold_in(jax.random.fold_in(state.key, 6), state.step)
         explored = curricula.explore(explore_key, learner.curriculum, state.curriculum, len(labels))
     forward = _forward(learner, state, rngs, explored)
-    inputs = classification.normalise(images)
+    inputs = classification.normalize(images)
 
     decision = learner.rule.act(choice_key, forward, state.params, inputs, has_aux=True)
     outcome = labels if told_labels else learner.reward(reward_key, labels, decision.action)

@@ -14,12 +14,7 @@ from qagrel_jax.random_keys import root_key, root_keys
 from qagrel_jax.training import fitting, trainer
 from tests.reference import curriculum as literal
 
-
-@pytest.fixture(autouse=True)
-def keys_are_folded():
-    """A seed's key is kept and folded with the step, which the reuse checker takes for reuse."""
-    with jax.debug_key_reuse(False):
-        yield
+pytestmark = pytest.mark.usefixtures("folded_keys")
 
 
 CLASSES = 5
@@ -41,9 +36,15 @@ DATA = fitting.Examples(jnp.asarray(IMAGES), jnp.asarray(LABELS))
 def test_classes_come_as_in_a_literal_loop(settings):
     state = curricula.start(root_key(3), settings, CLASSES)
     reference = literal.Curriculum(
-        settings.threshold, settings.initial_classes, settings.step_classes, settings.window,
-        settings.recency, settings.decay, settings.max_wait, np.asarray(state.turn).tolist(),
-    )  # fmt: skip
+        settings.threshold,
+        settings.initial_classes,
+        settings.step_classes,
+        settings.window,
+        settings.recency,
+        settings.decay,
+        settings.max_wait,
+        np.asarray(state.turn).tolist(),
+    )
     update = jax.jit(lambda state, *batch: curricula.update(settings, state, *batch))
     generator, over = np.random.default_rng(0), []
     for _ in range(80):
@@ -117,9 +118,13 @@ def test_a_new_class_is_explored_until_it_is_learned():
 
 
 RULES = [
-    rules.q_agrel(), rules.backprop(), rules.reinforce(), rules.agrel(),
-    rules.node_perturbation(), rules.broadcast(),
-]  # fmt: skip
+    rules.q_agrel(),
+    rules.backprop(),
+    rules.reinforce(),
+    rules.agrel(),
+    rules.node_perturbation(),
+    rules.broadcast(),
+]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
@@ -169,8 +174,9 @@ def _same(a, b):
 
 
 @pytest.mark.parametrize("rule", [rules.q_agrel(), rules.backprop()], ids=lambda rule: rule.name)
-@pytest.mark.parametrize("network", [DenseNet(CLASSES, hidden=(16,)), ConvNet(CLASSES)],
-                         ids=["dense", "conv"])  # fmt: skip
+@pytest.mark.parametrize(
+    "network", [DenseNet(CLASSES, hidden=(16,)), ConvNet(CLASSES)], ids=["dense", "conv"]
+)
 def test_with_all_classes_active_it_is_ordinary_training(network, rule):
     """To the bit: the incomplete last batch, dropout and all."""
     everything = Curriculum(initial_classes=CLASSES, mask=True)
@@ -185,12 +191,12 @@ EAGER = Curriculum(threshold=0.4, initial_classes=2, window=7, recency=2.0, orde
 
 def test_streamed_it_is_the_same_to_the_bit(monkeypatch):
     """Windows of 7 steps in epochs of 18 and an incomplete batch."""
-    resident, _ = _run(_trainer(EAGER), 1, 2)
+    whole, _ = _run(_trainer(EAGER), 1, 2)
     monkeypatch.setenv("QAGREL_JAX_RESIDENT_GIB", "0")
     streamed, _ = _run(_trainer(EAGER), 1, 2, examples=fitting.Examples(IMAGES, LABELS))
-    _same(resident.states.params, streamed.states.params)
-    _same(resident.states.curriculum, streamed.states.curriculum)
-    assert int(resident.states.curriculum.count.max()) > 2
+    _same(whole.states.params, streamed.states.params)
+    _same(whole.states.curriculum, streamed.states.curriculum)
+    assert int(whole.states.curriculum.count.max()) > 2
 
 
 def test_seeds_have_classes_of_their_own_and_resume_to_the_bit():
