@@ -16,36 +16,41 @@ experiments.train and take the place of a config's own; settings of feedback wei
 that are drawn, reach the kinds that have such.
 """
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import config as configs
-from experiments.common import cli, fields, files, folders
-from experiments.common import devices as distributed
+from experiments.common import cli, devices, fields, files, folders
 from experiments.common.cli import UserError
-from experiments.config import CONTROL_RULES, RULES, Config
+from experiments.common.names import CONTROL_RULES, FEEDBACK_ALIASES, RULES
+from experiments.config import Config
 from experiments.feedback import cells
 from experiments.feedback.cells import Cell
-from experiments.train import folder as run_folder
 
 OUT = Path("runs") / "feedback"
-NOT_OPTIONS = ("dataset", "architecture", "rules", "feedback", "patience", "min_gain",
-               "trained_layers", "criterion")  # fmt: skip
+NOT_OPTIONS = (
+    "dataset",
+    "architecture",
+    "rules",
+    "feedback",
+    "patience",
+    "min_gain",
+    "trained_layers",
+    "criterion",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, train every cell that is not done, sum up all that are there."""
     arguments = _parser().parse_args(argv)
-    names = {entry.name for entry in dataclasses.fields(Config)}
-    given = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
+    given = fields.given(Config, arguments)
     out = arguments.out
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is not a folder: choose another --out")
     planned = cells.plan(out, arguments.configs, arguments.kinds, arguments.rules_asked, given)
-    mesh = distributed.arrange(arguments.mesh)
+    mesh = devices.arrange(arguments.mesh)
     failed = 0
     with cli.interrupted_says("the same command goes on from here"):
         for cell in planned:
@@ -62,7 +67,7 @@ def write(out: Path) -> dict[str, Any]:
     """Sum up every cell in ``out``: summary.json, pictures, tables; return the summary."""
     from experiments.feedback import plots, summary
 
-    content = summary.summarise(out)
+    content = summary.summarize(out)
     if not content["results"]:
         return content
     with folders.explained(out):
@@ -74,20 +79,23 @@ def write(out: Path) -> dict[str, Any]:
     return content
 
 
-def _run(cell: Cell, data_dir: Path | None, mesh: Any) -> bool:
+def _run(cell: Cell, data_dir: str | None, mesh: Any) -> bool:
     """Train a cell to its end; return False where it could not be."""
     import jax
 
     from experiments.train import __main__ as train
 
-    failure = run_folder.read_json(cell.folder / "failed.json")
+    failure = files.read_json(cell.folder / "failed.json")
     if failure:
-        print(f"error: {cell.name}: {failure.get('error', 'it failed')} (move {cell.folder} away "
-              "to try again)", file=sys.stderr)  # fmt: skip
+        print(
+            f"error: {cell.name}: {failure.get('error', 'it failed')} (move {cell.folder} away "
+            "to try again)",
+            file=sys.stderr,
+        )
         return False
     print(f"{cell.name} in {cell.folder}", flush=True)
     try:
-        distributed.check(mesh, cell.config)
+        devices.check(mesh, cell.config.seeds, cell.config.batch_size)
         train.run(cell.config, cell.folder, True, data_dir, mesh=mesh)
     except UserError as error:
         print(f"error: {cell.name}: {error}", file=sys.stderr)
@@ -102,21 +110,35 @@ def _parser() -> cli.Parser:
         prog="python -m experiments.feedback", usage="%(prog)s [options]", description=__doc__
     )
     add = parser.add_argument
-    add("--configs", type=cli.several(cli.one_of("config", configs.names())), metavar="NAME[,NAME]",
+    add(
+        "--configs",
+        type=cli.several(cli.one_of("config", configs.names())),
+        metavar="NAME[,NAME]",
         default=cells.DEFAULT_CONFIGS,
         help=f"networks and their data: {', '.join(configs.names())} (default: "
-        f"{','.join(cells.DEFAULT_CONFIGS)})")  # fmt: skip
-    kind = cli.one_of("kind", cells.KINDS, configs.FEEDBACK_ALIASES)
-    add("--kinds", type=cli.several(kind), metavar="NAME[,NAME]", default=cells.DEFAULT_KINDS,
+        f"{','.join(cells.DEFAULT_CONFIGS)})",
+    )
+    kind = cli.one_of("kind", cells.KINDS, FEEDBACK_ALIASES)
+    add(
+        "--kinds",
+        type=cli.several(kind),
+        metavar="NAME[,NAME]",
+        default=cells.DEFAULT_KINDS,
         help=f"of feedback pathway: {', '.join(cells.KINDS)} (default: "
-        f"{','.join(cells.DEFAULT_KINDS)})")  # fmt: skip
+        f"{','.join(cells.DEFAULT_KINDS)})",
+    )
     rule = cli.one_of("rule", RULES + CONTROL_RULES)
-    add("--rules", type=cli.several(rule), metavar="NAME[,NAME]", default=RULES,
+    add(
+        "--rules",
+        type=cli.several(rule),
+        metavar="NAME[,NAME]",
+        default=RULES,
         dest="rules_asked",
-        help=f"{', '.join(RULES + CONTROL_RULES)} (default: {','.join(RULES)})")  # fmt: skip
+        help=f"{', '.join(RULES + CONTROL_RULES)} (default: {','.join(RULES)})",
+    )
     add("--out", type=cli.path, default=OUT, metavar="DIR", help=f"default: {OUT}")
-    add("--data-dir", type=cli.path, metavar="DIR", help="default: $TFDS_DATA_DIR")
-    distributed.add_mesh_option(parser)
+    cli.add_data_dir(parser)
+    devices.add_mesh_option(parser)
     shown = configs.replace(configs.load(cells.DEFAULT_CONFIGS[0]), cells.DEFAULTS)
     fields.add_options(parser, Config, shown, leave_out=NOT_OPTIONS)
     return parser

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import config as configs
-from experiments.config import FEEDBACKS, Config
+from experiments.common.names import FEEDBACKS
+from experiments.config import Config
 from experiments.train import folder as run_folder
 from experiments.train import results as run_results
 
@@ -54,7 +55,7 @@ class Cell(NamedTuple):
     def done(self) -> bool:
         """Whether its folder holds its results."""
         content = run_folder.saved_summary(self.folder)
-        return content is not None and run_folder.saved_config(self.folder) == self.config
+        return content is not None and configs.saved(self.folder) == self.config
 
 
 def plan(
@@ -107,7 +108,7 @@ def settings_of(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def found(out: Path) -> Iterator[tuple[str, str, str, run_results.RunResults]]:
     """Yield ``(config, kind, rule, results)`` of every cell in ``out`` that has done an epoch."""
-    folders = [path for path in out.glob("*/*/*") if run_folder.holds_run(path)]
+    folders = [path for path in out.glob("*/*/*") if configs.holds_run(path)]
     places = {}
     for folder in folders:
         rule, _, _ = folder.name.partition(run_results.FURTHER_SEEDS)

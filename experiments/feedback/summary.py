@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from experiments import config as configs
-from experiments.common import console
+from experiments.common import console, files
 from experiments.common.significance import mean_sd, paired_difference
 from experiments.feedback import cells
 from experiments.feedback.cells import OUTPUT_ONLY, TIED
-from experiments.train import folder as run_folder
 from experiments.train import layer_names
 from experiments.train.results import RunResults
 
@@ -36,7 +35,7 @@ NOTE = (
 )
 
 
-def summarise(out: Path) -> dict[str, Any]:
+def summarize(out: Path) -> dict[str, Any]:
     """Return what ``summary.json`` holds of every cell in ``out``, JSON-ready."""
     results = [_result(*cell) for cell in cells.found(out)]
     for result in results:
@@ -53,8 +52,8 @@ def summarise(out: Path) -> dict[str, Any]:
 
 def _result(name: str, kind: str, rule: str, run: RunResults) -> dict[str, Any]:
     config = run.config
-    lines = run_folder.read_metrics(run.folder)
-    first = run.sittings[0] if run.sittings else {}
+    lines = files.read_metrics(run.folder)
+    first = run.sessions[0] if run.sessions else {}
     return {
         "config_name": name,
         "kind": kind,

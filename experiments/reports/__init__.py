@@ -18,6 +18,7 @@ NAMES = (
     "controls",
     "digits_fast",
     "learning_rate",
+    "small_weights",
     "digits",
     "precision",
     "mnist_start",

@@ -3,13 +3,22 @@
 from pathlib import Path
 from typing import Any
 
+from experiments.common import fields, files
 from experiments.feedback import summary
 from experiments.reports import NOT_RUN, markdown, runs
-from experiments.train import folder as run_folder
 
 FOLDER = "feedback"
-SETTINGS = ("learning_rate", "l2", "optimizer", "initialisation", "feedback_init", "feedback_scale",
-            "feedback_rate", "feedback_l2", "feedback_delay")  # fmt: skip
+SETTINGS = (
+    "learning_rate",
+    "l2",
+    "optimizer",
+    "initialisation",
+    "feedback_init",
+    "feedback_scale",
+    "feedback_rate",
+    "feedback_l2",
+    "feedback_delay",
+)
 """Of a configuration, what the table of settings shows where it is not the same in all rows."""
 
 
@@ -19,7 +28,7 @@ def section(results: Path) -> str:
     Args:
       results: ``experiments/results``.
     """
-    content = run_folder.read_json(results / FOLDER / "summary.json")
+    content = files.read_json(results / FOLDER / "summary.json")
     if content is None:
         return NOT_RUN
     found = content["results"]
@@ -53,8 +62,6 @@ def _part(name: str, rule: str, rows: list[dict[str, Any]], found: list[dict[str
 
 def _settings(rows: list[dict[str, Any]]) -> str:
     """Return a table of the settings that are not alike in all rows; empty if all are."""
-    from experiments.common import fields
-
     different = [
         name for name in SETTINGS if len({str(row["config"].get(name)) for row in rows}) > 1
     ]

@@ -94,7 +94,7 @@ def _comparison(learner: Learner) -> Callable:
                 return labels
             return learner.reward(jax.random.clone(reward_key), labels, actions)
 
-        inputs = classification.normalise(images)
+        inputs = classification.normalize(images)
         return analysis.update_angles(
             choice_key, learner.rule, running(learner), running(tied), params, inputs, answer
         )

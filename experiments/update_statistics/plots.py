@@ -59,7 +59,7 @@ def _plane(axes: Axes, plan: Plan, results: list[dict[str, Any]], objective: str
     for result in results:
         variance, angle = (result[objective][ALL][name] for name in ("variance", "angle"))
         if variance and angle:
-            axes.plot(variance["mean"], angle["mean"], **_look(plan, result["rule"], line=False))
+            axes.plot(variance["mean"], angle["mean"], **_style(plan, result["rule"], line=False))
     axes.set_xscale("log")
     axes.set_ylim(-5, 125)
     axes.set_yticks([0, 30, 60, 90, 120])
@@ -77,11 +77,12 @@ def _sweep(axes: Axes, plan: Plan, results: list[dict[str, Any]], key: str) -> N
     """Draw the variance of all layers together against ``key``."""
     values = sorted({r[key] for r in results})
     for label in plan.rules:
-        points = [(r[key], r["cross_entropy"][ALL]["variance"])
-                  for r in results if r["rule"] == label]  # fmt: skip
+        points = [
+            (r[key], r["cross_entropy"][ALL]["variance"]) for r in results if r["rule"] == label
+        ]
         points = sorted((x, v["mean"]) for x, v in points if v)
         if points:
-            axes.plot(*zip(*points, strict=True), **_look(plan, label))
+            axes.plot(*zip(*points, strict=True), **_style(plan, label))
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(values, [f"{value:g}" for value in values])
@@ -96,8 +97,8 @@ def _layers(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
     for result in results:
         angles = [result["cross_entropy"][layer]["angle"] for layer in layers]
         values = [np.nan if angle is None else angle["mean"] for angle in angles]
-        axes.plot(range(len(layers)), values, **_look(plan, result["rule"]))
-    axes.set_xticks(range(len(layers)), range(1, len(layers) + 1))
+        axes.plot(range(len(layers)), values, **_style(plan, result["rule"]))
+    axes.set_xticks(range(len(layers)), [str(n) for n in range(1, len(layers) + 1)])
     axes.set_xlabel("layer, from the input up")
     axes.set_ylabel(ROWS["cross_entropy"])
     axes.set_yticks([0, 30, 60, 90, 120])
@@ -107,10 +108,13 @@ def _alignment(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
     """Draw the alignment of one update with the gradient of the rule's own objective, by stage."""
     stages = sorted(plan.stages)
     for label in plan.rules:
-        own = {r["stage"]: r[RULES[label].objective][ALL]["alignment"]
-               for r in results if r["rule"] == label}  # fmt: skip
+        own = {
+            r["stage"]: r[RULES[label].objective][ALL]["alignment"]
+            for r in results
+            if r["rule"] == label
+        }
         values = [own[stage]["mean"] if own[stage] else np.nan for stage in stages]
-        axes.plot(range(len(stages)), values, **_look(plan, label))
+        axes.plot(range(len(stages)), values, **_style(plan, label))
     axes.set_xticks(range(len(stages)), [f"{stage}" for stage in stages])
     axes.set_xlabel("epochs of training")
     axes.set_ylabel("alignment (1: the gradient)")
@@ -124,10 +128,10 @@ def _share_x(panels: Any) -> None:
         axes.set_xlim(low / 1.5, high * 1.5)
 
 
-def _look(plan: Plan, label: str, line: bool = True) -> dict[str, Any]:
+def _style(plan: Plan, label: str, line: bool = True) -> dict[str, Any]:
     index = plan.rules.index(label)
-    colour = plots.COLORS[index % len(plots.COLORS)]
-    look = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "label": label}
+    color = plots.COLORS[index % len(plots.COLORS)]
+    style = {"color": color, "marker": MARKERS[index % len(MARKERS)], "label": label}
     if line:
-        return look | {"markersize": 4, "linewidth": 1.2}
-    return look | {"markersize": 7, "linestyle": "", "mfc": "none" if index > 6 else colour}
+        return style | {"markersize": 4, "linewidth": 1.2}
+    return style | {"markersize": 7, "linestyle": "", "mfc": "none" if index > 6 else color}

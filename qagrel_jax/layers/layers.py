@@ -215,7 +215,7 @@ class Conv(_FeedbackLayer):
 class LocallyConnected(_FeedbackLayer):
     """A convolutional layer without weight sharing: a kernel of its own at every position.
 
-    No neuron can copy its weights to its neighbours, so this is the biological version of ``Conv``.
+    No neuron can copy its weights to its neighbors, so this is the biological version of ``Conv``.
     Attributes as in ``Conv``; the kernel is [out_height, out_width, rows, columns, channels,
     features], the bias, if any, [out_height, out_width, features].
     """

@@ -10,23 +10,18 @@ import pytest
 
 from experiments import config as configs
 from experiments import reports
+from experiments.common import files
 from experiments.common.cli import UserError
 from experiments.feedback import __main__ as command
 from experiments.feedback import cells, summary
 from experiments.train import __main__ as train_command
-from experiments.train import angles, layer_names
-from experiments.train import folder as run_folder
-from experiments.train import one_rule as image_run
+from experiments.train import angles, build, layer_names
 from qagrel_jax import data, training
 
 QUICK = ["--configs", "digits", "--hidden", "9,8", "--epochs", "2", "--batch-size", "128"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def keys_are_folded():
-    """A seed's key is kept and folded with the step, which the reuse checker takes for reuse."""
-    with jax.debug_key_reuse(False):
-        yield
+pytestmark = pytest.mark.usefixtures("folded_keys")
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +61,9 @@ def test_cells_of_several_calls_are_summed_up_together(finished):
         assert (finished / "digits" / picture).read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_is_done_is_left_alone_and_what_is_missing_goes_on(finished, tmp_path, monkeypatch,
-                                                                capsys):  # fmt: skip
+def test_what_is_done_is_left_alone_and_what_is_missing_goes_on(
+    finished, tmp_path, monkeypatch, capsys
+):
     out = tmp_path / "out"
     shutil.copytree(finished, out)
     cell = out / "digits/random/backprop"
@@ -77,8 +73,11 @@ def test_what_is_done_is_left_alone_and_what_is_missing_goes_on(finished, tmp_pa
     for name in ("summary.json", "checkpoint_backprop.msgpack"):
         (cell / name).unlink()
     ran, run = [], train_command.run
-    monkeypatch.setattr(train_command, "run", lambda config, *a, **k: ran.append(config.feedback) or
-                        run(config, *a, **k))  # fmt: skip
+    monkeypatch.setattr(
+        train_command,
+        "run",
+        lambda config, *a, **k: ran.append(config.feedback) or run(config, *a, **k),
+    )
     arguments = [*QUICK, "--rules", "backprop", "--out", str(out), "--kinds", "tied,random"]
     command.main(arguments)
     assert ran == ["random"]
@@ -99,9 +98,12 @@ def test_the_page(finished, tmp_path):
     text = reports.section("feedback", tmp_path)
     found = json.loads((finished / "summary.json").read_text())["results"]
     tied, random, _ = (100 * np.array(r["test_accuracy"]) for r in found)
-    cells_of = [cell.strip() for cell in next(
-        line for line in text.splitlines() if line.startswith("| random")
-    ).split("|")[1:-1]]  # fmt: skip
+    cells_of = [
+        cell.strip()
+        for cell in next(line for line in text.splitlines() if line.startswith("| random")).split(
+            "|"
+        )[1:-1]
+    ]
     mean, sd = random.mean(), random.std(ddof=1)
     assert cells_of[1] == f"{mean:.2f} ({sd:.2f})"
     d = random - tied  # of two seeds: t(0.975, 1) = 12.7062
@@ -115,41 +117,48 @@ def test_the_page(finished, tmp_path):
 def test_the_output_layer_alone_learns_and_statistics_of_hidden_units_do_not_count():
     config = configs.replace(configs.load("digits"), {"hidden": (6,), "trained_layers": "output"})
     dataset = data.load("digits")
-    splits = image_run.make_splits(dataset, config)
-    trainer = image_run.make_trainer(
-        configs.replace(config, {"l2": 0.01}), "q_agrel", dataset, splits
-    )
-    start = image_run.start(trainer, configs.replace(config, {"seeds": 1}), dataset)
+    splits = build.make_splits(dataset, config)
+    trainer = build.make_trainer(configs.replace(config, {"l2": 0.01}), "q_agrel", dataset, splits)
+    start = build.start(trainer, configs.replace(config, {"seeds": 1}), dataset)
     before = jax.device_get(start.states.params)
-    fitted = training.fitting.fit(trainer, start, splits.train, splits.monitored,
-                                  epochs=1, patience=9)  # fmt: skip
+    fitted = training.fitting.fit(
+        trainer, start, splits.train, splits.monitored, epochs=1, patience=9
+    )
     (after, _), *_ = fitted
-    np.testing.assert_array_equal(after.states.params["Dense_0"]["kernel"],
-                                  before["Dense_0"]["kernel"])  # fmt: skip
+    np.testing.assert_array_equal(
+        after.states.params["Dense_0"]["kernel"], before["Dense_0"]["kernel"]
+    )
     assert np.abs(after.states.params["Dense_1"]["kernel"] - before["Dense_1"]["kernel"]).max() > 0
 
 
 def test_the_output_layer_of_each_network():
-    for architecture, shape in (("dense", (8, 8, 1)), ("conv", (8, 8, 1)),
-                                ("locally_connected", (8, 8, 1)), ("deep", (8, 8, 1))):  # fmt: skip
+    for architecture, shape in (
+        ("dense", (8, 8, 1)),
+        ("conv", (8, 8, 1)),
+        ("locally_connected", (8, 8, 1)),
+        ("deep", (8, 8, 1)),
+    ):
         config = configs.replace(
             configs.load("digits"),
             {"architecture": architecture, "hidden": (3,) if architecture == "dense" else None},
         )
-        network = image_run.build_network(config, 10)
+        network = build.build_network(config, 10)
         params = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, *shape), np.float32))
         hidden = layer_names.is_hidden(params["params"])
         learns = [name for name, mask in hidden.items() if not all(jax.tree.leaves(mask))]
         assert [params["params"][name]["kernel"].shape[-1] for name in learns] == [10]
 
 
-@pytest.mark.parametrize(("kind", "kept"), [
-    ("kolen_pollack", {"feedback_scale": 2.0, "feedback_l2": 0.1, "feedback_init": "he"}),
-    ("random", {"feedback_scale": 2.0, "feedback_init": "he"}),
-    ("sign", {"feedback_scale": 2.0}),
-    ("tied", {}),
-    ("output_layer_only", {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [
+        ("kolen_pollack", {"feedback_scale": 2.0, "feedback_l2": 0.1, "feedback_init": "he"}),
+        ("random", {"feedback_scale": 2.0, "feedback_init": "he"}),
+        ("sign", {"feedback_scale": 2.0}),
+        ("tied", {}),
+        ("output_layer_only", {}),
+    ],
+)
 def test_settings_reach_the_kinds_that_have_them(kind, kept, tmp_path):
     given = {"feedback_scale": 2.0, "feedback_l2": 0.1, "feedback_init": "he", "l2": 0.2}
     (cell,) = cells.plan(tmp_path, ("digits",), (kind,), ("q_agrel",), given)
@@ -162,8 +171,15 @@ def test_settings_reach_the_kinds_that_have_them(kind, kept, tmp_path):
 
 
 def test_training_is_the_same_whether_angles_are_measured_and_nothing_is_compiled_twice(tmp_path):
-    base = {"hidden": (6, 5), "feedback": "random", "epochs": 3, "seeds": 2, "batch_size": 128,
-            "rules": ("q_agrel",), "patience": 3}  # fmt: skip
+    base = {
+        "hidden": (6, 5),
+        "feedback": "random",
+        "epochs": 3,
+        "seeds": 2,
+        "batch_size": 128,
+        "rules": ("q_agrel",),
+        "patience": 3,
+    }
     found, compiled = {}, []
     make = angles._comparison
 
@@ -181,7 +197,7 @@ def test_training_is_the_same_whether_angles_are_measured_and_nothing_is_compile
         for images in (0, 32):
             config = configs.replace(configs.load("digits"), base | {"angle_images": images})
             train_command.run(config, tmp_path / str(images))
-            found[images] = run_folder.read_metrics(tmp_path / str(images))
+            found[images] = files.read_metrics(tmp_path / str(images))
     assert len(compiled) == 1  # two seeds, three epochs
     for without, having in zip(found[0], found[32], strict=True):
         measured = {name: having.pop(name) for name in (angles.UPDATE, angles.NORM)}
@@ -189,12 +205,15 @@ def test_training_is_the_same_whether_angles_are_measured_and_nothing_is_compile
         assert without == having
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (["--kinds", "magic"], "unknown kind 'magic'; valid: tied"),
-    (["--configs", "digits,digits"], "the same value twice"),
-    (["--rules", "hebb"], "unknown rule 'hebb'; valid: q_agrel"),
-    (["--feedback", "tied"], "unrecognized arguments"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--kinds", "magic"], "unknown kind 'magic'; valid: tied"),
+        (["--configs", "digits,digits"], "the same value twice"),
+        (["--rules", "hebb"], "unknown rule 'hebb'; valid: q_agrel"),
+        (["--feedback", "tied"], "unrecognized arguments"),
+    ],
+)
 def test_bad_input_is_one_line(arguments, says, capsys):
     with pytest.raises(SystemExit) as stop:
         command.main(arguments)

@@ -44,15 +44,15 @@ def _events(folder):
 def folder(tmp_path):
     content = config.to_json(config.replace(config.load("digits"), {"first_seed": 7, "seeds": 2}))
     files.write_json(tmp_path / "config.json", content)
-    run_folder.append_line(tmp_path / "metrics.jsonl", _line("q_agrel", 1, [0.25, 0.5]))
+    files.append_line(tmp_path / "metrics.jsonl", _line("q_agrel", 1, [0.25, 0.5]))
     return tmp_path
 
 
 def test_numbers_seeds_and_epochs(folder):
     with tensorboard.Mirror(folder) as mirror:
         assert mirror.update() == 11
-        run_folder.append_line(folder / "metrics.jsonl", _line("q_agrel", 2, [0.75, None]))
-        run_folder.append_line(folder / "metrics.jsonl", _line("backprop", 1, [0.125, 1.0]))
+        files.append_line(folder / "metrics.jsonl", _line("q_agrel", 2, [0.75, None]))
+        files.append_line(folder / "metrics.jsonl", _line("backprop", 1, [0.125, 1.0]))
         (folder / "metrics.jsonl").open("a").write('{"rule": "backprop", "epo')  # being written
         assert mirror.update() == 10 + 11
         assert mirror.update() == 0
@@ -68,13 +68,13 @@ def test_numbers_seeds_and_epochs(folder):
 
 def test_resuming_shows_every_epoch_once(folder):
     metrics = folder / "metrics.jsonl"
-    run_folder.append_line(metrics, _line("q_agrel", 2, [0.75, 0.5]))
+    files.append_line(metrics, _line("q_agrel", 2, [0.75, 0.5]))
     with tensorboard.following(folder, wanted=True):
         pass
     with tensorboard.following(folder, wanted=True):  # resumed: an epoch is repeated
         run_folder.cut_lines(metrics, "q_agrel", 1)
         for epoch in (2, 3):
-            run_folder.append_line(metrics, _line("q_agrel", epoch, [0.75, 0.5]))
+            files.append_line(metrics, _line("q_agrel", epoch, [0.75, 0.5]))
     epochs = [e for tag, e, _ in _events(folder)["q_agrel/seed_7"] if tag == "validation_accuracy"]
     assert epochs == [1, 2, 3]
 

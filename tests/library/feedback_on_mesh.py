@@ -41,9 +41,14 @@ def trained(mesh):
     images = np.random.default_rng(0).integers(0, 256, (16, 4, 4, 1), np.uint8)
     examples = fitting.Examples(images, (images.mean((1, 2, 3)) > 127).astype(np.int32))
     trainer = training.make_trainer(
-        rules.q_agrel(), Branches(), optax.sgd(0.05), image_shape=(4, 4, 1), num_classes=ACTIONS,
-        batch_size=8, mesh=mesh,
-    )  # fmt: skip
+        rules.q_agrel(),
+        Branches(),
+        optax.sgd(0.05),
+        image_shape=(4, 4, 1),
+        num_classes=ACTIONS,
+        batch_size=8,
+        mesh=mesh,
+    )
     start = fitting.start(trainer, jax.vmap(jax.random.key)(jnp.arange(SEEDS)))
     rows = trainer.epoch_order(start.states, 0, 16).reshape(SEEDS, 2, 8)
     data = sharding.replicate((jnp.asarray(images), jnp.asarray(examples.labels)), mesh)

@@ -91,13 +91,17 @@ def test_update_angles_are_those_of_local_changes_to_the_gradient_of_the_loss(ru
         return (0.5 * (OUTCOMES["q_agrel"] - outputs[rows, actions]) ** 2).mean()
 
     layers = [
-        {"kind": "dense", "kernel": np.asarray(kernel),
-         "feedback": np.asarray(variables["feedback"][name]["kernel"])}
+        {
+            "kind": "dense",
+            "kernel": np.asarray(kernel),
+            "feedback": np.asarray(variables["feedback"][name]["kernel"]),
+        }
         for name, kernel in zip(LAYERS, kernels, strict=True)
-    ]  # fmt: skip
+    ]
     changes = [np.zeros_like(layer["kernel"]) for layer in layers]
-    for image, action, outcome in zip(*map(np.asarray, (inputs, actions)), OUTCOMES[rule.name],
-                                      strict=True):  # fmt: skip
+    for image, action, outcome in zip(
+        *map(np.asarray, (inputs, actions)), OUTCOMES[rule.name], strict=True
+    ):
         if rule.name == "backprop":
             ours, _ = local_learning.backprop_change(layers, image, outcome)
         else:

@@ -16,6 +16,7 @@ import pytest
 
 from qagrel_jax import data
 from qagrel_jax.data import cache as array_cache
+from qagrel_jax.data import decoding
 from qagrel_jax.data import tfds as our_tfds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,7 +270,7 @@ def test_reading_needs_no_tensorflow(synthetic, cache):
 def test_cached_set_is_not_decoded_again(synthetic, cache, monkeypatch):
     root, _ = synthetic
     first = data.load("qj_pil", root, cache)
-    monkeypatch.setattr(our_tfds, "_decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoding, "_decode", lambda *_: pytest.fail("decoded again"))
     second = data.load("qj_pil", root, cache)
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -352,10 +353,10 @@ def test_cache_folder_from_the_environment(monkeypatch, tmp_path):
 def test_newest_version_is_taken(synthetic, cache):
     root, folder = synthetic
     shutil.copytree(folder, root / "qj_pil" / "1.10.0")
-    assert our_tfds._find_prepared(root, "qj_pil", None, None).name == "1.10.0"
-    assert our_tfds._find_prepared(root, "qj_pil", None, "1.2.0").name == "1.2.0"
+    assert our_tfds.find_prepared(root, "qj_pil", None, None).name == "1.10.0"
+    assert our_tfds.find_prepared(root, "qj_pil", None, "1.2.0").name == "1.2.0"
     (root / "qj_pil" / "2.0.0.incompleteABC").mkdir()
-    assert our_tfds._find_prepared(root, "qj_pil", None, None).name == "1.10.0"
+    assert our_tfds.find_prepared(root, "qj_pil", None, None).name == "1.10.0"
 
 
 def test_several_configs_must_be_told_apart(synthetic):
@@ -364,7 +365,7 @@ def test_several_configs_must_be_told_apart(synthetic):
         shutil.copytree(folder, root / "many" / config / "1.0.0")
     with pytest.raises(data.DataError, match="valid: many/a, many/b"):
         data.load("many", root)
-    assert our_tfds._find_prepared(root, "many", "b", None) == root / "many" / "b" / "1.0.0"
+    assert our_tfds.find_prepared(root, "many", "b", None) == root / "many" / "b" / "1.0.0"
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -1,0 +1,55 @@
+"""MNIST, dense, from the papers' small weights: what shortens the wait for the classes."""
+
+from pathlib import Path
+
+from experiments.reports import NOT_RUN, markdown, runs
+from experiments.train import results as run_results
+from experiments.train.results import CONTROL, RunResults
+
+PUBLISHED = "cells/mnist_dense/paper"
+VARIANTS = {
+    "class curriculum": "small_weights/curriculum",
+    "feedback weights of their own": "small_weights/kolen_pollack",
+}
+
+
+def section(results: Path) -> str:
+    """Return every variant beside the published recipe, epochs counted to the same accuracies."""
+    from experiments import plots
+
+    published = run_results.read(results / PUBLISHED)
+    variants = {
+        name: run
+        for name, folder in VARIANTS.items()
+        if (run := run_results.read(results / folder)) is not None
+    }
+    if published is None or not variants:
+        return NOT_RUN
+    shown = {"the published recipe": published} | variants
+    rows = [
+        [f"{rule}, {name}{runs.marks(run)}", *runs.counted(run, rule, published)]
+        for rule in (runs.RULE, CONTROL)
+        for name, run in shown.items()
+        if run.ran(rule)
+    ]
+    # Backprop of the published recipe is in every panel, so that the rules can be compared.
+    panels = [
+        (name, run.curves | {CONTROL: run.curves.get(CONTROL, published.curves[CONTROL])}, None)
+        for name, run in shown.items()
+    ]
+    plots.panels_of_curves(results / "small_weights" / "learning_curves.png", panels)
+    return "\n\n".join(
+        [
+            *(f"{name[0].upper()}{name[1:]}: {_run(run)}" for name, run in variants.items()),
+            markdown.table(("setting", *runs.counted_headings(published)), rows),
+            "The criteria are 95, 98 and 99 % of the accuracy of backprop with the published "
+            "recipe. Slowdown is relative to its epochs.",
+            *runs.unfinished(shown),
+            *runs.dropped(*shown.values()),
+            "![Error rate by epoch](learning_curves.png)",
+        ]
+    )
+
+
+def _run(run: RunResults) -> str:
+    return runs.provenance(run).replace("results/", "results/small_weights/")
