@@ -19,6 +19,7 @@ NAMES = (
     "digits_fast",
     "learning_rate",
     "small_weights",
+    "update_statistics",
     "digits",
     "precision",
     "mnist_start",

@@ -33,7 +33,7 @@ def section(results: Path) -> str:
         if run.ran(rule)
     ]
     # Backprop of the published recipe is in every panel, so that the rules can be compared.
-    panels = [
+    panels: list[tuple[str, dict, float | None]] = [
         (name, run.curves | {CONTROL: run.curves.get(CONTROL, published.curves[CONTROL])}, None)
         for name, run in shown.items()
     ]
