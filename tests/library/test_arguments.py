@@ -267,7 +267,7 @@ TABLE = [
     ),
     (classification.make_reward, {}, {"right": NUMBER, "wrong": NUMBER}),
     (vectors.count_ones, {}, {"bits": (*COUNT, 13)}),
-    (vectors.orientation, {}, {"tilts": (*COUNT, 3), "colours": COUNT, "units": (*COUNT, 1)}),
+    (vectors.orientation, {}, {"tilts": (*COUNT, 3), "colors": COUNT, "units": (*COUNT, 1)}),
     (
         vectors.images,
         {"pixels": PIXELS, "labels": np.array([0, 1]), "num_classes": 2},
