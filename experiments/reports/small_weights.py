@@ -17,15 +17,11 @@ def section(results: Path) -> str:
     """Return every variant beside the published recipe, epochs counted to the same accuracies."""
     from experiments import plots
 
-    published = run_results.read(results / PUBLISHED)
-    variants = {
-        name: run
-        for name, folder in VARIANTS.items()
-        if (run := run_results.read(results / folder)) is not None
-    }
-    if published is None or not variants:
+    shown = _read(results)
+    if len(shown) < 2:
         return NOT_RUN
-    shown = {"the published recipe": published} | variants
+    published, *_ = shown.values()
+    variants = {name: run for name, run in shown.items() if run is not published}
     rows = [
         [f"{rule}, {name}{runs.marks(run)}", *runs.counted(run, rule, published)]
         for rule in (runs.RULE, CONTROL)
@@ -49,6 +45,25 @@ def section(results: Path) -> str:
             "![Error rate by epoch](learning_curves.png)",
         ]
     )
+
+
+def slowdowns(results: Path) -> dict[str, str]:
+    """Return each setting's slowdown to 98 % of the published recipe's backprop, less intervals."""
+    shown = _read(results)
+    published = next(iter(shown.values()), None)
+    if published is None:
+        return {}
+    counts = {name: runs.counted(run, runs.RULE, published)[-1] for name, run in shown.items()}
+    return {name: count.split()[0] for name, count in counts.items()}
+
+
+def _read(results: Path) -> dict[str, RunResults]:
+    """Return the runs that are there, the published recipe first; none without it."""
+    folders = {"the published recipe": PUBLISHED} | VARIANTS
+    found = {name: run_results.read(results / folder) for name, folder in folders.items()}
+    if found["the published recipe"] is None:
+        return {}
+    return {name: run for name, run in found.items() if run is not None and run.ran(runs.RULE)}
 
 
 def _run(run: RunResults) -> str:
