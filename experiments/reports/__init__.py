@@ -11,6 +11,7 @@ from pathlib import Path
 
 NAMES = (
     "headline",
+    "feedback_headline",
     "quick_mnist",
     "index",
     "cells",
