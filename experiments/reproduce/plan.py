@@ -172,6 +172,14 @@ def text(works: list[Work], budget: float | None) -> str:
     return "\n".join([*lines, *_filled(f"{end}."), *_filled(ASSUMPTIONS + _source(works))])
 
 
+def without_data(names: list[str], folder: Path) -> str:
+    """Say once which image sets are not here yet."""
+    told = f"Not in {folder}: {', '.join(names)}. What TensorFlow Datasets has is downloaded when "
+    return "\n".join(
+        _filled(f"{told}first used; TFDS_DATA_DIR or --data-dir names another folder.")
+    )
+
+
 def whole_matrix(stored: dict[tuple[str, int], Stored]) -> str:
     """Say how long all cells take from nothing, and what a first evening could buy."""
     both = [
