@@ -151,13 +151,13 @@ class _Pathway:
     ) -> chex.ArrayTree:
         # Attention came from the chosen outputs alone, so errors of the others reach nothing.
         error = (output_errors * chosen).sum(1)
-        if self.clip is None:
+        clip = self.clip
+        if clip is None:
             return _traces(self.network, params, inputs, settled, chosen, error)
         one = jax.vmap(lambda *example: _traces_of_one(self.network, params, *example))
         traces = one(inputs, settled.state, settled.attention, chosen)
         return jax.tree.map(
-            lambda t: jnp.tensordot(error, jnp.clip(t, -self.clip, self.clip), 1).astype(t.dtype),
-            traces,
+            lambda t: jnp.tensordot(error, jnp.clip(t, -clip, clip), axes=1).astype(t.dtype), traces
         )
 
 
@@ -170,7 +170,13 @@ def converged(settled: Settled, tolerance: float) -> chex.Array:
 
     Returns:
       bool[batch]; False where activity is not finite.
+
+    Raises:
+      ValueError: a negative ``tolerance``.
+      TypeError: ``settled`` is no ``Settled``, ``tolerance`` no number.
     """
+    checks.instance("settled", settled, Settled, "Decision.aux of relearnn is one")
+    checks.number("tolerance", tolerance, 0)
     return (settled.residual <= tolerance) & (settled.attention_residual <= tolerance)
 
 
