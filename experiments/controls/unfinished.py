@@ -32,8 +32,15 @@ class Unfinished:
         self._saved = time.monotonic()
         if not (self._curves.is_file() and self._learners.is_file()):
             return start, 0.0
-        kept = json.loads(self._curves.read_text())
-        if kept["label"] != label or kept["config"] != line["config"]:
+        try:
+            kept = json.loads(self._curves.read_bytes())
+            if kept["label"] != label or kept["config"] != line["config"]:
+                return start, 0.0
+            lengths = {len(rows) for rows in kept["curves"].values()}
+            same = kept["curves"].keys() == line.keys() & set(BY_EPOCH) and len(lengths) == 1
+            if not (same and kept["seconds"] >= 0):
+                return start, 0.0
+        except (ValueError, KeyError, TypeError, AttributeError):  # damaged: from the beginning
             return start, 0.0
         run = checkpoints.load(self._learners, start, {"label": label})
         epochs = int(run.epoch)

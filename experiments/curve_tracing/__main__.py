@@ -107,7 +107,7 @@ def _parser() -> cli.Parser:
     number(
         "final_accuracy", float, 0, 1, "of the frozen test at the last length that ends it all", "A"
     )
-    add("--out", type=Path, metavar="DIR", help="default: runs/curve_tracing-TIME")
+    add("--out", type=cli.path, metavar="DIR", help="default: runs/curve_tracing-TIME")
     add("--resume", action="store_true", help="go on with the run in --out")
     return parser
 

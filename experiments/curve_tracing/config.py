@@ -99,9 +99,18 @@ def load(folder: Path) -> CurveConfig | None:
     if not path.is_file():
         return None
     try:
-        return CurveConfig(**json.loads(path.read_text()))
+        config = CurveConfig(**json.loads(path.read_text()))
+        for entry in dataclasses.fields(CurveConfig):
+            _check_type(entry.name, getattr(config, entry.name), type(entry.default))
+        return config
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} is no curve-tracing run ({error}): choose another --out") from None
+
+
+def _check_type(name: str, value: Any, kind: type) -> None:
+    fits = type(value) is kind or (kind is float and type(value) is int)
+    if not fits:
+        raise TypeError(f"{name} is {value!r}")
 
 
 def difference(saved: CurveConfig, wanted: CurveConfig) -> str:

@@ -53,8 +53,8 @@ def run(folder: Path, plan: Plan, data_dir: str | None = None) -> dict[str, Any]
 
     environment = provenance.environment()
     run_folder.append_line(folder / "environments.jsonl", environment)
-    first = run_folder.read_lines(folder / "environments.jsonl")[0]  # a later one only went on
-    lines = run_folder.read_lines(folder / "measurements.jsonl")
+    first = run_folder.first_environment(folder)
+    lines = _lines_done(folder)
     try:
         dataset = data.load(plan.config.dataset, data_dir)
     except ValueError as error:
@@ -145,6 +145,10 @@ def _plan(arguments: Any) -> Plan:
         given["method"] = "exact" if small else "sampled"
     if given["method"] == "exact" and config.architecture != "dense":
         raise UserError("--method exact needs a network without BatchNorm and dropout: dense")
+    if unknown := settings.misfits(given):
+        raise UserError(
+            f"{arguments.out / 'plan.json'} is no plan ({unknown}): choose another --out"
+        )
     return Plan(config, **given)
 
 
@@ -153,7 +157,7 @@ def _saved(folder: Path) -> tuple[configs.Config, dict[str, Any]]:
     try:
         config = configs.from_json(content.pop("config"))
         return config, {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-    except KeyError:
+    except (KeyError, TypeError, AttributeError):
         raise UserError(f"{folder / 'plan.json'} is no plan: choose another --out") from None
 
 
@@ -178,10 +182,17 @@ def _claim(folder: Path, plan: Plan, resume: bool) -> None:
             f"{folder} was started with other settings ({', '.join(different)}): leave these "
             "options out to resume, or choose another --out"
         )
-    lines = run_folder.read_lines(folder / "measurements.jsonl")
+    lines = _lines_done(folder)
     if lines:  # one that a kill cut off must not stay in the way of the next
         text = "".join(json.dumps(line) + "\n" for line in lines)
         files.write_bytes(folder / "measurements.jsonl", text.encode())
+
+
+def _lines_done(folder: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of what was measured; others are measured again."""
+    needed = {"rule", "weights", "classes", "stage", "seed", "accuracy", "exact", "batches"}
+    lines = run_folder.read_lines(folder / "measurements.jsonl")
+    return [line for line in lines if needed <= line.keys() and isinstance(line["batches"], dict)]
 
 
 def _parser() -> cli.Parser:
@@ -191,26 +202,26 @@ def _parser() -> cli.Parser:
     add("config", nargs="?", metavar="CONFIG",
         help=f"network and data: {known}, or a .py file; default: digits")  # fmt: skip
     whole, fields = cli.number(int, 1, 10**9), {f.name: f.default for f in dataclasses.fields(Plan)}
-    add("--rules", type=cli.several(cli.one_of("rule", tuple(RULES))), metavar="…",
+    add("--rules", type=cli.several(cli.one_of("rule", tuple(RULES))), metavar="RULE[,RULE]",
         help=f"{', '.join(RULES)}; default: all")  # fmt: skip
-    add("--weights", type=cli.one_of("weights", settings.WEIGHTS), metavar="…",
+    add("--weights", type=cli.one_of("weights", settings.WEIGHTS), metavar="WHOSE",
         help="common (default): all rules on the weights of a network that Q-AGREL trains; own: "
         "each on those that it trains itself")  # fmt: skip
-    add("--stages", type=cli.several(cli.number(int, 0, 10**6)), metavar="…",
+    add("--stages", type=cli.several(cli.number(int, 0, 10**6)), metavar="EPOCH[,EPOCH]",
         help=f"epochs of training, default: {_listed(fields['stages'])}")  # fmt: skip
-    add("--classes", type=cli.several(cli.number(int, 2, 10**6)), metavar="…",
+    add("--classes", type=cli.several(cli.number(int, 2, 10**6)), metavar="N[,N]",
         help="the first so many, default: all")  # fmt: skip
-    add("--batch-sizes", type=cli.several(whole), metavar="…", help="default: the config's")
+    add("--batch-sizes", type=cli.several(whole), metavar="N[,N]", help="default: the config's")
     add("--images", type=cli.number(int, 0, 10**9), metavar="N",
         help="only the first N training images, 0 (default): all")  # fmt: skip
     add("--samples", type=cli.number(int, 20, 10**9), metavar="N",
         help=f"batches where actions are not enumerated, default: {fields['samples']}")  # fmt: skip
-    add("--method", type=cli.one_of("method", ("exact", "sampled")), metavar="…",
+    add("--method", type=cli.one_of("method", ("exact", "sampled")), metavar="HOW",
         help="exact or sampled; default: exact where the config has sizes of its own")  # fmt: skip
     add("--seeds", type=cli.number(int, 1, 10**6), metavar="N", help="networks, default: 3")
-    add("--out", type=Path, metavar="DIR", help="default: runs/update-statistics-TIME")
+    add("--out", type=cli.path, metavar="DIR", help="default: runs/update-statistics-TIME")
     add("--resume", action="store_true", help="go on with the run in --out")
-    add("--data-dir", metavar="DIR", help="default: $TFDS_DATA_DIR")
+    add("--data-dir", type=cli.path, metavar="DIR", help="default: $TFDS_DATA_DIR")
     return parser
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import config as configs
 from experiments.common import saved as checkpoints
 from experiments.common.cli import UserError
 from experiments.config import Config
@@ -68,9 +69,10 @@ def weights_at_stages(
     trainer = image_run.make_trainer(config, RULES[label].rule, problem.dataset, problem.splits)
     seeds = jnp.arange(config.first_seed, config.first_seed + config.seeds)
     run = fitting.start(trainer, root_keys(seeds))
+    settled = configs.to_json(config)
     for stage in sorted(plan.stages):
         path = folder / f"weights_{label}_{classes}_{stage}.msgpack"
-        about = {"label": label, "classes": classes, "stage": stage}
+        about = {"label": label, "classes": classes, "stage": stage, "config": settled}
         saved = checkpoints.load(path, run, about)
         if saved is not None:
             run = saved
