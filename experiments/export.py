@@ -74,8 +74,8 @@ def best(
     from experiments.common import saved
     from qagrel_jax.training import checkpoints
 
-    sittings = run_folder.read_lines(folder / "environments.jsonl")
-    commit = sittings[0].get("commit") if sittings else None
+    sessions = run_folder.environments(folder)
+    commit = sessions[0]["commit"] if sessions else None
     path = folder / f"checkpoint_{rule}.msgpack"
     if not path.is_file():
         raise UserError(f"{path} does not exist: has {rule} finished an epoch?")

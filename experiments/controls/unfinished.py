@@ -36,16 +36,16 @@ class Unfinished:
             kept = json.loads(self._curves.read_bytes())
             if kept["label"] != label or kept["config"] != line["config"]:
                 return start, 0.0
-            lengths = {len(rows) for rows in kept["curves"].values()}
-            same = kept["curves"].keys() == line.keys() & set(BY_EPOCH) and len(lengths) == 1
-            if not (same and kept["seconds"] >= 0):
+            kept_epochs = min(len(rows) for rows in kept["curves"].values())
+            whole = kept["curves"].keys() == line.keys() & set(BY_EPOCH)
+            if not (whole and kept["seconds"] >= 0):
                 return start, 0.0
         except (ValueError, KeyError, TypeError, AttributeError):  # damaged: from the beginning
             return start, 0.0
         run = checkpoints.load(self._learners, start, {"label": label})
         epochs = int(run.epoch)
         # The curves are written first, so that they are never behind the learners.
-        if len(kept["curves"]["validation_accuracy"]) < epochs:
+        if kept_epochs < epochs:
             return start, 0.0
         line |= {name: rows[:epochs] for name, rows in kept["curves"].items()}
         return run, kept["seconds"]

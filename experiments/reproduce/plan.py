@@ -292,7 +292,7 @@ def _earliest_stop(curves: np.ndarray, config: Config) -> int:
 
 def _seconds_so_far(folder: Path) -> float | None:
     """Median seconds of an epoch; None of fewer than three, as the first of a sitting compiles."""
-    environments = run_folder.read_lines(folder / "environments.jsonl")
+    environments = run_folder.environments(folder)
     lines = run_folder.read_metrics(folder, "timings.jsonl", ("seconds",))
     seconds = [line["seconds"] for line in lines]
     last = environments[-1].get("device") if environments else None

@@ -140,8 +140,7 @@ def _train(
     metrics = run_folder.read_metrics(folder)
     content = None
     if None not in results:
-        environments = run_folder.read_lines(folder / "environments.jsonl")
-        content = summary.summarise(config, results, metrics, environments)
+        content = summary.summarise(config, results, metrics, run_folder.environments(folder))
         files.write_json(folder / "summary.json", content)
         (folder / "failed.json").unlink(missing_ok=True)
     if metrics:

@@ -168,12 +168,16 @@ def read_metrics(
 
 def first_environment(folder: Path) -> dict[str, Any]:
     """Return what the first session ran on, which names the run: a later one only went on."""
-    lines = read_lines(folder / "environments.jsonl")
-    known = {"device", "versions", "commit", "command"}
-    named = [line for line in lines if known <= line.keys()]
-    if not named:
+    if not (named := environments(folder)):
         raise UserError(f"{folder / 'environments.jsonl'} is damaged: choose another --out")
     return named[0]
+
+
+def environments(folder: Path) -> list[dict[str, Any]]:
+    """Return what each session ran on; lines that do not tell it are left out."""
+    known = {"device", "versions", "commit", "command"}
+    lines = read_lines(folder / "environments.jsonl")
+    return [line for line in lines if known <= line.keys()]
 
 
 def cut_lines(path: Path, rule: str, epoch: int) -> None:

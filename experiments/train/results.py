@@ -85,7 +85,7 @@ def _read(folder: Path) -> RunResults | None:
     lines = run_folder.read_lines(folder / "metrics.jsonl")
     content = run_folder.saved_summary(folder)
     failed = run_folder.read_json(folder / "failed.json")
-    sittings = run_folder.read_lines(folder / "environments.jsonl")
+    sittings = run_folder.environments(folder)
     if content is not None and not sittings:
         first = content["results"][0]
         sittings = [{"command": content["command"], **first}]
