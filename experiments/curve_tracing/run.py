@@ -10,13 +10,11 @@ import jax
 import numpy as np
 
 import qagrel_jax
-from experiments.common import files, folders, provenance
+from experiments.common import fields, files, folders, provenance
 from experiments.common.cli import UserError
 from experiments.common.progress import Reporter
-from experiments.curve_tracing import config as curve_config
 from experiments.curve_tracing import learners, plots, summary
-from experiments.curve_tracing.config import FIRST_LENGTH, CurveConfig
-from experiments.train import folder as run_folder
+from experiments.curve_tracing.config import FILE, FIRST_LENGTH, CurveConfig
 from qagrel_jax.random_keys import root_key
 
 CHECKPOINT = "checkpoint.npz"
@@ -25,21 +23,20 @@ EXAMPLES = 100
 """Trials over which activity along the curves is averaged."""
 
 
-def run(config: CurveConfig, folder: Path) -> dict[str, Any]:
+def run(config: CurveConfig, folder: Path, resume: bool = False) -> dict[str, Any]:
     """Run ``config`` in ``folder``, from its checkpoint if it has one; return the summary.
 
     Raises:
-      UserError: a folder that cannot be written, a damaged checkpoint.
+      UserError: a folder that cannot be written or holds another run, a damaged checkpoint.
     """
-    with folders.locked(folder):
-        with folders.explained(folder):
-            files.write_json(folder / "config.json", config.to_json())
+    with folders.claimed(folder, (FILE,), resume):
+        files.write_json(folder / FILE, config.to_json())
         return _run(config, folder)
 
 
 def _run(config: CurveConfig, folder: Path) -> dict[str, Any]:
     environments = folder / "environments.jsonl"
-    run_folder.append_line(environments, provenance.environment())
+    files.append_line(environments, provenance.environment())
     functions = learners.make(config)
     state = _load(folder, config, functions)
     _train(config, folder, functions, state)
@@ -52,8 +49,8 @@ def _run(config: CurveConfig, folder: Path) -> dict[str, Any]:
         )
         for length in lengths
     ]
-    lines = run_folder.read_lines(folder / TESTS)
-    first = run_folder.first_environment(folder)
+    lines = files.read_lines(folder / TESTS)
+    first = files.first_environment(folder)
     content = summary.summarize(config, lines, lengths, np.array(accuracy), first)
     files.write_json(folder / "summary.json", content)
     plots.learning(folder / "learning.png", content, lines)
@@ -109,15 +106,9 @@ def _save(folder: Path, config: CurveConfig, state: dict[str, Any], line: dict[s
     leaves = jax.tree.leaves(state["variables"])
     arrays = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        about=_about(config),
-        trials=state["trials"],
-        lengths=state["lengths"],
-        done=state["done"],
-        **arrays,
-    )
-    run_folder.append_line(folder / TESTS, line)
+    arrays |= {name: np.asarray(state[name]) for name in ("trials", "lengths", "done")}
+    np.savez(buffer, allow_pickle=False, about=_about(config), **arrays)
+    files.append_line(folder / TESTS, line)
     files.write_bytes(folder / CHECKPOINT, buffer.getvalue())
 
 
@@ -151,10 +142,10 @@ def _load(folder: Path, config: CurveConfig, functions: learners.Learners) -> di
             raise UserError(
                 f"{path} is damaged, or of another version ({reason}): {moved}"
             ) from None
-        if about is not None and (
-            different := curve_config.difference(CurveConfig(**about["config"]), config)
-        ):
-            raise UserError(f"{path} was written with another config ({different}): {moved}")
+        there = None if about is None else CurveConfig(**about["config"])
+        if there and (names := fields.difference(there, config)):
+            told = fields.told(there, config, names)
+            raise UserError(f"{path} was written with another config ({told}): {moved}")
     _cut_tests(folder, config, state["trials"])
     return state
 
@@ -170,7 +161,7 @@ def _cut_tests(folder: Path, config: CurveConfig, trials: int) -> None:
       UserError: other lines are damaged or lost, without which trials cannot be counted.
     """
     path = folder / TESTS
-    lines = [line for line in run_folder.read_lines(path) if _is_whole(line, config)]
+    lines = [line for line in files.read_lines(path) if _is_whole(line, config)]
     lines = [line for line in lines if line["trials"] <= trials]
     wanted = list(range(config.test_every, trials + 1, config.test_every))
     if [line["trials"] for line in lines] != wanted:
@@ -180,7 +171,7 @@ def _cut_tests(folder: Path, config: CurveConfig, trials: int) -> None:
         )
     path.unlink(missing_ok=True)
     for line in lines:
-        run_folder.append_line(path, line)
+        files.append_line(path, line)
 
 
 def _is_whole(line: dict[str, Any], config: CurveConfig) -> bool:

@@ -115,7 +115,7 @@ def run_epoch(
     if streamed:
         order = sharding.fetch(order)
     if streamed and not by_curriculum:
-        batches = streaming.ahead(
+        batches = streaming.prefetch(
             partial(streaming.read_batches, images, labels, _rows(order, chunk), trainer.mesh)
             for chunk in chunks
         )

@@ -111,7 +111,7 @@ def _first_line(path, text):
         (lambda f: _edit(f / "config.json", learning_rate=0.03), "learning_rate 0.02 there, 0.03"),
         (
             lambda f: _edit(f / "config.json", networks="2"),
-            "no curve-tracing run (networks is '2')",
+            "no curve-tracing run (--networks must be",
         ),
         (lambda f: (f / "tests.jsonl").unlink(), "tests.jsonl lacks tests that checkpoint.npz has"),
         (lambda f: _first_line(f / "tests.jsonl", b"17"), "tests.jsonl lacks tests"),
@@ -155,8 +155,13 @@ def test_names_are_the_librarys():
 
 def test_trials_are_those_of_the_first_test_at_the_length():
     def line(trials, lengths, learning, accuracy):
-        return {"trials": trials, "length": lengths, "learning": learning, "accuracy": accuracy,
-                "seconds": 2.0}  # fmt: skip
+        return {
+            "trials": trials,
+            "length": lengths,
+            "learning": learning,
+            "accuracy": accuracy,
+            "seconds": 2.0,
+        }
 
     lines = [
         line(2000, [2, 2], [True, True], [0.9, 0.5]),
