@@ -69,7 +69,7 @@ def best(
 
     import qagrel_jax
 
-    sessions = files.read_lines(folder / "environments.jsonl")
+    sessions = files.environments(folder)
     path = folder / f"checkpoint_{rule}.msgpack"
     variables, epoch, accuracy = _read(path, rule, seed - config.first_seed)
     network = {

@@ -130,6 +130,20 @@ def flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
+def truth_value(name: str, value: Any) -> None:
+    """Check that ``value`` is True, False or an array of those; it may be traced.
+
+    Raises:
+      TypeError: anything else.
+
+    >>> truth_value("plastic", 1)
+    Traceback (most recent call last):
+    TypeError: plastic must be True or False, got 1
+    """
+    if not isinstance(value, jax.Array | np.ndarray) or value.dtype != bool:
+        flag(name, value)
+
+
 def option(name: str, value: Any, valid: Collection[str]) -> None:
     """Check that ``value`` is one of the ``valid`` names.
 
@@ -173,7 +187,7 @@ def function(name: str, value: Any, instead: str = "") -> None:
     """
     if not callable(value):
         end = f": {instead}" if instead else ""
-        raise TypeError(f"{name} must be a function, got {value!r}{end}")
+        raise TypeError(f"{name} must be a function, got {_in_a_line(value)}{end}")
 
 
 def instance(name: str, value: Any, kind: type, instead: str = "") -> None:
@@ -184,7 +198,7 @@ def instance(name: str, value: Any, kind: type, instead: str = "") -> None:
     """
     if not isinstance(value, kind):
         end = f": {instead}" if instead else ""
-        raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}{end}")
+        raise TypeError(f"{name} must be a {kind.__name__}, got {_in_a_line(value)}{end}")
 
 
 def finite(name: str, values: Any) -> None:
@@ -223,6 +237,12 @@ def labels(name: str, values: Any, num_classes: int) -> None:
     if known(values):
         array = np.asarray(values)
         _refuse(name, f"in [0, {num_classes})", values, (array < 0) | (array >= num_classes))
+
+
+def _in_a_line(value: Any) -> str:
+    """Return what ``repr`` gives, in one line that can be read."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:60]} ... ({type(value).__name__})"
 
 
 def _dtype(values: Any) -> Any:

@@ -65,6 +65,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
+
 ORDERS = ("index", "random")
 
 
@@ -87,6 +89,7 @@ class Curriculum:
 
     Raises:
       ValueError: a value out of range.
+      TypeError: a value of another type.
 
     >>> Curriculum(threshold=1.5)
     Traceback (most recent call last):
@@ -105,17 +108,15 @@ class Curriculum:
     mask: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "decay", "exploration"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if not 0 <= self.recency < float("inf"):
-            raise ValueError(f"recency must be at least 0 and finite, got {self.recency}")
-        for name in ("initial_classes", "step_classes", "window", "max_wait"):
-            least = int(name != "max_wait")
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.order not in ORDERS:
-            raise ValueError(f"unknown order {self.order!r}; valid: {', '.join(ORDERS)}")
+        checks.number("threshold", self.threshold, 0, 1)
+        checks.number("decay", self.decay, 0, 1)
+        checks.number("exploration", self.exploration, 0, 1)
+        checks.number("recency", self.recency, 0)
+        for name in ("initial_classes", "step_classes", "window"):
+            checks.whole(name, getattr(self, name))
+        checks.whole("max_wait", self.max_wait, 0)
+        checks.option("order", self.order, ORDERS)
+        checks.flag("mask", self.mask)
 
 
 class CurriculumState(NamedTuple):
@@ -148,9 +149,15 @@ def start(key: chex.PRNGKey, curriculum: Curriculum, num_classes: int) -> Curric
       curriculum: its settings.
       num_classes: classes in all; where ``initial_classes`` is as large, there is no curriculum.
 
+    Raises:
+      ValueError: ``num_classes`` below 1.
+      TypeError: ``curriculum`` is no ``Curriculum``, ``num_classes`` no number.
+
     >>> start(jax.random.key(0), Curriculum(), 10).count.item()
     1
     """
+    _check_curriculum(curriculum)
+    checks.whole("num_classes", num_classes)
     turn = jnp.arange(num_classes, dtype=jnp.int32)
     if curriculum.order == "random":
         turn = jax.random.permutation(key, turn)
@@ -176,9 +183,15 @@ def class_table(labels: chex.Array, num_classes: int) -> ClassTable:
       labels: int[n].
       num_classes: classes in all.
 
+    Raises:
+      ValueError: ``num_classes`` below 1, a label that is not in [0, ``num_classes``).
+      TypeError: labels that are no whole numbers, ``num_classes`` no number.
+
     >>> class_table(jnp.array([1, 0, 1]), 2).rows.tolist()
     [1, 0, 2]
     """
+    checks.whole("num_classes", num_classes)
+    checks.labels("label", labels, num_classes)
     size = jnp.bincount(labels, length=num_classes).astype(jnp.int32)
     rows = jnp.argsort(labels, stable=True).astype(jnp.int32)
     return ClassTable(rows, jnp.cumsum(size) - size, size)
@@ -196,6 +209,7 @@ def weights(curriculum: Curriculum, state: CurriculumState) -> chex.Array:
     >>> weights(Curriculum(recency=3.0), state).tolist()
     [4.0, 0.0]
     """
+    _check_curriculum(curriculum)
     age = (state.arrivals - state.arrival).astype(jnp.float32)
     bias = curriculum.recency * jnp.float32(curriculum.decay) ** age
     return jnp.where(active(state), 1 + bias, 0)
@@ -244,6 +258,8 @@ def explore(
     >>> explore(jax.random.key(0), settings, start(jax.random.key(0), settings, 2), 4).tolist()
     [False, False, True, True]
     """
+    _check_curriculum(curriculum)
+    checks.whole("batch", batch)
     return jax.random.bernoulli(key, curriculum.exploration, (batch,)) & ~state.over
 
 
@@ -265,6 +281,7 @@ def mask(
       explored: bool[batch] from ``explore``; None for a rule that is told the labels, to which an
         output of −∞ would be an infinite loss.
     """
+    _check_curriculum(curriculum)
     if curriculum.mask:
         outputs = jnp.where(active(state)[None], outputs, -jnp.inf)
     if explored is not None:
@@ -298,6 +315,9 @@ def update(
     >>> update(curriculum, state, jnp.array([0, 1]), jnp.array([True, False])).count.item()
     3
     """
+    _check_curriculum(curriculum)
+    checks.labels("label", labels, state.turn.shape[0])
+    checks.truth_value("right", right)
     classes = state.turn.shape[0]
     free = jnp.ones_like(labels, bool) if explored is None else ~explored
     counted = jnp.stack([free, free & _newest(state)[labels]])  # bool[2, batch]
@@ -324,3 +344,7 @@ def update(
         right=jnp.where(ends, 0, right_so_far),
         shown=jnp.where(ends, 0, shown),
     )
+
+
+def _check_curriculum(curriculum: Curriculum) -> None:
+    checks.instance("curriculum", curriculum, Curriculum)

@@ -26,6 +26,7 @@ import jax.nn as nn
 import jax.numpy as jnp
 import numpy as np
 
+from qagrel_jax import checks
 from qagrel_jax.rules import augment
 from qagrel_jax.rules.base import Rule
 
@@ -88,7 +89,14 @@ def from_gymnax(environment: Any, params: Any = None, on_off: bool = False) -> E
 
     Raises:
       ValueError: actions are not a discrete set, or ``step`` is that of gymnax before 1.0.
+      TypeError: ``environment`` lacks a part of gymnax's API; ``on_off`` is not True or False.
     """
+    for part in ("default_params", "action_space", "observation_space", "reset", "step"):
+        if not hasattr(environment, part):
+            raise TypeError(
+                f"environment must be one of gymnax's, got {environment!r} without {part}"
+            )
+    checks.flag("on_off", on_off)
     params = environment.default_params if params is None else params
     actions = getattr(environment.action_space(params), "n", None)
     if actions is None:
@@ -129,7 +137,8 @@ def mnist_bandit(images: Any, labels: Any) -> Any:
 
     Raises:
       ImportError: gymnax is not installed.
-      ValueError: shapes or labels that do not fit.
+      ValueError: shapes, pixels or labels that do not fit.
+      TypeError: images that are no numbers, labels that are no whole numbers.
     """
     try:
         from gymnax.environments.bsuite.mnist import MNISTBandit
@@ -143,8 +152,10 @@ def mnist_bandit(images: Any, labels: Any) -> Any:
             "images must be [count, height, width] with a label each, got shapes "
             f"{images.shape} and {labels.shape}"
         )
-    if labels.min() < 0 or labels.max() > 9:
-        raise ValueError(f"labels must be 0 to 9, got {labels.min()} to {labels.max()}")
+    checks.labels("label", labels, 10)
+    checks.finite("images", images)
+    if images.min() < 0 or images.max() > 255:
+        raise ValueError(f"images must be 0 to 255, got {images.min()} to {images.max()}")
 
     class AtHand(MNISTBandit):
         def __init__(self) -> None:  # not super's, which downloads
@@ -178,8 +189,14 @@ def trial(
       ``(grads, outcome)``, grads as from ``rule.update``: into any optax optimizer.
 
     Raises:
-      ValueError: a rule that needs labels.
+      ValueError: a rule that needs labels; ``batch`` below 1.
+      TypeError: an argument of another type.
     """
+    checks.instance("rule", rule, Rule, "q_agrel() gives one")
+    checks.function("forward", forward)
+    _check_environment(environment)
+    checks.whole("batch", batch)
+    checks.flag("has_aux", has_aux)
     if rule.outcome != "reward":
         raise ValueError(f"an environment gives rewards, but {rule.name} learns from labels")
     reset_key, act_key, step_key = jax.random.split(key, 3)
@@ -204,7 +221,10 @@ def begin(key: chex.PRNGKey, config: augment.AugmentConfig, environment: Environ
 
     Raises:
       ValueError: sizes that differ.
+      TypeError: an argument of another type.
     """
+    checks.instance("config", config, augment.AugmentConfig)
+    _check_environment(environment)
     for name in ("inputs", "actions"):
         ours, theirs = getattr(config, name), getattr(environment, name)
         if ours != theirs:
@@ -212,7 +232,7 @@ def begin(key: chex.PRNGKey, config: augment.AugmentConfig, environment: Environ
     weights_key, reset_key = jax.random.split(key)
     state, observation = environment.reset(reset_key)
     learner = augment.init(weights_key, config)
-    return Player(learner, state, observation.astype(float), jnp.zeros(()))
+    return Player(learner, state, jnp.asarray(observation, float), jnp.zeros(()))
 
 
 def play(
@@ -235,7 +255,16 @@ def play(
 
     Returns:
       ``(player, steps)``.
+
+    Raises:
+      ValueError: ``steps`` below 1.
+      TypeError: an argument of another type.
     """
+    checks.instance("config", config, augment.AugmentConfig)
+    checks.instance("player", player, Player, "begin gives one")
+    _check_environment(environment)
+    checks.whole("steps", steps)
+    checks.truth_value("plastic", plastic)
 
     def one(player: Player, numbers: chex.Array) -> tuple[Player, Steps]:
         keys = jax.random.split(jax.random.wrap_key_data(numbers, impl=implementation), 4)
@@ -247,7 +276,7 @@ def play(
         state, observation, reward, terminated, truncated = environment.step(
             step_key, player.state, activity.action
         )
-        observation, reward = observation.astype(float), reward.astype(float)
+        observation, reward = jnp.asarray(observation, float), jnp.asarray(reward, float)
         over = terminated | truncated
 
         # An episode that is over is seen once more, with its last reward; then all is forgotten.
@@ -258,7 +287,7 @@ def play(
         following = Player(
             learner=_select(over, forget(closed), learner),
             state=_select(over, fresh_state, state),
-            observation=jnp.where(over, fresh.astype(float), observation),
+            observation=jnp.where(over, jnp.asarray(fresh, float), observation),
             reward=jnp.where(over, 0, reward),
         )
         rpe = jnp.where(over, last.rpe, activity.rpe)
@@ -277,9 +306,21 @@ def forget(learner: augment.AugmentState) -> augment.AugmentState:
 
     Returns:
       The same weights and feedback weights; all else 0.
+
+    Raises:
+      TypeError: ``learner`` is no ``AugmentState``.
     """
+    checks.instance("learner", learner, augment.AugmentState, "player.learner is one")
     blank = jax.tree.map(jnp.zeros_like, learner)
     return blank._replace(weights=learner.weights, feedback=learner.feedback)
+
+
+def _check_environment(environment: Environment) -> None:
+    checks.instance("environment", environment, Environment, "from_gymnax gives one")
+    checks.whole("environment.inputs", environment.inputs)
+    checks.whole("environment.actions", environment.actions)
+    checks.function("environment.reset", environment.reset)
+    checks.function("environment.step", environment.step)
 
 
 def _select(which: chex.Array, these: Any, those: Any) -> Any:

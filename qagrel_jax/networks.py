@@ -234,6 +234,7 @@ def _check_options(network: Any) -> None:
     canonical(network.feedback)
     checks.option("initialisation", network.initialisation, INITIALISATIONS)
     checks.option("feedback_init", getattr(network, "feedback_init", "he"), FEEDBACK_INITS)
+    checks.number("feedback_scale", getattr(network, "feedback_scale", 1), 0, above=True)
     checks.whole("expansion", getattr(network, "expansion", 1))
     checks.wholes("hidden", getattr(network, "hidden", ()))
     checks.flag("shared", getattr(network, "shared", True))

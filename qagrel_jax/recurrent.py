@@ -38,13 +38,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qagrel_jax.layers import Dense, LocallyConnected
+from qagrel_jax import checks
+from qagrel_jax.layers import FEEDBACKS, Dense, LocallyConnected
+from qagrel_jax.layers.feedback import canonical
 
 KNEE = 6.0
 """Activity up to which ``squash`` is a ReLU."""
 
 OTHER_PIXELS = -2.24
 """Initial weights from the other pixels' mean, in units of the others: −0.01 · 224 pixels."""
+
+
+NOT_RECURRENT = ("direct", "sign_batchwise")
+"""Kinds of feedback that ``GridNet`` cannot have."""
 
 
 class Recurrent(NamedTuple):
@@ -94,6 +100,12 @@ class GridNet(nn.Module):
       feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
       weight_range: initial weights are uniform in [0, weight_range]; those from all other pixels
         together to an output in [−2.24 weight_range, 0], on 15 × 15 pixels −0.01 weight_range each.
+
+    Raises:
+      ValueError: sizes below 1, a negative ``weight_range``, a feedback that is unknown or needs
+        what a settling network has not: the outputs' errors (``direct``), a draw in each pass
+        (``sign_batchwise``).
+      TypeError: an attribute of another type.
     """
 
     features: int = 4
@@ -101,6 +113,19 @@ class GridNet(nn.Module):
     shared: bool = True
     feedback: str = "tied"
     weight_range: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the attributes."""
+        super().__post_init__()
+        checks.whole("features", self.features)
+        checks.whole("colors", self.colors)
+        checks.flag("shared", self.shared)
+        if canonical(self.feedback) in NOT_RECURRENT:
+            valid = ", ".join(kind for kind in FEEDBACKS if kind not in NOT_RECURRENT)
+            raise ValueError(
+                f"feedback {self.feedback!r} is not for a network that settles; valid: {valid}"
+            )
+        checks.number("weight_range", self.weight_range, 0)
 
     def setup(self) -> None:
         """Make the layers."""
@@ -187,6 +212,9 @@ def as_recurrent(network: GridNet, variables: Mapping[str, Any] | None = None) -
     Returns:
       A ``Recurrent``, from inputs float[batch, n, n, colors] to outputs float[batch, n·n].
 
+    Raises:
+      TypeError: ``network`` is no ``GridNet``, ``variables`` no mapping.
+
     >>> import jax, jax.numpy as jnp
     >>> images, network = jnp.zeros((2, 15, 15, 4)), GridNet()
     >>> functions = as_recurrent(network)
@@ -195,6 +223,9 @@ def as_recurrent(network: GridNet, variables: Mapping[str, Any] | None = None) -
     >>> functions.read_out(params, functions.step(params, start, images)).shape
     (2, 225)
     """
+    checks.instance("network", network, GridNet)
+    if variables is not None:
+        checks.instance("variables", variables, Mapping)
     fixed = dict(variables or {})
 
     def start(images: chex.Array) -> GridState:

@@ -85,7 +85,7 @@ def test_snippets_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "readme"}
     snippets = [block for language, block in BLOCKS if language == "python"]
-    assert len(snippets) == 4
+    assert len(snippets) == 5
     assert len(list(filter(None, snippets[0].splitlines()))) <= 12
     with jax.debug_key_reuse(False):  # the checker mistakes shared states for keys used twice
         exec(compile(snippets[0], "README.md", "exec"), names)
@@ -96,6 +96,8 @@ def test_snippets_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     reward = float(re.fullmatch(r"reward (\d\.\d\d)\n", capsys.readouterr().out)[1])
     assert reward > 0.85  # half of the rewards come by chance
     assert set(names["statistics"]) == {"BatchNorm_0"}
+    assert (names["norm"].mean[...] != 0).all()
+    assert (names["hidden"].kernel[...] == names["params"]["layers"][0]["kernel"][...]).all()
     assert (tmp_path / "net.npz").is_file()
 
 

@@ -78,9 +78,13 @@ def read_metrics(
 
 def first_environment(folder: Path) -> dict[str, Any]:
     """Return what the first session ran on, which names the run: later ones resumed it."""
-    lines = read_lines(folder / "environments.jsonl")
-    known = {"device", "versions", "commit", "command"}
-    named = [line for line in lines if known <= line.keys()]
-    if not named:
+    if not (named := environments(folder)):
         raise UserError(f"{folder / 'environments.jsonl'} is damaged: choose another --out")
     return named[0]
+
+
+def environments(folder: Path) -> list[dict[str, Any]]:
+    """Return what each session ran on; lines that do not tell it are left out."""
+    known = {"device", "versions", "commit", "command"}
+    lines = read_lines(folder / "environments.jsonl")
+    return [line for line in lines if known <= line.keys()]

@@ -30,15 +30,22 @@ class Unfinished:
         self._saved = time.monotonic()
         if not (self._curves.is_file() and self._learners.is_file()):
             return start, 0.0
-        kept = json.loads(self._curves.read_text())
-        if kept["label"] != label or kept["config"] != line["config"]:
+        try:
+            kept = json.loads(self._curves.read_bytes())
+            if kept["label"] != label or kept["config"] != line["config"]:
+                return start, 0.0
+            kept_epochs = min(len(rows) for rows in kept["curves"].values())
+            whole = kept["curves"].keys() == line.keys() & set(BY_EPOCH)
+            if not (whole and kept["seconds"] >= 0):
+                return start, 0.0
+        except (ValueError, KeyError, TypeError, AttributeError):  # damaged: from the beginning
             return start, 0.0
         run = saved.load(self._learners, start, {"label": label})
         if run is None:
             return start, 0.0
         epochs = int(run.epoch)
         # The curves are written first, so that they are never behind the learners.
-        if len(kept["curves"]["validation_accuracy"]) < epochs:
+        if kept_epochs < epochs:
             return start, 0.0
         line |= {name: rows[:epochs] for name, rows in kept["curves"].items()}
         return run, kept["seconds"]

@@ -1,6 +1,7 @@
 """Run curve-tracing networks in a folder: progress, checkpoints, summary, pictures."""
 
 import io
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.common import files, folders, provenance
+import qagrel_jax
+from experiments.common import fields, files, folders, provenance
 from experiments.common.cli import UserError
 from experiments.common.progress import Reporter
 from experiments.curve_tracing import learners, plots, summary
@@ -85,7 +87,7 @@ def _train(
             state["done"] |= last & (accuracy >= config.final_accuracy - 1e-6)
             state["lengths"] += learning & ~last & (accuracy >= config.accuracy - 1e-6)
             line["seconds"] = round(time.perf_counter() - begun, 3)
-            _save(folder, state, line)
+            _save(folder, config, state, line)
             reporter.update(
                 state["trials"],
                 f"lengths {', '.join(map(str, line['length']))}: right "
@@ -100,12 +102,12 @@ def _finite(values: Any) -> list[float | None]:
     return [float(f"{v:.6g}") if np.isfinite(v) else None for v in values]
 
 
-def _save(folder: Path, state: dict[str, Any], line: dict[str, Any]) -> None:
+def _save(folder: Path, config: CurveConfig, state: dict[str, Any], line: dict[str, Any]) -> None:
     leaves = jax.tree.leaves(state["variables"])
     arrays = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
     buffer = io.BytesIO()
     arrays |= {name: np.asarray(state[name]) for name in ("trials", "lengths", "done")}
-    np.savez(buffer, allow_pickle=False, **arrays)
+    np.savez(buffer, allow_pickle=False, about=_about(config), **arrays)
     files.append_line(folder / TESTS, line)
     files.write_bytes(folder / CHECKPOINT, buffer.getvalue())
 
@@ -121,6 +123,7 @@ def _load(folder: Path, config: CurveConfig, functions: learners.Learners) -> di
     }
     path = folder / CHECKPOINT
     if path.is_file():
+        moved = f"move it and {TESTS} away to start the run anew"
         try:
             with np.load(io.BytesIO(path.read_bytes())) as saved:
                 leaves = [saved[f"leaf_{i}"] for i in range(len(jax.tree.leaves(variables)))]
@@ -130,19 +133,53 @@ def _load(folder: Path, config: CurveConfig, functions: learners.Learners) -> di
                     variables,
                 )
                 state |= {"trials": int(saved["trials"])}
-                state |= {name: saved[name] for name in ("lengths", "done")}
+                shape = (config.networks,)
+                state |= {name: saved[name].reshape(shape) for name in ("lengths", "done")}
+                # None: of a version that did not write it.
+                about = json.loads(str(saved["about"])) if "about" in saved else None
         except Exception as error:
+            reason = " ".join(str(error).split())
             raise UserError(
-                f"{path} is damaged, or of another version ({error}): move it away to start the "
-                "run anew"
+                f"{path} is damaged, or of another version ({reason}): {moved}"
             ) from None
-    # A kill between the two files leaves a line of trials that will be run again.
-    lines = files.read_lines(folder / TESTS)
-    (folder / TESTS).unlink(missing_ok=True)
-    for line in lines:
-        if line["trials"] <= state["trials"]:
-            files.append_line(folder / TESTS, line)
+        there = None if about is None else CurveConfig(**about["config"])
+        if there and (names := fields.difference(there, config)):
+            told = fields.told(there, config, names)
+            raise UserError(f"{path} was written with another config ({told}): {moved}")
+    _cut_tests(folder, config, state["trials"])
     return state
+
+
+def _about(config: CurveConfig) -> str:
+    return json.dumps({"qagrel_jax": qagrel_jax.__version__, "config": config.to_json()})
+
+
+def _cut_tests(folder: Path, config: CurveConfig, trials: int) -> None:
+    """Drop the line of trials that will be run again: a kill came between the two files.
+
+    Raises:
+      UserError: other lines are damaged or lost, without which trials cannot be counted.
+    """
+    path = folder / TESTS
+    lines = [line for line in files.read_lines(path) if _is_whole(line, config)]
+    lines = [line for line in lines if line["trials"] <= trials]
+    wanted = list(range(config.test_every, trials + 1, config.test_every))
+    if [line["trials"] for line in lines] != wanted:
+        raise UserError(
+            f"{path} lacks tests that {CHECKPOINT} has, or is damaged: move both away to start the "
+            "run anew"
+        )
+    path.unlink(missing_ok=True)
+    for line in lines:
+        files.append_line(path, line)
+
+
+def _is_whole(line: dict[str, Any], config: CurveConfig) -> bool:
+    rows = [line.get(name) for name in ("length", "learning", "accuracy")]
+    numbers = [line.get(name) for name in ("trials", "seconds")]
+    return all(isinstance(row, list) and len(row) == config.networks for row in rows) and all(
+        isinstance(number, int | float) for number in numbers
+    )
 
 
 def _draw_activity(

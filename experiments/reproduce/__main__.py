@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.plan:
         works = [_known(work, arguments, stored) for work in _inspect(arguments, bases)]
         print(plan.text(works, budget))
+        if missing := _missing(works, arguments.data_dir):
+            print("\n" + plan.without_data(missing, _data_dir(arguments.data_dir)))
         print(f"\n{plan.whole_matrix(stored)}", flush=True)
         return
     says = cli.interrupted_says("the same command continues from here")
@@ -97,8 +99,6 @@ def _known(work: Work, arguments: Any, stored: dict[tuple[str, int], Stored]) ->
         return work
     if not arguments.measure:
         work = plan.estimated(work, stored)
-    if arguments.plan and not _is_there(work.config.dataset, arguments.data_dir):
-        work = work._replace(note="; ".join(filter(None, (work.note, "its data are not here"))))
     if arguments.plan and not work.epoch_seconds:
         return plan.timed(work, arguments.data_dir, {})
     # Of another device only the plan's figures are of use.
@@ -109,9 +109,15 @@ def _known(work: Work, arguments: Any, stored: dict[tuple[str, int], Stored]) ->
     )
 
 
-def _is_there(dataset: str, data_dir: Path | None) -> bool:
-    root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return dataset == "digits" or (Path(root).expanduser() / dataset.partition(":")[0]).is_dir()
+def _data_dir(data_dir: Path | None) -> Path:
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def _missing(works: list[Work], data_dir: Path | None) -> list[str]:
+    """Return the data sets of open cells that are not here, in the order of the cells."""
+    names = dict.fromkeys(work.config.dataset.partition(":")[0] for work in works if work.open)
+    root = _data_dir(data_dir).expanduser()
+    return [name for name in names if name != "digits" and not (root / name).is_dir()]
 
 
 def _timed(works: list[Work], arguments: Any) -> list[Work]:

@@ -173,6 +173,14 @@ def text(works: list[Work], budget: float | None) -> str:
     return "\n".join([*lines, *_filled(f"{end}."), *_filled(ASSUMPTIONS + _source(works))])
 
 
+def without_data(names: list[str], folder: Path) -> str:
+    """Say once which image sets are not here yet."""
+    told = f"Not in {folder}: {', '.join(names)}. What TensorFlow Datasets has is downloaded when "
+    return "\n".join(
+        _filled(f"{told}first used; TFDS_DATA_DIR or --data-dir names another folder.")
+    )
+
+
 def whole_matrix(stored: dict[tuple[str, int], Stored]) -> str:
     """Say how long all cells take from nothing, and what a first evening could buy."""
     both = [
@@ -288,7 +296,7 @@ def _earliest_stop(curves: np.ndarray, config: Config) -> int:
 
 def _seconds_so_far(folder: Path) -> float | None:
     """Median seconds of an epoch; None of fewer than three, as the first of a session compiles."""
-    environments = files.read_lines(folder / "environments.jsonl")
+    environments = files.environments(folder)
     lines = files.read_metrics(folder, "timings.jsonl", ("seconds",))
     seconds = [line["seconds"] for line in lines]
     last = environments[-1].get("device") if environments else None

@@ -137,8 +137,7 @@ def _train(
     metrics = files.read_metrics(folder)
     content = None
     if len(results) == len(config.rules):
-        environments = files.read_lines(folder / "environments.jsonl")
-        content = summary.summarize(config, results, metrics, environments)
+        content = summary.summarize(config, results, metrics, files.environments(folder))
         files.write_json(folder / "summary.json", content)
         (folder / "failed.json").unlink(missing_ok=True)
     if metrics:

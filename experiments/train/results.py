@@ -87,7 +87,7 @@ def _read(folder: Path) -> RunResults | None:
     lines = files.read_lines(folder / "metrics.jsonl")
     content = run_folder.saved_summary(folder)
     failed = files.read_json(folder / "failed.json")
-    sessions = files.read_lines(folder / "environments.jsonl")
+    sessions = files.environments(folder)
     if content is not None and not sessions:
         first = content["results"][0]
         sessions = [{"command": content["command"], **first}]

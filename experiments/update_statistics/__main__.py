@@ -52,7 +52,7 @@ def run(folder: Path, plan: Plan, data_dir: str | None = None) -> dict[str, Any]
     environment = provenance.environment()
     files.append_line(folder / "environments.jsonl", environment)
     first = files.first_environment(folder)
-    lines = files.read_lines(folder / "measurements.jsonl")
+    lines = _lines_done(folder)
     try:
         dataset = data.load(plan.config.dataset, data_dir)
     except ValueError as error:
@@ -159,6 +159,10 @@ def _plan(arguments: Any) -> Plan:
         given["method"] = "exact" if small else "sampled"
     if given["method"] == "exact" and config.architecture != "dense":
         raise UserError("--method exact needs a network without BatchNorm and dropout: dense")
+    if unknown := settings.misfits(given):
+        raise UserError(
+            f"{arguments.out / 'plan.json'} is no plan ({unknown}): choose another --out"
+        )
     return Plan(config, **given)
 
 
@@ -167,7 +171,7 @@ def _saved(folder: Path) -> tuple[configs.Config, dict[str, Any]]:
     try:
         config = configs.from_json(content.pop("config"))
         return config, fields.as_given(content)
-    except KeyError:
+    except (KeyError, TypeError, AttributeError):
         raise UserError(f"{folder / 'plan.json'} is no plan: choose another --out") from None
 
 
@@ -186,10 +190,17 @@ def _begin(folder: Path, plan: Plan) -> None:
             f"{folder} was started with other settings ({', '.join(different)}): leave these "
             "options out to resume, or choose another --out"
         )
-    lines = files.read_lines(folder / "measurements.jsonl")
+    lines = _lines_done(folder)
     if lines:
         text = "".join(json.dumps(line) + "\n" for line in lines)
         files.write_bytes(folder / "measurements.jsonl", text.encode())
+
+
+def _lines_done(folder: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of what was measured; others are measured again."""
+    needed = {"rule", "weights", "classes", "stage", "seed", "accuracy", "exact", "batches"}
+    lines = files.read_lines(folder / "measurements.jsonl")
+    return [line for line in lines if needed <= line.keys() and isinstance(line["batches"], dict)]
 
 
 def _parser() -> cli.Parser:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import config as configs
 from experiments.common import saved
 from experiments.common.cli import UserError
 from experiments.config import Config
@@ -69,9 +70,10 @@ def weights_at_stages(
     trainer = build.make_trainer(config, RULES[label].rule, problem.dataset, problem.splits)
     seeds = jnp.arange(config.first_seed, config.first_seed + config.seeds)
     run = fitting.start(trainer, root_keys(seeds))
+    settled = configs.to_json(config)
     for stage in sorted(plan.stages):
         path = folder / f"weights_{label}_{classes}_{stage}.msgpack"
-        about = {"label": label, "classes": classes, "stage": stage}
+        about = {"label": label, "classes": classes, "stage": stage, "config": settled}
         kept = saved.load(path, run, about)
         if kept is not None:
             run = kept

@@ -1,6 +1,7 @@
 """Which rules are measured, on whose weights, and what a run of the command is."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +87,19 @@ class Plan:
         last = max(1, *self.stages)
         changes = {"epochs": last, "patience": last, "rules": (RULES[label].rule,)}
         return configs.replace(self.config, changes | RULES[label].changes)
+
+
+def misfits(options: Mapping[str, Any]) -> str:
+    """Say which of a saved plan's ``options`` are none, or of another type; empty if all fit."""
+    defaults = {f.name: f.default for f in dataclasses.fields(Plan) if f.name != "config"}
+
+    def fits(name: str, value: Any) -> bool:
+        default = defaults.get(name)
+        if isinstance(default, tuple) and isinstance(value, tuple):
+            return all(type(item) is type(default[0]) for item in value)
+        return type(value) is type(default)
+
+    return ", ".join(f"{k} {v!r}" for k, v in options.items() if not fits(k, v))
 
 
 def to_json(plan: Plan) -> dict[str, Any]:

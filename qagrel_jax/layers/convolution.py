@@ -11,7 +11,7 @@ patches of a few images at a time. All give the same values to rounding.
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import chex
 import jax
@@ -22,6 +22,7 @@ from jax.interpreters.ad import JVPTracer
 from qagrel_jax import checks
 
 Padding = Literal["SAME", "VALID"]
+PADDINGS = get_args(Padding)
 
 CACHED_NUMBERS = 3 * 2**19
 """So many numbers stay in the cache while patches are cut and multiplied, and the result stored."""
@@ -146,7 +147,7 @@ def in_forward_mode(*arrays: chex.Array) -> bool:
 def _check_geometry(window: Any, strides: Any, padding: Any) -> None:
     checks.wholes("window", window, length=2)
     checks.wholes("strides", strides, length=2)
-    checks.option("padding", padding, ("SAME", "VALID"))
+    checks.option("padding", padding, PADDINGS)
 
 
 def _pad(images: chex.Array, pads: Sequence[tuple[int, int]]) -> chex.Array:

@@ -16,9 +16,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax import sharding
+from qagrel_jax import checks, sharding
 from qagrel_jax.layers import output_error, precision
-from qagrel_jax.layers.convolution import Padding, convolve, locally_connect, output_size
+from qagrel_jax.layers.convolution import (
+    PADDINGS,
+    Padding,
+    convolve,
+    locally_connect,
+    output_size,
+)
 from qagrel_jax.layers.feedback import (
     FEEDBACKS,
     Linear,
@@ -48,6 +54,24 @@ class _FeedbackLayer(nn.Module):
     feedback_scale: float = 1.0
     num_actions: int | None = None
     expansion: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole("features", self.features)
+        canonical(self.feedback)
+        checks.flag("use_bias", self.use_bias)
+        checks.function("kernel_init", self.kernel_init)
+        if self.feedback_init is not None:
+            checks.function("feedback_init", self.feedback_init)
+        if self.dtype is not None:
+            checks.floating_dtype("dtype", self.dtype)
+        checks.number("feedback_scale", self.feedback_scale, 0, above=True)
+        if self.num_actions is not None:
+            checks.whole("num_actions", self.num_actions)
+        checks.whole("expansion", self.expansion)
+        checks.wholes("window", getattr(self, "window", (1, 1)), length=2)
+        checks.wholes("strides", getattr(self, "strides", (1, 1)), length=2)
+        checks.option("padding", getattr(self, "padding", "SAME"), PADDINGS)
 
     def _connect(
         self,
@@ -89,8 +113,6 @@ class _FeedbackLayer(nn.Module):
         scale, init = self.feedback_scale, self.feedback_init or self.kernel_init
         if kind == "tied" and scale != 1:
             raise ValueError(f"tied feedback has no scale of its own, got feedback_scale {scale}")
-        if not 0 < scale < float("inf"):
-            raise ValueError(f"feedback_scale must be positive and finite, got {scale}")
 
         def draw(key: chex.PRNGKey, shape: Sequence[int] = shape) -> chex.Array:
             drawn = _at_each(positions, init)(key, tuple(shape))
@@ -124,10 +146,9 @@ class _FeedbackLayer(nn.Module):
         return jax.lax.stop_gradient(weights.value)
 
     def _direct_kernel(self, inputs: chex.Array, init: Initializer) -> chex.Array:
-        if self.num_actions is None or self.num_actions < 1:
+        if self.num_actions is None:
             raise ValueError(
-                f"{self._where()} needs num_actions, the number of the network's outputs, "
-                f"got {self.num_actions}"
+                f"{self._where()} needs num_actions, the number of the network's outputs, got None"
             )
         size = math.prod(inputs.shape[1:]) if inputs.ndim > 1 else inputs.size
         shape = (size, self.num_actions)
@@ -136,8 +157,6 @@ class _FeedbackLayer(nn.Module):
     def _product_kernel(
         self, positions: Sequence[int], draw: Callable[[chex.PRNGKey], chex.Array]
     ) -> chex.Array:
-        if self.expansion < 1:
-            raise ValueError(f"expansion must be at least 1, got {self.expansion}")
         units = self.expansion * self.features
         normal = _at_each(positions, nn.initializers.normal(units**-0.5))
         mixing = self._fixed("mixing", lambda key: normal(key, (self.features, units)))
@@ -179,7 +198,8 @@ class Dense(_FeedbackLayer):
         the nearer B = C Mᵀ comes to W: to an angle of about arctan √(1/expansion).
 
     Raises:
-      ValueError: unknown ``feedback``; a scale, number of actions or expansion out of range.
+      ValueError: unknown ``feedback``; a size, scale, number of actions or expansion out of range.
+      TypeError: an attribute of another type.
     """
 
     @nn.compact

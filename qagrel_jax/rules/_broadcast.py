@@ -11,7 +11,7 @@ from qagrel_jax import checks
 from qagrel_jax.layers.interception import Layer, each_layer
 from qagrel_jax.policies import Policy, at_least_float32, max_boltzmann
 from qagrel_jax.rules._q_agrel import q_agrel
-from qagrel_jax.rules.base import Decision, Forward, Rule, choose
+from qagrel_jax.rules.base import Decision, Forward, Rule, choose, run_forward
 
 
 def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
@@ -71,7 +71,7 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
                 return layer(jax.lax.stop_gradient(x))
 
             with each_layer(without_feedback) as layers_run:
-                result = forward(params, inputs)
+                result = run_forward(forward, params, inputs)
             if not layers_run():
                 raise ValueError("broadcast needs a network made of qagrel_jax.layers, found none")
             outputs, aux = result if has_aux else (result, None)

@@ -1,14 +1,16 @@
 """RELEARNN: Q-AGREL at the fixed point of a recurrent network."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qagrel_jax import checks
-from qagrel_jax.policies import Policy, max_boltzmann
+from qagrel_jax.policies import Policy, at_least_float32, max_boltzmann
 from qagrel_jax.recurrent import Recurrent
 from qagrel_jax.rules._q_agrel import RewardPredictionError, q_agrel, reward_prediction_error
 from qagrel_jax.rules.base import Decision, Rule, choose
@@ -23,7 +25,7 @@ class Settled(NamedTuple):
 
     state: chex.ArrayTree  # h*, arrays [batch, ...]
     steps: chex.Array  # int32[batch], of phase 1
-    residual: chex.Array  # float[batch], of the activity
+    residual: chex.Array  # float[batch], of the activity, float32 or wider
     attention: chex.ArrayTree  # z, as ``state``
     sweeps: chex.Array  # int32[batch], of phase 2
     attention_residual: chex.Array  # float[batch], of the attention
@@ -61,6 +63,10 @@ def relearnn(
     The transposes are those of the layers: ``qagrel_jax.layers`` carry attention through feedback
     weights of their own, tied or independent.
 
+    ``act`` and ``update`` can be compiled apart, with an environment in Python between them:
+    ``jax.jit(rule.act, static_argnames="network")`` and ``jax.jit(rule.update)``. Choice and error
+    are computed in float32 or wider, activity and attention in the network's own dtype.
+
     Settings of the published simulations: at most 50 steps and 7 sweeps, α = 0.02, ε = 0.05, traces
     clipped at 1.
 
@@ -78,7 +84,8 @@ def relearnn(
       returns ``(grads, δ [batch])``.
 
     Raises:
-      ValueError: ``steps`` or ``sweeps`` below 1, a negative ``tolerance``, ``clip`` not positive.
+      ValueError: ``steps`` or ``sweeps`` below 1, a negative ``tolerance``, ``clip`` not positive;
+        from ``act``, a network whose state has no batch, or another shape after a step.
       TypeError: an argument of another type; from ``act``, a network that is not ``Recurrent``.
 
     Reference:
@@ -106,37 +113,52 @@ def relearnn(
     def act(
         key: chex.PRNGKey, network: Recurrent, params: chex.ArrayTree, inputs: chex.Array
     ) -> Decision:
-        if not isinstance(network, Recurrent):
-            raise TypeError(f"relearnn needs a Recurrent network, got {type(network).__name__}")
+        start = _first_state(network, params, inputs)
         state, taken, residual = _settle(
-            lambda h: network.step(params, h, inputs), network.start(inputs), steps, tolerance
+            lambda h: _step(network, params, h, inputs), start, steps, tolerance
         )
-        outputs, down = jax.vjp(lambda h: network.read_out(params, h), state)
+        outputs, down = jax.vjp(lambda h: at_least_float32(network.read_out(params, h)), state)
         chex.assert_rank(outputs, 2)
         action = choose(policy, key, outputs)
         chosen = jax.nn.one_hot(action, outputs.shape[1], dtype=outputs.dtype)
 
         (source,) = down(chosen)
-        _, linearized = jax.vjp(lambda h: network.step(params, h, inputs), state)
+        _, linearized = jax.vjp(lambda h: _step(network, params, h, inputs), state)
         attention, swept, attention_residual = _settle(
             lambda z: jax.tree.map(jnp.add, linearized(z)[0], source), source, sweeps, tolerance
         )
         aux = Settled(state, taken, residual, attention, swept, attention_residual)
-
-        def pathway(output_errors: chex.Array) -> chex.ArrayTree:
-            # Attention came from the chosen outputs alone, so errors of the others reach nothing.
-            error = (output_errors * chosen).sum(1)
-            if clip is None:
-                return _traces(network, params, inputs, aux, chosen, error)
-            one = jax.vmap(lambda *example: _traces_of_one(network, params, *example))
-            traces = one(inputs, state, attention, chosen)
-            return jax.tree.map(
-                lambda t: jnp.tensordot(error, jnp.clip(t, -clip, clip), axes=1), traces
-            )
-
+        pathway = jax.tree_util.Partial(_Pathway(network, clip), params, inputs, aux, chosen)
         return Decision(action, outputs, aux, pathway)
 
     return Rule("relearnn", "reward", act, q_agrel(policy, rpe).update)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pathway:
+    """From output errors to weight changes; equal for equal networks, so compiled only once."""
+
+    network: Recurrent
+    clip: float | None
+
+    def __call__(
+        self,
+        params: chex.ArrayTree,
+        inputs: chex.Array,
+        settled: Settled,
+        chosen: chex.Array,
+        output_errors: chex.Array,
+    ) -> chex.ArrayTree:
+        # Attention came from the chosen outputs alone, so errors of the others reach nothing.
+        error = (output_errors * chosen).sum(1)
+        clip = self.clip
+        if clip is None:
+            return _traces(self.network, params, inputs, settled, chosen, error)
+        one = jax.vmap(lambda *example: _traces_of_one(self.network, params, *example))
+        traces = one(inputs, settled.state, settled.attention, chosen)
+        return jax.tree.map(
+            lambda t: jnp.tensordot(error, jnp.clip(t, -clip, clip), axes=1).astype(t.dtype), traces
+        )
 
 
 def converged(settled: Settled, tolerance: float) -> chex.Array:
@@ -148,8 +170,48 @@ def converged(settled: Settled, tolerance: float) -> chex.Array:
 
     Returns:
       bool[batch]; False where activity is not finite.
+
+    Raises:
+      ValueError: a negative ``tolerance``.
+      TypeError: ``settled`` is no ``Settled``, ``tolerance`` no number.
     """
+    checks.instance("settled", settled, Settled, "Decision.aux of relearnn is one")
+    checks.number("tolerance", tolerance, 0)
     return (settled.residual <= tolerance) & (settled.attention_residual <= tolerance)
+
+
+def _first_state(network: Recurrent, params: chex.ArrayTree, inputs: chex.Array) -> Any:
+    """Return the state before the first step, in the dtype that a step computes in."""
+    if not isinstance(network, Recurrent):
+        raise TypeError(f"relearnn needs a Recurrent network, got {type(network).__name__}")
+    for name, function in zip(network._fields, network, strict=True):
+        checks.function(f"network.{name}", function)
+    start = jax.tree.map(jnp.asarray, network.start(inputs))
+    if not _is_batch(start, np.shape(inputs)[0]):
+        raise ValueError(
+            f"network.start must give arrays [batch, ...] of {np.shape(inputs)[0]} examples, got "
+            f"{_shapes(start)}"
+        )
+    after = jax.eval_shape(network.step, params, start, inputs)
+    if _shapes(after) != _shapes(start):
+        raise ValueError(
+            f"network.step must keep the state's shapes, {_shapes(start)}, got {_shapes(after)}"
+        )
+    return jax.tree.map(lambda h, f: h.astype(jnp.promote_types(h.dtype, f.dtype)), start, after)
+
+
+def _step(network: Recurrent, params: chex.ArrayTree, state: Any, inputs: chex.Array) -> Any:
+    """Take a step; the state keeps its dtype whatever the network computes in."""
+    return jax.tree.map(lambda f, h: f.astype(h.dtype), network.step(params, state, inputs), state)
+
+
+def _is_batch(state: Any, batch: int) -> bool:
+    leaves = jax.tree.leaves(state)
+    return bool(leaves) and all(leaf.shape[:1] == (batch,) for leaf in leaves)
+
+
+def _shapes(state: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.shape, state)
 
 
 def _settle(
@@ -170,18 +232,18 @@ def _settle(
         more = _more(steps, change)
         following = advance(state)
         changes = jax.tree.map(_largest_change, following, state)
-        largest = jnp.stack(jax.tree.leaves(changes)).max(0).astype(change.dtype)
+        largest = jnp.stack(jax.tree.leaves(changes)).max(0)
         # An example that has settled stays as it is, whatever the others of its batch do.
         state = jax.tree.map(lambda new, old: _where(more, new, old), following, state)
         return state, steps + more, jnp.where(more, largest, change)
 
-    dtype = jnp.result_type(*jax.tree.leaves(start))
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(start))
     first = (start, jnp.zeros(batch, jnp.int32), jnp.full(batch, jnp.inf, dtype))
     return jax.lax.while_loop(unsettled, body, first)
 
 
 def _largest_change(new: chex.Array, old: chex.Array) -> chex.Array:
-    return jnp.abs(new - old).reshape(new.shape[0], -1).max(1)
+    return at_least_float32(jnp.abs(new - old)).reshape(new.shape[0], -1).max(1)
 
 
 def _where(which: chex.Array, new: chex.Array, old: chex.Array) -> chex.Array:
@@ -197,10 +259,10 @@ def _traces(
     weights: chex.Array,
 ) -> chex.ArrayTree:
     """Return Σ_b weights_b · [(∂F/∂W)ᵀ z + ∂q_a/∂W]_b, shaped like ``params``."""
-    _, recurrent = jax.vjp(lambda p: network.step(p, settled.state, inputs), params)
-    _, output = jax.vjp(lambda p: network.read_out(p, settled.state), params)
+    _, recurrent = jax.vjp(lambda p: _step(network, p, settled.state, inputs), params)
+    _, output = jax.vjp(lambda p: at_least_float32(network.read_out(p, settled.state)), params)
     scaled = jax.tree.map(
-        lambda z: z * weights.reshape(-1, *(1,) * (z.ndim - 1)), settled.attention
+        lambda z: (z * weights.reshape(-1, *(1,) * (z.ndim - 1))).astype(z.dtype), settled.attention
     )
     return jax.tree.map(jnp.add, recurrent(scaled)[0], output(chosen * weights[:, None])[0])
 

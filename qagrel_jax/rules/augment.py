@@ -233,13 +233,16 @@ def step(
 
     Raises:
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
-      TypeError: ``config`` is no ``AugmentConfig``, ``choose`` no function, the reward no number.
+      TypeError: ``config`` is no ``AugmentConfig``, ``choose`` no function, the reward no number,
+        ``ended`` or ``plastic`` no truth value.
       ValueError: the reward is not finite, where it is known.
     """
     checks.instance("config", config, AugmentConfig)
     if choose is not None:
         checks.function("choose", choose)
     checks.finite("reward", reward)
+    checks.truth_value("ended", ended)
+    checks.truth_value("plastic", plastic)
     chex.assert_axis_dimension(observation, 0, config.inputs)
     ended, plastic = jnp.asarray(ended), jnp.asarray(plastic)
     weights, tags = state.weights, state.tags

@@ -34,6 +34,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import TraceContextError
 
 from qagrel_jax import checks
 from qagrel_jax.layers import output_error
@@ -71,6 +72,21 @@ class Rule(NamedTuple):
     # rule's own ``update`` takes
     update: Callable[[Any, chex.Array], tuple[chex.ArrayTree, chex.Array]]
     # (decision, outcome [batch]) -> (grads, errors [batch])
+
+
+def run_forward(forward: Forward, params: chex.ArrayTree, inputs: chex.Array) -> Any:
+    """Return ``forward(params, inputs)``.
+
+    Raises:
+      ValueError: a flax.nnx model that ``forward`` changes in place.
+    """
+    try:
+        return forward(params, inputs)
+    except TraceContextError as error:
+        raise ValueError(
+            "forward changes a flax.nnx model in place: merge it with nnx.merge(..., copy=True) "
+            f"and return what changed, as (outputs, rest), with has_aux=True ({error})"
+        ) from None
 
 
 def choose(policy: Policy, key: chex.PRNGKey, outputs: chex.Array) -> chex.Array:
@@ -122,7 +138,7 @@ def one_step_rule(
         has_aux: bool = False,
     ) -> Decision:
         def run(params: chex.ArrayTree) -> tuple[chex.Array, Any]:
-            result = forward(params, inputs)
+            result = run_forward(forward, params, inputs)
             outputs, aux = result if has_aux else (result, None)
             return at_least_float32(outputs), aux
 

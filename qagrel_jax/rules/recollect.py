@@ -225,7 +225,8 @@ def step(
     Raises:
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
       ValueError: the reward is not finite, where it is known.
-      TypeError: the reward is no number.
+      TypeError: ``config`` is no ``RecollectConfig``, the reward no number, ``ended`` or
+        ``plastic`` no truth value.
 
     >>> config = RecollectConfig(inputs=4)
     >>> state = init(jax.random.key(0), config)
@@ -233,7 +234,10 @@ def step(
     >>> activity.gate.shape, state.tags.q.shape
     ((7,), (8, 3))
     """
+    checks.instance("config", config, RecollectConfig)
     checks.finite("reward", reward)
+    checks.truth_value("ended", ended)
+    checks.truth_value("plastic", plastic)
     chex.assert_axis_dimension(observation, 0, config.inputs)
     plastic = jnp.asarray(plastic)
     inputs = with_bias(observation)

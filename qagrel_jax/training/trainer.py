@@ -117,6 +117,8 @@ def make_trainer(
     checks.whole("batch_size", batch_size)
     checks.whole("evaluation_batch", evaluation_batch)
     checks.function("reward", reward)
+    if curriculum is not None:
+        checks.instance("curriculum", curriculum, Curriculum)
     across_seeds = _across_seeds(seeds_by, mesh)
     by_seed = None
     if mesh is not None:

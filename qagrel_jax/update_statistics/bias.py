@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qagrel_jax.update_statistics.moments import Moments, kernels, pool, square
+from qagrel_jax import checks
+from qagrel_jax.update_statistics.moments import Moments, check_groups, kernels, pool, square
 
 ALL = "all layers"
 """The name under which all kernels count as one vector."""
@@ -44,7 +45,17 @@ def statistics(moments: Moments, reference: Moments) -> dict[str, Statistics]:
 
     Returns:
       ``{layer: Statistics}``; NaN where ū or g is zero, or too small for the samples taken.
+
+    Raises:
+      ValueError: moments and reference of different layers.
+      TypeError: an argument that is no ``Moments``.
     """
+    checks.instance("moments", moments, Moments)
+    checks.instance("reference", reference, Moments, "exact_gradient gives one")
+    if moments.mean.keys() != reference.mean.keys():
+        raise ValueError(
+            f"reference must be of the layers {list(moments.mean)}, got {list(reference.mean)}"
+        )
     own, other = _noise(moments), _noise(reference)
     layers = {
         name: jnp.stack(
@@ -74,8 +85,10 @@ def jackknife(groups: Moments, reference: Moments) -> dict[str, Statistics]:
       ``{layer: Statistics}`` of standard errors, in the units of the statistics.
 
     Raises:
-      ValueError: fewer than 2 groups.
+      ValueError: fewer than 2 groups, or no such axis.
+      TypeError: an argument that is no ``Moments``.
     """
+    check_groups(groups)
     number = groups.count.shape[0]
     if number < 2:
         raise ValueError(f"a standard error needs at least 2 groups, got {number}")

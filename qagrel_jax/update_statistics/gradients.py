@@ -4,9 +4,15 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.rules.base import Forward
 from qagrel_jax.tasks import classification
-from qagrel_jax.update_statistics.moments import Probabilities, Reward, unused_key
+from qagrel_jax.update_statistics.moments import (
+    Probabilities,
+    Reward,
+    check_examples,
+    unused_key,
+)
 
 
 def objective_gradients(
@@ -34,6 +40,11 @@ def objective_gradients(
     Returns:
       ``{objective: gradient}``, uphill, shaped like ``params``.
 
+    Raises:
+      ValueError: inputs that are not finite, labels that are no action's.
+      TypeError: an argument of another type.
+      AssertionError: another number of labels than of inputs.
+
     >>> import jax.numpy as jnp
     >>> from qagrel_jax.policies import softmax_probabilities
     >>> gradients = objective_gradients(lambda p, x: x @ p, jnp.zeros((1, 2)), jnp.ones((1, 1)),
@@ -41,6 +52,8 @@ def objective_gradients(
     >>> gradients["cross_entropy"].tolist(), gradients["expected_reward"].tolist()
     ([[-0.5, 0.5]], [[-0.25, 0.25]])
     """
+    checks.function("probabilities", probabilities)
+    check_examples(forward, params, inputs, labels, reward)
     outputs, pathway = jax.vjp(lambda p: forward(p, inputs), params)
     batch, actions = outputs.shape
     rewards = jax.vmap(

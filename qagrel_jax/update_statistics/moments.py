@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
+from qagrel_jax import checks
 from qagrel_jax.random_keys import root_key
 from qagrel_jax.rules.base import Forward, Rule
 from qagrel_jax.tasks import classification
@@ -70,6 +71,11 @@ def exact_moments(
     Returns:
       ``Moments`` with a ``count`` of infinity.
 
+    Raises:
+      ValueError: inputs that are not finite, labels that are no action's.
+      TypeError: an argument of another type.
+      AssertionError: another number of labels than of inputs.
+
     >>> import jax.numpy as jnp
     >>> from qagrel_jax import rules
     >>> from qagrel_jax.policies import softmax_probabilities
@@ -80,7 +86,9 @@ def exact_moments(
     >>> exact.mean["out"].tolist(), float(exact.choices["out"])
     ([[-0.5, 0.5]], 0.5)
     """
-    chex.assert_equal_shape_prefix([inputs, labels], 1)
+    checks.instance("rule", rule, Rule, "q_agrel() gives one")
+    checks.function("probabilities", probabilities)
+    check_examples(forward, params, inputs, labels, reward)
 
     def of_image(image: chex.Array, label: chex.Array) -> tuple:
         # The action that is drawn is replaced by each in turn.
@@ -122,9 +130,10 @@ def of_batch(exact: Moments, batch_size: int) -> Moments:
 
     Raises:
       ValueError: ``batch_size`` below 1, or moments that are estimates: sample the larger batch.
+      TypeError: an argument of another type.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    checks.instance("exact", exact, Moments, "exact_moments gives them")
+    checks.whole("batch_size", batch_size)
     if bool(jnp.isfinite(exact.count)):
         raise ValueError("only exact moments can be divided: sample batches of the size wanted")
     images, choices = jax.tree.map(lambda v: v / batch_size, (exact.images, exact.choices))
@@ -154,6 +163,7 @@ def sampled_moments(
 
     Raises:
       ValueError: fewer than 2 samples.
+      TypeError: ``learn`` is no function, ``samples`` no number.
 
     >>> import jax, jax.numpy as jnp
     >>> def learn(batch_key, choice_key):
@@ -162,8 +172,8 @@ def sampled_moments(
     >>> bool(abs(moments.mean["out"] - 1) < 0.1), bool(abs(moments.choices["out"] - 1) < 0.1)
     (True, True)
     """
-    if samples < 2:
-        raise ValueError(f"samples must be at least 2, got {samples}")
+    checks.function("learn", learn)
+    checks.whole("samples", samples, 2)
 
     def one(key: chex.PRNGKey) -> tuple[dict, dict]:
         batch, first, second = jax.random.split(key, 3)
@@ -197,7 +207,12 @@ def pool(groups: Moments) -> Moments:
 
     Args:
       groups: ``Moments`` whose arrays have a leading axis [groups].
+
+    Raises:
+      ValueError: no such axis.
+      TypeError: ``groups`` are no ``Moments``.
     """
+    check_groups(groups)
     number, size = groups.count.shape[0], groups.count[0]
     mean, choices = jax.tree.map(lambda x: x.mean(0), (groups.mean, groups.choices))
 
@@ -207,6 +222,26 @@ def pool(groups: Moments) -> Moments:
         return (within + between) / (number * size - 1) - choices[name] / 2
 
     return Moments(mean, {name: images(name) for name in mean}, choices, groups.count.sum())
+
+
+def check_examples(
+    forward: Forward, params: chex.ArrayTree, inputs: Any, labels: Any, reward: Reward
+) -> None:
+    """Check that inputs are finite and that each has the label of an action."""
+    checks.function("forward", forward)
+    checks.function("reward", reward)
+    checks.finite("inputs", inputs)
+    chex.assert_equal_shape_prefix([inputs, labels], 1)
+    checks.labels("label", labels, jax.eval_shape(forward, params, inputs[:1]).shape[-1])
+
+
+def check_groups(groups: Moments) -> None:
+    """Check that moments have a leading axis."""
+    checks.instance("groups", groups, Moments)
+    if groups.count.ndim != 1:
+        raise ValueError(
+            f"groups must have a leading axis [groups], got a count of shape {groups.count.shape}"
+        )
 
 
 def unused_key() -> chex.PRNGKey:

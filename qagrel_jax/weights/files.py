@@ -5,7 +5,7 @@ one JSON text of metadata. Two formats, told apart by the name's ending:
 
 ``.npz``          NumPy's; the metadata are the 0-d string array ``__metadata__``
 ``.safetensors``  the metadata are the header's entry ``qagrel_jax``; needs ``pip install
-                  safetensors``
+                  safetensors``; alone of the two it holds bfloat16
 
 Kernels are stored as the layers use them: dense [inputs, units], convolutions [rows, columns,
 channels, features], locally connected [out_height, out_width, rows, columns, channels, features].
@@ -15,6 +15,7 @@ import importlib
 import io
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import chex
 import flax.linen as nn
 import flax.serialization
 import flax.traverse_util
+import jax.numpy as jnp
 import numpy as np
 
 from qagrel_jax import atomic, checks
@@ -47,7 +49,7 @@ def save(path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str,
         ``load_network`` rebuild the network. ``format`` and ``shapes`` are added.
 
     Raises:
-      ValueError: another ending, no arrays, an array of numbers that no plain format has, metadata
+      ValueError: another ending, no arrays, an array of numbers that the format has not, metadata
         that hold NaN or infinity.
       TypeError: metadata that are no dictionary, or hold what JSON cannot.
       ImportError: a ``.safetensors`` file without the package.
@@ -58,10 +60,12 @@ def save(path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str,
     if not arrays:
         raise ValueError("no arrays to save")
     for name, array in arrays.items():
-        if array.dtype.kind not in "fiub":
-            raise ValueError(
-                f"{name} holds {array.dtype}, which a plain file cannot: cast it first"
-            )
+        if array.dtype.kind in "fiub" or (array.dtype == jnp.bfloat16 and suffix != ".npz"):
+            continue
+        other = "save a .safetensors file, or " if array.dtype == jnp.bfloat16 else ""
+        raise ValueError(
+            f"{name} holds {array.dtype}, which a {suffix} file cannot: {other}cast it first"
+        )
     shapes = {name: list(array.shape) for name, array in arrays.items()}
     text = _json(metadata, shapes)
     if suffix == ".npz":
@@ -107,8 +111,8 @@ def load(path: str | os.PathLike, like: Any = None) -> tuple[Any, dict[str, Any]
                 arrays = {name: file[name] for name in file.files}
             text = str(arrays.pop(_METADATA))
         else:
-            found = optional_package("safetensors.numpy").load(content)
-            arrays = {name: np.array(array) for name, array in found.items()}  # writable
+            found = optional_package("safetensors").deserialize(content)
+            arrays = {name: _array(**entry) for name, entry in found}
             length = int.from_bytes(content[:8], "little")  # of the JSON header that follows
             text = json.loads(content[8 : 8 + length])["__metadata__"]["qagrel_jax"]
         metadata = json.loads(text)
@@ -177,6 +181,14 @@ def _json(metadata: dict[str, Any], shapes: dict[str, list[int]]) -> str:
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"metadata must be what JSON can hold ({error}), got {metadata}") from None
+
+
+def _array(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
+    """Return an array of a ``.safetensors`` file; its own reader for NumPy knows no bfloat16."""
+    kind, bits = re.fullmatch(r"([A-Z]+)(\d*)", dtype).groups()  # type: ignore[union-attr]
+    names = {"F": "float", "BF": "bfloat", "I": "int", "U": "uint", "BOOL": "bool"}
+    flat = np.frombuffer(data, np.dtype(names[kind] + bits))
+    return flat.reshape(shape).copy()  # writable
 
 
 def _suffix(path: Path) -> str:

@@ -212,6 +212,14 @@ def test_a_setting_killed_midway_goes_on_in_the_same_bits(folded_keys, tmp_path,
     assert np.shape(resumed["active_classes"]) == (4, 2)
     assert resumed["active_classes"][-1][0] > 2
     assert np.shape(resumed["class_accuracy"]) == (4, 10)
+    # Damaged curves: from the beginning.
+    damages = [b"", b"\xff", b"[]", b"{}", b'{"label": "x"}']
+    for edit in ({"seconds": "x"}, {"curves": {}}, {"curves": 3}):
+        damages.append(json.dumps(kept | edit).encode())
+    line = {**resumed, "config": kept["config"]}
+    for damage in damages:
+        (tmp_path / "unfinished.json").write_bytes(damage)
+        assert keep.load("x", None, line) == (None, 0.0)
     # Another setting does not take it up, and what is done is forgotten.
     other = Setting("y", "q_agrel", configs.replace(SMALL, changes))
     assert keep.load("y", None, {"config": configs.to_json(other.config)}) == (None, 0.0)

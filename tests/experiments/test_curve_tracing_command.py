@@ -1,6 +1,7 @@
 """``python -m experiments.curve_tracing``: what it writes, resuming, a line for every mistake."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -94,6 +95,45 @@ def test_a_damaged_checkpoint_is_told(finished, tmp_path, capsys):
     assert "is damaged" in refused(capsys, "--resume", "--out", tmp_path)
     (tmp_path / "config.json").write_text("{}}")
     assert "is no curve-tracing run" in refused(capsys, "--resume", "--out", tmp_path)
+
+
+def _edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _first_line(path, text):
+    path.write_bytes(b"\n".join([text, *path.read_bytes().splitlines()[1:]]) + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda f: _edit(f / "config.json", learning_rate=0.03), "learning_rate 0.02 there, 0.03"),
+        (
+            lambda f: _edit(f / "config.json", networks="2"),
+            "no curve-tracing run (--networks must be",
+        ),
+        (lambda f: (f / "tests.jsonl").unlink(), "tests.jsonl lacks tests that checkpoint.npz has"),
+        (lambda f: _first_line(f / "tests.jsonl", b"17"), "tests.jsonl lacks tests"),
+        (lambda f: _first_line(f / "tests.jsonl", b"{}"), "tests.jsonl lacks tests"),
+        (lambda f: _first_line(f / "tests.jsonl", b"\xff"), "tests.jsonl lacks tests"),
+    ],
+)
+def test_damaged_files_are_not_trained_on(finished, tmp_path, capsys, damage, says):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    damage(folder)
+    before = (folder / "checkpoint.npz").read_bytes()
+    assert says in refused(capsys, "--resume", "--out", folder)
+    assert before == (folder / "checkpoint.npz").read_bytes()
+
+
+def test_a_checkpoint_that_tells_no_config_goes_on(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    with np.load(folder / "checkpoint.npz") as saved:
+        older = {name: saved[name] for name in saved.files if name != "about"}
+    np.savez(folder / "checkpoint.npz", **older)
+    command.main(["--resume", "--out", str(folder)])
+    assert json.loads((folder / "summary.json").read_text())["accuracy"] == finished[1]["accuracy"]
 
 
 def test_what_cannot_be_is_refused(capsys):

@@ -142,7 +142,7 @@ def test_pictures_that_a_kill_left_undrawn_are_drawn(folder, capsys):
 def test_damaged_lines_of_times_and_sessions_do_not_end_a_run(folder):
     (folder / "summary.json").unlink()
     for name in ("timings.jsonl", "environments.jsonl"):
-        (folder / name).write_bytes(b"17\n\xff\n" + (folder / name).read_bytes())
+        (folder / name).write_bytes(b"17\n\xff\n{}\n" + (folder / name).read_bytes())
     assert train.run(TINY, folder, resume=True)["results"][0]["images_per_second"] > 0
 
 

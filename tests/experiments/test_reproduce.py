@@ -169,6 +169,21 @@ def test_seeds_that_do_not_divide_over_the_mesh_fail_alone(tmp_path, capsys):
     assert not work.folder.exists()
 
 
+def test_the_plan_says_once_which_data_are_not_here(tmp_path, capsys, monkeypatch):
+    (tmp_path / "cifar10").mkdir()
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    cells = "mnist_dense,mnist_conv,cifar10_conv,digits"
+    arguments = ["--plan", "--cells", cells, "--out", str(tmp_path / "out")]
+    reproduce.main([*arguments, "--data-dir", str(tmp_path)])
+    text = capsys.readouterr().out
+    assert " ".join(text.split()).count(f"Not in {tmp_path}: mnist. What") == 1
+    reproduce.main(arguments)
+    text = capsys.readouterr().out
+    for line in text.splitlines():
+        assert len(line) <= 80
+    assert text.count("Not in") <= 1 and "not here" not in text
+
+
 def test_the_plan(tmp_path):
     config = configs.load("mnist_conv")
     fresh = reproduce_plan.inspect(config, tmp_path / "a", seeds_asked=True)

@@ -66,6 +66,8 @@ def test_a_run_and_its_resumption(tmp_path, monkeypatch, capsys):
     # A kill in the middle of the last line: it alone is measured again, to the same numbers.
     text = (folder / "measurements.jsonl").read_text()
     (folder / "measurements.jsonl").write_text(text[:-100])
+    with (folder / "measurements.jsonl").open("a") as file:
+        file.write('\n17\n{}\n{"rule": "q_agrel", "batches": 3}\n')
     measured, plain = [], measure.Instrument.measure
     monkeypatch.setattr(
         measure.Instrument, "measure", lambda self, *a: measured.append(a[1]) or plain(self, *a)
@@ -73,6 +75,16 @@ def test_a_run_and_its_resumption(tmp_path, monkeypatch, capsys):
     command.main(["--resume", "--out", str(folder)])
     assert measured == [1] and _lines(folder) == lines
 
+    plan = json.loads((folder / "plan.json").read_text())
+    for change, says in (
+        ({"samples": "x"}, "plan.json is no plan \\(samples 'x'\\)"),
+        ({"nonsense": 1}, "plan.json is no plan \\(nonsense 1\\)"),
+        ({"stages": ["x"]}, "plan.json is no plan \\(stages"),
+    ):
+        (folder / "plan.json").write_text(json.dumps(plan | change))
+        with pytest.raises(UserError, match=says):
+            command.main(["--resume", "--out", str(folder)])
+    (folder / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(UserError, match="holds another run: add --resume"):
         command.main(arguments)
     with pytest.raises(UserError, match=r"started with other settings \(stages\)"):

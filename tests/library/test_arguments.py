@@ -162,7 +162,17 @@ TABLE = [
             **dict.fromkeys(("exploration", "leak"), LEAF_SHARE),
         },
     ),
-    (_augment_step, {}, {"reward": (NAN, INF, "1"), "config": OTHER, "choose": ("greedy", 3)}),
+    (
+        _augment_step,
+        {},
+        {
+            "reward": (NAN, INF, "1"),
+            "config": OTHER,
+            "choose": ("greedy", 3),
+            "ended": FLAG,
+            "plastic": FLAG,
+        },
+    ),
     (
         augment_continuous.in_steps_of,
         {"config": CONFIG, "fraction": 0.5},
@@ -346,9 +356,9 @@ TABLE = [
 ]
 
 
-def _cases():
+def cases(table):
     cases = []
-    for number, (function, good, bad) in enumerate(TABLE):
+    for number, (function, good, bad) in enumerate(table):
         for argument, values in bad.items():
             name = getattr(getattr(function, "func", function), "__name__", "made")
             case = f"{number}-{name}-{argument}"
@@ -356,8 +366,7 @@ def _cases():
     return cases
 
 
-@pytest.mark.parametrize(("function", "good", "argument", "values"), _cases())
-def test_a_bad_value_is_named_in_one_line(function, good, argument, values):
+def is_named_in_one_line(function, good, argument, values):
     for value in values:
         with pytest.raises((ValueError, TypeError)) as error:
             function(**{**good, argument: value})
@@ -367,6 +376,11 @@ def test_a_bad_value_is_named_in_one_line(function, good, argument, values):
         shown = any(str(v) in message for v in (value, single, np.asarray(value).dtype))
         assert shown or isinstance(value, np.ndarray | tuple | list), message
         assert "\n" not in message
+
+
+@pytest.mark.parametrize(("function", "good", "argument", "values"), cases(TABLE))
+def test_a_bad_value_is_named_in_one_line(function, good, argument, values):
+    is_named_in_one_line(function, good, argument, values)
 
 
 @pytest.mark.parametrize("row", TABLE[:-1])

@@ -64,6 +64,51 @@ def test_a_single_number_stays_one(suffix, tmp_path):
     assert metadata["shapes"] == {"params/gain": []}
 
 
+KINDS = [
+    "float64",
+    "float32",
+    "float16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint64",
+    "uint32",
+    "uint16",
+    "uint8",
+    "bool",
+]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "bfloat16"])
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_every_kind_of_number_comes_back_to_the_bit(suffix, kind, tmp_path):
+    if (suffix, kind) == (".npz", "bfloat16"):
+        pytest.skip("refused")
+    bits = np.random.default_rng(0).integers(0, 2 if kind == "bool" else 256, 48, np.uint8)
+    array = bits.view(np.dtype(kind)).reshape(2, -1)
+    path = tmp_path / f"net{suffix}"
+    interchange.save(path, {"params": {"w": array}}, {})
+    loaded = interchange.load(path)[0]["params"]["w"]
+    assert (loaded.dtype, loaded.shape) == (array.dtype, array.shape)
+    assert loaded.tobytes() == array.tobytes()
+    loaded[0, 0] = 1  # writable
+
+
+def test_a_network_of_bfloat16_learns_on_from_its_file(tmp_path):
+    safetensors = pytest.importorskip("safetensors.flax")
+    network, images = make_network("dense", 3, hidden=(4,)), jnp.ones((2, 3, 3, 1))
+    half = jax.tree.map(lambda w: w.astype(jnp.bfloat16), network.init(jax.random.key(0), images))
+    path = tmp_path / "net.safetensors"
+    interchange.save(path, half, {})
+    loaded = interchange.load(path, like=half)[0]
+    assert {w.dtype for w in jax.tree.leaves(loaded)} == {jnp.dtype(jnp.bfloat16)}
+    np.testing.assert_array_equal(network.apply(loaded, images), network.apply(half, images))
+    # Others read them, too.
+    theirs = safetensors.load_file(path)["params/Dense_0/kernel"]
+    np.testing.assert_array_equal(theirs, half["params"]["Dense_0"]["kernel"])
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_damaged_and_foreign_files_say_so(saved, suffix, tmp_path):
     path = tmp_path / f"net{suffix}"
@@ -86,8 +131,10 @@ def test_what_cannot_be_saved(tmp_path):
         interchange.save(tmp_path / "net.pickle", {"params": {"w": np.ones(2)}}, {})
     with pytest.raises(ValueError, match="no arrays"):
         interchange.save(tmp_path / "net.npz", {}, {})
-    with pytest.raises(ValueError, match=r"params/w holds bfloat16.*cast it first"):
+    with pytest.raises(ValueError, match=r"params/w holds bfloat16, .* a .safetensors file, or"):
         interchange.save(tmp_path / "net.npz", {"params": {"w": jnp.ones(2, jnp.bfloat16)}}, {})
+    with pytest.raises(ValueError, match=r"params/w holds complex64.* cannot: cast it first"):
+        interchange.save(tmp_path / "net.safetensors", {"params": {"w": jnp.ones(2) * 1j}}, {})
     np.savez(tmp_path / "other.npz", x=np.ones(2))
     with pytest.raises(ValueError, match="not a file of parameters"):
         interchange.load(tmp_path / "other.npz")

@@ -129,6 +129,19 @@ def test_rules_that_reach_into_layers_refuse_nnx(name):
         rule.act(root_key(0), lambda p, x: nnx.merge(graph, p)(x), params, jnp.ones((4, 8)))
 
 
+@pytest.mark.parametrize("name", ["q_agrel", "backprop", "broadcast"])
+def test_an_nnx_model_changed_in_place_is_refused(name):
+    graph, params, rest = nnx.split(nnx.BatchNorm(8, rngs=nnx.Rngs(0)), nnx.Param, ...)
+
+    def forward(params, x):
+        return nnx.merge(graph, params, rest)(x)
+
+    message = r"merge it with nnx.merge\(..., copy=True\) and return what changed"
+    with pytest.raises(ValueError, match=message) as error:
+        getattr(rules, name)().act(root_key(0), forward, params, jnp.ones((4, 8)))
+    assert "\n" not in str(error.value)
+
+
 def _trainer(optimizer, rule):
     network = make_network("dense", 3, hidden=(4,))
     return training.make_trainer(

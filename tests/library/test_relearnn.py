@@ -144,6 +144,58 @@ def test_it_is_the_three_phases(steps, sweeps, clip):
         assert np.abs(change).max() > 1e-4
 
 
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_act_and_update_can_be_compiled_apart(clip):
+    """An environment in Python stands between them; nothing is compiled twice."""
+    functions, params, inputs = _small()
+    rule = relearnn(softmax, clip=clip)
+    key, rewards = jax.random.key(2), jnp.asarray(REWARDS, jnp.float32)
+    together = jax.jit(lambda p, key: rule.update(rule.act(key, functions, p, inputs), rewards)[0])
+    act, update = jax.jit(rule.act, static_argnames="network"), jax.jit(rule.update)
+    for _ in range(2):
+        decision = act(jax.random.clone(key), functions, params, inputs)
+        assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(decision))
+        grads, _ = update(decision, rewards)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+            grads,
+            together(params, jax.random.clone(key)),
+        )
+        params = jax.tree.map(lambda w, g: w - 0.1 * g, params, grads)
+    update(act(jax.random.clone(key), functions, params, inputs), rewards)
+    assert act._cache_size() == update._cache_size() == 1
+
+
+@pytest.mark.parametrize("clip", [None, 500.0])
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+@pytest.mark.parametrize("inside", [False, True], ids=["throughout", "in the step alone"])
+def test_half_precision(half, inside, clip):
+    """h* = 2x, q = 128 h* = 2048 and 256: a reward of one more is lost in half precision.
+
+    Activity 0.5 h + w x has the traces z x with z = 256, that of the output weight is h*.
+    """
+    dtype = jnp.float32 if inside else half
+
+    def step(params, h, x):
+        return (0.5 * h + params["w"] * x).astype(half)
+
+    network = Recurrent(jnp.zeros_like, step, lambda params, h: params["q"] * h)
+    params = {"w": jnp.ones((), dtype), "q": jnp.asarray(128, dtype)}
+    x = jnp.array([[8.0], [1.0]], dtype)
+    rule = relearnn(sweeps=50, clip=clip)
+    decision = rule.act(jax.random.key(0), network, params, x)
+    assert decision.outputs.dtype == decision.aux.residual.dtype == jnp.float32
+    np.testing.assert_array_equal(decision.outputs, [[2048], [256]])
+    grads, rpe = rule.update(decision, jnp.array([2049.0, 257.0]))
+    np.testing.assert_array_equal(rpe, [1, 1])
+    traces = np.array([[256 * 8, 256], [16, 2]])
+    if clip:
+        traces = np.clip(traces, -clip, clip)
+    for name, expected in zip(("w", "q"), -traces.mean(1), strict=True):
+        assert grads[name].dtype == dtype
+        np.testing.assert_allclose(np.float64(grads[name]), expected, rtol=2**-7)
+
+
 def _settled(rule, network, inputs):
     act = jax.jit(lambda x: rule.act(jax.random.key(0), network, jnp.ones((), x.dtype), x).aux)
     return act(inputs)
@@ -274,3 +326,21 @@ def test_what_cannot_be_is_refused(options, message):
 def test_a_feedforward_network_is_refused():
     with pytest.raises(TypeError, match="relearnn needs a Recurrent network, got function"):
         relearnn().act(jax.random.key(0), lambda p, x: x @ p, jnp.ones((2, 2)), jnp.ones((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"start": None}, TypeError, "network.start must be a function, got None"),
+        ({"start": lambda x: x[0]}, ValueError, r"of 2 examples, got \(3,\)"),
+        ({"start": lambda x: ()}, ValueError, r"of 2 examples, got \(\)"),
+        ({"step": lambda p, h, x: h[:, :1]}, ValueError, r"keep .* \(2, 3\), got \(2, 1\)"),
+        ({"step": lambda p, h, x: (h, h)}, ValueError, r"got \(\(2, 3\), \(2, 3\)\)"),
+        ({"read_out": "q"}, TypeError, "network.read_out must be a function, got 'q'"),
+    ],
+)
+def test_a_network_whose_parts_do_not_fit_is_refused(changed, error, message):
+    network = Recurrent(jnp.zeros_like, lambda p, h, x: h, lambda p, h: h)._replace(**changed)
+    with pytest.raises(error, match=message) as raised:
+        relearnn().act(jax.random.key(0), network, 1.0, jnp.ones((2, 3)))
+    assert "\n" not in str(raised.value)

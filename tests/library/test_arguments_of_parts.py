@@ -1,0 +1,276 @@
+"""As ``test_arguments``: layers, recurrent networks, curricula, environments, update statistics."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qagrel_jax import checks, curriculum, environments, layers, policies, rules
+from qagrel_jax import update_statistics as statistics
+from qagrel_jax.curriculum import Curriculum
+from qagrel_jax.environments import Environment
+from qagrel_jax.networks import make_network
+from qagrel_jax.recurrent import GridNet, as_recurrent
+from qagrel_jax.rules import augment
+from tests.library.test_arguments import (
+    COUNT,
+    FLAG,
+    FROM_ZERO,
+    FUNCTION,
+    INF,
+    KEY,
+    NAME,
+    NAN,
+    NOT_NEGATIVE,
+    OTHER,
+    POSITIVE,
+    SHARE,
+    cases,
+    is_named_in_one_line,
+)
+
+LAYER = {
+    "features": COUNT,
+    "feedback": NAME,
+    "use_bias": FLAG,
+    "kernel_init": FUNCTION,
+    "feedback_init": ("he", 3),
+    "dtype": ("text", jnp.int32),
+    "feedback_scale": POSITIVE,
+    "num_actions": ("3", NAN, 2.5, 0, -1, True),
+    "expansion": COUNT,
+}
+WINDOW = {
+    "window": (3, "33", (3,), (3, 0), (3, 2.5), None),
+    "strides": (2, "11", (1,), (0, 1), None),
+    "padding": NAME,
+}
+ENVIRONMENT = Environment(
+    1,
+    2,
+    lambda key: (jnp.int32(0), jnp.ones(1)),
+    lambda key, state, action: (state, jnp.ones(1), 1.0, jnp.bool_(True), jnp.bool_(False)),
+)
+CONFIG = augment.AugmentConfig(inputs=1, actions=2)
+PLAYER = environments.begin(jax.random.key(0), CONFIG, ENVIRONMENT)
+PLAN, LABELS = Curriculum(), jnp.array([0, 1])
+STATE = curriculum.start(jax.random.key(1), PLAN, 2)
+FORWARD = lambda params, x: x @ params["out"]["kernel"]  # noqa: E731
+PARAMS = {"out": {"kernel": jnp.zeros((1, 2))}}
+PROBABILITIES = policies.softmax_probabilities
+EXAMPLES = {"forward": FORWARD, "inputs": jnp.ones((2, 1)), "labels": LABELS}
+BAD_EXAMPLES = {
+    "probabilities": FUNCTION,
+    "forward": FUNCTION,
+    "reward": FUNCTION,
+    "inputs": ([[NAN], [1.0]], [[INF], [1.0]], [["1"], ["1"]]),
+}
+BAD_LABELS = ([0, 2], [-1, 0], [0.0, 1.0], ["0", "1"])
+EXACT = statistics.exact_moments(rules.agrel(), PROBABILITIES, params=PARAMS, **EXAMPLES)
+
+
+def _exact(**options):
+    good = {"rule": rules.agrel(), "probabilities": PROBABILITIES, "params": PARAMS, **EXAMPLES}
+    return statistics.exact_moments(**{**good, **options})
+
+
+def _gradients(**options):
+    good = {"probabilities": PROBABILITIES, "params": PARAMS, **EXAMPLES}
+    return statistics.objective_gradients(**{**good, **options})
+
+
+def _environment_of(**options):
+    return environments.begin(
+        jax.random.key(2),
+        CONFIG,
+        ENVIRONMENT._replace(**{k.split(".")[1]: v for k, v in options.items()}),
+    )
+
+
+def _trial(**options):
+    good = {"rule": rules.q_agrel(), "forward": lambda w, x: x @ w, "params": jnp.zeros((1, 2))}
+    return environments.trial(KEY, **{**good, "environment": ENVIRONMENT, **options})
+
+
+GROUPS = jax.tree.map(lambda x: jnp.stack([x, x]), EXACT)
+TABLE = [
+    (layers.Dense, {"features": 2}, LAYER),
+    (layers.Conv, {"features": 2}, LAYER | WINDOW),
+    (layers.LocallyConnected, {"features": 2}, LAYER | WINDOW),
+    (
+        make_network,
+        {"architecture": "dense", "num_actions": 2},
+        {"feedback_init": NAME, "feedback_scale": POSITIVE, "expansion": COUNT},
+    ),
+    (
+        GridNet,
+        {},
+        {
+            "features": COUNT,
+            "colors": COUNT,
+            "shared": FLAG,
+            "feedback": (*NAME, "direct", "sign_batchwise"),
+            "weight_range": NOT_NEGATIVE,
+        },
+    ),
+    (as_recurrent, {"network": GridNet()}, {"network": OTHER, "variables": (3, "text")}),
+    (
+        rules.converged,
+        {"settled": rules.Settled(*[jnp.zeros(1)] * 6), "tolerance": 1e-3},
+        {"settled": (*OTHER, np.ones((3, 3))), "tolerance": NOT_NEGATIVE},
+    ),
+    (
+        Curriculum,
+        {},
+        {
+            **dict.fromkeys(("threshold", "decay"), SHARE),
+            **dict.fromkeys(("initial_classes", "step_classes", "window"), COUNT),
+            "recency": NOT_NEGATIVE,
+            "max_wait": FROM_ZERO,
+            "order": NAME,
+            "mask": FLAG,
+        },
+    ),
+    (
+        functools.partial(curriculum.start, KEY),
+        {"curriculum": PLAN, "num_classes": 3},
+        {"curriculum": OTHER, "num_classes": COUNT},
+    ),
+    (
+        lambda label, num_classes: curriculum.class_table(label, num_classes),
+        {"label": LABELS, "num_classes": 2},
+        {"label": BAD_LABELS, "num_classes": COUNT},
+    ),
+    (
+        functools.partial(curriculum.weights, state=STATE),
+        {"curriculum": PLAN},
+        {"curriculum": OTHER},
+    ),
+    (
+        functools.partial(curriculum.mask, state=STATE, outputs=jnp.ones((2, 2))),
+        {"curriculum": PLAN},
+        {"curriculum": OTHER},
+    ),
+    (
+        lambda label, **o: curriculum.update(state=STATE, labels=label, **o),
+        {"curriculum": PLAN, "label": LABELS, "right": LABELS == 0},
+        {"curriculum": OTHER, "label": BAD_LABELS, "right": (LABELS, "yes", None)},
+    ),
+    (
+        _trial,
+        {},
+        {
+            "rule": OTHER,
+            "forward": FUNCTION,
+            "environment": OTHER,
+            "batch": COUNT,
+            "has_aux": FLAG,
+        },
+    ),
+    (
+        _environment_of,
+        {},
+        {
+            "environment.inputs": COUNT,
+            "environment.actions": COUNT,
+            "environment.reset": FUNCTION,
+            "environment.step": FUNCTION,
+        },
+    ),
+    (
+        functools.partial(environments.begin, jax.random.key(3)),
+        {"config": CONFIG, "environment": ENVIRONMENT},
+        {"config": OTHER, "environment": OTHER},
+    ),
+    (
+        functools.partial(environments.play, jax.random.key(4)),
+        {"config": CONFIG, "player": PLAYER, "environment": ENVIRONMENT, "steps": 1},
+        {
+            "config": OTHER,
+            "player": OTHER,
+            "environment": OTHER,
+            "steps": COUNT,
+            "plastic": (*FLAG, np.ones(1)),
+        },
+    ),
+    (environments.forget, {"learner": PLAYER.learner}, {"learner": OTHER}),
+    (_exact, {}, {**BAD_EXAMPLES, "rule": OTHER}),
+    (lambda label: _exact(labels=np.asarray(label)), {"label": LABELS}, {"label": BAD_LABELS}),
+    (_gradients, {}, BAD_EXAMPLES),
+    (lambda label: _gradients(labels=np.asarray(label)), {"label": LABELS}, {"label": BAD_LABELS}),
+    (
+        statistics.of_batch,
+        {"exact": EXACT, "batch_size": 2},
+        {"exact": OTHER, "batch_size": COUNT},
+    ),
+    (
+        functools.partial(statistics.sampled_moments, jax.random.key(5)),
+        {"learn": lambda images, choices: PARAMS, "samples": 2},
+        {"learn": FUNCTION, "samples": (*COUNT, 1)},
+    ),
+    (statistics.pool, {"groups": GROUPS}, {"groups": (*OTHER, EXACT)}),
+    (
+        statistics.statistics,
+        {"moments": EXACT, "reference": EXACT},
+        {"moments": OTHER, "reference": (*OTHER, EXACT._replace(mean={}))},
+    ),
+    (statistics.jackknife, {"groups": GROUPS, "reference": EXACT}, {"groups": (*OTHER, EXACT)}),
+]
+
+
+@pytest.mark.parametrize(("function", "good", "argument", "values"), cases(TABLE))
+def test_a_bad_value_is_named_in_one_line(function, good, argument, values):
+    is_named_in_one_line(function, good, argument, values)
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_good_values_pass(row):
+    function, good, _ = row
+    function(**good)
+
+
+def test_gymnax():
+    gymnax = pytest.importorskip("gymnax")
+    catch, _ = gymnax.make("Catch-bsuite")
+    pixels, labels = np.zeros((2, 1, 1), np.uint8), np.array([0, 1])
+    bandit = lambda label, images: environments.mnist_bandit(images, label)  # noqa: E731
+    for function, good, bad in (
+        (
+            environments.from_gymnax,
+            {"environment": catch},
+            {"environment": ("Catch-bsuite", None, 3), "on_off": FLAG},
+        ),
+        (
+            bandit,
+            {"images": pixels, "label": labels},
+            {
+                "images": (
+                    pixels[0],
+                    pixels + NAN,
+                    pixels - 1.0,
+                    pixels + 256.0,
+                    pixels.astype(str),
+                ),
+                "label": (labels - 1, labels + 9, labels + 0.5, labels[:1], labels.astype(str)),
+            },
+        ),
+    ):
+        function(**good)
+        for argument, values in bad.items():
+            is_named_in_one_line(function, good, argument, values)
+
+
+def test_truth_values_may_be_arrays_and_traced():
+    for value in (True, np.bool_(False), np.zeros(2, bool), jnp.zeros(2, bool)):
+        checks.truth_value("plastic", value)
+    jax.jit(lambda x: checks.truth_value("plastic", x))(True)
+    with pytest.raises(TypeError, match="plastic must be True or False, got"):
+        jax.jit(lambda x: checks.truth_value("plastic", x))(1.0)
+
+
+@pytest.fixture(autouse=True)
+def _keys_are_used_again():
+    with jax.debug_key_reuse(False):
+        yield
