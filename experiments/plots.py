@@ -147,9 +147,11 @@ def angles(folder: Path) -> None:
                 axes.label_outer()
         for axes, rule in zip(grid[0], rules, strict=True):
             axes.set_title(rule)
+        # In two lines: with one rule the picture is narrow.
         drawing.suptitle(
-            f"{config.dataset}, {config.architecture}, feedback {config.feedback}: "
-            f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}"
+            f"{config.dataset}, {config.architecture}, feedback {config.feedback}\n"
+            f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}",
+            fontsize=10,
         )
 
 
