@@ -28,6 +28,7 @@ from experiments.common.names import (
     REWARDS,
     RULES,
     SEEDS_BY,
+    TRAINED_LAYERS,
 )
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -98,6 +99,14 @@ class Config:
     feedback_delay: int = fields.number(
         0, 10**9, "epochs before feedback weights begin to learn", group=_FEEDBACK, default=0
     )
+    angle_images: int = fields.number(
+        0,
+        10**6,
+        "monitored images on which each epoch the update is compared with the true gradient, "
+        "where feedback is not tied; 0: none",
+        group=_FEEDBACK,
+        default=256,
+    )
     initialisation: str = fields.choice(
         INITIALISATIONS, "how kernels are drawn", group=_NETWORK, default="he"
     )
@@ -126,6 +135,12 @@ class Config:
         "of a wrong one; right 1-c and wrong -c is the same as Q values that start at c",
         group=_CHOICE,
         default=0.0,
+    )
+    trained_layers: str = fields.choice(
+        TRAINED_LAYERS,
+        "layers whose weights learn; the others stay as they were initialized",
+        group=_LEARNING,
+        default="all",
     )
     positive_gain: float = fields.number(
         0,

@@ -117,41 +117,66 @@ def class_map(axes: Axes, epochs: Sequence[int], accuracy: np.ndarray) -> object
     return heat
 
 
+ANGLES = {
+    "feedback_angle_degrees": "forward to feedback\nweights (°)",
+    "update_angle_degrees": "update to true\ngradient (°)",
+}
+"""Measures in ``metrics.jsonl`` that ``angles`` draws, and their axes' labels."""
+
+
 def angles(folder: Path) -> None:
     """Draw ``angles.png`` of a run folder, if its feedback is not tied: each layer by epoch."""
-    lines = files.read_lines(folder / "metrics.jsonl")
-    lines = [line for line in lines if "feedback_angle_degrees" in line]
+    lines = files.read_metrics(folder)
+    measures = [name for name in ANGLES if any(line.get(name) for line in lines)]
     rules = list(dict.fromkeys(line["rule"] for line in lines))
-    if not rules:
+    if not measures:
         return
     config = configs.saved(folder)
-    options = {"ncols": len(rules), "squeeze": False, "sharey": True}
-    with figure(folder / "angles.png", 1 + 4 * len(rules), 3.8, **options) as (drawing, (panels,)):
-        for axes, rule in zip(panels, rules, strict=True):
-            rows = [line for line in lines if line["rule"] == rule]
-            epochs = np.array([r["epoch"] for r in rows])
-            by_layer = {
-                layer: np.array([r["feedback_angle_degrees"][layer] for r in rows], float)
-                for layer in rows[0]["feedback_angle_degrees"]
-            }
-            layer_angles(axes, epochs, by_layer)
+    size = {"nrows": len(measures), "ncols": len(rules), "squeeze": False, "sharey": True}
+    path, height = folder / "angles.png", 1.0 + 2.8 * len(measures)
+    with figure(path, 1 + 4 * len(rules), height, **size) as (drawing, grid):
+        for measure, panels in zip(measures, grid, strict=True):
+            for axes, rule in zip(panels, rules, strict=True):
+                rows = [line for line in lines if line["rule"] == rule and line.get(measure)]
+                epochs = np.array([row["epoch"] for row in rows])
+                by_layer = {
+                    layer: np.array([row[measure][layer] for row in rows], float)
+                    for layer in (rows[0][measure] if rows else ())
+                }
+                layer_angles(axes, epochs, by_layer, f"angle, {ANGLES[measure]}")
+                axes.label_outer()
+        for axes, rule in zip(grid[0], rules, strict=True):
             axes.set_title(rule)
-            axes.label_outer()
         drawing.suptitle(
             f"{config.dataset}, {config.architecture}, feedback {config.feedback}: "
             f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}"
         )
 
 
-def layer_angles(axes: Axes, epochs: np.ndarray, by_layer: dict[str, np.ndarray]) -> None:
-    """Draw the angle between forward and feedback weights, {layer: [epochs, seeds]}, by epoch."""
+def layer_angles(
+    axes: Axes,
+    epochs: np.ndarray,
+    by_layer: dict[str, np.ndarray],
+    label: str = "angle, forward to feedback weights (°)",
+) -> None:
+    """Draw angles by epoch, {layer: [epochs, seeds]}; epochs of which none is known are left out.
+
+    Args:
+      axes: where.
+      epochs: [epochs].
+      by_layer: degrees, NaN where an angle is not defined.
+      label: of the axis.
+    """
     for index, (layer, values) in enumerate(by_layer.items()):
-        band(axes, epochs, values, index, layer)
+        seen = ~np.isnan(values).all(1)
+        if seen.any():
+            band(axes, epochs[seen], values[seen], index, layer)
     axes.axhline(90, color="0.5", linewidth=0.8, zorder=0)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("angle, forward to feedback weights (°)")
-    axes.set_ylim(0, 100)
-    axes.legend()
+    axes.set_ylabel(label)
+    axes.set_ylim(0, max(100, axes.get_ylim()[1]))
+    if by_layer:
+        axes.legend()
 
 
 def unit_activity(axes: Axes, values: np.ndarray, names: Sequence[str]) -> None:
@@ -186,7 +211,7 @@ def learning_curves(folder: Path) -> None:
         )
 
 
-def panels_of_curves(path: Path, panels: list[tuple[str, dict, float | None]]) -> None:
+def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]]) -> None:
     """Draw errors by epoch, one panel a run: mean and range over the seeds of each rule.
 
     Args:

@@ -128,8 +128,9 @@ def _scalars(line: dict[str, Any]) -> Iterator[tuple[str, list[float | None]]]:
     ):
         if name in line:
             yield name, line[name]
-    for layer, values in line.get("feedback_angle_degrees", {}).items():
-        yield f"feedback_angle_degrees/{layer}", values
+    for name in ("feedback_angle_degrees", "update_angle_degrees", "update_norm_ratio"):
+        for layer, values in line.get(name, {}).items():
+            yield f"{name}/{layer}", values
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ file, the ``config.json`` of a run.
 import argparse
 import dataclasses
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from experiments.common import cli
@@ -86,13 +86,16 @@ def check(record: Any) -> None:
         _check(entry, getattr(record, entry.name))
 
 
-def add_options(parser: argparse.ArgumentParser, kind: type, defaults: Any) -> dict[str, Any]:
+def add_options(
+    parser: argparse.ArgumentParser, kind: type, defaults: Any, leave_out: Collection[str] = ()
+) -> dict[str, Any]:
     """Give ``parser`` an option for each field of ``kind`` with a help text, in its groups.
 
     Args:
       parser: of a command.
       kind: the dataclass.
       defaults: a record of it; the help shows its values.
+      leave_out: names of fields that get no option.
 
     Returns:
       The groups by heading, for options that are no fields.
@@ -100,7 +103,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type, defaults: Any) -> d
     groups: dict[str, Any] = {"": parser}
     for entry in dataclasses.fields(kind):
         metadata = entry.metadata
-        if not metadata.get("help"):
+        if not metadata.get("help") or entry.name in leave_out:
             continue
         title = metadata["group"]
         if title not in groups:

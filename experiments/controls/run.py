@@ -4,19 +4,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import config as configs
 from experiments.controls.settings import Setting
 from experiments.controls.unfinished import Unfinished
 from experiments.train import build
-from qagrel_jax import analysis, training
-from qagrel_jax.data import Dataset, streaming
-from qagrel_jax.networks import make_network
-from qagrel_jax.random_keys import root_key
-from qagrel_jax.tasks import classification
+from experiments.train.angles import FEEDBACK, UPDATE, Instrument
+from qagrel_jax import training
+from qagrel_jax.data import Dataset
 from qagrel_jax.training import fitting
 
 PROBE_IMAGES = 256
@@ -135,55 +131,15 @@ class _Angles:
     """Angles of updates and of weights on the same images, before learning and after each epoch."""
 
     def __init__(self, setting: Setting, dataset: Dataset, splits: build.Splits) -> None:
-        config = setting.config
-        rule = build.make_rule(setting.rule, config)
-        options = {} if config.hidden is None else {"hidden": config.hidden}
-        networks = {
-            kind: make_network(
-                config.architecture,
-                dataset.num_classes,
-                feedback=kind,
-                initialisation=config.initialisation,
-                feedback_init=config.feedback_init,
-                feedback_scale=1.0 if kind == "tied" else config.feedback_scale,
-                **options,
-            )
-            for kind in ("tied", config.feedback)
-        }
-        probe = jnp.arange(min(PROBE_IMAGES, len(splits.train.labels)))
-        images = splits.train.images
-        if isinstance(images, streaming.HostImages):
-            images = images.read(np.asarray(probe))
-        images = classification.normalize(jnp.asarray(images[: len(probe)]))
-        labels = splits.train.labels[: len(probe)]
-        reward = build.make_reward(config)
-
-        def update(kind: str, state: training.TrainState) -> Any:
-            def forward(params: Any, inputs: Any) -> Any:
-                return networks[kind].apply({"params": params, **state.model_state}, inputs)
-
-            choice_key, reward_key = jax.random.split(root_key(0))
-            decision = rule.act(choice_key, forward, state.params, images)
-            return rule.update(decision, reward(reward_key, labels, decision.action))[0]
-
-        def one_seed(state: training.TrainState) -> dict[str, jax.Array]:
-            ours, true = update(config.feedback, state), update("tied", state)
-            return analysis.layer_angles(ours, true)
-
-        self._feedback = config.feedback
-        self._updates = jax.jit(lambda states: jax.lax.map(one_seed, states))
-        self.line: dict[str, Any] = {
-            "update_angle_degrees": {},  # by layer, by epoch (0: before learning), by seed
-            "feedback_angle_degrees": {},
-        }
+        learner = build.make_learner(setting.config, setting.rule, dataset)
+        self._instrument = Instrument(learner, splits.train, PROBE_IMAGES)
+        self.line: dict[str, Any] = {UPDATE: {}, FEEDBACK: {}}
+        # by layer, by epoch (0: before learning), by seed
 
     def measure(self, states: training.TrainState) -> None:
         """Add one row to every layer's angles."""
-        weights = analysis.feedback_angles(states.params, states.model_state, self._feedback)
-        for kind, angles in (
-            ("update_angle_degrees", self._updates(states)),
-            ("feedback_angle_degrees", weights),
-        ):
-            for layer, values in angles.items():
-                rows = self.line[kind].setdefault(layer, [])
-                rows.append([None if np.isnan(v) else round(float(v), 2) for v in values])
+        found = self._instrument.measure(states)
+        for kind, by_layer in self.line.items():
+            for layer, values in found[kind].items():
+                row = [None if value is None else round(value, 2) for value in values]
+                by_layer.setdefault(layer, []).append(row)

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,6 +11,7 @@ import optax
 from experiments.common import memory
 from experiments.common.cli import UserError
 from experiments.config import Config
+from experiments.train import layer_names
 from qagrel_jax import rules, training
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.data import Dataset
@@ -18,6 +20,7 @@ from qagrel_jax.policies import make_policy
 from qagrel_jax.random_keys import root_keys
 from qagrel_jax.tasks import classification
 from qagrel_jax.training import feedback_updates, fitting
+from qagrel_jax.training.step import Learner
 
 
 class Splits(NamedTuple):
@@ -99,6 +102,14 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransf
             config.feedback_rate, config.feedback_delay * steps_per_epoch
         )
         optimizer = optax.chain(optimizer, own)
+    optimizer = _decayed(config, optimizer)
+    if config.trained_layers == "output":
+        return optax.chain(optimizer, optax.masked(optax.set_to_zero(), layer_names.is_hidden))
+    return optimizer
+
+
+def _decayed(config: Config, optimizer: optax.GradientTransformation) -> Any:
+    """Put the gradient of the L2 penalties in front."""
     if config.feedback_l2 is not None:
         return optax.chain(
             optax.add_decayed_weights(2 * config.l2, mask=feedback_updates.is_forward),
@@ -128,6 +139,32 @@ def make_curriculum(config: Config) -> Curriculum | None:
     )
 
 
+def build_network(config: Config, num_classes: int) -> nn.Module:
+    """Build the network, untrained."""
+    return make_network(
+        config.architecture,
+        num_classes,
+        feedback=config.feedback,
+        initialisation=config.initialisation,
+        dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
+        feedback_init=config.feedback_init,
+        feedback_scale=config.feedback_scale,
+        **({} if config.hidden is None else {"hidden": config.hidden}),
+    )
+
+
+def make_learner(config: Config, rule: str, dataset: Dataset) -> Learner:
+    """Build what learns, but for the optimizer, which is of no concern to a gradient."""
+    return Learner(
+        build_network(config, dataset.num_classes),
+        make_rule(rule, config),
+        optax.identity(),
+        make_reward(config),
+        config.batch_size,
+        make_curriculum(config),
+    )
+
+
 def make_trainer(
     config: Config, rule: str, dataset: Dataset, splits: Splits, mesh: Any = None
 ) -> training.Trainer:
@@ -138,19 +175,9 @@ def make_trainer(
     # In bfloat16 the network itself is told; what stays in float32 is not to be rounded further.
     matmul = "tensorfloat32" if config.precision == "tensorfloat32" else "float32"
     jax.config.update("jax_default_matmul_precision", matmul)
-    network = make_network(
-        config.architecture,
-        dataset.num_classes,
-        feedback=config.feedback,
-        initialisation=config.initialisation,
-        dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
-        feedback_init=config.feedback_init,
-        feedback_scale=config.feedback_scale,
-        **({} if config.hidden is None else {"hidden": config.hidden}),
-    )
     return training.make_trainer(
         make_rule(rule, config),
-        network,
+        build_network(config, dataset.num_classes),
         make_optimizer(config, config.epoch_of(len(splits.train.labels))[0]),
         image_shape=dataset.train_images.shape[1:],
         num_classes=dataset.num_classes,

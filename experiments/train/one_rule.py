@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import chex
 import numpy as np
 
 from experiments import config as configs
@@ -15,8 +14,9 @@ from experiments.common.cli import UserError
 from experiments.common.progress import Reporter
 from experiments.config import Config
 from experiments.train import folder as run_folder
-from experiments.train.build import Splits, make_trainer, start
-from qagrel_jax import analysis, sharding, training
+from experiments.train.angles import Instrument, numbers
+from experiments.train.build import Splits, make_learner, make_trainer, start
+from qagrel_jax import sharding, training
 from qagrel_jax.data import Dataset
 from qagrel_jax.training import fitting
 
@@ -71,8 +71,12 @@ def run_rule(
     trainer = make_trainer(config, rule, dataset, splits, mesh)
     run = _resumed(folder, checkpoint, config, rule, start(trainer, config, dataset))
     saver = _Saver(checkpoint, int(run.epoch), describe(config, rule))
+    instrument = None
+    if config.feedback != "tied":
+        learner = make_learner(config, rule, dataset)
+        instrument = Instrument(learner, splits.monitored, config.angle_images)
     try:
-        run = _learn(folder, config, rule, trainer, run, splits, deadline, saver)
+        run = _learn(folder, config, rule, trainer, run, splits, deadline, saver, instrument)
     except fitting.DivergedError as error:
         there = checkpoint.is_file()
         kept = f"the last good checkpoint is {checkpoint}" if there else "no epoch was finished"
@@ -111,6 +115,7 @@ def _learn(
     splits: Splits,
     deadline: float,
     saver: "_Saver",
+    instrument: Instrument | None,
 ) -> fitting.Fit:
     """Train to the stopping rule or the deadline; write each epoch's lines, report and save."""
     with Reporter(f"{config.name} {rule}", config.epochs) as reporter:
@@ -136,8 +141,10 @@ def _learn(
         timed = _timed(epochs, run, config, shown, deadline)
         for run, record, seconds, images in timed:
             timing = {"rule": rule, "epoch": record.epoch, "seconds": seconds, "images": images}
+            line = _metrics_line(rule, config, run, record)
+            if instrument is not None:
+                line |= instrument.measure(run.states)
             with interrupts.held_back():
-                line = _metrics_line(rule, config, run, record)
                 files.append_line(folder / "metrics.jsonl", line)
                 files.append_line(folder / "timings.jsonl", timing)
                 saver.save(run)
@@ -238,10 +245,10 @@ def _metrics_line(
         "rule": rule,
         "epoch": record.epoch,
         "step": int(run.states.step.max()),
-        f"{_monitored(config)}_accuracy": _numbers(record.accuracy),
-        "train_accuracy": _numbers(record.train_accuracy),
-        "error": _numbers(record.error),
-        "classes_learned": _numbers(
+        f"{_monitored(config)}_accuracy": numbers(record.accuracy),
+        "train_accuracy": numbers(record.train_accuracy),
+        "error": numbers(record.error),
+        "classes_learned": numbers(
             np.where(
                 np.isnan(record.accuracy),
                 np.nan,
@@ -253,15 +260,7 @@ def _metrics_line(
     if config.curriculum != "off":
         count = sharding.fetch(run.states.curriculum.count)
         line["active_classes"] = [int(n) for n in count]
-    if config.feedback != "tied":
-        params, fixed = sharding.fetch((run.states.params, run.states.model_state))
-        angles = analysis.feedback_angles(params, fixed, config.feedback)
-        line["feedback_angle_degrees"] = {name: _numbers(a) for name, a in angles.items()}
     return line
-
-
-def _numbers(values: chex.Array) -> list[float | None]:
-    return [None if np.isnan(v) else float(v) for v in np.asarray(values, float)]
 
 
 def _finished(run: fitting.Fit, config: Config) -> bool:

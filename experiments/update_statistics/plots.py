@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from experiments import plots
 from experiments.update_statistics.settings import RULES, Plan
@@ -48,8 +49,8 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
         drawing.suptitle(
             f"{config.dataset}, {config.architecture}: bias against variance of one update, "
             f"{classes} classes, batch {size}, mean of {seeds} seed{'s' * (seeds > 1)}\n"
-            f"below: number of classes, batch size and layers after {stages[-1]} epochs; alignment "
-            "of one update with the gradient of the rule's own objective",
+            f"below: number of classes, batch size and layers after {_epochs(stages[-1])}; "
+            "alignment of one update with the gradient of the rule's own objective",
             fontsize=10,
         )
 
@@ -61,6 +62,7 @@ def _plane(axes: Axes, plan: Plan, results: list[dict[str, Any]], objective: str
         if variance and angle:
             axes.plot(variance["mean"], angle["mean"], **_style(plan, result["rule"], line=False))
     axes.set_xscale("log")
+    _plain_log(axes.xaxis)
     axes.set_ylim(-5, 125)
     axes.set_yticks([0, 30, 60, 90, 120])
     axes.axhline(90, color="0.6", linewidth=0.8, zorder=0)
@@ -70,12 +72,17 @@ def _title(results: list[dict[str, Any]], stage: int) -> str:
     own = [r for r in results if r["stage"] == stage]
     common = [r for r in own if r["weights"] == "q_agrel"] or own
     accuracy = 100 * np.mean(common[0]["accuracy"])
-    return f"{stage} epochs ({common[0]['weights']}: {accuracy:.0f} % right)"
+    return f"{_epochs(stage)} ({common[0]['weights']}: {accuracy:.0f} % right)"
+
+
+def _epochs(stage: int) -> str:
+    return f"{stage} epoch{'s' * (stage != 1)}"
 
 
 def _sweep(axes: Axes, plan: Plan, results: list[dict[str, Any]], key: str) -> None:
     """Draw the variance of all layers together against ``key``."""
     values = sorted({r[key] for r in results})
+    axes.set_visible(len(values) > 1)
     for label in plan.rules:
         points = [
             (r[key], r["cross_entropy"][ALL]["variance"]) for r in results if r["rule"] == label
@@ -85,6 +92,7 @@ def _sweep(axes: Axes, plan: Plan, results: list[dict[str, Any]], key: str) -> N
             axes.plot(*zip(*points, strict=True), **_style(plan, label))
     axes.set_xscale("log")
     axes.set_yscale("log")
+    _plain_log(axes.yaxis)
     axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("number of classes" if key == "classes" else "batch size (images)")
@@ -119,6 +127,13 @@ def _alignment(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
     axes.set_xlabel("epochs of training")
     axes.set_ylabel("alignment (1: the gradient)")
     axes.set_ylim(-0.05, 1.02)
+
+
+def _plain_log(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers at 1, 2 and 5, which fit however short it is."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _share_x(panels: Any) -> None:

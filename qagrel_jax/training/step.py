@@ -98,7 +98,7 @@ def train_step(
     if learner.curriculum is not None and not told_labels:
         explore_key = jax.random.fold_in(jax.random.fold_in(state.key, 6), state.step)
         explored = curricula.explore(explore_key, learner.curriculum, state.curriculum, len(labels))
-    forward = _forward(learner, state, rngs, explored)
+    forward = forward_of(learner, state, rngs, explored)
     inputs = classification.normalize(images)
 
     decision = learner.rule.act(choice_key, forward, state.params, inputs, has_aux=True)
@@ -134,9 +134,18 @@ def choose_rows(learner: Learner, state: TrainState, table: Any, rows: chex.Arra
     return curricula.draw(key, learner.curriculum, state.curriculum, table, rows)
 
 
-def _forward(
-    learner: Learner, state: TrainState, rngs: dict, explored: chex.Array | None
+def forward_of(
+    learner: Learner, state: TrainState, rngs: dict, explored: chex.Array | None = None
 ) -> Callable:
+    """Return the network as it runs in training: ``(params, inputs) -> (outputs, model_state)``.
+
+    Args:
+      learner: has the network, and the curriculum if any.
+      state: of one seed; its parameters are not used.
+      rngs: keys of the streams "dropout" and "feedback".
+      explored: of ``curriculum.explore``; None: no choice is among the newest classes alone.
+    """
+
     def forward(params: chex.ArrayTree, inputs: chex.Array) -> tuple[chex.Array, Any]:
         outputs, changed = learner.network.apply(
             {"params": params, **state.model_state},

@@ -84,7 +84,7 @@ def _feedback_of(kind, kernel, params, fixed):
             return {"direct": fixed["direct_kernel"]}
         case "product":
             mixing, units = fixed["mixing"], params["feedback_kernel"]
-            return {"feedback": local_learning.product_feedback(mixing, units, kernel.shape)}
+            return {"feedback": local_learning.product_feedback(mixing, units)}
 
 
 @pytest.mark.usefixtures("x64")
@@ -236,9 +236,9 @@ def test_product_feedback_is_of_the_size_that_was_drawn_and_turns_to_the_forward
     variables = layer.init(jax.random.key(0), jnp.ones((1, 100)))
     down = feedback.feedback_kernels(variables["params"], variables, "product")[()]
     np.testing.assert_allclose(down.std(), variables["params"]["kernel"].std(), rtol=0.15)
-    # After enough decay C is R W: the angle that is left is arctan √(1/expansion).
+    # After enough decay C is W M: the angle that is left is arctan √(1/expansion).
     mixing, kernel = variables["feedback"]["mixing"], variables["params"]["kernel"]
-    learned = mixing.T @ (mixing @ kernel)
+    learned = kernel @ mixing @ mixing.T
     cosine = (learned * kernel).sum() / jnp.linalg.norm(learned) / jnp.linalg.norm(kernel)
     np.testing.assert_allclose(np.degrees(np.arccos(cosine)), np.degrees(np.arctan(0.5)), atol=1)
 

@@ -1,5 +1,6 @@
 """Eight pretended devices, or two real processes, end where one device ends."""
 
+import json
 import os
 import socket
 import subprocess
@@ -57,6 +58,22 @@ def test_several_devices_are_one_device(one_device, tmp_path, shape, devices):
     with np.load(tmp_path / "out.npz") as found:
         # Weight changes are added up over the devices; images and activities stay where they are.
         assert found["gathers_map"] == found["gathers_vmap"] == 0
+
+
+@pytest.mark.slow
+def test_every_kind_of_feedback_on_two_devices_is_that_of_one():
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.library.feedback_on_mesh"],
+        cwd=ROOT,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": flags},
+        capture_output=True,
+        timeout=600,
+    )
+    assert answer.returncode == 0, answer.stderr
+    for distance, gathers in json.loads(answer.stdout).values():
+        assert distance < 1e-5 and gathers == 0
 
 
 @pytest.mark.parametrize("shape", ["2x1", pytest.param("1x2", marks=pytest.mark.slow)])
