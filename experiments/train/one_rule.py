@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,12 +96,20 @@ def make_reward(config: Config) -> training.RewardFunction:
     raise ValueError(f"unknown reward {config.reward!r}")
 
 
-def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Build the optimiser: L2 on kernels, a learning rate halved every so many epochs."""
-    rate: float | optax.Schedule = config.learning_rate
+def make_optimizer(
+    config: Config, steps_per_epoch: int, rate: Any = None
+) -> optax.GradientTransformation:
+    """Build the optimiser: L2 on kernels, a learning rate halved every so many epochs.
+
+    Args:
+      config: the experiment.
+      steps_per_epoch: of training.
+      rate: the learning rate, which may be traced; None: the configuration's.
+    """
+    rate = config.learning_rate if rate is None else rate
     if config.halve_every:
         rate = optax.exponential_decay(
-            config.learning_rate, config.halve_every * steps_per_epoch, 0.5, staircase=True
+            rate, config.halve_every * steps_per_epoch, 0.5, staircase=True
         )
     if config.optimizer == "momentum":
         optimizer = optax.sgd(rate, momentum=0.9)
@@ -164,7 +173,7 @@ def make_trainer(
     return training.make_trainer(
         make_rule(rule, config),
         network,
-        make_optimizer(config, config.epoch_of(len(splits.train.labels))[0]),
+        partial(make_optimizer, config, config.epoch_of(len(splits.train.labels))[0]),
         image_shape=dataset.train_images.shape[1:],
         num_classes=dataset.num_classes,
         batch_size=config.batch_size,
@@ -172,6 +181,7 @@ def make_trainer(
         reward=make_reward(config),
         seeds_by=None if config.seeds_by == "auto" else config.seeds_by,
         curriculum=make_curriculum(config),
+        learning_rate=config.learning_rate,
     )
 
 
@@ -364,7 +374,7 @@ def _metrics_line(
     line = {
         "rule": rule,
         "epoch": record.epoch,
-        "step": int(run.states.step.max()),
+        "step": int(sharding.fetch(run.states.step).max()),
         f"{_monitored(config)}_accuracy": _numbers(record.accuracy),
         "train_accuracy": _numbers(record.train_accuracy),
         "error": _numbers(record.error),

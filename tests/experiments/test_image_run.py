@@ -97,7 +97,9 @@ def test_optimisers_by_hand(name, expected):
 def test_an_epoch_counts_the_incomplete_last_batch(monkeypatch):
     given, make = [], image_run.make_optimizer
     monkeypatch.setattr(
-        image_run, "make_optimizer", lambda c, steps: given.append(steps) or make(c, steps)
+        image_run,
+        "make_optimizer",
+        lambda c, steps, rate: given.append(steps) or make(c, steps, rate),
     )
     before = jax.config.jax_default_matmul_precision
     small = config(batch_size=100)
