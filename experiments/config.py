@@ -1,40 +1,40 @@
 """What an experiment is: a frozen record, a file a configuration, checked before anything runs."""
 
 import dataclasses
-import importlib.util
 import json
 import re
+import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.common import cli, fields
+from experiments.common import cli, fields, files
 from experiments.common.cli import UserError
+from experiments.common.names import (
+    ARCHITECTURES,
+    CONTROL_RULES,
+    CURRICULA,
+    CURRICULUM_OUTPUTS,
+    FEEDBACK_ALIASES,
+    FEEDBACK_INITS,
+    FEEDBACKS,
+    INITIALISATIONS,
+    LAST_BATCH,
+    OPTIMIZERS,
+    POLICIES,
+    PRECISIONS,
+    PROTOCOLS,
+    REWARDS,
+    RULES,
+    SEEDS_BY,
+    TRAINED_LAYERS,
+)
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 DEFAULT = "digits"
-
-RULES = ("q_agrel", "backprop")
-CONTROL_RULES = ("agrel", "broadcast", "node_perturbation", "reinforce", "stochastic_units")
-REWARDS = ("right", "shuffled", "always")
-POLICIES = ("greedy", "epsilon_greedy", "softmax", "max_boltzmann")
-FEEDBACKS = (
-    "tied", "kolen_pollack", "random", "sign", "sign_batchwise", "sign_fixed", "direct", "product"
-)  # fmt: skip
-FEEDBACK_ALIASES = {"reciprocal": "kolen_pollack", "separate": "kolen_pollack"}
-FEEDBACK_INITS = ("kernel", "he")
-ARCHITECTURES = ("dense", "conv", "locally_connected", "deep")
-INITIALISATIONS = ("he", "paper")
-PROTOCOLS = ("clean", "paper")
-LAST_BATCH = ("keep", "drop")
-CURRICULA = ("off", "index", "random")
-CURRICULUM_OUTPUTS = ("open", "masked")
-SEEDS_BY = ("auto", "vmap", "map")
-PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop", "lion")
-"""Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
-
+FILE = "config.json"
+"""What the configuration of a run is called in the run's folder."""
 
 _NETWORK, _RULE, _CHOICE = "the network", "the rule", "choices and rewards"
 _FEEDBACK = "the feedback pathway"
@@ -52,9 +52,12 @@ class Config:
     )
     architecture: str = fields.choice(ARCHITECTURES, "layers", group=_NETWORK)
     hidden: tuple[int, ...] | None = fields.number(
-        1, 10**6, "units of the dense network's layers, e.g. 300,200,100; none: the papers'",
-        group=_NETWORK, default=None,
-    )  # fmt: skip
+        1,
+        10**6,
+        "units of the dense network's layers, e.g. 300,200,100; none: the papers'",
+        group=_NETWORK,
+        default=None,
+    )
     rules: tuple[str, ...] = fields.choices(
         "rule", RULES + CONTROL_RULES, "learning rules", group=_RULE, option="--rule", default=RULES
     )
@@ -96,6 +99,14 @@ class Config:
     feedback_delay: int = fields.number(
         0, 10**9, "epochs before feedback weights begin to learn", group=_FEEDBACK, default=0
     )
+    angle_images: int = fields.number(
+        0,
+        10**6,
+        "monitored images on which each epoch the update is compared with the true gradient, "
+        "where feedback is not tied; 0: none",
+        group=_FEEDBACK,
+        default=256,
+    )
     initialisation: str = fields.choice(
         INITIALISATIONS, "how kernels are drawn", group=_NETWORK, default="he"
     )
@@ -125,18 +136,35 @@ class Config:
         group=_CHOICE,
         default=0.0,
     )
+    trained_layers: str = fields.choice(
+        TRAINED_LAYERS,
+        "layers whose weights learn; the others stay as they were initialized",
+        group=_LEARNING,
+        default="all",
+    )
     positive_gain: float = fields.number(
-        0, 1e9, "weighs positive reward-prediction errors of q_agrel", open_low=True, group=_RULE,
+        0,
+        1e9,
+        "weighs positive reward-prediction errors of q_agrel",
+        open_low=True,
+        group=_RULE,
         default=1.0,
-    )  # fmt: skip
+    )
     noise_sd: float = fields.number(
-        0, 1e9, "of the units of node_perturbation and stochastic_units", open_low=True,
-        group=_RULE, default=0.1,
-    )  # fmt: skip
+        0,
+        1e9,
+        "of the units of node_perturbation and stochastic_units",
+        open_low=True,
+        group=_RULE,
+        default=0.1,
+    )
     broadcast_strength: float = fields.number(
-        -1e9, 1e9, "what broadcast gives hidden units in place of attention", group=_RULE,
+        -1e9,
+        1e9,
+        "what broadcast gives hidden units in place of attention",
+        group=_RULE,
         default=1.0,
-    )  # fmt: skip
+    )
     optimizer: str = fields.choice(OPTIMIZERS, "of optax", group=_LEARNING, default="sgd")
     learning_rate: float = fields.number(
         0, 1e9, "step size", open_low=True, group=_LEARNING, default=0.1
@@ -175,9 +203,13 @@ class Config:
         0, 2**31 - 1, "seeds are first_seed, first_seed + 1, ...", group=_COMPUTING, default=0
     )
     criterion: float = fields.number(
-        0, 1, "fraction of backprop's final accuracy to reach", open_low=True, group=_STOPPING,
+        0,
+        1,
+        "fraction of backprop's final accuracy to reach",
+        open_low=True,
+        group=_STOPPING,
         default=0.98,
-    )  # fmt: skip
+    )
     curriculum: str = fields.choice(
         CURRICULA,
         "classes come one after another, by index or in an order of each seed's own",
@@ -192,7 +224,7 @@ class Config:
         default=0.8,
     )
     curriculum_start: int = fields.number(
-        1, 10**6, "classes active from the start", group=_CURRICULUM, default=2
+        1, 10**6, "classes active from the start", group=_CURRICULUM, default=1
     )
     curriculum_step: int = fields.number(
         1, 10**6, "classes that come at a time", group=_CURRICULUM, default=1
@@ -209,6 +241,13 @@ class Config:
     )
     curriculum_decay: float = fields.number(
         0, 1, "factor on that each time that others come", group=_CURRICULUM, default=0.5
+    )
+    curriculum_exploration: float = fields.number(
+        0,
+        1,
+        "fraction of choices among the newest classes alone, while they are learned; 0: none",
+        group=_CURRICULUM,
+        default=0.2,
     )
     curriculum_max_wait: int = fields.number(
         0,
@@ -269,16 +308,14 @@ def load(name: str) -> Config:
         raise UserError(cli.unknown("config", name, names()))
     if not path.is_file():
         raise UserError(f"config {name} does not exist")
-    specification = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    module = importlib.util.module_from_spec(specification)
     try:
-        specification.loader.exec_module(module)
+        content = runpy.run_path(str(path), run_name=f"config_{path.stem}")
     except (Exception, SystemExit) as error:
         what = "it calls exit" if isinstance(error, SystemExit) else str(error)
         raise UserError(f"config {path}: {what or type(error).__name__}") from error
-    if not isinstance(getattr(module, "config", None), Config):
+    if not isinstance(content.get("config"), Config):
         raise UserError(f"config {path} does not define `config = Config(...)`")
-    return module.config
+    return content["config"]
 
 
 def names() -> list[str]:
@@ -302,10 +339,27 @@ def from_json(content: Mapping[str, Any]) -> Config:
     if not isinstance(content, dict):
         raise UserError(f"not a config: {str(content)[:40]!r} is no mapping")
     try:
-        content = {"last_batch": "drop", **content}
-        return Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+        given = {"last_batch": "drop", **content}
+        return Config(**fields.as_given(given))
     except TypeError as error:
         raise UserError(f"not a config of this version: {error}") from None
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether ``folder`` holds a run, finished or not."""
+    return (folder / FILE).is_file()
+
+
+def saved(folder: Path) -> Config:
+    """Return the configuration of the run in ``folder``; ``UserError`` if it cannot be read."""
+    path = folder / FILE
+    content = files.read_json(path)
+    if content is None:
+        raise UserError(f"{path} does not exist")
+    try:
+        return from_json(content)
+    except UserError as error:
+        raise UserError(f"cannot read {path}: {error}") from None
 
 
 def replace(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -336,8 +390,4 @@ def override(config: Config, given: Mapping[str, Any]) -> Config:
 
 def difference(there: Config, here: Config) -> list[str]:
     """Return the names of the fields in which two configurations differ, less their names."""
-    return [
-        entry.name
-        for entry in dataclasses.fields(Config)
-        if entry.name != "name" and getattr(there, entry.name) != getattr(here, entry.name)
-    ]
+    return [name for name in fields.difference(there, here) if name != "name"]

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.common import cli
+from experiments import config as configs
+from experiments.common import cli, files
 from experiments.common.cli import UserError
-from experiments.train import folder as run_folder
 
 Q_RULES = ("q_agrel", "broadcast", "node_perturbation")
 """Rules whose outputs predict rewards."""
@@ -25,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=cli.path, metavar="RUN", help="folder of a run")
     parser.add_argument("file", type=cli.path, metavar="FILE", help="a .npz or .safetensors file")
     parser.add_argument("--rule", metavar="NAME", help="default: the run's first")
-    parser.add_argument("--seed", type=cli.number(int, 0, 2**31), metavar="N",
-                        help="default: the run's first")  # fmt: skip
+    parser.add_argument(
+        "--seed", type=cli.number(int, 0, 2**31), metavar="N", help="default: the run's first"
+    )
     arguments = parser.parse_args(argv)
     if arguments.file.suffix not in (".npz", ".safetensors"):
         raise UserError(f"{arguments.file.name!r} must end in .npz or .safetensors")
@@ -55,9 +56,9 @@ def best(
     Raises:
       UserError: no run, no such rule or seed in it, a checkpoint missing or damaged.
     """
-    if not run_folder.holds_run(folder):
+    if not configs.holds_run(folder):
         raise UserError(f"{folder} holds no run (no config.json)")
-    config = run_folder.saved_config(folder)
+    config = configs.saved(folder)
     rule = rule or config.rules[0]
     if rule not in config.rules:
         raise UserError(f"{folder}: {cli.unknown('rule', rule, config.rules)}")
@@ -66,31 +67,11 @@ def best(
     if not config.first_seed <= seed <= last:
         raise UserError(f"{folder} has no seed {seed}; valid: {config.first_seed} to {last}")
 
-    import flax.serialization
-    import jax
-
     import qagrel_jax
-    from experiments import config as configs
-    from experiments.common import saved
-    from qagrel_jax.training import checkpoints
 
-    sittings = run_folder.read_lines(folder / "environments.jsonl")
-    commit = sittings[0].get("commit") if sittings else None
+    sessions = files.read_lines(folder / "environments.jsonl")
     path = folder / f"checkpoint_{rule}.msgpack"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: has {rule} finished an epoch?")
-    with saved.explained(path):
-        content, metadata = checkpoints.read(path)
-    if metadata is not None and metadata.get("rule") != rule:
-        raise UserError(f"{path} is of the rule {metadata.get('rule')}")
-    try:
-        run = flax.serialization.msgpack_restore(content)
-        row = seed - config.first_seed
-        learner = jax.tree.map(lambda array: array[row], run["best"])
-        variables = {"params": learner["params"], **learner["model_state"]}
-        epoch, accuracy = int(run["best_epoch"][row]), float(run["best_accuracy"][row])
-    except Exception as error:
-        raise UserError(f"{path} is damaged ({error})") from None
+    variables, epoch, accuracy = _read(path, rule, seed - config.first_seed)
     network = {
         "architecture": config.architecture,
         "num_actions": _num_actions(variables["params"]),
@@ -109,9 +90,32 @@ def best(
         "epoch": epoch,
         "monitored_accuracy": accuracy,
         "protocol": config.protocol,
-        "commit": commit,
+        "commit": sessions[0].get("commit") if sessions else None,
         "config": configs.to_json(config),
     }
+
+
+def _read(path: Path, rule: str, row: int) -> tuple[dict[str, Any], int, float]:
+    """Return one network of a checkpoint at its best epoch: variables, epoch, accuracy."""
+    import flax.serialization
+    import jax
+
+    from experiments.common import saved
+    from qagrel_jax.training import checkpoints
+
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: has {rule} finished an epoch?")
+    with saved.explained(path):
+        content, metadata = checkpoints.read(path)
+    if metadata is not None and metadata.get("rule") != rule:
+        raise UserError(f"{path} is of the rule {metadata.get('rule')}")
+    try:
+        run = flax.serialization.msgpack_restore(content)
+        learner = jax.tree.map(lambda array: array[row], run["best"])
+        variables = {"params": learner["params"], **learner["model_state"]}
+        return variables, int(run["best_epoch"][row]), float(run["best_accuracy"][row])
+    except Exception as error:
+        raise UserError(f"{path} is damaged ({error})") from None
 
 
 def _num_actions(params: dict[str, Any]) -> int:

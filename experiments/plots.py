@@ -7,21 +7,24 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before matplotlib; a notebook has set its own
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from experiments.train import folder as run_folder
+from experiments import config as configs
+from experiments.common import files
 
 # Okabe & Ito's color-blind-safe palette; line styles differ too, for print in gray.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
-STYLE = {
+STYLE: Any = {
     "figure.dpi": 150,
     "figure.constrained_layout.use": True,
     "font.size": 10,
@@ -36,7 +39,7 @@ STYLE = {
 
 @contextmanager
 def figure(
-    path: Path | None = None, width: float = 6.0, height: float = 4.0, **grid: int
+    path: Path | None = None, width: float = 6.0, height: float = 4.0, **grid: Any
 ) -> Iterator[tuple]:
     """Yield ``(figure, axes)`` in the project's style; on leaving, write ``path`` as a PNG file."""
     with matplotlib.rc_context(STYLE):
@@ -64,13 +67,19 @@ def band(
     axes.plot(x, mean, color=color, linestyle=line, marker=marker, markersize=4, label=label)
     low, high = np.nanmin(values, axis=-1), np.nanmax(values, axis=-1)
     axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(axes.xaxis)
+
+
+def whole_numbers(*several: Axis) -> None:
+    """Let ticks stand at whole numbers only."""
+    for axis in several:
+        axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
 
 
 def class_discovery(folder: Path) -> None:
     """Draw ``class_discovery.png`` of a run folder: accuracy of each class by epoch."""
-    lines = run_folder.read_lines(folder / "metrics.jsonl")
-    config = run_folder.saved_config(folder)
+    lines = files.read_lines(folder / "metrics.jsonl")
+    config = configs.saved(folder)
     rules = list(dict.fromkeys(line["rule"] for line in lines))
     classes = len(lines[0]["class_accuracy"])
     height = min(2.2 + 0.18 * classes, 7.0)
@@ -107,58 +116,82 @@ def class_map(axes: Axes, epochs: Sequence[int], accuracy: np.ndarray) -> object
     )
     axes.set_xlabel("epoch")
     axes.grid(False)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.get_major_locator().set_params(integer=True)
+    whole_numbers(axes.xaxis, axes.yaxis)
     return heat
+
+
+ANGLES = {
+    "feedback_angle_degrees": "forward to feedback\nweights (°)",
+    "update_angle_degrees": "update to true\ngradient (°)",
+}
+"""Measures in ``metrics.jsonl`` that ``angles`` draws, and their axes' labels."""
 
 
 def angles(folder: Path) -> None:
     """Draw ``angles.png`` of a run folder, if its feedback is not tied: each layer by epoch."""
-    lines = run_folder.read_lines(folder / "metrics.jsonl")
-    lines = [line for line in lines if "feedback_angle_degrees" in line]
+    lines = files.read_metrics(folder)
+    measures = [name for name in ANGLES if any(line.get(name) for line in lines)]
     rules = list(dict.fromkeys(line["rule"] for line in lines))
-    if not rules:
+    if not measures:
         return
-    config = run_folder.saved_config(folder)
-    options = {"ncols": len(rules), "squeeze": False, "sharey": True}
-    with figure(folder / "angles.png", 1 + 4 * len(rules), 3.8, **options) as (drawing, (panels,)):
-        for axes, rule in zip(panels, rules, strict=True):
-            rows = [line for line in lines if line["rule"] == rule]
-            epochs = np.array([r["epoch"] for r in rows])
-            by_layer = {
-                layer: np.array([r["feedback_angle_degrees"][layer] for r in rows], float)
-                for layer in rows[0]["feedback_angle_degrees"]
-            }
-            layer_angles(axes, epochs, by_layer)
+    config = configs.saved(folder)
+    size = {"nrows": len(measures), "ncols": len(rules), "squeeze": False, "sharey": True}
+    path, height = folder / "angles.png", 1.0 + 2.8 * len(measures)
+    with figure(path, 1 + 4 * len(rules), height, **size) as (drawing, grid):
+        for measure, panels in zip(measures, grid, strict=True):
+            for axes, rule in zip(panels, rules, strict=True):
+                rows = [line for line in lines if line["rule"] == rule and line.get(measure)]
+                epochs = np.array([row["epoch"] for row in rows])
+                by_layer = {
+                    layer: np.array([row[measure][layer] for row in rows], float)
+                    for layer in (rows[0][measure] if rows else ())
+                }
+                layer_angles(axes, epochs, by_layer, f"angle, {ANGLES[measure]}")
+                axes.label_outer()
+        for axes, rule in zip(grid[0], rules, strict=True):
             axes.set_title(rule)
-            axes.label_outer()
         drawing.suptitle(
             f"{config.dataset}, {config.architecture}, feedback {config.feedback}: "
             f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}"
         )
 
 
-def layer_angles(axes: Axes, epochs: np.ndarray, by_layer: dict[str, np.ndarray]) -> None:
-    """Draw the angle between forward and feedback weights, {layer: [epochs, seeds]}, by epoch."""
+def layer_angles(
+    axes: Axes,
+    epochs: np.ndarray,
+    by_layer: dict[str, np.ndarray],
+    label: str = "angle, forward to feedback weights (°)",
+) -> None:
+    """Draw angles by epoch, {layer: [epochs, seeds]}; epochs of which none is known are left out.
+
+    Args:
+      axes: where.
+      epochs: [epochs].
+      by_layer: degrees, NaN where an angle is not defined.
+      label: of the axis.
+    """
     for index, (layer, values) in enumerate(by_layer.items()):
-        band(axes, epochs, values, index, layer)
+        seen = ~np.isnan(values).all(1)
+        if seen.any():
+            band(axes, epochs[seen], values[seen], index, layer)
     axes.axhline(90, color="0.5", linewidth=0.8, zorder=0)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("angle, forward to feedback weights (°)")
-    axes.set_ylim(0, 100)
-    axes.legend()
+    axes.set_ylabel(label)
+    axes.set_ylim(0, max(100, axes.get_ylim()[1]))
+    if by_layer:
+        axes.legend()
 
 
 def unit_activity(axes: Axes, values: np.ndarray, names: Sequence[str]) -> None:
     """Draw activity, or any other value, of units [steps, units] through a trial, a line a unit."""
     for unit, name in enumerate(names):
-        style = {"color": COLORS[unit % 7], "linestyle": LINES[unit % 7]}
+        style: dict[str, Any] = {"color": COLORS[unit % 7], "linestyle": LINES[unit % 7]}
         axes.plot(values[:, unit], marker=".", markersize=5, label=name, **style)
 
 
 def learning_curves(folder: Path) -> None:
     """Draw ``learning_curves.png`` of a run folder: errors and classes discovered by epoch."""
-    lines = run_folder.read_lines(folder / "metrics.jsonl")
+    lines = files.read_lines(folder / "metrics.jsonl")
     rules = list(dict.fromkeys(line["rule"] for line in lines))
     with figure(folder / "learning_curves.png", 9, 3.8, ncols=2) as (drawing, (left, right)):
         for index, rule in enumerate(rules):
@@ -174,14 +207,14 @@ def learning_curves(folder: Path) -> None:
         right.set_ylim(bottom=0)
         left.legend(loc="upper right")
         right.legend(loc="lower right")
-        config = run_folder.saved_config(folder)
+        config = configs.saved(folder)
         drawing.suptitle(
             f"{config.dataset}, {config.architecture}, feedback {config.feedback}: "
             f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}"
         )
 
 
-def panels_of_curves(path: Path, panels: list[tuple[str, dict, float | None]]) -> None:
+def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]]) -> None:
     """Draw errors by epoch, one panel a run: mean and range over the seeds of each rule.
 
     Args:

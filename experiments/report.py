@@ -29,15 +29,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.Parser(prog="python -m experiments.report", description=__doc__)
     add = parser.add_argument
     add("--check", action="store_true", help="write nothing; exit 1 if they are out of date")
-    add("--results", type=cli.path, default=HERE / "results", metavar="DIR",
-        help="the result folders (default: experiments/results)")  # fmt: skip
-    add("--readme", type=cli.path, action="append", metavar="FILE",
-        help="a page to rebuild (default: all pages)")  # fmt: skip
+    add(
+        "--results",
+        type=cli.path,
+        default=HERE / "results",
+        metavar="DIR",
+        help="the result folders (default: experiments/results)",
+    )
+    add(
+        "--readme",
+        type=cli.path,
+        action="append",
+        metavar="FILE",
+        help="a page to rebuild (default: all pages)",
+    )
     arguments = parser.parse_args(argv)
     readmes = arguments.readme or pages()
     if not arguments.results.is_dir():
-        raise UserError(f"{arguments.results} is no folder of results: run from a checkout, or say "
-                        "where it is (--results)")  # fmt: skip
+        raise UserError(
+            f"{arguments.results} is no folder of results: run from a checkout, or say "
+            "where it is (--results)"
+        )
     texts = {path: _read(path) for path in readmes}
     if arguments.check:
         # Sections may draw; a check must leave no trace.
@@ -99,8 +111,10 @@ def rebuild(text: str, results: Path) -> str:
         try:
             body = reports.section(name, results)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise UserError(f"the part {name!r}: a file in {results} is damaged, or of another "
-                            f"version ({type(error).__name__}: {error})") from error  # fmt: skip
+            raise UserError(
+                f"the part {name!r}: a file in {results} is damaged, or of another "
+                f"version ({type(error).__name__}: {error})"
+            ) from error
         return f"<!-- report {name}: begin -->\n{body}\n<!-- report {name}: end -->"
 
     return pattern.sub(written, text)

@@ -1,12 +1,12 @@
-"""What streaming costs: images per second streamed from disk, beside the same images resident.
+"""What streaming costs: images per second streamed from disk, beside the same images in memory.
 
     python -m experiments.streaming_speed                  # MNIST- and CIFAR-sized, some minutes
     python -m experiments.streaming_speed --cells conv --repeats 9 --out DIR
 
-Each cell trains a network on random images (speed does not depend on what is in them), resident and
+Each cell trains a network on random images (speed does not depend on what they show), in memory and
 mapped from a file (``qagrel_jax.data.streaming``), an epoch in turn of each, after one of each that
 compiles; both in chunks of ten steps, so that an epoch here is many, as it is with large data. The
-figure is the median over repeats of resident time / streamed time in the same turn: 1 means that
+figure is the median over repeats of time in memory / time streamed in the same turn: 1 means that
 streaming is free. The file is in the operating system's cache; a disk that delivers less than the
 network consumes would show. Both end in the same parameters, bit for bit, or the command fails. DIR
 gets streaming_speed.json.
@@ -42,13 +42,26 @@ CELLS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, measure, print a table."""
     parser = cli.Parser(prog="python -m experiments.streaming_speed", description=__doc__)
-    parser.add_argument("--cells", type=cli.several(cli.one_of("cell", tuple(CELLS))),
-                        default=tuple(CELLS), metavar="NAME[,NAME]",
-                        help=f"default: {','.join(CELLS)}")  # fmt: skip
-    parser.add_argument("--repeats", type=cli.number(int, 1, 1000), default=5, metavar="N",
-                        help="turns measured (default: 5)")  # fmt: skip
-    parser.add_argument("--out", type=cli.path, metavar="DIR",
-                        help="where the figures go (default: they are only printed)")  # fmt: skip
+    parser.add_argument(
+        "--cells",
+        type=cli.several(cli.one_of("cell", tuple(CELLS))),
+        default=tuple(CELLS),
+        metavar="NAME[,NAME]",
+        help=f"default: {','.join(CELLS)}",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=cli.number(int, 1, 1000),
+        default=5,
+        metavar="N",
+        help="turns measured (default: 5)",
+    )
+    parser.add_argument(
+        "--out",
+        type=cli.path,
+        metavar="DIR",
+        help="where the figures go (default: they are only printed)",
+    )
     arguments = parser.parse_args(argv)
     claimed = folders.claimed(arguments.out) if arguments.out else contextlib.nullcontext()
     with cli.interrupted_says("what was measured is printed above"), claimed:
@@ -57,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _measure_all(arguments: Any) -> None:
     results, environment = {}, provenance.environment()
-    print(f"{'images/s':12} {'resident':>12} {'streamed':>12}  streamed / resident")
+    print(f"{'images/s':12} {'in memory':>12} {'streamed':>12}  streamed / in memory")
     for name in arguments.cells:
         found = results[name] = measure(CELLS[name], arguments.repeats)
         print(
@@ -71,57 +84,28 @@ def _measure_all(arguments: Any) -> None:
 
 
 def measure(cell: Cell, repeats: int) -> dict[str, Any]:
-    """Train on resident and on streamed images in turn.
+    """Train on images in memory and on streamed ones in turn.
 
     Returns:
       Median images per second (of all seeds together) either way, and the median of the ratios.
     """
-    import jax
     import jax.numpy as jnp
     import numpy as np
-    import optax
 
-    from qagrel_jax import networks, rules, training
     from qagrel_jax.data import streaming
-    from qagrel_jax.random_keys import root_keys
     from qagrel_jax.training import fitting
 
     random = np.random.default_rng(0)
     labels = random.integers(0, 10, cell.images).astype(np.int32)
-    few = fitting.Examples(np.zeros((10, *cell.shape), np.uint8), np.arange(10, dtype=np.int32))
-    trainer = training.make_trainer(
-        rules.q_agrel(),
-        networks.make_network(cell.architecture, 10),
-        optax.sgd(0.01),
-        image_shape=cell.shape,
-        num_classes=10,
-    )
     with tempfile.TemporaryFile() as file:
         mapped = np.memmap(file, np.uint8, "w+", shape=(cell.images, *cell.shape))
         mapped[:] = random.integers(0, 256, mapped.shape, np.uint8)
-        sources = {
-            "resident": fitting.Examples(jnp.asarray(np.array(mapped)), labels),
-            "streamed": fitting.Examples(streaming.HostImages(mapped), labels),
-        }
-        runs, seconds = {}, {name: [] for name in sources}
-        keys = root_keys(jnp.arange(cell.seeds))
-        epochs = {
-            name: fitting.fit(
-                trainer, fitting.start(trainer, keys), examples, few,
-                epochs=repeats + 1, patience=repeats + 1, chunk_steps=10,
-            )
-            for name, examples in sources.items()
-        }  # fmt: skip
-        for repeat in range(repeats + 1):
-            for name in sources:
-                interrupts.check()
-                began = time.perf_counter()
-                runs[name], _ = next(epochs[name])
-                if repeat:  # the first compiles
-                    seconds[name].append(time.perf_counter() - began)
-        for a, b in zip(*(jax.tree.leaves(runs[n].states.params) for n in sources), strict=True):
-            if not (a == b).all():
-                raise UserError("streamed and resident images gave different parameters")
+        seconds = _alternate(
+            cell,
+            repeats,
+            resident=fitting.Examples(jnp.asarray(np.array(mapped)), labels),
+            streamed=fitting.Examples(streaming.HostImages(mapped), labels),
+        )
     seen = cell.images // 128 * 128 * cell.seeds
     pairs = zip(seconds["resident"], seconds["streamed"], strict=True)
     return {
@@ -133,6 +117,57 @@ def measure(cell: Cell, repeats: int) -> dict[str, Any]:
         "images": cell.images,
         "seeds": cell.seeds,
     }
+
+
+def _alternate(cell: Cell, repeats: int, **sources: Any) -> dict[str, list[float]]:
+    """Train an epoch on each of ``sources`` in turn; return the seconds of each, by name.
+
+    Raises:
+      UserError: the parameters at the end differ.
+    """
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    import optax
+
+    from qagrel_jax import networks, rules, training
+    from qagrel_jax.random_keys import root_keys
+    from qagrel_jax.training import fitting
+
+    trainer = training.make_trainer(
+        rules.q_agrel(),
+        networks.make_network(cell.architecture, 10),
+        optax.sgd(0.01),
+        image_shape=cell.shape,
+        num_classes=10,
+    )
+    few = fitting.Examples(np.zeros((10, *cell.shape), np.uint8), np.arange(10, dtype=np.int32))
+    keys = root_keys(jnp.arange(cell.seeds))
+    epochs = {
+        name: fitting.fit(
+            trainer,
+            fitting.start(trainer, keys),
+            examples,
+            few,
+            epochs=repeats + 1,
+            patience=repeats + 1,
+            chunk_steps=10,
+        )
+        for name, examples in sources.items()
+    }
+    runs: dict[str, fitting.Fit] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in sources}
+    for repeat in range(repeats + 1):
+        for name in sources:
+            interrupts.check()
+            began = time.perf_counter()
+            runs[name], _ = next(epochs[name])
+            if repeat:  # the first compiles
+                seconds[name].append(time.perf_counter() - began)
+    for a, b in zip(*(jax.tree.leaves(run.states.params) for run in runs.values()), strict=True):
+        if not (a == b).all():
+            raise UserError("streamed images and those in memory gave different parameters")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments.common import cli
+from experiments import config as configs
+from experiments.common import cli, files
 from experiments.common.cli import UserError
-from experiments.train import folder as run_folder
 
 SECONDS = 2.0
 """How often a running experiment is looked at."""
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.Parser(prog="python -m experiments.tensorboard", description=__doc__)
     parser.add_argument("run", type=cli.path, metavar="RUN", help="folder of a run")
     folder = parser.parse_args(argv).run
-    if not run_folder.holds_run(folder):
+    if not configs.holds_run(folder):
         raise UserError(f"{folder} holds no run (no config.json)")
     with Mirror(folder) as mirror:
         print(f"{mirror.update()} scalars in {folder / 'tensorboard'}")
@@ -90,13 +90,13 @@ class Mirror:
 
     def update(self) -> int:
         """Write the epochs not written yet; return how many numbers that was."""
-        if not run_folder.holds_run(self._folder):
+        if not configs.holds_run(self._folder):
             return 0
         if not self._written:
             shutil.rmtree(self._folder / "tensorboard", ignore_errors=True)
-        first_seed = run_folder.saved_config(self._folder).first_seed
+        first_seed = configs.saved(self._folder).first_seed
         count = 0
-        for line in run_folder.read_metrics(self._folder):
+        for line in files.read_metrics(self._folder):
             # A resumed run repeats its last epochs to the byte.
             if (line["rule"], line["epoch"]) in self._written:
                 continue
@@ -128,8 +128,9 @@ def _scalars(line: dict[str, Any]) -> Iterator[tuple[str, list[float | None]]]:
     ):
         if name in line:
             yield name, line[name]
-    for layer, values in line.get("feedback_angle_degrees", {}).items():
-        yield f"feedback_angle_degrees/{layer}", values
+    for name in ("feedback_angle_degrees", "update_angle_degrees", "update_norm_ratio"):
+        for layer, values in line.get(name, {}).items():
+            yield f"{name}/{layer}", values
 
 
 if __name__ == "__main__":

@@ -1,11 +1,22 @@
 """Measures of learning: angles between weights, or between updates."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import chex
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
 from qagrel_jax.layers.feedback import feedback_kernels
+from qagrel_jax.rules.base import Forward, Rule
+
+
+class UpdateAngles(NamedTuple):
+    """How an update compares with the true gradient, ``{layer: float[]}``, kernel by kernel."""
+
+    angle: dict[str, chex.Array]  # between the update u and the gradient g, degrees
+    norm_ratio: dict[str, chex.Array]  # |u| / |g|
 
 
 def angle_degrees(a: chex.Array, b: chex.Array) -> chex.Array:
@@ -24,7 +35,7 @@ def angle_degrees(a: chex.Array, b: chex.Array) -> chex.Array:
     """
     chex.assert_equal_shape([a, b])
     a, b = a.ravel(), b.ravel()
-    cosine = a @ b / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
+    cosine = a @ b / (_norm(a) * _norm(b))
     return jnp.degrees(jnp.arccos(jnp.clip(cosine, -1, 1)))
 
 
@@ -81,3 +92,68 @@ def layer_angles(a: chex.ArrayTree, b: chex.ArrayTree) -> dict[str, chex.Array]:
         for (*layer, name), kernel in flatten_dict(a).items()
         if name == "kernel"
     }
+
+
+def update_angles(
+    key: chex.PRNGKey,
+    rule: Rule,
+    forward: Forward,
+    tied: Forward,
+    params: chex.ArrayTree,
+    inputs: chex.Array,
+    answer: Callable[[chex.Array], chex.Array],
+) -> UpdateAngles:
+    """Compare a rule's update on one batch with the true gradient of the same loss, by layer.
+
+    With e the rule's error on the outputs, J_B the Jacobian of the outputs as the feedback weights
+    have it and J that of the forward weights,
+
+        u = J_Bᵀ e,        g = Jᵀ e.
+
+    For backprop g is the gradient of the cross-entropy, for Q-AGREL that of ½(r − q_s)² with the
+    actions s that were chosen. Both updates are made with the same key: the same actions are chosen
+    and the same rewards come.
+
+    Args:
+      key: of the choices.
+      rule: a one-step rule whose teaching signal runs down feedback pathways.
+      forward: ``(params, inputs) -> outputs [batch, actions]`` with the feedback pathway.
+      tied: the same network with tied feedback; feedback weights among ``params`` it leaves alone.
+      params: of both.
+      inputs: float[batch, ...].
+      answer: ``actions int32[batch] -> outcomes [batch]``: rewards, or labels if the rule is told
+        labels.
+
+    Returns:
+      ``UpdateAngles``; NaN where update or gradient is zero.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from qagrel_jax import make_network, rules
+    >>> network, inputs = make_network("dense", 2, hidden=(9,), feedback="random"), jnp.eye(3)
+    >>> variables = network.init(jax.random.key(0), inputs)
+    >>> def forward(params, x, network=network):
+    ...     return network.apply({**variables, "params": params}, x)
+    >>> def tied(params, x):
+    ...     return forward(params, x, network.clone(feedback="tied"))
+    >>> found = update_angles(jax.random.key(1), rules.q_agrel(), forward, tied,
+    ...     variables["params"], inputs, lambda actions: jnp.ones(3))
+    >>> bool(found.angle["Dense_0"] > 1), bool(found.angle["Dense_1"] < 1)
+    (True, True)
+    """
+
+    def update(run: Forward) -> chex.ArrayTree:
+        decision = rule.act(jax.random.clone(key), run, params, inputs)  # the same one
+        return rule.update(decision, answer(decision.action))[0]
+
+    ours, true = update(forward), update(tied)
+    gradients = flatten_dict(true)
+    ratios = {
+        "/".join(layer): _norm(kernel) / _norm(gradients[*layer, name])
+        for (*layer, name), kernel in flatten_dict(ours).items()
+        if name == "kernel"
+    }
+    return UpdateAngles(layer_angles(ours, true), ratios)
+
+
+def _norm(array: chex.Array) -> chex.Array:
+    return jnp.linalg.norm(array.ravel())

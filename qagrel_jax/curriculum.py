@@ -15,6 +15,12 @@ with replacement, with a probability proportional to
     w(a) = 1 + recency · decay^a,
 
 a the class's age: how many times others have come since. Images of other classes are not shown.
+
+A rule that learns from rewards has to find out what to do with a new class, and from small weights
+nothing but exploration tells it: no unit answers to the new images, so that all Q values are near 0
+and an old action is always the greedy one. So a fraction ``exploration`` of choices is made among
+the newest classes' actions alone, whatever the image. These choices are not counted.
+
 Once all classes are active and the newest are learned, the curriculum is over: from then on it is
 ordinary training, in the ordinary order, to the bit. An epoch is as many presented images as
 without a curriculum.
@@ -32,15 +38,16 @@ class that comes compiles nothing. Only *when* classes come depends on what is l
 >>> params, table = net.init(jax.random.key(0), images), curriculum.class_table(labels, 4)
 >>> @jax.jit
 ... def trial(params, state, key):
-...     any_key, draw_key, act_key = jax.random.split(key, 3)
+...     any_key, draw_key, explore_key, act_key = jax.random.split(key, 4)
 ...     anything = jax.random.randint(any_key, (16,), 0, 40)
 ...     rows = curriculum.draw(draw_key, plan, state, table, anything)
-...     forward = lambda p, x: curriculum.mask(plan, state, net.apply(p, x))
+...     explored = curriculum.explore(explore_key, plan, state, 16)
+...     forward = lambda p, x: curriculum.mask(plan, state, net.apply(p, x), explored)
 ...     decision = rule.act(act_key, forward, params, images[rows])
 ...     right = decision.action == labels[rows]
 ...     grads, _ = rule.update(decision, 1.0 * right)
 ...     params = jax.tree.map(lambda w, g: w - 0.3 * g, params, grads)
-...     return params, curriculum.update(plan, state, labels[rows], right)
+...     return params, curriculum.update(plan, state, labels[rows], right, explored)
 >>> state = curriculum.start(jax.random.key(1), plan, 4)
 >>> for step in range(400):
 ...     params, state = trial(params, state, jax.random.key(step))
@@ -72,6 +79,8 @@ class Curriculum:
       window: batches over which choices are counted, at least 1.
       recency: how much more often an image of the newest class is shown, ≥ 0; 0: no bias.
       decay: what is left of that each time that others come, in [0, 1].
+      exploration: fraction of choices among the newest classes' actions alone, until these classes
+        are learned, in [0, 1]; 0: none. For rules that choose.
       max_wait: batches after which the next classes come whatever the accuracy; 0: never.
       order: "index", or "random": an order of its own for each seed.
       mask: whether classes that are not active are kept from being chosen.
@@ -85,17 +94,18 @@ class Curriculum:
     """
 
     threshold: float = 0.8
-    initial_classes: int = 2
+    initial_classes: int = 1
     step_classes: int = 1
     window: int = 20
     recency: float = 4.0
     decay: float = 0.5
+    exploration: float = 0.2
     max_wait: int = 0
     order: str = "index"
     mask: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("threshold", "decay"):
+        for name in ("threshold", "decay", "exploration"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if not 0 <= self.recency < float("inf"):
@@ -139,7 +149,7 @@ def start(key: chex.PRNGKey, curriculum: Curriculum, num_classes: int) -> Curric
       num_classes: classes in all; where ``initial_classes`` is as large, there is no curriculum.
 
     >>> start(jax.random.key(0), Curriculum(), 10).count.item()
-    2
+    1
     """
     turn = jnp.arange(num_classes, dtype=jnp.int32)
     if curriculum.order == "random":
@@ -219,18 +229,60 @@ def draw(
     return jnp.where(state.over, ordinary.astype(jnp.int32), drawn)
 
 
-def mask(curriculum: Curriculum, state: CurriculumState, outputs: chex.Array) -> chex.Array:
-    """Return ``outputs`` [batch, classes], −∞ where a class cannot be chosen yet (``mask`` on).
+def explore(
+    key: chex.PRNGKey, curriculum: Curriculum, state: CurriculumState, batch: int
+) -> chex.Array:
+    """Draw which choices are made among the newest classes' actions alone, bool[batch].
 
-    No rule's policy chooses such an output, and none of its synapses changes.
+    Args:
+      key: a random key, another for every batch.
+      curriculum: its settings; ``exploration`` is the probability.
+      state: how far it has come; once it is over nothing is drawn.
+      batch: choices in the batch.
+
+    >>> settings = Curriculum(exploration=0.5)
+    >>> explore(jax.random.key(0), settings, start(jax.random.key(0), settings, 2), 4).tolist()
+    [False, False, True, True]
     """
-    if not curriculum.mask:
-        return outputs
-    return jnp.where(active(state)[None], outputs, -jnp.inf)
+    return jax.random.bernoulli(key, curriculum.exploration, (batch,)) & ~state.over
+
+
+def mask(
+    curriculum: Curriculum,
+    state: CurriculumState,
+    outputs: chex.Array,
+    explored: chex.Array | None = None,
+) -> chex.Array:
+    """Return ``outputs`` [batch, classes], −∞ where a class cannot be chosen.
+
+    That is a class that is not active yet (``mask`` on), and, where ``explored``, every class but
+    the newest. No rule's policy chooses such an output, and none of its synapses changes.
+
+    Args:
+      curriculum: its settings.
+      state: how far it has come.
+      outputs: float[batch, classes].
+      explored: bool[batch] from ``explore``; None for a rule that is told the labels, to which an
+        output of −∞ would be an infinite loss.
+    """
+    if curriculum.mask:
+        outputs = jnp.where(active(state)[None], outputs, -jnp.inf)
+    if explored is not None:
+        outputs = jnp.where(explored[:, None] & ~_newest(state)[None], -jnp.inf, outputs)
+    return outputs
+
+
+def _newest(state: CurriculumState) -> chex.Array:
+    """Return which classes came last, bool[classes]."""
+    return (state.arrival == state.arrivals) & active(state)
 
 
 def update(
-    curriculum: Curriculum, state: CurriculumState, labels: chex.Array, right: chex.Array
+    curriculum: Curriculum,
+    state: CurriculumState,
+    labels: chex.Array,
+    right: chex.Array,
+    explored: chex.Array | None = None,
 ) -> CurriculumState:
     """Count a batch; at the end of a window of good choices the next classes come.
 
@@ -239,25 +291,26 @@ def update(
       state: before the batch.
       labels: int[batch], what was shown. The learner is not told.
       right: bool[batch], whether each choice was right, as the reward tells.
+      explored: bool[batch] from ``explore``, choices that are not counted; None: all are.
 
-    >>> curriculum = Curriculum(threshold=0.5, window=1)
+    >>> curriculum = Curriculum(threshold=0.5, initial_classes=2, window=1)
     >>> state = start(jax.random.key(0), curriculum, 10)
     >>> update(curriculum, state, jnp.array([0, 1]), jnp.array([True, False])).count.item()
     3
     """
     classes = state.turn.shape[0]
-    newest = (state.arrival == state.arrivals) & active(state)
-    counted = jnp.stack([jnp.ones_like(labels, bool), newest[labels]])  # bool[2, batch]
+    free = jnp.ones_like(labels, bool) if explored is None else ~explored
+    counted = jnp.stack([free, free & _newest(state)[labels]])  # bool[2, batch]
     shown = state.shown + counted.sum(1, dtype=jnp.int32)
     right_so_far = state.right + (counted & right[None]).sum(1, dtype=jnp.int32)
     step = state.step + 1
-    passed = (right_so_far >= curriculum.threshold * shown).all()
+    passed = ((right_so_far >= curriculum.threshold * shown) & (shown > 0)).all()
     if curriculum.max_wait:
         passed |= step - state.last >= curriculum.max_wait
     ends = step % curriculum.window == 0
     passed &= ends
-    count = jnp.where(passed, jnp.minimum(state.count + curriculum.step_classes, classes),
-                      state.count)  # fmt: skip
+    more = jnp.minimum(state.count + curriculum.step_classes, classes)
+    count = jnp.where(passed, more, state.count)
     come = count > state.count
     new = (state.turn >= state.count) & (state.turn < count)
     arrivals = state.arrivals + come.astype(jnp.int32)

@@ -9,13 +9,13 @@
 =====================  =========================================================================
 
 Every unit is a ReLU, the output linear, one unit per action; each convolution is followed by ReLU
-and then BatchNorm, in this order. There are no biases. Initialisation:
+and then BatchNorm, in this order. There are no biases. Initialization:
 
 ``paper``  all kernels N(0, 0.005²), the dense network's N(0, 0.01²), as in the authors' published
            code. Activity all but vanishes at the output, and learning starts with a long plateau.
 ``he``     hidden kernels N(0, 2/fan_in) (He et al. 2015), so that activity keeps its size from
            layer to layer; output kernel N(0, 0.01/fan_in), so that all Q values start near zero,
-           no action is favoured and the first reward-prediction errors are rewards. The default.
+           no action is favored and the first reward-prediction errors are rewards. The default.
            (With an output kernel of full size the published learning rate of 0.1 diverges.)
 
 Networks of Pozzi, Bohté & Roelfsema (2018, 2020), as in the authors' published code.
@@ -42,7 +42,7 @@ SMALL_OUTPUT = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
 
 
 class _Network(nn.Module):
-    """What the four share: the read-out, and how kernels are drawn."""
+    """What the four share: the output layer, and how kernels are drawn."""
 
     num_actions: int
     feedback: str = "tied"
@@ -67,7 +67,7 @@ class _Network(nn.Module):
             feedback_scale=self.feedback_scale,
             num_actions=self.num_actions,
             expansion=self.expansion,
-            # The read-out is cheap, and Q values and rewards are compared: never in half precision.
+            # It is cheap, and Q values and rewards are compared: never in half precision.
             dtype=None if output else self.dtype,
             **options,
         )
@@ -200,7 +200,7 @@ def make_network(
       feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
       initialisation: one of ``INITIALISATIONS``.
       dtype: dtype of the computation, e.g. ``jnp.bfloat16``; parameters, BatchNorm's statistics and
-        the read-out stay float32.
+        the output layer stay float32.
       **options: further attributes of the architecture: ``hidden`` sizes of ``dense``,
         ``feedback_init``, ``feedback_scale`` and ``expansion`` of the feedback pathway.
 

@@ -254,7 +254,8 @@ def make_policy(name: str, *, epsilon: float = 0.02, temperature: float = 1.0) -
 def at_least_float32(values: chex.Array) -> chex.Array:
     """Return ``values`` in float32, or in their own dtype if that is wider."""
     values = jnp.asarray(values)
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    wide = jnp.issubdtype(values.dtype, jnp.floating) and jnp.finfo(values.dtype).bits > 32
+    return values if wide else values.astype(jnp.float32)
 
 
 def check_q_values(q_values: chex.Array) -> None:

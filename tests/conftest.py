@@ -2,7 +2,7 @@
 
 import os
 
-# Tests compile many small programs once; LLVM's optimisations cost far more than they give back.
+# Tests compile many small programs once; LLVM's optimizations cost far more than they give back.
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
@@ -12,6 +12,17 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture(scope="module")
+def folded_keys():
+    """Switch the check for keys used twice off.
+
+    A learner's key is kept and folded with the step, and its best epoch and its checkpoint share
+    it: the checker takes that for reuse.
+    """
+    with jax.debug_key_reuse(False):
+        yield
 
 
 @pytest.fixture

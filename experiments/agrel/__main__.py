@@ -8,7 +8,7 @@ Both rules train the same three-layer networks, with the same initial weights an
 the same patterns in the same order: one pattern a trial, weights change after every trial. AGREL is
 told only whether its choice was right, backpropagation what would have been right. A network has
 reached the criterion when the expected reward of its softmax policy over all patterns (digits: over
-the held-out test images) is high enough; this is looked at every few trials, without learning.
+the held-out test images) is high enough; this is tested every few trials, without learning.
 
 The tasks are of the kind of Roelfsema & van Ooyen (2005); sizes, learning rates and criteria are
 ours, so no number here is a replication of theirs. DIR gets summary.json and
@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import config as configs
-from experiments.common import cli, files, folders
+from experiments.common import cli, fields, files, folders
 from experiments.common.cli import UserError
+from experiments.common.names import FEEDBACK_ALIASES
 
 RULES = ("agrel", "backprop")
 FEEDBACKS = ("tied", "kolen_pollack")
@@ -39,6 +39,35 @@ class Settings:
     criterion: float  # expected reward
     max_trials: int
     trials_between_tests: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is alike for all tasks, or given in place of a task's own."""
+
+    networks: int = fields.number(1, 100_000, "networks trained with each rule", default=50)
+    max_trials: int | None = fields.number(
+        1,
+        100_000_000,
+        "trials after which a network gives up",
+        default=None,
+        default_is="the task's own, 10,000 to 30,000",
+    )
+    learning_rate: float | None = fields.number(
+        0,
+        100,
+        "of both rules",
+        open_low=True,
+        default=None,
+        default_is="the task's own, 0.02 to 0.2",
+    )
+    seed: int = fields.number(0, 2**32 - 1, "all randomness follows from it", default=0)
+    feedback: str = fields.choice(
+        FEEDBACKS, "feedback pathway of AGREL", aliases=FEEDBACK_ALIASES, default="tied"
+    )
+
+    def __post_init__(self) -> None:
+        fields.check(self)
 
 
 TASKS = {
@@ -58,24 +87,28 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run_all(arguments: Any, folder: Path) -> None:
-    from experiments.agrel import plots as agrel_plots
+    from experiments.agrel import plots
     from experiments.common import provenance
 
+    options = Options(**fields.given(Options, arguments))
+    own: dict[str, Any] = {"max_trials": options.max_trials, "learning_rate": options.learning_rate}
     results = []
     for name in [arguments.task] if arguments.task else TASKS:
-        given = {key: getattr(arguments, key) for key in ("max_trials", "learning_rate")}
-        settings = dataclasses.replace(TASKS[name], **{k: v for k, v in given.items() if v})
-        results += [run(name, settings, rule, arguments) for rule in RULES]
-    config = {key: value for key, value in vars(arguments).items() if key != "out"}
-    comparisons = [compare(*pair) for pair in zip(results[::2], results[1::2], strict=True)]
-    content = {"config": config, "results": results, "comparisons": comparisons}
+        changes = {key: value for key, value in own.items() if value is not None}
+        settings = dataclasses.replace(TASKS[name], **changes)
+        results += [run(name, settings, rule, options) for rule in RULES]
+    content: dict[str, Any] = {
+        "config": {"task": arguments.task, **dataclasses.asdict(options)},
+        "results": results,
+        "comparisons": [compare(*pair) for pair in zip(results[::2], results[1::2], strict=True)],
+    }
     content |= provenance.environment()
     files.write_json(folder / "summary.json", content)
-    agrel_plots.trials_to_criterion(folder / "trials_to_criterion.png", results)
+    plots.trials_to_criterion(folder / "trials_to_criterion.png", results)
     _print_table(results, folder)
 
 
-def run(name: str, settings: Settings, rule_name: str, arguments: Any) -> dict[str, Any]:
+def run(name: str, settings: Settings, rule_name: str, options: Options) -> dict[str, Any]:
     """Train a population on one task with one rule; return its entry of the summary."""
     import jax
     import numpy as np
@@ -87,19 +120,20 @@ def run(name: str, settings: Settings, rule_name: str, arguments: Any) -> dict[s
     every = min(settings.trials_between_tests, settings.max_trials)
     settings = dataclasses.replace(settings, trials_between_tests=every)
     # Error-backpropagation as usually meant runs its errors down the forward weights.
-    feedback = "tied" if rule_name == "backprop" else arguments.feedback
+    feedback = "tied" if rule_name == "backprop" else options.feedback
     init, advance = _population(task, test, settings, rule_name, feedback)
-    keys = jax.random.split(root_key(arguments.seed), arguments.networks)
+    keys = jax.random.split(root_key(options.seed), options.networks)
     params = init(keys)
-    reached = np.full(arguments.networks, np.inf)
-    best, trials, start = 0.0, 0, None
+    reached = np.full(options.networks, np.inf)
+    best, trials, start = 0.0, 0, time.perf_counter()
     with Reporter(f"{name} {rule_name}", settings.max_trials) as reporter:
         reporter.update(0, "compiling", important=True)
         while trials + every <= settings.max_trials and np.isinf(reached).any():
             params, reward = advance(keys, params, trials)
-            trials += every
             reward = np.asarray(reward)
-            start = start or time.perf_counter()  # the first call compiles
+            if not trials:  # the first call compiles
+                start = time.perf_counter()
+            trials += every
             reached[(reward >= settings.criterion) & np.isinf(reached)] = trials
             best = float(np.nan_to_num(reward).mean())
             state = f"{np.isfinite(reached).mean():.0%} at criterion, mean reward {best:.3f}"
@@ -119,45 +153,24 @@ def run(name: str, settings: Settings, rule_name: str, arguments: Any) -> dict[s
     }
 
 
-def _population(task: Any, test: Any, settings: Settings, rule_name: str, feedback: str) -> tuple:
-    """Return compiled ``init(keys)`` and ``advance(keys, params, trial)``, over all networks."""
-    import jax
+def _population(
+    task: Any, test: Any, settings: Settings, rule_name: str, feedback: str
+) -> tuple[Any, Any]:
+    """Return compiled ``init(keys)`` and ``advance(keys, learners, trial)``, over all networks."""
     import optax
 
+    from qagrel_jax import rules
     from qagrel_jax.networks import ThreeLayer
-    from qagrel_jax.rules._agrel import agrel
-    from qagrel_jax.rules._backprop import backprop
-    from qagrel_jax.tasks import vectors
+    from qagrel_jax.population import make_online_trainer
 
-    rule = {"agrel": agrel, "backprop": backprop}[rule_name]()
-    network = ThreeLayer(task.num_actions, settings.hidden, feedback, settings.spread)
-    optimizer = optax.sgd(settings.learning_rate)
-
-    def trial(key: Any, params: Any, number: Any) -> Any:
-        # By number, so that a network's trials depend on nothing but its own key.
-        draw, choose = jax.random.split(jax.random.fold_in(key, number))
-        pattern, seen = vectors.reset(draw, task)
-        decision = rule.act(choose, network.apply, params, seen[None])
-        if rule.outcome == "label":
-            outcome = task.labels[pattern]
-        else:
-            outcome = vectors.step(task, pattern, decision.action[0])
-        grads, _ = rule.update(decision, outcome[None])
-        updates, _ = optimizer.update(grads, optimizer.init(params))
-        return optax.apply_updates(params, updates)
-
-    def init(keys: Any) -> Any:
-        return jax.vmap(lambda k: network.init(jax.random.fold_in(k, 2**31), task.inputs[:1]))(keys)
-
-    def advance(keys: Any, params: Any, first: Any) -> tuple[Any, Any]:
-        def body(i: Any, params: Any) -> Any:
-            return jax.vmap(trial, (0, 0, None))(keys, params, first + i)
-
-        params = jax.lax.fori_loop(0, settings.trials_between_tests, body, params)
-        logits = jax.vmap(network.apply, (0, None))(params, test.inputs)
-        return params, jax.vmap(vectors.expected_reward, (None, 0))(test, logits)
-
-    return jax.jit(init), jax.jit(advance)
+    return make_online_trainer(
+        {"agrel": rules.agrel, "backprop": rules.backprop}[rule_name](),
+        ThreeLayer(task.num_actions, settings.hidden, feedback, settings.spread),
+        optax.sgd(settings.learning_rate),
+        task,
+        trials=settings.trials_between_tests,
+        test=test,
+    )
 
 
 def _tasks(name: str) -> tuple[Any, Any]:
@@ -223,53 +236,15 @@ def _print_table(results: list[dict[str, Any]], folder: Path) -> None:
 
 def _parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m experiments.agrel", description=__doc__)
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "task",
         nargs="?",
         type=cli.one_of("task", tuple(TASKS)),
         metavar="TASK",
         help=f"one of {', '.join(TASKS)}; default: all",
     )
-    add(
-        "--networks",
-        type=cli.number(int, 1, 100_000),
-        default=50,
-        metavar="N",
-        help="networks trained with each rule (default: 50)",
-    )
-    add(
-        "--max-trials",
-        type=cli.number(int, 1, 100_000_000),
-        metavar="T",
-        help="give up after T trials (default: the task's own, 10,000 to 30,000)",
-    )
-    add(
-        "--learning-rate",
-        type=cli.number(float, 0, 100, open_low=True),
-        metavar="B",
-        help="of both rules (default: the task's own, 0.02 to 0.2)",
-    )
-    add(
-        "--seed",
-        type=cli.number(int, 0, 2**32 - 1),
-        default=0,
-        metavar="S",
-        help="all randomness follows from it (default: 0)",
-    )
-    add(
-        "--feedback",
-        type=cli.one_of("feedback", FEEDBACKS, configs.FEEDBACK_ALIASES),
-        default="tied",
-        metavar="KIND",
-        help="attention feedback: tied (default) or kolen_pollack, weights of its own",
-    )
-    add(
-        "--out",
-        type=cli.path,
-        metavar="DIR",
-        help="an empty or new folder (default: runs/agrel-DATE-TIME)",
-    )
+    fields.add_options(parser, Options, Options())
+    folders.add_options(parser, "agrel")
     return parser
 
 

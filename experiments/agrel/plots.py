@@ -20,7 +20,7 @@ def trials_to_criterion(path: Path, results: list[dict[str, Any]]) -> None:
     tasks = list(dict.fromkeys(row["task"] for row in results))
     columns = min(2, len(tasks))
     rows = math.ceil(len(tasks) / columns)
-    size = {"width": 1.5 + 3.7 * columns, "height": 0.6 + 2.9 * rows}
+    size: dict[str, Any] = {"width": 1.5 + 3.7 * columns, "height": 0.6 + 2.9 * rows}
     with plots.figure(path, **size, nrows=rows, ncols=columns, squeeze=False) as (drawing, grid):
         for axes in grid.flat[len(tasks) :]:
             axes.set_axis_off()

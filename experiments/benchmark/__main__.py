@@ -1,4 +1,4 @@
-"""How fast training runs: against backprop, against PyTorch, against the bare products.
+"""How fast training runs: against backprop, against PyTorch, against the matmul roofline.
 
     python -m experiments.benchmark                      # the four networks, 1 to 10 seeds
     python -m experiments.benchmark --quick              # less of it, in less than four minutes
@@ -23,45 +23,17 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from experiments import config as configs
+from experiments.benchmark.settings import (
+    CELLS,
+    DEFAULT_CELLS,
+    DEFAULT_SEEDS,
+    QUICK_SEEDS_OF,
+    Settings,
+)
 from experiments.common import cli, files, folders
-
-
-class Cell(NamedTuple):
-    """A network to be timed."""
-
-    config: str  # its configuration in experiments/configs
-    image_shape: tuple[int, int, int]
-    steps: int  # in one compiled call on CPU; each call also copies the weights in and out
-
-
-CELLS = {
-    "dense": Cell("mnist_dense", (28, 28, 1), 30),
-    "conv": Cell("cifar10_conv", (32, 32, 3), 8),
-    "locally_connected": Cell("cifar10_locally_connected", (32, 32, 3), 16),
-    "deep": Cell("cifar10_deep", (32, 32, 3), 2),
-    "mnist_conv": Cell("mnist_conv", (28, 28, 1), 8),
-    "mnist_locally_connected": Cell("mnist_locally_connected", (28, 28, 1), 16),
-    "digits": Cell("digits", (8, 8, 1), 50),
-}
-DEFAULT_CELLS = ("dense", "conv", "locally_connected", "deep")
-DEFAULT_SEEDS = (1, 2, 5, 10)
-PROFILED_CALLS = 3
-QUICK_SEEDS_OF = ("dense",)
-"""With --quick, only here are several seeds timed unless --seeds asks for them."""
-
-
-class Settings(NamedTuple):
-    """What the options say."""
-
-    cells: tuple[str, ...]
-    seeds: tuple[int, ...] | None
-    repeats: int
-    seconds: float  # of a subject in a round, at least one call
-    precision: str
-    quick: bool
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -98,20 +70,18 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
     # So that seconds of compiling are not those of reading a file.
     jax.config.update("jax_enable_compilation_cache", False)
 
-    from experiments.benchmark import pytorch as benchmark_torch
-    from experiments.benchmark import summary as benchmark_summary
-    from experiments.common import devices as distributed
-    from experiments.common import provenance
+    from experiments.benchmark import measure, plots, pytorch, summary
+    from experiments.common import devices, provenance
 
-    distributed.make_cpu_devices(benchmark_torch.cores())
+    devices.make_cpu_devices(pytorch.cores())
     environment = provenance.environment()  # of the code that runs, not of a later commit
     torch_device = None
-    if benchmark_torch.importable():
+    if pytorch.importable():
         import torch
 
         environment["versions"]["torch"] = torch.__version__  # type: ignore[index]
-        torch_device = benchmark_torch.device()
-        benchmark_torch.set_up(settings.precision)
+        torch_device = pytorch.device()
+        pytorch.set_up(settings.precision)
     precise = (
         contextlib.nullcontext()
         if settings.precision == "bfloat16"
@@ -119,8 +89,10 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
     )
     began = time.perf_counter()
     with precise:
-        cells = {name: measure(name, settings, torch_device, folder) for name in settings.cells}
-    content = benchmark_summary.summarise(
+        cells = {
+            name: measure.measure(name, settings, torch_device, folder) for name in settings.cells
+        }
+    content = summary.summarize(
         cells,
         environment,
         {
@@ -131,127 +103,16 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
             "seeds_run": "one after the other (lax.map)"
             if jax.default_backend() == "cpu"
             else "side by side (vmap)",
-            "cores": benchmark_torch.cores(),
+            "cores": pytorch.cores(),
             "torch_device": None if torch_device is None else str(torch_device),
             "total_seconds": round(time.perf_counter() - began, 1),
         },
     )
     files.write_json(folder / "benchmark.json", content)
-
-    from experiments.benchmark import plots as benchmark_plots
-
-    benchmark_plots.draw(content, folder / "benchmark.png")
-    benchmark_plots.draw_time_shares(content, folder / "time_shares.png")
-    benchmark_summary.print_table(content, folder)
+    plots.draw(content, folder / "benchmark.png")
+    plots.draw_time_shares(content, folder / "time_shares.png")
+    summary.print_table(content, folder)
     return content
-
-
-def measure(name: str, settings: Settings, torch_device: Any, folder: Path) -> dict[str, Any]:
-    """Time every way of training the cell ``name``, then watch Q-AGREL's with the profiler.
-
-    Returns:
-      What ``benchmark_summary.summarise`` takes for one cell.
-    """
-    import jax.numpy as jnp
-
-    from experiments.benchmark import cells as benchmark_cells
-    from experiments.benchmark import profile as benchmark_profile
-    from experiments.benchmark import pytorch as benchmark_torch
-    from experiments.benchmark import roofline as benchmark_roofline
-    from experiments.benchmark import timing as benchmark_timing
-    from experiments.common.progress import Reporter
-
-    cell = CELLS[name]
-    # Random images and labels teach nothing; at the recipe's rate some networks diverge on them.
-    changes = {"precision": settings.precision, "learning_rate": 1e-4}
-    config = configs.replace(configs.load(cell.config), changes)
-    seeds = settings.seeds or (
-        (1,) if settings.quick and name not in QUICK_SEEDS_OF else DEFAULT_SEEDS
-    )
-    plan = [("q_agrel", 1), ("backprop", 1), *(("q_agrel", n) for n in seeds if n > 1)]
-    torch_rules = ("q_agrel", "backprop")[: 1 if settings.quick else 2] if torch_device else ()
-    meshes = [] if settings.quick else benchmark_cells.meshes_of_cores(config.batch_size)
-    steps = max(2, cell.steps // 4) if settings.quick else cell.steps
-    preparations = 2 + len(plan) + len(meshes) + len(torch_rules)
-    with Reporter(name, preparations + settings.repeats) as reporter:
-        subjects, calls, high_water, memory_format = [], [], {}, None
-
-        def add(subject: benchmark_timing.Subject) -> None:
-            benchmark_cells.reset_high_water()
-            calls.append(benchmark_timing.warm_up(subject, settings.seconds))
-            high_water[subject.name] = benchmark_cells.high_water()
-            subjects.append(subject)
-
-        reporter.update(0, "compiling the network", important=True)
-        bench = benchmark_cells.Bench(config, cell.image_shape, steps)
-        for rule, count in plan:
-            reporter.update(1 + len(subjects), f"compiling {rule}, {count} seed{'s' * (count > 1)}")
-            add(bench.subject(rule, count))
-        for mesh in meshes:
-            what = "a seed a core" if mesh.shape["seeds"] > 1 else "the batch over the cores"
-            reporter.update(1 + len(subjects), f"compiling q_agrel, {what}")
-            add(bench.subject("q_agrel", mesh.shape["seeds"], mesh))
-        if torch_rules:
-            reporter.update(1 + len(subjects), "PyTorch, which memory format")
-            side = benchmark_torch.Side(
-                config,
-                bench.dataset.train_images,
-                bench.dataset.train_labels,
-                bench.rows(1)[0],
-                bench.dataset.num_classes,
-                torch_device,
-            )
-            memory_format = side.memory_format
-        for rule in torch_rules:
-            reporter.update(1 + len(subjects), f"PyTorch, {rule}")
-            add(side.subject(rule))
-        layers = benchmark_roofline.network_layers(
-            bench.network, cell.image_shape, config.batch_size
-        )
-        add(
-            benchmark_roofline.subject(
-                layers,
-                bench.steps,
-                jnp.bfloat16 if settings.precision == "bfloat16" else jnp.float32,
-                lambda done, of: reporter.update(
-                    1 + len(subjects), f"bare products, {done} of {of}"
-                ),
-            )
-        )
-        seconds = benchmark_timing.interleave(
-            subjects,
-            calls,
-            settings.repeats,
-            lambda done: reporter.update(
-                preparations + done, f"round {done} of {settings.repeats}"
-            ),
-        )
-        reporter.update(preparations + settings.repeats, "the profiler")
-        profile = benchmark_profile.profile(subjects[0], PROFILED_CALLS, folder / "traces" / name)
-        reporter.finish("", "done")
-    return {
-        "config": cell.config,
-        "architecture": config.architecture,
-        "image_shape": list(cell.image_shape),
-        "batch_size": config.batch_size,
-        "steps_a_call": bench.steps,
-        "flop_per_step": sum(layer.flop(first=i == 0) for i, layer in enumerate(layers)),
-        "torch_memory_format": memory_format,
-        "init_compile_seconds": bench.init_seconds,
-        "profile": profile,
-        "subjects": {
-            subject.name: {
-                "seconds_per_step": seconds[subject.name],
-                "images_per_step": subject.images_per_step,
-                "calls_a_round": count,
-                "compile_seconds": subject.compile_seconds,
-                "program_bytes": subject.program_bytes,
-                "process_high_water_bytes": high_water[subject.name].process,
-                "device_high_water_bytes": high_water[subject.name].device,
-            }
-            for subject, count in zip(subjects, calls, strict=True)
-        },
-    }
 
 
 def _parser() -> cli.Parser:
@@ -274,7 +135,7 @@ def _parser() -> cli.Parser:
         help=f"how many seeds at once; default: {', '.join(map(str, DEFAULT_SEEDS))} "
         f"(with --quick only for {', '.join(QUICK_SEEDS_OF)}); 1 is always there",
     )
-    add("--out", type=cli.path, metavar="DIR", help="default: runs/benchmark-TIME")
+    folders.add_options(parser, "benchmark")
     add(
         "--quick",
         action="store_true",

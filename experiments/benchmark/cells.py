@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from experiments.benchmark.timing import Subject
 from experiments.config import Config
-from experiments.train import one_rule as image_run
+from experiments.train import build
 from qagrel_jax import sharding
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
@@ -58,9 +58,9 @@ class Bench:
         examples = fitting.Examples(self.dataset.train_images, self.dataset.train_labels)
         self.examples = jax.tree.map(jnp.asarray, examples)
         # Of the trainer's network, what the layers' shapes depend on.
-        hidden = {} if config.hidden is None else {"hidden": config.hidden}
+        hidden: dict[str, Any] = {} if config.hidden is None else {"hidden": config.hidden}
         self.network = make_network(config.architecture, CLASSES, **hidden)
-        self._splits = image_run.Splits(self.examples, self.examples, self.examples)
+        self._splits = build.Splits(self.examples, self.examples, self.examples)
         began = time.perf_counter()
         trainer = self._trainer("q_agrel")
         self._initial = jax.block_until_ready(trainer.init(root_keys(jnp.arange(1))))
@@ -104,7 +104,7 @@ class Bench:
         )
 
     def _trainer(self, rule: str, mesh: Mesh | None = None) -> Any:
-        return image_run.make_trainer(self.config, rule, self.dataset, self._splits, mesh)
+        return build.make_trainer(self.config, rule, self.dataset, self._splits, mesh)
 
 
 def meshes_of_cores(batch_size: int) -> list[Mesh]:
@@ -133,15 +133,15 @@ def program_bytes(compiled: Any) -> int | None:
     )
 
 
-class HighWater(NamedTuple):
+class PeakMemory(NamedTuple):
     """Most memory in use so far, bytes; None where it cannot be told."""
 
-    process: int | None  # resident, whole process, since the last ``reset_high_water``
+    process: int | None  # resident, whole process, since the last ``reset_peak_memory``
     device: int | None  # allocated by JAX on its accelerator, since the process began
 
 
-def reset_high_water() -> None:
-    """Let the process's high-water mark start again from what is resident now (Linux)."""
+def reset_peak_memory() -> None:
+    """Let the process's peak memory start again from what is resident now (Linux)."""
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
@@ -149,22 +149,22 @@ def reset_high_water() -> None:
         pass
 
 
-def high_water() -> HighWater:
-    """Read the high-water marks."""
+def peak_memory() -> PeakMemory:
+    """Read the peak memory."""
     stats = jax.devices()[0].memory_stats() or {}
     process = None
     if os.access("/proc/self/clear_refs", os.W_OK):
         with open("/proc/self/status") as file:
             kilobytes = [line.split()[1] for line in file if line.startswith("VmHWM:")]
         process = 1024 * int(kilobytes[0]) if kilobytes else None
-    return HighWater(process, stats.get("peak_bytes_in_use"))
+    return PeakMemory(process, stats.get("peak_bytes_in_use"))
 
 
 def _caller(compiled: Any, states: Any, rest: tuple) -> Callable[[], None]:
     held = [states]
 
     def call() -> None:
-        # The states are donated, so each call goes on where the one before ended.
+        # The states are donated, so each call continues where the one before ended.
         held[0], metrics = compiled(held[0], *rest)
         jax.block_until_ready((held[0].params, metrics))
 

@@ -57,9 +57,13 @@ def draw_time_shares(content: Mapping[str, Any], path: Path) -> None:
             for row, (left, share) in enumerate(zip(begin, width, strict=True)):
                 if share >= 3:
                     axes.text(
-                        left + share / 2, row, f"{share:.0f}", ha="center", va="center",
+                        left + share / 2,
+                        row,
+                        f"{share:.0f}",
+                        ha="center",
+                        va="center",
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.8},
-                    )  # fmt: skip
+                    )
             begin += width
         axes.set_yticks(range(len(shares)), [name.replace("_", "\n") for name in shares])
         axes.invert_yaxis()
@@ -73,7 +77,7 @@ def draw_time_shares(content: Mapping[str, Any], path: Path) -> None:
 def _throughput(axes: Any, cells: Mapping[str, Any]) -> None:
     shown = [way for way in WAYS if any(way in cell["subjects"] for cell in cells.values())]
     for index, way in enumerate(shown):
-        label, marker, colour = WAYS[way]
+        label, marker, color = WAYS[way]
         rows = [row for row, cell in enumerate(cells.values()) if way in cell["subjects"]]
         subjects = [c["subjects"][way] for c in cells.values() if way in c["subjects"]]
         median = np.array([s["images_per_second"] for s in subjects])
@@ -86,7 +90,7 @@ def _throughput(axes: Any, cells: Mapping[str, Any]) -> None:
             fmt=marker,
             markersize=6 if marker != "|" else 10,
             markeredgewidth=2 if marker == "|" else 1,
-            color=plots.COLORS[colour],
+            color=plots.COLORS[color],
             label=label,
         )
     axes.set_yticks(range(len(cells)), [name.replace("_", "\n") for name in cells])

@@ -6,6 +6,7 @@ faster, cuDNN's search, denormals flushed, gradients set to None, images and lab
 """
 
 import importlib.util
+import math
 import os
 import timeit
 from collections.abc import Callable
@@ -66,87 +67,24 @@ def make_network(
     Maps float[batch, channels, height, width] to float[batch, num_actions]. Feature maps are
     flattened in the order height, width, channels, as ours are.
     """
-    import torch
     from torch import nn
 
-    height, width, channels = image_shape
-
-    class Flatten(nn.Module):
-        def forward(self, x: "torch.Tensor") -> "torch.Tensor":
-            return x.permute(0, 2, 3, 1).flatten(1)
-
-    class Shared(nn.Module):
-        """A 3 × 3 convolution, padded as "SAME" pads: with stride 2, at the far side first."""
-
-        def __init__(self, inputs: int, features: int, stride: int, size: tuple[int, int]) -> None:
-            super().__init__()
-            pads = [max((-(-n // stride) - 1) * stride + 3 - n, 0) for n in size]
-            before, after = [p // 2 for p in pads], [p - p // 2 for p in pads]
-            self.size = tuple(-(-n // stride) for n in size)
-            even = before == after
-            self.pads = None if even else (before[1], after[1], before[0], after[0])
-            self.conv = nn.Conv2d(
-                inputs, features, 3, stride, padding=tuple(before) if even else 0, bias=False
-            )
-
-        def forward(self, x: "torch.Tensor") -> "torch.Tensor":
-            return self.conv(x if self.pads is None else nn.functional.pad(x, self.pads))
-
-    class Unshared(nn.Module):
-        """A 3 × 3 kernel at every position, without padding: unfold, then einsum."""
-
-        def __init__(self, inputs: int, features: int, stride: int, size: tuple[int, int]) -> None:
-            super().__init__()
-            self.stride, self.size = stride, tuple((n - 3) // stride + 1 for n in size)
-            positions = self.size[0] * self.size[1]
-            scale = (2 / (9 * inputs)) ** 0.5
-            self.weight = nn.Parameter(scale * torch.randn(positions, 9 * inputs, features))
-
-        def forward(self, x: "torch.Tensor") -> "torch.Tensor":
-            cut = nn.functional.unfold(x, 3, stride=self.stride)
-            y = torch.einsum("bkl,lko->bol", cut, self.weight)
-            return y.reshape(*y.shape[:2], *self.size)
-
-    def convolutions(kind: Any, plan: Any) -> tuple[list[nn.Module], int]:
-        modules: list[nn.Module] = []
-        inputs, size = channels, (height, width)
-        for step in plan:
-            if step[0] == "conv":
-                _, features, stride = step
-                layer = kind(inputs, features, stride, size)
-                # PyTorch's momentum is one minus Keras's.
-                norm = nn.BatchNorm2d(features, eps=1e-3, momentum=0.01)
-                modules += [layer, nn.ReLU(), norm]
-                inputs, size = features, layer.size
-            elif step[0] == "pool":
-                modules.append(nn.MaxPool2d(2))
-                size = (size[0] // 2, size[1] // 2)
-            else:
-                modules.append(nn.Dropout(step[1]))
-        return [*modules, Flatten()], inputs * size[0] * size[1]
-
-    def readout(inputs: int, sizes: tuple[int, ...], dropout: float = 0.0) -> list[nn.Module]:
-        modules: list[nn.Module] = []
-        for features in sizes:
-            modules += [nn.Linear(inputs, features, bias=False), nn.ReLU()]
-            inputs = features
-        modules += [nn.Dropout(dropout)] if dropout else []
-        return [*modules, nn.Linear(inputs, num_actions, bias=False)]
+    from experiments.benchmark import torch_layers as layers
 
     if architecture == "dense":
-        inputs = height * width * channels
-        return nn.Sequential(Flatten(), *readout(inputs, hidden or DENSE_HIDDEN))
+        sizes = hidden or DENSE_HIDDEN
+        rest = layers.dense_layers(math.prod(image_shape), sizes, num_actions)
+        return nn.Sequential(layers.Flatten(), *rest)
+    plan: list[tuple] = [("conv", 32, 1), ("conv", 32, 2), ("dropout", 0.3)]
     if architecture == "deep":
         plan = [
             step
             for features, times, dropout in DEEP_BLOCKS
             for step in [("conv", features, 1)] * times + [("pool",), ("dropout", dropout)]
         ]
-    else:
-        plan = [("conv", 32, 1), ("conv", 32, 2), ("dropout", 0.3)]
-    kind = Unshared if architecture == "locally_connected" else Shared
-    modules, inputs = convolutions(kind, plan)
-    return nn.Sequential(*modules, *readout(inputs, (500,), dropout=0.3))
+    kind = layers.Unshared if architecture == "locally_connected" else layers.Shared
+    modules, inputs = layers.feature_layers(kind, plan, image_shape)
+    return nn.Sequential(*modules, *layers.dense_layers(inputs, (500,), num_actions, dropout=0.3))
 
 
 def make_optimizer(
@@ -155,12 +93,12 @@ def make_optimizer(
     """Plain SGD; the penalty l2·Σw² on kernels alone."""
     import torch
 
-    normalisation = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    scales = {id(p) for m in normalisation for p in m.parameters()}
+    normalization = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    scales = {id(p) for m in normalization for p in m.parameters()}
     kernels = [p for p in network.parameters() if id(p) not in scales]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": kernels, "weight_decay": 2 * l2},
-        {"params": [p for m in normalisation for p in m.parameters()]},
+        {"params": [p for m in normalization for p in m.parameters()]},
     ]
     return torch.optim.SGD([g for g in groups if g["params"]], lr=learning_rate)
 
@@ -232,10 +170,8 @@ class Side:
         config, on = self._config, self._on
         layout = {"memory_format": getattr(torch, FORMATS[self.memory_format])}
         image_shape = (*self._images.shape[2:], self._images.shape[1])
-        network = make_network(
-            config.architecture, image_shape, self._num_actions, config.hidden
-        ).to(on, **layout)  # fmt: skip
-        network.train()
+        network = make_network(config.architecture, image_shape, self._num_actions, config.hidden)
+        network = network.to(on, **layout).train()
         optimizer = make_optimizer(network, config.learning_rate, config.l2)
         images = self._images.contiguous(**layout)
         cast = config.precision == "bfloat16"

@@ -1,4 +1,4 @@
-"""The limit a network's step is held against: its bare products, nothing else.
+"""The limit a network's step is held against: its matrix products, nothing else.
 
 A layer whose M rows (batch; for a convolution batch × output positions) meet a K × N kernel costs
 three products of 2·M·K·N floating-point operations:
@@ -7,7 +7,7 @@ three products of 2·M·K·N floating-point operations:
     input gradient   [M, N] · [N, K]      (not in the first layer, whose input learns nothing)
     kernel gradient  [K, M] · [M, N]
 
-*Roofline* = the sum, over all layers and products, of the time XLA takes for the bare product on
+*Roofline* = the sum, over all layers and products, of the time XLA takes for the product alone on
 operands that lie ready in memory, float32 or the precision under test. Nothing is counted for
 cutting patches, activation functions, BatchNorm, dropout, choosing actions or changing weights.
 
@@ -217,7 +217,8 @@ def _native(layer: Layer) -> tuple[list[Variant], list[Variant], list[Variant]]:
         kernel = jax.ShapeDtypeStruct(layer.kernel, cotangent.dtype)
         return jax.linear_transpose(lambda w: convolve(images, w), kernel)(cotangent)[0]
 
-    for function in (convolve, onto_inputs, onto_kernel):
+    functions: tuple[Any, ...] = (convolve, onto_inputs, onto_kernel)
+    for function in functions:
         function.name = f"{function.__name__} {layer.strides} {layer.padding}"
     return (
         [Variant(convolve, layer.inputs, layer.kernel)],

@@ -34,7 +34,7 @@ DEFINITIONS = {
 }
 
 
-def summarise(
+def summarize(
     cells: Mapping[str, Mapping[str, Any]],
     environment: Mapping[str, Any],
     settings: Mapping[str, Any],
@@ -52,7 +52,8 @@ def summarise(
     ratios = {name: cell_ratios(cell["subjects"]) for name, cell in cells.items()}
 
     def medians(key: str) -> dict[str, float | None]:
-        return {n: r[key].median if r[key] else None for n, r in ratios.items()}
+        spreads = {name: ratio[key] for name, ratio in ratios.items()}
+        return {name: None if s is None else s.median for name, s in spreads.items()}
 
     return {
         **environment,
@@ -155,7 +156,7 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
         "Q-AGREL": "q_agrel",
         "backprop": "backprop",
         "PyTorch Q-AGREL": "torch_q_agrel",
-        "bare products": "roofline",
+        "matmul roofline": "roofline",
     }
     speeds, ratios, costs = [], [], []
     for name, cell in content["cells"].items():

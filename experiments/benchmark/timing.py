@@ -1,7 +1,7 @@
 """Timing several ways of doing one thing against each other on a machine that drifts.
 
 Each round times every subject once, in an order that rotates from round to round, so that whatever
-the machine does meanwhile (clock, neighbours) meets all of them alike; ratios are taken within a
+the machine does meanwhile (clock, neighbors) meets all of them alike; ratios are taken within a
 round, then their median over rounds.
 """
 

@@ -75,6 +75,11 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the option ``--data-dir``."""
+    parser.add_argument("--data-dir", type=path, metavar="DIR", help="default: $TFDS_DATA_DIR")
+
+
 def number(
     kind: type, low: float, high: float, *, open_low: bool = False
 ) -> Callable[[str], float]:
@@ -135,8 +140,8 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
 
 @contextlib.contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """Say how to go on with the run in ``folder`` if Ctrl-C or SIGTERM ends it."""
-    with interrupted_says(f"to go on: --resume --out {folder}"):
+    """Say how to resume the run in ``folder`` if Ctrl-C or SIGTERM ends it."""
+    with interrupted_says(f"to resume: --resume --out {folder}"):
         yield
 
 

@@ -1,4 +1,4 @@
-"""What is printed, on any console: 80 columns, and letters that its encoding lacks spelt out."""
+"""What is printed, on any console: 80 columns, and letters that its encoding lacks spelled out."""
 
 import codecs
 import sys
@@ -9,11 +9,35 @@ from rich.console import Console
 from rich.table import Table
 
 WORDS = {
-    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "θ": "theta",
-    "λ": "lambda", "σ": "sigma", "Δ": "Delta", "Σ": "sum ", "×": "x", "·": "*", "−": "-",
-    "–": "-", "—": "-", "…": "...", "‘": "'", "’": "'", "“": '"', "”": '"', "→": "->", "≤": "<=",
-    "≥": ">=", "±": "+/-", "°": " degrees", "∘": "o", "½": "1/2", "█": "#",
-}  # fmt: skip
+    "α": "alpha",
+    "β": "beta",
+    "γ": "gamma",
+    "δ": "delta",
+    "ε": "epsilon",
+    "θ": "theta",
+    "λ": "lambda",
+    "σ": "sigma",
+    "Δ": "Delta",
+    "Σ": "sum ",
+    "×": "x",
+    "·": "*",
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "…": "...",
+    "‘": "'",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+    "→": "->",
+    "≤": "<=",
+    "≥": ">=",
+    "±": "+/-",
+    "°": " degrees",
+    "∘": "o",
+    "½": "1/2",
+    "█": "#",
+}
 
 
 def spell_out() -> None:

@@ -34,7 +34,6 @@ import numpy as np
 
 from experiments.common import cli
 from experiments.common.cli import UserError
-from experiments.config import Config
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +41,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("several devices, several processes")
     add_mesh_option(group)
     group.add_argument(
-        "--coordinator", type=_address, metavar="HOST:PORT",
+        "--coordinator",
+        type=_address,
+        metavar="HOST:PORT",
         help="where the first process listens, or auto",
-    )  # fmt: skip
+    )
     whole = cli.number(int, 0, 10**6)
     group.add_argument("--processes", type=whole, metavar="N", help="how many there are")
     group.add_argument("--process", type=whole, metavar="I", help="which this is, 0 to N - 1")
@@ -83,8 +84,9 @@ def join(arguments: argparse.Namespace) -> Any:
     if arguments.coordinator != "auto" and None in (arguments.processes, arguments.process):
         raise UserError("--coordinator HOST:PORT needs --processes N and --process I")
     if arguments.processes is not None and (arguments.process or 0) >= arguments.processes:
-        raise UserError(f"--process must be below --processes {arguments.processes}, got "
-                        f"{arguments.process}")  # fmt: skip
+        raise UserError(
+            f"--process must be below --processes {arguments.processes}, got {arguments.process}"
+        )
 
     import jax
 
@@ -120,7 +122,7 @@ def _mesh(shape: str | tuple[int, int]) -> Any:
     from qagrel_jax import sharding
 
     everything = {"seeds": (jax.device_count(), 1), "batch": (1, jax.device_count())}
-    return sharding.make_mesh(*everything.get(shape, shape))
+    return sharding.make_mesh(*(everything[shape] if isinstance(shape, str) else shape))
 
 
 def make_cpu_devices(number: int) -> None:
@@ -133,16 +135,18 @@ def make_cpu_devices(number: int) -> None:
         jax.config.update("jax_num_cpu_devices", number)
 
 
-def check(mesh: Any, config: Config) -> None:
+def check(mesh: Any, seeds: int, batch_size: int) -> None:
     """Raise ``UserError`` unless seeds and batches divide evenly over the ``mesh`` or its shape."""
     if mesh is None or isinstance(mesh, str):
         return
     parts = mesh if isinstance(mesh, tuple) else (mesh.shape["seeds"], mesh.shape["batch"])
-    sizes = (("--seeds", config.seeds), ("--batch-size", config.batch_size))
+    sizes = (("--seeds", seeds), ("--batch-size", batch_size))
     for (option, size), number in zip(sizes, parts, strict=True):
         if size % number:
-            raise UserError(f"{option} {size} does not divide evenly over {number} devices: choose "
-                            "another, or another --mesh")  # fmt: skip
+            raise UserError(
+                f"{option} {size} does not divide evenly over {number} devices: choose "
+                "another, or another --mesh"
+            )
 
 
 @contextlib.contextmanager
@@ -171,7 +175,7 @@ def own_folder(folder: Path | None, mesh: Any) -> Iterator[Path | None]:
 
 @contextlib.contextmanager
 def together(mesh: Any) -> Iterator[None]:
-    """End every process when the first one alone cannot go on, rather than leave them waiting.
+    """End every process when the first one alone cannot continue, rather than leave them waiting.
 
     Raises:
       UserError: what the first process met with; in the others, that it did.
@@ -184,7 +188,7 @@ def together(mesh: Any) -> Iterator[None]:
     except UserError as error:
         met = error
     if mesh is not None and not sharding.agree(met is None) and met is None:
-        raise UserError("the first process cannot go on; its own message says why")
+        raise UserError("the first process cannot continue; its own message says why")
     if met is not None:
         raise met
 

@@ -7,7 +7,7 @@ file, the ``config.json`` of a run.
 import argparse
 import dataclasses
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from experiments.common import cli
@@ -23,9 +23,25 @@ KINDS = {
 MANY = {int: "whole numbers", float: "numbers", str: "names"}
 
 
-def text(help: str = "", *, group: str = "", option: str = "", **extra: Any) -> Any:
-    """A field that its annotation alone describes."""
-    return dataclasses.field(metadata={"help": help, "group": group, "option": option}, **extra)
+def text(
+    help: str = "", *, group: str = "", option: str = "", default_is: str = "", **extra: Any
+) -> Any:
+    """A field that its annotation alone describes; an option of the command line if it has a help.
+
+    Args:
+      help: of the option.
+      group: its heading in the help.
+      option: its name, if not the field's.
+      default_is: what the help says of the default, if not its value.
+      **extra: as ``dataclasses.field`` takes it.
+    """
+    described = {"help": help, "group": group, "option": option, "default_is": default_is}
+    return dataclasses.field(metadata=described, **extra)
+
+
+def flag(value: bool, help: str, **extra: Any) -> Any:
+    """A field that an option without an argument sets to ``value``."""
+    return _with(text(help, default=not value, **extra), const=value)
 
 
 def choice(
@@ -36,13 +52,20 @@ def choice(
     **extra: Any,
 ) -> Any:
     """A field that is one of ``names``; the command line also takes earlier names of them."""
-    described = text(f"{help}: {', '.join(names)}", **extra)
-    return _with(described, choices=names, aliases=aliases)
+    return _with(text(_listing(help, names), **extra), choices=names, aliases=aliases)
 
 
-def choices(kind: str, names: tuple[str, ...], help: str = "", **extra: Any) -> Any:
+def choices(
+    kind: str,
+    names: tuple[str, ...],
+    help: str = "",
+    *,
+    aliases: Mapping[str, str] | None = None,
+    **extra: Any,
+) -> Any:
     """A field that is a tuple of one or more different ``names``, each the name of a ``kind``."""
-    return _with(text(f"{help}: {', '.join(names)}", **extra), choices=names, kind=kind)
+    described = text(_listing(help, names), **extra)
+    return _with(described, choices=names, kind=kind, aliases=aliases)
 
 
 def number(low: float, high: float, help: str = "", *, open_low: bool = False, **extra: Any) -> Any:
@@ -63,30 +86,71 @@ def check(record: Any) -> None:
         _check(entry, getattr(record, entry.name))
 
 
-def add_options(parser: argparse.ArgumentParser, kind: type, defaults: Any) -> None:
+def add_options(
+    parser: argparse.ArgumentParser, kind: type, defaults: Any, leave_out: Collection[str] = ()
+) -> dict[str, Any]:
     """Give ``parser`` an option for each field of ``kind`` with a help text, in its groups.
 
     Args:
       parser: of a command.
       kind: the dataclass.
       defaults: a record of it; the help shows its values.
+      leave_out: names of fields that get no option.
+
+    Returns:
+      The groups by heading, for options that are no fields.
     """
-    groups: dict[str, Any] = {}
+    groups: dict[str, Any] = {"": parser}
     for entry in dataclasses.fields(kind):
-        if not entry.metadata.get("help"):
+        metadata = entry.metadata
+        if not metadata.get("help") or entry.name in leave_out:
             continue
-        title = entry.metadata["group"]
+        title = metadata["group"]
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
-        default = shown(getattr(defaults, entry.name))
+        if "const" in metadata:
+            groups[title].add_argument(
+                _option(entry),
+                dest=entry.name,
+                action="store_const",
+                const=metadata["const"],
+                help=metadata["help"],
+            )
+            continue
+        default = metadata["default_is"] or shown(getattr(defaults, entry.name))
         flags = dict.fromkeys([_option(entry), "--" + entry.name.replace("_", "-")])
         groups[title].add_argument(
             *flags,
             dest=entry.name,
             type=_argument(entry),
             metavar=_metavar(entry),
-            help=f"{entry.metadata['help']} (default: {default})".replace("%", "%%"),
+            help=f"{metadata['help']} (default: {default})".replace("%", "%%"),
         )
+    return groups
+
+
+def given(kind: type, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of ``kind`` that the command line gave."""
+    names = {entry.name for entry in dataclasses.fields(kind)}
+    return {k: v for k, v in vars(arguments).items() if k in names and v is not None}
+
+
+def difference(there: Any, here: Any) -> list[str]:
+    """Return the names of the fields in which two records of a kind differ."""
+    names = [entry.name for entry in dataclasses.fields(there)]
+    return [name for name in names if getattr(there, name) != getattr(here, name)]
+
+
+def told(there: Any, here: Any, names: Sequence[str]) -> str:
+    """Say in what two records of a kind differ."""
+    return ", ".join(
+        f"{name} {getattr(there, name)!r} there, {getattr(here, name)!r} here" for name in names
+    )
+
+
+def as_given(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what JSON made of a record: its lists were tuples."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in content.items()}
 
 
 def shown(value: Any) -> str:
@@ -96,6 +160,10 @@ def shown(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(shown, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _listing(help: str, names: Sequence[str]) -> str:
+    return f"{help}: {', '.join(names)}" if help else ""
 
 
 def _with(entry: Any, **metadata: Any) -> Any:

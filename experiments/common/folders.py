@@ -4,18 +4,47 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import filelock
 
+from experiments.common import cli
 from experiments.common.cli import UserError
 
 LOCK = ".lock"
-BEGINNING = ("config.json", "environments.jsonl")
+BEGINNING = ("config.json", "plan.json", "environments.jsonl")
 """Files that say what a run is, before it has done anything."""
 
 
 class InUse(UserError):
     """Another process works in the folder."""
+
+
+def add_options(parser: Any, name: str, *, resume: bool = False) -> None:
+    """Give ``parser`` the option ``--out``, and ``--resume`` if the command can.
+
+    Args:
+      parser: of a command.
+      name: what the folder of a run is called that was not told where.
+      resume: whether a run can be resumed.
+    """
+    parser.add_argument("--out", type=cli.path, metavar="DIR", help=f"default: runs/{name}-TIME")
+    if resume:
+        parser.add_argument("--resume", action="store_true", help="resume the run in --out")
+
+
+def check_resume(resume: bool, folder: Path | None) -> None:
+    """Raise ``UserError`` if a run is to be resumed that nobody says where it is."""
+    if resume and folder is None:
+        raise UserError("--resume needs --out DIR, the folder of the run to resume")
+
+
+def other_config(folder: Path, different: str) -> UserError:
+    """Return the error about a run that is resumed with options of another one."""
+    return UserError(
+        f"{folder} was started with a different config ({different}): leave these options out to "
+        "resume, or choose another --out"
+    )
 
 
 def default(name: str) -> Path:
@@ -24,12 +53,12 @@ def default(name: str) -> Path:
 
 
 def check(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> bool:
-    """Return whether ``folder`` holds a run to go on with; nothing is made or changed.
+    """Return whether ``folder`` holds a run to resume; nothing is made or changed.
 
     Args:
       folder: there or not.
       markers: files, each of which makes a folder a run's; none for a command that cannot resume.
-      resume: whether a run that is there may go on.
+      resume: whether a run that is there may be resumed.
 
     Raises:
       UserError: it is no folder, or holds another run or other files.
@@ -39,8 +68,10 @@ def check(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> bo
             raise UserError(f"{folder} is not a folder: choose another --out")
         if any((folder / marker).is_file() for marker in markers):
             if not resume:
-                raise UserError(f"{folder} holds another run: add --resume to go on with it, or "
-                                "choose another --out")  # fmt: skip
+                raise UserError(
+                    f"{folder} holds another run: add --resume to continue it, or "
+                    "choose another --out"
+                )
             return True
         if folder.is_dir() and visible(folder):
             what = "files that are no run" if markers else "another run or other files"
@@ -136,11 +167,12 @@ def explained(folder: Path, if_gone: str = "") -> Iterator[None]:
     except OSError as error:
         if not _concerns(error, folder):
             raise
-        why = error.strerror + ("" if folder.exists() else if_gone)
+        why = str(error.strerror or error) + ("" if folder.exists() else if_gone)
         raise UserError(f"cannot write to {folder}: {why}; choose another --out") from None
 
 
 def _concerns(error: OSError, folder: Path) -> bool:
     named = [Path(str(name)) for name in (error.filename, error.filename2) if name is not None]
-    return not named or any(path == folder or folder in path.parents or path in folder.parents
-                            for path in named)  # fmt: skip
+    return not named or any(
+        path == folder or folder in path.parents or path in folder.parents for path in named
+    )

@@ -28,8 +28,10 @@ def check(needed: int, what: str, options: str) -> None:
     """
     there = available()
     if there is not None and needed > there:
-        raise UserError(f"{what} take at least {needed / 2**30:,.1f} GiB, and there are "
-                        f"{there / 2**30:,.1f} GiB of memory: lower {options}")  # fmt: skip
+        raise UserError(
+            f"{what} take at least {needed / 2**30:,.1f} GiB, and there are "
+            f"{there / 2**30:,.1f} GiB of memory: lower {options}"
+        )
 
 
 def available() -> int | None:
@@ -38,7 +40,8 @@ def available() -> int | None:
 
     if jax.default_backend() != "cpu":
         limits = [(device.memory_stats() or {}).get("bytes_limit") for device in jax.devices()]
-        return None if None in limits else sum(limits)
+        known = [limit for limit in limits if limit is not None]
+        return sum(known) if len(known) == len(limits) else None
     try:
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not Unix

@@ -16,7 +16,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "tensorflow-datas
 def commit() -> str | None:
     """Return the checkout's commit (``-dirty`` if tracked files differ); None outside git.
 
-    Results do not count: a run that goes on changes its own.
+    Results do not count: a run that is resumed changes its own.
     """
     try:
         head = _git("rev-parse", "HEAD")

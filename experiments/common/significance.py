@@ -30,15 +30,15 @@ def paired_difference(a: np.ndarray, b: np.ndarray) -> Difference:
     """
     from scipy import stats
 
-    d = np.asarray(a, float) - np.asarray(b, float)
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    d = a - b
     mean, n = float(d.mean()), len(d)
     # Accuracies come from float32: differences that differ only by its rounding are the same.
     if n < 2 or np.ptp(d) <= 1e-6 * max(np.abs(a).max(), np.abs(b).max()):
         return Difference(mean, np.nan, np.nan, np.nan)
-    error = d.std(ddof=1) / np.sqrt(n)
-    half = stats.t.ppf(0.975, n - 1) * error
-    p = 2 * stats.t.sf(abs(mean) / error, n - 1)
-    return Difference(mean, float(mean - half), float(mean + half), float(p))
+    test = stats.ttest_rel(a, b)
+    low, high = test.confidence_interval(0.95)
+    return Difference(mean, float(low), float(high), float(test.pvalue))
 
 
 def ratio_interval(a: ArrayLike, b: ArrayLike) -> tuple[float, float, float]:
@@ -114,6 +114,7 @@ def rank_test(a: ArrayLike, b: ArrayLike) -> float:
     """
     from scipy import stats
 
+    a, b = np.asarray(a), np.asarray(b)
     ranks = stats.rankdata(np.concatenate([a, b]))
     if np.ptp(ranks) == 0:
         return 1.0

@@ -3,15 +3,16 @@
     python -m experiments.controls                     # all of them on the digits
     python -m experiments.controls reward feedback     # these
     python -m experiments.controls fast --seeds 5 --out DIR
-    python -m experiments.controls --resume --out DIR  # go on after a crash
+    python -m experiments.controls --resume --out DIR  # resume after a crash
 
 Each control trains its settings (``experiments/controls/settings.py``) one after the other, several
 seeds each, under the clean protocol, and leaves in DIR/NAME: settings.jsonl (a line a setting, with
 its learning curves), summary.json, picture.png (and angles.png). A setting that was
-killed goes on at its last checkpoint, at most a few minutes old.
+killed resumes at its last checkpoint, at most a few minutes old.
 """
 
 import contextlib
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,8 @@ from typing import Any
 
 from experiments.common import cli, files, folders
 from experiments.common.cli import UserError
-from experiments.controls import settings as controls_settings
+from experiments.controls import catalogue, settings
 from experiments.controls.settings import Control
-from experiments.train import folder as run_folder
 
 LINES = "settings.jsonl"
 MARKERS = ("environments.jsonl", LINES)
@@ -30,14 +30,11 @@ MARKERS = ("environments.jsonl", LINES)
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, then train every setting of every control asked for."""
     arguments = _parser().parse_args(argv)
-    if arguments.resume and arguments.out is None:
-        raise UserError("--resume needs --out DIR, the folder of the run to go on with")
+    folders.check_resume(arguments.resume, arguments.out)
     out = arguments.out or folders.default("controls")
     chosen = arguments.names or _default_names()
-    controls = {
-        name: controls_settings.load(name, arguments.seeds, arguments.epochs) for name in chosen
-    }
-    valid = controls_settings.names()
+    controls = {name: catalogue.load(name, arguments.seeds, arguments.epochs) for name in chosen}
+    valid = catalogue.names()
     with folders.explained(out):
         if out.is_dir() and any(path.name not in valid for path in folders.visible(out)):
             raise UserError(f"{out} holds files that are no controls: choose another --out")
@@ -59,34 +56,27 @@ def run(
     """Train the settings of ``control`` that ``lines`` lacks; return the summary, also written."""
     from experiments.common import provenance
     from experiments.common.progress import Reporter
-    from experiments.controls import plots as controls_plots
+    from experiments.controls import plots, summary
     from experiments.controls import run as controls_run
-    from experiments.controls import summary as controls_summary
     from experiments.controls.unfinished import Unfinished
-    from qagrel_jax import data
 
     environment = provenance.environment()
-    run_folder.append_line(folder / "environments.jsonl", environment)
-    first = run_folder.first_environment(folder)
+    files.append_line(folder / "environments.jsonl", environment)
+    first = files.first_environment(folder)
     planned = [setting.label for setting in control.settings]
-    datasets: dict[str, Any] = {}
 
     def write() -> dict[str, Any]:
-        content = controls_summary.summarise(name, control.question, lines, planned) | first
+        content = summary.summarize(name, control.question, lines, planned) | first
         files.write_json(folder / "summary.json", content)
         return content
 
     keep = Unfinished(folder)
+    load = functools.cache(functools.partial(_load, data_dir=data_dir))
     with Reporter(name, len(planned)) as reporter:
         for number, setting in enumerate(control.settings):
             if any(line["label"] == setting.label for line in lines):
                 continue
-            wanted = setting.config.dataset
-            if wanted not in datasets:
-                try:
-                    datasets[wanted] = data.load(wanted, data_dir)
-                except ValueError as error:
-                    raise UserError(str(error)) from None
+            dataset = load(setting.config.dataset)
 
             def on_epoch(epoch: int, state: str, number: int = number, setting=setting) -> None:
                 share = number + epoch / setting.config.epochs
@@ -94,22 +84,29 @@ def run(
 
             reporter.update(number, f"{setting.label}: compiling")
             try:
-                line = controls_run.train(
-                    setting, datasets[wanted], control.measure_angles, on_epoch, keep
-                )
+                line = controls_run.train(setting, dataset, control.measure_angles, on_epoch, keep)
             except ValueError as error:
                 raise UserError(f"{setting.label}: {error}") from None
             line |= {key: environment[key] for key in ("commit", "device")}
-            run_folder.append_line(folder / LINES, line)
+            files.append_line(folder / LINES, line)
             lines.append(line)
             keep.clear()
             write()
         reporter.finish("", "done")
     content = write()
-    controls_plots.draw(folder / "picture.png", control, lines)
-    controls_summary.print_table(content)
+    plots.draw(folder / "picture.png", control, lines)
+    summary.print_table(content)
     print(f"everything is in {folder}")
     return content
+
+
+def _load(name: str, data_dir: str | None) -> Any:
+    from qagrel_jax import data
+
+    try:
+        return data.load(name, data_dir)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _lines_done(folder: Path, control: Control) -> list[dict[str, Any]]:
@@ -119,11 +116,11 @@ def _lines_done(folder: Path, control: Control) -> list[dict[str, Any]]:
       UserError: it was run with other settings, or a line is damaged.
     """
     path = folder / LINES
-    lines = run_folder.read_lines(path)
-    wanted = {s.label: controls_settings.identity(s) for s in control.settings}
+    lines = files.read_lines(path)
+    wanted = {s.label: settings.identity(s) for s in control.settings}
     for line in lines:
         try:
-            same = wanted.get(line["label"]) == controls_settings.identity_of_line(line)
+            same = wanted.get(line["label"]) == settings.identity_of_line(line)
             whole = {"diverged", "validation_accuracy", "seeds", "classes", "x"} <= line.keys()
         except (KeyError, TypeError, UserError) as error:
             raise UserError(f"{path} is damaged ({error}): move {folder} away") from None
@@ -140,27 +137,34 @@ def _lines_done(folder: Path, control: Control) -> list[dict[str, Any]]:
 
 
 def _default_names() -> list[str]:
-    return [n for n in controls_settings.names() if n not in controls_settings.NEED_DATA]
+    return [n for n in catalogue.names() if n not in catalogue.NEED_DATA]
 
 
 def _parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m experiments.controls", description=__doc__)
-    valid = controls_settings.names()
+    valid = catalogue.names()
     parser.add_argument(
         "names",
         nargs="*",
         type=cli.one_of("control", valid),
         metavar="NAME",
         help=f"{', '.join(valid)}; default: all but those that need other data than the digits "
-        f"({', '.join(controls_settings.NEED_DATA)})",
+        f"({', '.join(catalogue.NEED_DATA)})",
     )
-    parser.add_argument("--seeds", type=cli.number(int, 1, 10**6), metavar="N",
-                        help="networks a setting (default: the control's own)")  # fmt: skip
-    parser.add_argument("--epochs", type=cli.number(int, 1, 10**6), metavar="N",
-                        help="of training (default: the control's own)")  # fmt: skip
-    parser.add_argument("--out", type=cli.path, metavar="DIR", help="default: runs/controls-TIME")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument("--data-dir", type=cli.path, metavar="DIR", help="default: $TFDS_DATA_DIR")
+    parser.add_argument(
+        "--seeds",
+        type=cli.number(int, 1, 10**6),
+        metavar="N",
+        help="networks a setting (default: the control's own)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=cli.number(int, 1, 10**6),
+        metavar="N",
+        help="of training (default: the control's own)",
+    )
+    folders.add_options(parser, "controls", resume=True)
+    cli.add_data_dir(parser)
     return parser
 
 

@@ -98,8 +98,15 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
             _row(right, row, np.array([e for e in reached if e is not None]), index)
             if None in reached:
                 missed = reached.count(None)
-                right.text(1, row, f"{missed} never ", ha="right", va="center", fontsize=7,
-                           transform=right.get_yaxis_transform())  # fmt: skip
+                right.text(
+                    1,
+                    row,
+                    f"{missed} never ",
+                    ha="right",
+                    va="center",
+                    fontsize=7,
+                    transform=right.get_yaxis_transform(),
+                )
         left.set_yticks(range(len(lines)), [shown(line["label"]) for line in lines], fontsize=8)
         left.set_ylim(len(lines) - 0.5, -0.5)
         left.set_xlabel("best validation accuracy (%)")
@@ -110,7 +117,12 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
 
 def _discovery(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
     """Draw a row a setting: accuracy by presented images beside the accuracy of each class."""
-    size = {"width": 9.5, "height": 0.7 + 1.75 * len(lines), "nrows": len(lines), "ncols": 2}
+    size: dict[str, Any] = {
+        "width": 9.5,
+        "height": 0.7 + 1.75 * len(lines),
+        "nrows": len(lines),
+        "ncols": 2,
+    }
     with plots.figure(path, **size, squeeze=False) as (drawing, grid):
         for line, (left, right) in zip(lines, grid, strict=True):
             images, index = line["images_an_epoch"], int(line["rule"] == "backprop")
@@ -121,10 +133,11 @@ def _discovery(path: Path, control: Control, lines: list[dict[str, Any]]) -> Non
                 share = 100 * np.array(line["active_classes"]) / line["classes"]
                 left.plot(x, share.mean(1), color="0.5", linewidth=1, label="active classes")
                 left.legend(fontsize=7, loc="lower right")
-            for level in controls_summary.LEVELS:
-                reference = controls_summary.criterion(line, lines)
-                target = 100 * reference * level / controls_summary.CRITERION
-                left.axhline(target, color="0.6", linewidth=0.7)
+            reference = controls_summary.criterion(line, lines)
+            if reference is not None:
+                for level in controls_summary.LEVELS:
+                    target = 100 * reference * level / controls_summary.CRITERION
+                    left.axhline(target, color="0.6", linewidth=0.7)
             left.set_ylim(0, 102)
             left.set_title(line["label"], fontsize=8)
             epochs = range(1, len(accuracy) + 1)
@@ -156,7 +169,7 @@ def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
         ("update_angle_degrees", "update to gradient (°)"),
         ("feedback_angle_degrees", "feedback to forward weights (°)"),
     )
-    size = {"width": 1.6 + 2.2 * len(layers), "height": 5.4}
+    size: dict[str, Any] = {"width": 1.6 + 2.2 * len(layers), "height": 5.4}
     with plots.figure(path, **size, nrows=2, ncols=len(layers), sharex=True, sharey=True) as (
         drawing,
         grid,

@@ -1,22 +1,18 @@
-"""One setting of a control, trained with the image runs' data, rule, network and optimiser."""
+"""One setting of a control, trained with the image runs' data, rule, network and optimizer."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import config as configs
 from experiments.controls.settings import Setting
 from experiments.controls.unfinished import Unfinished
-from experiments.train import one_rule as image_run
-from qagrel_jax import analysis, training
-from qagrel_jax.data import Dataset, streaming
-from qagrel_jax.networks import make_network
-from qagrel_jax.random_keys import root_key
-from qagrel_jax.tasks import classification
+from experiments.train import build
+from experiments.train.angles import FEEDBACK, UPDATE, Instrument
+from qagrel_jax import training
+from qagrel_jax.data import Dataset
 from qagrel_jax.training import fitting
 
 PROBE_IMAGES = 256
@@ -52,49 +48,35 @@ def train(
     """Train ``setting`` on all its seeds and return its line of the summary.
 
     A seed that diverges ends the setting; its line then says where, and has no accuracies. With
-    ``keep`` a setting that was killed goes on where it was, in the same bits.
+    ``keep`` a setting that was killed continues where it was, in the same bits.
     """
     config = setting.config
     dataset = part_of(dataset, setting.classes, setting.train_images)
-    splits = image_run.make_splits(dataset, config)
-    trainer = image_run.make_trainer(config, setting.rule, dataset, splits)
-    seeds = jnp.arange(config.first_seed, config.first_seed + config.seeds)
-    start = image_run.start(trainer, config, dataset)
-    angles = _Angles(setting, dataset, splits) if measure_angles else None
-    line: dict[str, Any] = {
-        "label": setting.label,
-        "rule": setting.rule,
-        "family": setting.competes_with,
-        "x": setting.x,
-        "classes": setting.classes or dataset.num_classes,
-        "train_images": len(splits.train.labels),
-        "config": configs.to_json(config),
-        "seeds": [int(s) for s in seeds],
-        "diverged": None,
-        "images_an_epoch": config.epoch_of(len(splits.train.labels))[1],
-        "validation_accuracy": [],  # by epoch, by seed
-        "class_accuracy": [],  # by epoch, by class: mean of the seeds
-    }
-    if config.curriculum != "off":
-        line["active_classes"] = []  # by epoch, by seed
-    if angles:
-        angles.measure(start.states)  # before learning
+    splits = build.make_splits(dataset, config)
+    trainer = build.make_trainer(config, setting.rule, dataset, splits)
+    start = build.start(trainer, config, dataset)
+    line = _begun(setting, dataset, splits)
+    angles = None
+    if measure_angles:
         keep = None  # such settings are short
-    begun, before = keep.load(setting.label, start, line) if keep else (start, 0.0)
-    run = begun
+        angles = _Angles(setting, dataset, splits)
+        angles.measure(start.states)  # before learning
+    run, before = keep.load(setting.label, start, line) if keep else (start, 0.0)
     began = time.perf_counter() - before
+    epochs = fitting.fit(
+        trainer,
+        run,
+        splits.train,
+        splits.monitored,
+        epochs=config.epochs,
+        patience=config.patience,
+        min_gain=config.min_gain,
+        last_batch=config.last_batch,
+    )
     try:
-        for run, record in fitting.fit(
-            trainer, begun, splits.train, splits.monitored,
-            epochs=config.epochs, patience=config.patience, min_gain=config.min_gain,
-            last_batch=config.last_batch,
-        ):  # fmt: skip
-            line["validation_accuracy"].append([round(float(a), 5) for a in record.accuracy])
-            line["class_accuracy"].append(
-                [round(float(a), 4) for a in np.nanmean(record.class_accuracy, axis=0)]
-            )
-            if config.curriculum != "off":
-                line["active_classes"].append(np.asarray(run.states.curriculum.count).tolist())
+        for after, record in epochs:
+            run = after
+            _add_epoch(line, run, record)
             if angles:
                 angles.measure(run.states)
             if keep:
@@ -114,55 +96,50 @@ def train(
     return line | (angles.line if angles else {})
 
 
+def _begun(setting: Setting, dataset: Dataset, splits: build.Splits) -> dict[str, Any]:
+    """Return the setting's line of the summary before the first epoch."""
+    config = setting.config
+    line: dict[str, Any] = {
+        "label": setting.label,
+        "rule": setting.rule,
+        "family": setting.competes_with,
+        "x": setting.x,
+        "classes": setting.classes or dataset.num_classes,
+        "train_images": len(splits.train.labels),
+        "config": configs.to_json(config),
+        "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
+        "diverged": None,
+        "images_an_epoch": config.epoch_of(len(splits.train.labels))[1],
+        "validation_accuracy": [],  # by epoch, by seed
+        "class_accuracy": [],  # by epoch, by class: mean of the seeds
+    }
+    if config.curriculum != "off":
+        line["active_classes"] = []  # by epoch, by seed
+    return line
+
+
+def _add_epoch(line: dict[str, Any], run: fitting.Fit, record: fitting.EpochRecord) -> None:
+    line["validation_accuracy"].append([round(float(a), 5) for a in record.accuracy])
+    line["class_accuracy"].append(
+        [round(float(a), 4) for a in np.nanmean(record.class_accuracy, axis=0)]
+    )
+    if "active_classes" in line:
+        line["active_classes"].append(np.asarray(run.states.curriculum.count).tolist())
+
+
 class _Angles:
     """Angles of updates and of weights on the same images, before learning and after each epoch."""
 
-    def __init__(self, setting: Setting, dataset: Dataset, splits: image_run.Splits) -> None:
-        config = setting.config
-        rule = image_run.make_rule(setting.rule, config)
-        options = {} if config.hidden is None else {"hidden": config.hidden}
-        networks = {
-            kind: make_network(
-                config.architecture, dataset.num_classes, feedback=kind,
-                initialisation=config.initialisation, feedback_init=config.feedback_init,
-                feedback_scale=1.0 if kind == "tied" else config.feedback_scale, **options,
-            )
-            for kind in ("tied", config.feedback)
-        }  # fmt: skip
-        probe = jnp.arange(min(PROBE_IMAGES, len(splits.train.labels)))
-        images = splits.train.images
-        if isinstance(images, streaming.HostImages):
-            images = images.read(np.asarray(probe))
-        images = classification.normalise(jnp.asarray(images[: len(probe)]))
-        labels = splits.train.labels[: len(probe)]
-        reward = image_run.make_reward(config)
-
-        def update(kind: str, state: training.TrainState) -> Any:
-            def forward(params: Any, inputs: Any) -> Any:
-                return networks[kind].apply({"params": params, **state.model_state}, inputs)
-
-            choice_key, reward_key = jax.random.split(root_key(0))
-            decision = rule.act(choice_key, forward, state.params, images)
-            return rule.update(decision, reward(reward_key, labels, decision.action))[0]
-
-        def one_seed(state: training.TrainState) -> dict[str, jax.Array]:
-            ours, true = update(config.feedback, state), update("tied", state)
-            return analysis.layer_angles(ours, true)
-
-        self._feedback = config.feedback
-        self._updates = jax.jit(lambda states: jax.lax.map(one_seed, states))
-        self.line: dict[str, Any] = {
-            "update_angle_degrees": {},  # by layer, by epoch (0: before learning), by seed
-            "feedback_angle_degrees": {},
-        }
+    def __init__(self, setting: Setting, dataset: Dataset, splits: build.Splits) -> None:
+        learner = build.make_learner(setting.config, setting.rule, dataset)
+        self._instrument = Instrument(learner, splits.train, PROBE_IMAGES)
+        self.line: dict[str, Any] = {UPDATE: {}, FEEDBACK: {}}
+        # by layer, by epoch (0: before learning), by seed
 
     def measure(self, states: training.TrainState) -> None:
         """Add one row to every layer's angles."""
-        weights = analysis.feedback_angles(states.params, states.model_state, self._feedback)
-        for kind, angles in (
-            ("update_angle_degrees", self._updates(states)),
-            ("feedback_angle_degrees", weights),
-        ):
-            for layer, values in angles.items():
-                rows = self.line[kind].setdefault(layer, [])
-                rows.append([None if np.isnan(v) else round(float(v), 2) for v in values])
+        found = self._instrument.measure(states)
+        for kind, by_layer in self.line.items():
+            for layer, values in found[kind].items():
+                row = [None if value is None else round(value, 2) for value in values]
+                by_layer.setdefault(layer, []).append(row)

@@ -16,13 +16,16 @@ LEVELS = (0.95, 0.98)
 """Fractions of the reference's accuracy, for the images presented until then."""
 
 LONG = (
-    "validation_accuracy", "class_accuracy", "active_classes", "update_angle_degrees",
+    "validation_accuracy",
+    "class_accuracy",
+    "active_classes",
+    "update_angle_degrees",
     "feedback_angle_degrees",
-)  # fmt: skip
+)
 """What ``settings.jsonl`` holds by epoch and ``summary.json`` leaves out."""
 
 
-def summarise(
+def summarize(
     name: str, question: str, lines: list[dict[str, Any]], planned: list[str]
 ) -> dict[str, Any]:
     """Combine the lines of ``settings.jsonl``.

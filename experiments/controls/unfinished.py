@@ -1,12 +1,11 @@
-"""A setting that was not trained to its end: its learners and its curves, to go on from."""
+"""A setting that was not trained to its end: its learners and its curves, to resume."""
 
 import json
 import time
 from pathlib import Path
 from typing import Any
 
-from experiments.common import files
-from experiments.common import saved as checkpoints
+from experiments.common import files, saved
 from qagrel_jax.training import Fit
 
 SECONDS_BETWEEN = 60
@@ -19,9 +18,8 @@ class Unfinished:
     """The one setting of a control's folder that is being trained."""
 
     def __init__(self, folder: Path) -> None:
-        self._curves, self._learners = (
-            folder / "unfinished.json", folder / "checkpoint_unfinished.msgpack"
-        )  # fmt: skip
+        self._curves = folder / "unfinished.json"
+        self._learners = folder / "checkpoint_unfinished.msgpack"
         self._saved = time.monotonic()
 
     def load(self, label: str, start: Fit, line: dict[str, Any]) -> tuple[Fit, float]:
@@ -35,7 +33,9 @@ class Unfinished:
         kept = json.loads(self._curves.read_text())
         if kept["label"] != label or kept["config"] != line["config"]:
             return start, 0.0
-        run = checkpoints.load(self._learners, start, {"label": label})
+        run = saved.load(self._learners, start, {"label": label})
+        if run is None:
+            return start, 0.0
         epochs = int(run.epoch)
         # The curves are written first, so that they are never behind the learners.
         if len(kept["curves"]["validation_accuracy"]) < epochs:
@@ -50,7 +50,7 @@ class Unfinished:
         curves = {name: line[name] for name in BY_EPOCH if name in line}
         kept = {"label": label, "config": line["config"], "seconds": seconds, "curves": curves}
         files.write_json(self._curves, kept)
-        checkpoints.save(self._learners, run, {"label": label})
+        saved.save(self._learners, run, {"label": label})
         self._saved = time.monotonic()
 
     def clear(self) -> None:

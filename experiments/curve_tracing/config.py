@@ -1,16 +1,17 @@
 """What a curve-tracing run is: a frozen record, checked before anything slow is imported."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.common import fields, files
 from experiments.common.cli import UserError
-from experiments.config import FEEDBACK_ALIASES
+from experiments.common.names import FEEDBACK_ALIASES
 
+FILE = "config.json"
 FEEDBACKS = ("tied", "kolen_pollack", "random", "sign", "sign_fixed", "product")
-"""Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
+"""Spelled out rather than imported, so that a wrong name is refused before JAX has loaded."""
 
 FIRST_LENGTH = 2
 BEYOND = (1, 2, 3, 4)
@@ -44,28 +45,41 @@ class CurveConfig:
       final_accuracy: of the last stage's frozen test that ends the training; ``accuracy`` at least.
     """
 
-    networks: int = 5
-    seed: int = 0
-    grid: int = 15
-    max_length: int = 9
-    max_trials: int = 50_000
-    shared: bool = True
-    feedback: str = "tied"
-    learning_rate: float = 0.02
-    exploration: float = 0.05
-    reward: float = 1.2
-    clip: float = 1.0
-    steps: int = 50
-    sweeps: int = 7
-    tolerance: float = 1e-4
-    test_every: int = 2000
-    test_trials: int = 500
-    accuracy: float = 0.85
-    final_accuracy: float = 0.85
+    networks: int = fields.number(1, 10_000, "how many", default=5)
+    seed: int = fields.number(0, 2**31 - 1, "all randomness follows from it", default=0)
+    grid: int = fields.number(5, 200, "pixels along each side", default=15)
+    max_length: int = fields.number(3, 1000, "pixels of the longest curves to learn", default=9)
+    max_trials: int = fields.number(
+        1, 10**9, "training trials after which a network gives up", default=50_000
+    )
+    shared: bool = fields.flag(
+        False,
+        "each synapse for itself; default: one weight for all pixels",
+        option="--unshared",
+    )
+    feedback: str = fields.choice(
+        FEEDBACKS, "feedback pathway", aliases=FEEDBACK_ALIASES, default="tied"
+    )
+    learning_rate: float = fields.number(0, 100, "beta", default=0.02)
+    exploration: float = fields.number(0, 1, "epsilon of the max-Boltzmann policy", default=0.05)
+    reward: float = fields.number(-1e6, 1e6, default=1.2)
+    clip: float = fields.number(0, 1e6, default=1.0)
+    steps: int = fields.number(1, 100_000, "most steps of the activity", default=50)
+    sweeps: int = fields.number(1, 100_000, "most sweeps of the accessory network", default=7)
+    tolerance: float = fields.number(0, 1e6, default=1e-4)
+    test_every: int = fields.number(
+        1, 10**9, "training trials between two frozen tests", default=2000
+    )
+    test_trials: int = fields.number(1, 10**6, "trials of a frozen test", default=500)
+    accuracy: float = fields.number(0, 1, default=0.85)
+    final_accuracy: float = fields.number(
+        0, 1, "of the frozen test at the last length that ends it all", default=0.85
+    )
 
     def __post_init__(self) -> None:
-        known = FEEDBACK_ALIASES.get(self.feedback, self.feedback)
+        known = FEEDBACK_ALIASES.get(str(self.feedback), self.feedback)
         object.__setattr__(self, "feedback", known)
+        fields.check(self)
         if self.final_accuracy < self.accuracy:
             raise UserError(
                 f"--final-accuracy must be at least {self.accuracy}, got {self.final_accuracy}"
@@ -89,24 +103,14 @@ class CurveConfig:
         return dataclasses.asdict(self)
 
 
-def load(folder: Path) -> CurveConfig | None:
-    """Return the configuration of the run in ``folder``, None if there is none.
+def load(folder: Path) -> CurveConfig:
+    """Return the configuration of the run in ``folder``.
 
     Raises:
       UserError: it cannot be read.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        return None
+    path = folder / FILE
     try:
-        return CurveConfig(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        return CurveConfig(**(files.read_json(path) or {}))
+    except (TypeError, UserError) as error:
         raise UserError(f"{path} is no curve-tracing run ({error}): choose another --out") from None
-
-
-def difference(saved: CurveConfig, wanted: CurveConfig) -> str:
-    """Say in what two configurations differ; empty if in nothing."""
-    there, here = saved.to_json(), wanted.to_json()
-    return ", ".join(
-        f"{k} {there[k]!r} there, {here[k]!r} here" for k in here if there[k] != here[k]
-    )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from experiments.plots import COLORS, LINES, figure
+from experiments.plots import COLORS, LINES, figure, whole_numbers
 
 SHOWN = 8
 """Moments at which activity is drawn."""
@@ -34,13 +34,14 @@ def learning(path: Path, content: dict[str, Any], lines: list[dict[str, Any]]) -
         complete = ~np.isnan(trials).any(1)
         if complete.any():
             mean = trials[complete].mean(1)
-            left.plot(np.array(lengths)[complete], mean, color="0.2", linewidth=3, alpha=0.4,
-                      label="mean")  # fmt: skip
+            left.plot(
+                np.array(lengths)[complete], mean, color="0.2", linewidth=3, alpha=0.4, label="mean"
+            )
         left.set_xlabel("curve length (pixels)")
         left.set_ylabel("training trials")
         left.set_ylim(bottom=0)
         left.yaxis.set_major_formatter("{x:,.0f}")
-        left.xaxis.get_major_locator().set_params(integer=True)
+        whole_numbers(left.xaxis)
         left.legend(fontsize=8)
         right.axhline(100 * content["config"]["accuracy"], color="0.4", linestyle=":")
         right.set_xlabel("training trials")
@@ -64,8 +65,9 @@ def generalization(path: Path, content: dict[str, Any]) -> None:
     few = content["networks"] <= len(COLORS)
     with figure(path, 6.0, 4.0) as (_, axes):
         for n in range(content["networks"]):
-            axes.plot(lengths, accuracy[:, n], marker=".", label=f"network {n}" * few,
-                      **_style(n, few))  # fmt: skip
+            axes.plot(
+                lengths, accuracy[:, n], marker=".", label=f"network {n}" * few, **_style(n, few)
+            )
         axes.axvspan(lengths[0], content["max_length"], color="0.5", alpha=0.15, linewidth=0)
         axes.axhline(50, color="0.4", linestyle=":")
         axes.annotate(

@@ -12,8 +12,7 @@ from experiments.common import files, folders, provenance
 from experiments.common.cli import UserError
 from experiments.common.progress import Reporter
 from experiments.curve_tracing import learners, plots, summary
-from experiments.curve_tracing.config import FIRST_LENGTH, CurveConfig
-from experiments.train import folder as run_folder
+from experiments.curve_tracing.config import FILE, FIRST_LENGTH, CurveConfig
 from qagrel_jax.random_keys import root_key
 
 CHECKPOINT = "checkpoint.npz"
@@ -22,21 +21,20 @@ EXAMPLES = 100
 """Trials over which activity along the curves is averaged."""
 
 
-def run(config: CurveConfig, folder: Path) -> dict[str, Any]:
+def run(config: CurveConfig, folder: Path, resume: bool = False) -> dict[str, Any]:
     """Run ``config`` in ``folder``, from its checkpoint if it has one; return the summary.
 
     Raises:
-      UserError: a folder that cannot be written, a damaged checkpoint.
+      UserError: a folder that cannot be written or holds another run, a damaged checkpoint.
     """
-    with folders.locked(folder):
-        with folders.explained(folder):
-            files.write_json(folder / "config.json", config.to_json())
+    with folders.claimed(folder, (FILE,), resume):
+        files.write_json(folder / FILE, config.to_json())
         return _run(config, folder)
 
 
 def _run(config: CurveConfig, folder: Path) -> dict[str, Any]:
     environments = folder / "environments.jsonl"
-    run_folder.append_line(environments, provenance.environment())
+    files.append_line(environments, provenance.environment())
     functions = learners.make(config)
     state = _load(folder, config, functions)
     _train(config, folder, functions, state)
@@ -49,8 +47,8 @@ def _run(config: CurveConfig, folder: Path) -> dict[str, Any]:
         )
         for length in lengths
     ]
-    lines = run_folder.read_lines(folder / TESTS)
-    first = run_folder.read_lines(environments)[0]  # a later one only went on
+    lines = files.read_lines(folder / TESTS)
+    first = files.first_environment(folder)
     content = summary.summarize(config, lines, lengths, np.array(accuracy), first)
     files.write_json(folder / "summary.json", content)
     plots.learning(folder / "learning.png", content, lines)
@@ -106,14 +104,9 @@ def _save(folder: Path, state: dict[str, Any], line: dict[str, Any]) -> None:
     leaves = jax.tree.leaves(state["variables"])
     arrays = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        trials=state["trials"],
-        lengths=state["lengths"],
-        done=state["done"],
-        **arrays,
-    )
-    run_folder.append_line(folder / TESTS, line)
+    arrays |= {name: np.asarray(state[name]) for name in ("trials", "lengths", "done")}
+    np.savez(buffer, allow_pickle=False, **arrays)
+    files.append_line(folder / TESTS, line)
     files.write_bytes(folder / CHECKPOINT, buffer.getvalue())
 
 
@@ -144,11 +137,11 @@ def _load(folder: Path, config: CurveConfig, functions: learners.Learners) -> di
                 "run anew"
             ) from None
     # A kill between the two files leaves a line of trials that will be run again.
-    lines = run_folder.read_lines(folder / TESTS)
+    lines = files.read_lines(folder / TESTS)
     (folder / TESTS).unlink(missing_ok=True)
     for line in lines:
         if line["trials"] <= state["trials"]:
-            run_folder.append_line(folder / TESTS, line)
+            files.append_line(folder / TESTS, line)
     return state
 
 

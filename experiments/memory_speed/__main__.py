@@ -8,7 +8,7 @@ Both learn the saccade task. ``qagrel_jax`` is the very program of ``experiments
 criterion and packing included; ``numpy`` is ``experiments.memory_speed.numpy_baseline``, which
 keeps no criterion.
 Both start from the same networks, which have learned for some thousand trials, so that trials are
-as long as they mostly are in a run; they go on learning while they are timed, and none converges.
+as long as they mostly are in a run; they keep learning while they are timed, and none converges.
 Repeats of the two alternate. The first turn of each, in which XLA compiles, is timed apart.
 
 DIR gets memory_speed.json and memory_speed.png.
@@ -31,6 +31,10 @@ TRAINED = 128
 """Networks that learn beforehand; larger populations hold copies of them."""
 
 
+Implementation = tuple[Callable[[], None], Callable[[], int]]
+"""``(learn for another turn, count the trials)``."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, time, write."""
     arguments = _parser().parse_args(argv)
@@ -41,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _measure_all(arguments: Any, folder: Path) -> None:
     from experiments.common import provenance
-    from experiments.working_memory import plots as memory_plots  # slow to import
+    from experiments.working_memory import plots  # slow to import
 
     environment = provenance.environment()
     given = {name: getattr(arguments, name) for name in ("networks", "repeats")}
@@ -57,7 +61,7 @@ def _measure_all(arguments: Any, folder: Path) -> None:
         **environment,
     }
     files.write_json(folder / "memory_speed.json", content)
-    memory_plots.speed(folder / "memory_speed.png", content)
+    plots.speed(folder / "memory_speed.png", content)
     _print(rows, folder)
 
 
@@ -86,7 +90,8 @@ def measure(
             trained.advance()
         weights = trained.networks.learner.weights
 
-        pairs, rows = [], []
+        pairs: list[dict[str, Implementation]] = []
+        rows: list[dict[str, Any]] = []
         for size in sizes:
             pairs.append(_start(size, weights, jax.random.fold_in(key, 1), seed, trained.steps))
             row: dict[str, Any] = {"networks": size, "steps_a_turn": trained.steps}
@@ -126,18 +131,18 @@ def _population(size: int, key: Any) -> Any:
     return Packed(setup, key, np.full(size, config.learning_rate), np.full(size, config.tag_decay))
 
 
-def _start(size: int, weights: Any, key: Any, seed: int, steps: int) -> dict[str, tuple]:
-    """Both implementations with these weights: ``(go on for a turn, count the trials)``."""
+def _start(size: int, weights: Any, key: Any, seed: int, steps: int) -> dict[str, Implementation]:
+    """Both implementations with these weights: ``(learn for a turn, count the trials)``."""
     import jax
     import numpy as np
 
-    from experiments.memory_speed import numpy_baseline as memory_numpy
+    from experiments.memory_speed import numpy_baseline
 
     copies = jax.tree.map(lambda w: w[..., np.arange(size) % w.shape[-1]], weights)
     packed = _population(size, key)
     learner = packed.networks.learner._replace(weights=jax.tree.map(np.copy, copies))
     packed.networks = packed.networks._replace(learner=learner)
-    plain = memory_numpy.Population(copies, seed)
+    plain = numpy_baseline.Population(copies, seed)
     return {
         "qagrel_jax": (packed.advance, lambda: int(packed.networks.progress.trials.sum())),
         "numpy": (lambda: plain.advance(steps), lambda: plain.trials),
@@ -195,7 +200,7 @@ def _parser() -> cli.Parser:
     )
     add("--seed", type=cli.number(int, 0, 2**31 - 1), default=0, metavar="S", help="default 0")
     add("--quick", action="store_true", help="a rehearsal: 1 and 100 networks, 3 repeats")
-    add("--out", type=cli.path, metavar="DIR", help="default: runs/memory_speed-TIME")
+    folders.add_options(parser, "memory_speed")
     return parser
 
 

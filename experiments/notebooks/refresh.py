@@ -41,8 +41,13 @@ def execute(path: Path) -> nbformat.NotebookNode:
       nbclient.exceptions.CellExecutionError: a cell failed.
     """
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False,
-                            resources={"metadata": {"path": str(FOLDER)}})  # fmt: skip
+    client = NotebookClient(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(FOLDER)}},
+    )
     # From a checkout that is not installed, too; and drawing as Jupyter draws.
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     client.execute(env=environment | {"PYTHONPATH": str(ROOT)})

@@ -11,6 +11,7 @@ from pathlib import Path
 
 NAMES = (
     "headline",
+    "feedback_headline",
     "quick_mnist",
     "index",
     "cells",
@@ -18,11 +19,14 @@ NAMES = (
     "controls",
     "digits_fast",
     "learning_rate",
+    "small_weights",
+    "update_statistics",
     "digits",
     "precision",
     "mnist_start",
     "agrel",
     "curve_tracing",
+    "feedback",
     "memory",
     "memory_speed",
     "speed",

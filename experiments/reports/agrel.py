@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.agrel.__main__ import compare
+from experiments.common import files
 from experiments.reports import NOT_RUN, markdown, runs
-from experiments.train import folder as run_folder
 
 FOLDERS = {
     "agrel": "Tied feedback",
@@ -28,7 +28,7 @@ def section(results: Path) -> str:
     """Return a table a folder: medians, quartiles, converged fractions, and p."""
     parts = []
     for folder, title in FOLDERS.items():
-        content = run_folder.read_json(results / folder / "summary.json")
+        content = files.read_json(results / folder / "summary.json")
         parts.append(f"**{title}**")
         parts.append(NOT_RUN if content is None else _part(folder, content))
     return "\n\n".join(parts)

@@ -83,10 +83,14 @@ def _epoch_table(there: dict[tuple[str, str], RunResults]) -> str:
     rows = []
     for (name, protocol), run in there.items():
         published = CELLS.get(name)
-        known = published is not None and published.epochs is not None and protocol == "paper"
         for row in runs.epoch_rows(run):
             beside = "–"
-            if row[0] == "the best epoch" and known:
+            if (
+                row[0] == "the best epoch"
+                and published
+                and published.epochs
+                and protocol == "paper"
+            ):
                 beside = f"{published.epochs:g} ({published.epochs_sd:g})"
             rows.append([_cell(name, run), protocol, *row, beside])
     headings = (
@@ -105,7 +109,7 @@ def _epoch_table(there: dict[tuple[str, str], RunResults]) -> str:
 def _run_table(there: dict[tuple[str, str], RunResults]) -> str:
     rows = []
     for (name, protocol), run in there.items():
-        command = next((f"`{s['command']}`" for s in run.sittings), "not recorded")
+        command = next((f"`{s['command']}`" for s in run.sessions), "not recorded")
         state = "" if run.finished else "not finished: "
         rows.append(
             [

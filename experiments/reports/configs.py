@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments import config as configs
+from experiments.common import files
 from experiments.common.significance import mean_sd
 from experiments.reports import runs
-from experiments.train import folder as run_folder
 from experiments.train import results as run_results
 from experiments.train.results import RunResults
 
@@ -66,7 +66,7 @@ def _runs(results: Path) -> Iterator[RunResults]:
     """Yield every image run below ``results`` that has an epoch, finished or not."""
     for path in sorted(results.rglob("config.json")):
         further = run_results.FURTHER_SEEDS in path.parent.name
-        if not further and {"dataset", "architecture"} <= (run_folder.read_json(path) or {}).keys():
+        if not further and {"dataset", "architecture"} <= (files.read_json(path) or {}).keys():
             run = run_results.read(path.parent)
             if run is not None:
                 yield run
@@ -104,6 +104,6 @@ def _seconds(run: RunResults) -> float | None:
         for entry in run.summary["results"]:
             if entry["rule"] == runs.RULE:
                 return entry["train_seconds"] / (entry["epochs"] * len(entry["seeds"]))
-    lines = run_folder.read_lines(run.folder / "timings.jsonl")
+    lines = files.read_lines(run.folder / "timings.jsonl")
     found = [line["seconds"] for line in lines if line["rule"] == runs.RULE]
     return statistics.fmean(found) / run.config.seeds if found else None

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from experiments.controls import settings as controls_settings
-from experiments.controls import summary as controls_summary
+from experiments.common import files
+from experiments.controls import catalogue, settings, summary
 from experiments.reports import NOT_RUN, markdown, runs
-from experiments.train import folder as run_folder
 
 PICTURES = {"picture.png": "Result of the control", "angles.png": "Angles by layer and epoch"}
 
@@ -14,10 +13,10 @@ PICTURES = {"picture.png": "Result of the control", "angles.png": "Angles by lay
 def section(results: Path) -> str:
     """Return a subsection for each control: question, command, table, angles, pictures."""
     parts = []
-    for name in controls_settings.names():
+    for name in catalogue.names():
         parts.append(f"## `{name}`")
         path = results / "controls" / name / "summary.json"
-        content = run_folder.read_json(path)
+        content = files.read_json(path)
         parts.append(NOT_RUN if content is None else _part(name, content))
         parts += [
             f"![{name}: {title}]({name}/{picture})"
@@ -33,18 +32,18 @@ def _part(name: str, content: dict[str, Any]) -> str:
     seeds = f"seeds {first}–{rest[-1]}" if rest else f"seed {first}"
     commits = " and ".join(sorted({f"`{runs.short(r['commit'])}`" for r in done}))
     parts = [
-        controls_settings.shown(content["question"]),
+        settings.shown(content["question"]),
         f"Command: `python -m experiments.controls {name}`; {config['dataset']}, "
         f"{config['architecture']}; {config['epochs']} epochs; {seeds}; "
         f"{done[0]['device']}; commit {commits}. {_criterion(done)}",
         markdown.table(
-            [heading.replace("\n", " ") for heading in controls_summary.HEADINGS],
+            [heading.replace("\n", " ") for heading in summary.HEADINGS],
             [_row(result, done) for result in done],
             right=True,
         ),
     ]
     if content["missing"]:
-        parts.append(f"Not run: {', '.join(map(controls_settings.shown, content['missing']))}.")
+        parts.append(f"Not run: {', '.join(map(settings.shown, content['missing']))}.")
     if any(result["last_angles"] for result in done):
         parts.append(_angles(done))
     return "\n\n".join(parts)
@@ -59,7 +58,7 @@ def _criterion(results: list[dict[str, Any]]) -> str:
 
 
 def _row(result: dict[str, Any], results: list[dict[str, Any]]) -> list[str]:
-    cells = list(controls_summary.cells(result))
+    cells = list(summary.cells(result))
     family = [
         r for r in results if (r["family"], r["classes"]) == (result["family"], result["classes"])
     ]
@@ -78,7 +77,7 @@ def _angles(results: list[dict[str, Any]]) -> str:
         layers = list(results[0]["last_angles"][kind])
         rows = [
             [
-                controls_settings.shown(r["label"]),
+                settings.shown(r["label"]),
                 *(_degrees(r["last_angles"][kind][layer]) for layer in layers),
             ]
             for r in results

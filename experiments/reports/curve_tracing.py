@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from experiments.common import files
 from experiments.reports import NOT_RUN, markdown, runs
-from experiments.train import folder as run_folder
 
 PUBLISHED = {7: "5 of 5 (2026), mean 23,200, all correct"}
 """By the length of the last curves: Mollard, Bohté & Roelfsema, PLoS CB 22(4), 2026."""
@@ -19,7 +19,7 @@ def section(results: Path) -> str:
     folders = [path.parent for path in sorted(results.glob("curve_tracing*/summary.json"))]
     if not folders:
         return NOT_RUN
-    found = {path.name: run_folder.read_json(path / "summary.json") for path in folders}
+    found = {path.name: files.read_json(path / "summary.json") for path in folders}
     return "\n\n".join(_part(name, content) for name, content in found.items() if content)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.common.significance import mean_sd
-from experiments.reports import markdown, memory, memory_cells, precision, runs
+from experiments.reports import markdown, memory, memory_cells, precision, runs, small_weights
 from experiments.train import results as run_results
 from experiments.train.results import CONTROL
 
@@ -76,6 +76,51 @@ def _array(values: list[float]) -> Any:
     import numpy as np
 
     return np.array(values)
+
+
+def _feedback(results: Path) -> str | None:
+    content = _read(results / "feedback" / "summary.json")
+    cells = {
+        (r["config_name"], r["kind"]): r
+        for r in (content or {"results": []})["results"]
+        if r["rule"] == runs.RULE and r["finished"]
+    }
+    both = [name for name, kind in cells if kind == "tied" and (name, "kolen_pollack") in cells]
+    if not both:
+        return None
+    ours, tied = (
+        mean_sd(100 * _array(cells[both[0], kind]["test_accuracy"]))
+        for kind in ("kolen_pollack", "tied")
+    )
+    return f"`{both[0]}`: Q-AGREL with Kolen–Pollack feedback {ours} %, tied {tied} %"
+
+
+def _small_weights(results: Path) -> str | None:
+    found = small_weights.slowdowns(results)
+    if len(found) < 2:
+        return None
+    return "slowdown to 98 % of backprop: " + ", ".join(
+        f"{name} {slowdown}" for name, slowdown in found.items()
+    )
+
+
+def _update_statistics(results: Path) -> str | None:
+    content = _read(results / "update_statistics" / "summary.json")
+    if content is None:
+        return None
+    plan = content["plan"]
+    last = (
+        max(plan["stages"]),
+        plan["batch_sizes"][0],
+        max(r["classes"] for r in content["results"]),
+    )
+    entry = next(
+        r
+        for r in content["results"]
+        if (r["stage"], r["batch_size"], r["classes"], r["rule"]) == (*last, runs.RULE)
+    )
+    angle = entry["cross_entropy"]["all layers"]["angle"]["mean"]
+    return f"Q-AGREL's expected update lies {angle:.0f}° from the cross-entropy's gradient"
 
 
 def _agrel(results: Path) -> str | None:
@@ -184,6 +229,12 @@ EXPERIMENTS = (
         "results/mnist_dense_rate_1/README.md",
     ),
     Experiment(
+        "What shortens the wait for the classes from the papers' small weights?",
+        "train mnist_dense --curriculum index",
+        _small_weights,
+        "results/small_weights/README.md",
+    ),
+    Experiment(
         "How far does the dense network get in eight epochs from He initialization?",
         "train mnist_dense --initialisation he --epochs 8",
         _accuracies("mnist_dense_he_8_epochs"),
@@ -194,6 +245,18 @@ EXPERIMENTS = (
         "controls",
         _controls,
         "results/controls/README.md",
+    ),
+    Experiment(
+        "How well do networks learn whose feedback weights are not their forward weights?",
+        "feedback",
+        _feedback,
+        "results/feedback/README.md",
+    ),
+    Experiment(
+        "How do bias and variance of one update compare, rule by rule?",
+        "update_statistics",
+        _update_statistics,
+        "results/update_statistics/README.md",
     ),
     Experiment(
         "How many trials does AGREL need, compared with backprop?",

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from experiments.common.significance import mean_sd
 from experiments.reports import NOT_RUN, markdown, runs
 from experiments.train import results as run_results
-from experiments.train.results import CONTROL, LEVELS, RunResults
+from experiments.train.results import CONTROL, RunResults
 
 FOLDERS = ("cells/mnist_dense/paper", "mnist_dense_rate_1")
 COMMAND = "python -m experiments.train mnist_dense --learning-rate 1 --seeds 3"
@@ -21,23 +18,13 @@ def section(results: Path) -> str:
     if published is None or faster is None:
         return f"{NOT_RUN} `{COMMAND} --out experiments/results/{FOLDERS[1]}`"
     plots.learning_curves(faster.folder)
-    reference = published.best(CONTROL)
-    targets = [level * float(reference.mean()) for level in LEVELS]
     rows = [
-        _row(run, rule, targets, published)
+        [rule, f"{run.config.learning_rate:g}", *runs.counted(run, rule, published)]
         for rule in (runs.RULE, CONTROL)
         for run in (published, faster)
         if run.ran(rule)
     ]
-    reached = [f"epochs to {100 * target:.2f} %" for target in targets]
-    headings = (
-        "rule",
-        "learning rate",
-        "test accuracy %, mean (sd) [range]",
-        *reached,
-        "the best epoch",
-        f"slowdown, to {100 * targets[1]:.2f} %",
-    )
+    headings = ("rule", "learning rate", *runs.counted_headings(published))
     parts = [
         runs.provenance(faster),
         markdown.table(headings, rows),
@@ -53,19 +40,6 @@ def section(results: Path) -> str:
     return "\n\n".join(parts)
 
 
-def _row(run: RunResults, rule: str, targets: list[float], published: RunResults) -> list[str]:
-    epochs = [run.epochs_to(rule, target) for target in targets]
-    itself = run is published and rule == CONTROL
-    return [
-        rule,
-        f"{run.config.learning_rate:g}",
-        markdown.spread(100 * run.accuracy(rule)),
-        *(runs.reached(e) for e in epochs),
-        mean_sd(run.best_epoch(rule), 1),
-        "1" if itself else _slowdown(epochs[1], published.epochs_to(CONTROL, targets[1])),
-    ]
-
-
 def _at_the_same_rate(run: RunResults) -> list[str]:
     if not (run.ran(runs.RULE) and run.ran(CONTROL)):
         return []
@@ -73,9 +47,3 @@ def _at_the_same_rate(run: RunResults) -> list[str]:
         f"Both rules at a learning rate of {run.config.learning_rate:g}:",
         *runs.comparison(run),
     ]
-
-
-def _slowdown(epochs: np.ndarray, control: np.ndarray) -> str:
-    if np.isnan([*epochs, *control]).any():
-        return "–"
-    return runs.ratio(epochs, control)

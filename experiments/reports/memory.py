@@ -8,7 +8,7 @@ from scipy.stats import fisher_exact
 from experiments.common.significance import rank_test
 from experiments.reports import NOT_RUN, markdown, memory_successors
 from experiments.reports import memory_cells as cells
-from experiments.working_memory import plots as memory_plots
+from experiments.working_memory import plots
 
 
 class Published(NamedTuple):
@@ -79,7 +79,7 @@ def _populations(folder: Path) -> str:
             ]
         )
         commands.append(cells.provenance(run, f"working_memory/{name}"))
-        memory_plots.converged(folder / name / "converged.png", run)
+        plots.converged(folder / name / "converged.png", run)
         pictures.append(
             f"![{name}: networks converged]({name}/converged.png) "
             f"![{name}: activity of the units]({name}/activity.png)"
@@ -111,7 +111,7 @@ def _feedback(folder: Path) -> str:
             p = markdown.p_value(tests[_setting(cell)]) if cell["feedback"] == last else ""
             rows.append([run["task"], cell["feedback"], cells.share(cell), *cells.trials(cell), p])
         commands.append(cells.provenance(run, f"working_memory/{name}"))
-        memory_plots.converged(folder / name / "converged.png", run)
+        plots.converged(folder / name / "converged.png", run)
         commands[-1] += f"\n\n  ![{name}]({name}/converged.png)"
     headings = ("task", "feedback", "converged", "trials, median (quartiles)", "trials, mean", "p")
     return "\n\n".join([markdown.table(headings, rows), cells.listed(commands)]).strip()
@@ -133,8 +133,8 @@ def _grid(folder: Path) -> str:
             p = markdown.p_value(rank_test(group, own))
         setting = [f"{cell['learning_rate']:g}", f"{cell['tag_decay']:g}"]
         rows.append([*setting, cells.share(cell), *cells.trials(cell), p])
-    memory_plots.grid(folder / GRID / "grid.png", run)
-    memory_plots.converged(folder / GRID / "converged.png", run)
+    plots.grid(folder / GRID / "grid.png", run)
+    plots.converged(folder / GRID / "converged.png", run)
     headings = ("β", "λ", "converged", "trials, median (quartiles)", "trials, mean", "p")
     return "\n\n".join(
         [

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from experiments.train import folder as run_folder
+from experiments.common import files
 
 
 def read(folder: Path, name: str = "summary.json") -> dict[str, Any] | None:
     """Return the content of ``folder / name``, None if there is none."""
-    return run_folder.read_json(folder / name)
+    return files.read_json(folder / name)
 
 
 def share(cell: dict[str, Any]) -> str:
@@ -41,8 +41,10 @@ def provenance(run: dict[str, Any], folder: str) -> str:
     seed = run["seed"] if "seed" in run else run["config"]["seed"]
     commit = (run["commit"] or "unknown").removesuffix("-dirty")[:7]
     dirty = " with uncommitted changes" if (run["commit"] or "").endswith("-dirty") else ""
-    return (f"`{run['command']}`; seed {seed}; {run['device']}; commit `{commit}`{dirty}; folder "
-            f"`results/{folder}/`")  # fmt: skip
+    return (
+        f"`{run['command']}`; seed {seed}; {run['device']}; commit `{commit}`{dirty}; folder "
+        f"`results/{folder}/`"
+    )
 
 
 def listed(lines: list[str]) -> str:

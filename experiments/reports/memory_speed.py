@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.reports import NOT_RUN, markdown
 from experiments.reports import memory_cells as cells
-from experiments.working_memory import plots as memory_plots
+from experiments.working_memory import plots
 
 LIMIT = 25_000
 """Training trials after which a network gives up the saccade task."""
@@ -34,7 +34,7 @@ def section(results: Path) -> str:
                 f"{whole:,.0f}",
             ]
         )
-    memory_plots.speed(folder / "memory_speed.png", content)
+    plots.speed(folder / "memory_speed.png", content)
     headings = (
         "networks",
         "trials/s, qagrel_jax",

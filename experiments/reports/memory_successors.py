@@ -36,12 +36,27 @@ def recollect(folder: Path) -> str:
     if not runs:
         return NOT_RUN
     rows = [
-        [name, run["task"], _delay(run), _variant(run["config"]), cells.share(run),
-         *cells.trials(run), f"{run['max_trials']:,}"]
+        [
+            name,
+            run["task"],
+            _delay(run),
+            _variant(run["config"]),
+            cells.share(run),
+            *cells.trials(run),
+            f"{run['max_trials']:,}",
+        ]
         for name, run in sorted(runs.items(), key=lambda item: (item[1]["task"], _steps(item[1])))
-    ]  # fmt: skip
-    headings = ("folder", "task", "delay, steps", "variant", "converged",
-                "trials, median (quartiles)", "trials, mean", "limit, trials")  # fmt: skip
+    ]
+    headings = (
+        "folder",
+        "task",
+        "delay, steps",
+        "variant",
+        "converged",
+        "trials, median (quartiles)",
+        "trials, mean",
+        "limit, trials",
+    )
     return _with_pictures(folder, markdown.table(headings, rows), runs)
 
 
@@ -62,17 +77,35 @@ def twelve_ax(folder: Path) -> str:
             continue
         run = runs[kind][1]
         reached = sum(t is not None for t in run["trials"])
-        odds = [[reached, run["networks"] - reached],
-                [paper.converged, paper.networks - paper.converged]]  # fmt: skip
+        odds = [
+            [reached, run["networks"] - reached],
+            [paper.converged, paper.networks - paper.converged],
+        ]
         rows.append(
-            [kind, _leak(run["config"]["leak"]), cells.share(run), published,
-             markdown.p_value(fisher_exact(odds).pvalue), *cells.trials(run), mean,
-             f"{run['max_trials']:,}"]
-        )  # fmt: skip
+            [
+                kind,
+                _leak(run["config"]["leak"]),
+                cells.share(run),
+                published,
+                markdown.p_value(fisher_exact(odds).pvalue),
+                *cells.trials(run),
+                mean,
+                f"{run['max_trials']:,}",
+            ]
+        )
     if not found:
         return NOT_RUN
-    headings = ("memory", "leak", "converged", "published", "p", "trials, median (quartiles)",
-                "trials, mean", "published mean", "limit, trials")  # fmt: skip
+    headings = (
+        "memory",
+        "leak",
+        "converged",
+        "published",
+        "p",
+        "trials, median (quartiles)",
+        "trials, mean",
+        "published mean",
+        "limit, trials",
+    )
     return _with_pictures(folder, markdown.table(headings, rows), found)
 
 

@@ -93,6 +93,43 @@ def comparison(run: RunResults) -> list[str]:
     ]
 
 
+def counted_headings(published: RunResults) -> tuple[str, ...]:
+    """Return the headings of ``counted``."""
+    reached = [f"epochs to {100 * published.target(level):.2f} %" for level in LEVELS]
+    return (
+        "test accuracy %, mean (sd) [range]",
+        *reached,
+        "the best epoch",
+        f"slowdown, to {100 * published.target(LEVELS[1]):.2f} %",
+    )
+
+
+def counted(run: RunResults, rule: str, published: RunResults) -> list[str]:
+    """Return accuracy and epochs of one rule, counted to fractions of backprop's in ``published``.
+
+    The slowdown is relative to that backprop, too, at 98 %.
+    """
+    epochs = [run.epochs_to(rule, published.target(level)) for level in LEVELS]
+    control = published.epochs_to(CONTROL, published.target(LEVELS[1]))
+    if run is published and rule == CONTROL:
+        slowdown = "1"
+    else:
+        there = not np.isnan([*epochs[1], *control]).any()
+        slowdown = ratio(epochs[1], control) if there else "–"
+    return [
+        markdown.spread(100 * run.accuracy(rule)),
+        *(reached(e) for e in epochs),
+        mean_sd(run.best_epoch(rule), 1),
+        slowdown,
+    ]
+
+
+def unfinished(named: dict[str, RunResults]) -> list[str]:
+    """Return the note on \\* where one of the runs needs it."""
+    left = [f"{name}: {progress(run)}" for name, run in named.items() if not run.finished]
+    return [f"\\* Not finished, the best so far; {'; '.join(left)}."] if left else []
+
+
 def progress(run: RunResults) -> str:
     """Return how far a run is: ``q_agrel 12 epochs, backprop 0``."""
     return ", ".join(f"{rule} {len(curve)} epochs" for rule, curve in run.curves.items())
@@ -106,18 +143,18 @@ def seeds(run: RunResults) -> str:
 
 def commits(run: RunResults) -> str:
     """Return the commits of all sessions, short, first to last."""
-    names = [short(sitting["commit"]) for sitting in run.sittings]
-    return markdown.quoted(dict.fromkeys(names)) or "not recorded"
+    names = [short(session["commit"]) for session in run.sessions]
+    return markdown.quoted(list(dict.fromkeys(names))) or "not recorded"
 
 
 def devices(run: RunResults) -> str:
     """Return the devices of all sessions."""
-    return ", then ".join(dict.fromkeys(s["device"] for s in run.sittings)) or "not recorded"
+    return ", then ".join(dict.fromkeys(s["device"] for s in run.sessions)) or "not recorded"
 
 
 def provenance(run: RunResults) -> str:
     """Return the line that says how to run it again."""
-    command = next((s["command"] for s in run.sittings), "not recorded")
+    command = next((s["command"] for s in run.sessions), "not recorded")
     plural = "s" if run.config.seeds > 1 else ""
     return (
         f"Command: `{command}`; seed{plural} {seeds(run)}; {devices(run)}; commit "

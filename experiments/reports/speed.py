@@ -1,12 +1,14 @@
 """Speed: tables of every benchmark, and which targets they meet."""
 
+import operator
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmark import summary as benchmark_summary
+from experiments.benchmark import summary
+from experiments.common import files
 from experiments.reports import runs
-from experiments.train import folder as run_folder
 
 DEFAULT = "benchmark"
 
@@ -68,7 +70,7 @@ def aims(content: Mapping[str, Any]) -> list[tuple[str, float | None, bool | Non
             ),
         ):
             if aim is not None:
-                add(f"{net}: {text} ≥ {aim:g}", content[key][net], lambda v, aim=aim: v >= aim)
+                add(f"{net}: {text} ≥ {aim:g}", content[key][net], partial(operator.le, aim))
         ten_seeds = content["seeds_scaling"][net].get("10")
         if ten_seeds is not None:
             add(f"{net}: step time, 10 seeds / one seed ≤ {ten:g}", ten_seeds, lambda v: v <= ten)
@@ -76,7 +78,7 @@ def aims(content: Mapping[str, Any]) -> list[tuple[str, float | None, bool | Non
 
 
 def _benchmark(path: Path) -> str:
-    content = run_folder.read_json(path) or {}
+    content = files.read_json(path) or {}
     settings, versions = content["settings"], content["versions"]
     torch = f", torch {versions['torch']}" if "torch" in versions else ", without PyTorch"
     lines = [
@@ -124,7 +126,7 @@ def _time_shares(shares: Mapping[str, Mapping[str, float] | None]) -> list[str]:
     seen = {net: of_net for net, of_net in shares.items() if of_net}
     if not seen:
         return []
-    parts = benchmark_summary.parts_of(seen)
+    parts = summary.parts_of(seen)
     return [
         "",
         "Share of each kind of operation in the time of a Q-AGREL step, %, as JAX's profiler "

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from experiments.common import files
 from experiments.reports import NOT_RUN, markdown, runs
-from experiments.train import folder as run_folder
 
 
 def section(results: Path) -> str:
@@ -11,7 +11,7 @@ def section(results: Path) -> str:
     path = results / "streaming_speed" / "streaming_speed.json"
     if not path.is_file():
         return f"{NOT_RUN} `python -m experiments.streaming_speed --out {path.parent}`"
-    content = run_folder.read_json(path) or {}
+    content = files.read_json(path) or {}
     rows = [
         [
             name,

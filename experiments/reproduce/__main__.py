@@ -1,4 +1,4 @@
-"""Run the papers' matrix, data set × network × rule, within a budget, and go on where it stopped.
+"""Run the papers' matrix, data set × network × rule, within a budget; resume where it stopped.
 
     python -m experiments.reproduce --plan                        # what would run, and how long
     python -m experiments.reproduce --seeds 3 --budget 60         # an hour of it, then an hour more
@@ -6,7 +6,7 @@
 
 Each cell, a config under a protocol, has a folder of its own, DIR/CONFIG/PROTOCOL, as
 ``experiments.train`` writes it. What is done is left alone; what a kill or the end of the budget
-broke off goes on and ends as if nothing had happened, on a CPU in the same bits. Of the budget
+broke off continues and ends as if nothing had happened, on a CPU in the same bits. Of the budget
 every unfinished cell gets an equal share of what is left, and of its share every rule that is not
 done; what some do not need goes to the others. ``python -m experiments.report`` makes the tables.
 """
@@ -19,12 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments import config as configs
-from experiments.common import cli, files, folders, provenance
-from experiments.common import devices as distributed
+from experiments.common import cli, devices, files, folders, provenance
 from experiments.common.cli import UserError
 from experiments.config import Config
-from experiments.reproduce import plan as reproduce_plan
-from experiments.reproduce import stored_times
+from experiments.reproduce import plan, stored_times
 from experiments.reproduce.plan import Work, duration
 from experiments.reproduce.published import CELLS
 from experiments.reproduce.stored_times import Stored
@@ -44,18 +42,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     with folders.explained(arguments.out):
         if arguments.out.exists() and not arguments.out.is_dir():
             raise UserError(f"{arguments.out} is not a folder: choose another --out")
-    mesh = distributed.arrange(arguments.mesh)  # before planning wakes the devices
+    mesh = devices.arrange(arguments.mesh)  # before planning wakes the devices
     stored = stored_times.read()
     if arguments.plan:
         works = [_known(work, arguments, stored) for work in _inspect(arguments, bases)]
-        print(reproduce_plan.text(works, budget))
-        print(f"\n{reproduce_plan.whole_matrix(stored)}", flush=True)
+        print(plan.text(works, budget))
+        print(f"\n{plan.whole_matrix(stored)}", flush=True)
         return
-    says = cli.interrupted_says("the same command goes on from here")
+    says = cli.interrupted_says("the same command continues from here")
     with says, folders.locked(arguments.out):
         works = _inspect(arguments, bases)
         works = _timed([_known(work, arguments, stored) for work in works], arguments)
-        print(reproduce_plan.text(works, budget), flush=True)
+        print(plan.text(works, budget), flush=True)
         end = None if budget is None else began + budget
         works = _rounds(works, arguments.data_dir, end, mesh)
         for work in works:
@@ -67,9 +65,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _tell(works: list[Work]) -> None:
     unfinished = [work for work in works if work.open]
     done = sum(work.state == "done" for work in works)
-    print(f"{done} of {len(works)} cells are done, {len(unfinished)} unfinished"
-          + ("; the same command goes on with them" if unfinished else "")
-          + ". Tables: python -m experiments.report")  # fmt: skip
+    print(
+        f"{done} of {len(works)} cells are done, {len(unfinished)} unfinished"
+        + ("; the same command continues them" if unfinished else "")
+        + ". Tables: python -m experiments.report"
+    )
     if any(work.note == IN_USE for work in works):
         sys.exit(2)
     if any(work.state == "failed" for work in works):
@@ -87,7 +87,7 @@ def _inspect(arguments: Any, bases: list[Config]) -> list[Work]:
                 changes["seeds"] = arguments.seeds
             config = configs.replace(base, changes)
             folder = arguments.out / base.name / protocol
-            works.append(reproduce_plan.look(config, folder, arguments.seeds is not None))
+            works.append(plan.inspect(config, folder, arguments.seeds is not None))
     return works
 
 
@@ -96,14 +96,17 @@ def _known(work: Work, arguments: Any, stored: dict[tuple[str, int], Stored]) ->
     if not work.open:
         return work
     if not arguments.measure:
-        work = reproduce_plan.estimated(work, stored)
+        work = plan.estimated(work, stored)
     if arguments.plan and not _is_there(work.config.dataset, arguments.data_dir):
         work = work._replace(note="; ".join(filter(None, (work.note, "its data are not here"))))
     if arguments.plan and not work.epoch_seconds:
-        return reproduce_plan.timed(work, arguments.data_dir, {})
+        return plan.timed(work, arguments.data_dir, {})
     # Of another device only the plan's figures are of use.
-    return work if arguments.plan or work.stored_on in ("", provenance.device()) else (
-        work._replace(epoch_seconds=0.0, stored_on=""))  # fmt: skip
+    return (
+        work
+        if arguments.plan or work.stored_on in ("", provenance.device())
+        else (work._replace(epoch_seconds=0.0, stored_on=""))
+    )
 
 
 def _is_there(dataset: str, data_dir: Path | None) -> bool:
@@ -119,9 +122,12 @@ def _timed(works: list[Work], arguments: Any) -> list[Work]:
     found = []
     for work in works:
         if work.open:
-            print(f"inspecting {work.config.name}, {work.config.protocol} ...",
-                  file=sys.stderr, flush=True)  # fmt: skip
-            work = reproduce_plan.timed(work, arguments.data_dir, times)
+            print(
+                f"inspecting {work.config.name}, {work.config.protocol} ...",
+                file=sys.stderr,
+                flush=True,
+            )
+            work = plan.timed(work, arguments.data_dir, times)
         found.append(work)
     if times != before:
         files.write_json(times_file, times)
@@ -130,7 +136,7 @@ def _timed(works: list[Work], arguments: Any) -> list[Work]:
 
 def _times_so_far(path: Path) -> dict[str, list[float]]:
     try:
-        content = run_folder.read_json(path) or {}
+        content = files.read_json(path) or {}
     except UserError:
         return {}  # measured again
     return {
@@ -165,8 +171,10 @@ def _rounds(
         if not progress:
             break
     for i in sorted(waited):
-        print(f"{_name(works[i])}: no time for it now; an epoch of a rule takes about "
-              f"{duration(works[i].seconds_at_least)}")  # fmt: skip
+        print(
+            f"{_name(works[i])}: no time for it now; an epoch of a rule takes about "
+            f"{duration(works[i].seconds_at_least)}"
+        )
     return works
 
 
@@ -186,7 +194,7 @@ def _run(work: Work, data_dir: str | None, deadline: float | None, mesh: Any = N
     print(f"{_name(work)} in {work.folder}", flush=True)
     until = {} if deadline is None else {"deadline": deadline}
     try:
-        distributed.check(mesh, work.config)
+        devices.check(mesh, work.config.seeds, work.config.batch_size)
         train.run(work.config, work.folder, True, data_dir, mesh=mesh, **until)
     except folders.InUse as error:
         print(f"error: {_name(work)}: {error}", file=sys.stderr)
@@ -196,7 +204,7 @@ def _run(work: Work, data_dir: str | None, deadline: float | None, mesh: Any = N
         print(f"error: {_name(work)}: {reason}", file=sys.stderr)
         return work._replace(state="failed", note=reason)
     jax.clear_caches()  # of programs that no other cell can use
-    after = reproduce_plan.look(work.config, work.folder, seeds_asked=False)
+    after = plan.inspect(work.config, work.folder, seeds_asked=False)
     return after._replace(
         epoch_seconds=work.epoch_seconds, compiling_seconds=work.compiling_seconds
     )
@@ -216,18 +224,34 @@ def _parser() -> cli.Parser:
         metavar="NAME[,NAME]",
         help=f"configs, or paths of such files; default: {', '.join(CELLS)}",
     )
-    add("--seeds", type=cli.number(int, 1, 10**6), metavar="N",
-        help="of a cell that is not begun yet (default: its config's)")  # fmt: skip
-    add("--budget", type=cli.number(float, 0, 1e7, open_low=True), metavar="MINUTES",
-        help="stop after so long, planning included (default: never)")  # fmt: skip
-    add("--protocol", type=cli.one_of("protocol", ("paper", "clean", "both")), default="both",
-        metavar="P", help="paper, clean or both (default)")  # fmt: skip
+    add(
+        "--seeds",
+        type=cli.number(int, 1, 10**6),
+        metavar="N",
+        help="of a cell that is not begun yet (default: its config's)",
+    )
+    add(
+        "--budget",
+        type=cli.number(float, 0, 1e7, open_low=True),
+        metavar="MINUTES",
+        help="stop after so long, planning included (default: never)",
+    )
+    add(
+        "--protocol",
+        type=cli.one_of("protocol", ("paper", "clean", "both")),
+        default="both",
+        metavar="P",
+        help="paper, clean or both (default)",
+    )
     add("--out", type=cli.path, default=OUT, metavar="DIR", help=f"default: {OUT}")
-    distributed.add_mesh_option(parser)
-    add("--data-dir", type=cli.path, metavar="DIR", help="default: $TFDS_DATA_DIR")
+    devices.add_mesh_option(parser)
+    cli.add_data_dir(parser)
     add("--plan", action="store_true", help="print the plan, from stored times, and stop")
-    add("--measure", action="store_true",
-        help="measure a few steps here rather than trust stored times")  # fmt: skip
+    add(
+        "--measure",
+        action="store_true",
+        help="measure a few steps here rather than trust stored times",
+    )
     return parser
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import config as configs
-from experiments.common import provenance
+from experiments.common import files, provenance
 from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.reproduce import stored_times
@@ -58,7 +58,7 @@ class Work(NamedTuple):
         return self.epoch_seconds + self.compiling_seconds
 
 
-def look(config: Config, folder: Path, seeds_asked: bool) -> Work:
+def inspect(config: Config, folder: Path, seeds_asked: bool) -> Work:
     """Say where the cell in ``folder`` stands; what its folder says it is comes before ``config``.
 
     Args:
@@ -66,10 +66,10 @@ def look(config: Config, folder: Path, seeds_asked: bool) -> Work:
       folder: its place.
       seeds_asked: whether the number of seeds was asked for, or is the config's own.
     """
-    if not run_folder.holds_run(folder):
+    if not configs.holds_run(folder):
         return _estimated(config, folder, "to do", "")
     try:
-        saved = run_folder.saved_config(folder)
+        saved = configs.saved(folder)
     except UserError as error:
         return Work(config, folder, "left out", str(error))
     note = ""
@@ -77,14 +77,15 @@ def look(config: Config, folder: Path, seeds_asked: bool) -> Work:
         note = f"has {saved.seeds} seeds" + f", not {config.seeds}" * seeds_asked
         config = configs.replace(config, {"seeds": saved.seeds})
     if different := configs.difference(saved, config):
-        return Work(saved, folder, "left out",
-                    f"was run with another {', '.join(different)}: move it away")  # fmt: skip
+        return Work(
+            saved, folder, "left out", f"was run with another {', '.join(different)}: move it away"
+        )
     try:
         content = run_folder.saved_summary(folder)
         if content is not None:
             run_folder.check_summary(folder, saved, content)
             return Work(config, folder, "done", note)
-        failure = run_folder.read_json(folder / "failed.json")
+        failure = files.read_json(folder / "failed.json")
     except UserError as error:
         return Work(saved, folder, "left out", str(error))
     if failure:
@@ -235,9 +236,13 @@ def _source(works: list[Work]) -> str:
 
 def _filled(paragraph: str, indent: str = "") -> list[str]:
     return textwrap.wrap(
-        paragraph, WIDTH, initial_indent=indent, subsequent_indent=indent,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+        paragraph,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def duration(seconds: float) -> str:
@@ -259,16 +264,15 @@ def expected_epochs(config: Config) -> int:
 
 
 def _estimated(config: Config, folder: Path, state: str, note: str) -> Work:
-    lines = run_folder.read_metrics(folder)
+    lines = files.read_metrics(folder)
     done, left = [], []
     for rule in config.rules:
         curves = summary.accuracy_curves(lines, rule)
         earliest = min(config.epochs, _earliest_stop(curves, config))
         done.append(len(curves))
         left.append(
-            0 if len(curves) >= earliest
-            else max(expected_epochs(config), earliest) - len(curves)
-        )  # fmt: skip
+            0 if len(curves) >= earliest else max(expected_epochs(config), earliest) - len(curves)
+        )
     return Work(config, folder, state, note, tuple(done), tuple(left))
 
 
@@ -283,9 +287,9 @@ def _earliest_stop(curves: np.ndarray, config: Config) -> int:
 
 
 def _seconds_so_far(folder: Path) -> float | None:
-    """Median seconds of an epoch; None of fewer than three, as the first of a sitting compiles."""
-    environments = run_folder.read_lines(folder / "environments.jsonl")
-    lines = run_folder.read_metrics(folder, "timings.jsonl", ("seconds",))
+    """Median seconds of an epoch; None of fewer than three, as the first of a session compiles."""
+    environments = files.read_lines(folder / "environments.jsonl")
+    lines = files.read_metrics(folder, "timings.jsonl", ("seconds",))
     seconds = [line["seconds"] for line in lines]
     last = environments[-1].get("device") if environments else None
     if len(seconds) < 3 or last != provenance.device():

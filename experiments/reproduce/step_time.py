@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.config import Config
-from experiments.train import one_rule as image_run
+from experiments.train import build
 from qagrel_jax import data
 from qagrel_jax.data import Dataset
 from qagrel_jax.random_keys import root_keys
@@ -34,8 +34,9 @@ def excerpt(name: str, data_dir: str | None, examples: int) -> tuple[Dataset, in
     """
     whole = data.load(name, data_dir)
     images, labels = whole.train_images[:examples].copy(), whole.train_labels[:examples].copy()
-    few = whole._replace(train_images=images, train_labels=labels,
-                         test_images=images, test_labels=labels)  # fmt: skip
+    few = whole._replace(
+        train_images=images, train_labels=labels, test_images=images, test_labels=labels
+    )
     return few, len(whole.train_labels)
 
 
@@ -46,8 +47,8 @@ def measure(config: Config, few: Dataset) -> StepTime:
     """
     seeds = 1 if jax.default_backend() == "cpu" else config.seeds
     examples = Examples(jnp.asarray(few.train_images), jnp.asarray(few.train_labels))
-    splits = image_run.Splits(examples, examples, examples)
-    trainer = image_run.make_trainer(
+    splits = build.Splits(examples, examples, examples)
+    trainer = build.make_trainer(
         dataclasses.replace(config, seeds=seeds), config.rules[0], few, splits
     )
     states = trainer.init(root_keys(jnp.arange(seeds)))

@@ -8,8 +8,9 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments import config as configs
+from experiments.common import files
 from experiments.config import Config
-from experiments.train import folder as run_folder
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -41,17 +42,17 @@ class Stored(NamedTuple):
 def read(results: Path = RESULTS) -> dict[tuple[str, int], Stored]:
     """Return seconds an image by (architecture, pixels a side)."""
     found = {}
-    benchmark = run_folder.read_json(results / "benchmark" / "benchmark.json") or {}
+    benchmark = files.read_json(results / "benchmark" / "benchmark.json") or {}
     for cell in benchmark.get("cells", {}).values():
         speed = cell["subjects"]["q_agrel"]["images_per_second"]
         key = (cell["architecture"], cell["image_shape"][0])
         found[key] = Stored(benchmark["device"], 1 / speed)
     for path in sorted(results.glob("cells/*/*/timings.jsonl")):
-        config = run_folder.saved_config(path.parent)
-        lines = run_folder.read_metrics(path.parent, path.name, ("seconds", "images"))
+        config = configs.saved(path.parent)
+        lines = files.read_metrics(path.parent, path.name, ("seconds", "images"))
         if config.dataset in IMAGES and lines:
             seconds = statistics.median(line["seconds"] / line["images"] for line in lines)
-            device = run_folder.first_environment(path.parent)["device"]
+            device = files.first_environment(path.parent)["device"]
             found[config.architecture, IMAGES[config.dataset].size] = Stored(device, seconds)
     return found
 

@@ -3,7 +3,7 @@
     python -m experiments.train                    # the embedded digits, a minute on 2 cores
     python -m experiments.train mnist_dense        # a cell of the papers
     python -m experiments.train mnist_dense --rule q_agrel --feedback kolen_pollack --seeds 3
-    python -m experiments.train --out DIR --resume # go on after a crash
+    python -m experiments.train --out DIR --resume # resume after a crash
 
 DIR gets config.json, environments.jsonl, metrics.jsonl, timings.jsonl, a checkpoint a rule,
 learning_curves.png, class_discovery.png, angles.png (feedback that is not tied), and at the end
@@ -12,7 +12,6 @@ $TFDS_DATA_DIR, else ~/tensorflow_datasets.
 """
 
 import contextlib
-import dataclasses
 import math
 import sys
 import time
@@ -22,8 +21,7 @@ from typing import Any
 
 from experiments import config as configs
 from experiments import tensorboard
-from experiments.common import cli, fields, files, folders, provenance
-from experiments.common import devices as distributed
+from experiments.common import cli, devices, fields, files, folders, provenance
 from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.train import folder as run_folder
@@ -33,18 +31,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, train every rule, sum up."""
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser(_shown_in_help(argv)).parse_args(argv)
-    if arguments.resume and arguments.out is None:
-        raise UserError("--resume needs --out DIR, the folder of the run to go on with")
+    folders.check_resume(arguments.resume, arguments.out)
     if arguments.tensorboard:
         tensorboard.check()
     if arguments.coordinator is None:
-        config, _ = _what_and_where(arguments)
-        distributed.check(arguments.mesh, config)  # before it wakes the devices
-    mesh = distributed.join(arguments)
-    with distributed.own_folder(arguments.out, mesh) as arguments.out:
+        config, _ = _what_and_where(arguments)  # before the mesh wakes the devices
+        devices.check(arguments.mesh, config.seeds, config.batch_size)
+    mesh = devices.join(arguments)
+    with devices.own_folder(arguments.out, mesh) as arguments.out:
         config, folder = _what_and_where(arguments)
-        distributed.check(mesh, config)
-        if arguments.resume and not run_folder.holds_run(folder):
+        devices.check(mesh, config.seeds, config.batch_size)
+        if arguments.resume and not configs.holds_run(folder):
             print(f"{folder} holds no run yet: starting one", file=sys.stderr)
         with cli.resumable(folder), tensorboard.following(folder, arguments.tensorboard):
             run(config, folder, arguments.resume, arguments.data_dir, mesh=mesh)
@@ -62,7 +59,7 @@ def run(
 
     Until a ``deadline`` on the clock of ``time.monotonic`` each rule that is not done gets an
     equal part of the time left. If that is too short, the summary is None and the folder holds
-    what it takes to go on: ``resume`` then ends as a run without a deadline, on a CPU in the same
+    what it takes to resume: ``resume`` then ends as a run without a deadline, on a CPU in the same
     bits.
 
     Raises:
@@ -70,22 +67,22 @@ def run(
     """
     began = run_folder.check(folder, config, resume)  # before the slow imports, if it fails
     content = run_folder.saved_summary(folder)
-    if began and content is not None and run_folder.saved_config(folder) == config:
+    if began and content is not None and configs.saved(folder) == config:
         return _done(folder, config, content)
 
     import jax
 
-    from experiments.train import one_rule as image_run
+    from experiments.train import build
     from qagrel_jax import data
 
     try:
         dataset = data.load(config.dataset, data_dir)
-        splits = image_run.make_splits(dataset, config, mesh)
+        splits = build.make_splits(dataset, config, mesh)
     except ValueError as error:
         raise UserError(str(error)) from None
     with contextlib.ExitStack() as stack:
-        with distributed.together(mesh):
-            stack.enter_context(folders.claimed(folder, (run_folder.CONFIG,), resume))
+        with devices.together(mesh):
+            stack.enter_context(folders.claimed(folder, (configs.FILE,), resume))
             run_folder.claim(folder, config, resume)
         try:
             return _train(config, folder, dataset, splits, deadline, mesh)
@@ -104,7 +101,7 @@ def _done(folder: Path, config: Config, content: dict[str, Any]) -> dict[str, An
     from experiments.train import summary
 
     run_folder.check_summary(folder, config, content)
-    if run_folder.missing_pictures(folder, config) and run_folder.read_metrics(folder):
+    if run_folder.missing_pictures(folder, config) and files.read_metrics(folder):
         with folders.locked(folder):
             _draw(folder)
     summary.print_table(content, folder)
@@ -122,26 +119,26 @@ def _train(
     config: Config, folder: Path, dataset: Any, splits: Any, deadline: float, mesh: Any
 ) -> dict[str, Any] | None:
     """Train every rule in a folder that is ours; see ``run``."""
-    from experiments.train import one_rule as image_run
-    from experiments.train import summary
+    from experiments.train import one_rule, summary
 
     # Of the code that runs, not of a later commit.
-    run_folder.append_line(folder / "environments.jsonl", provenance.environment(mesh))
-    results, diverged = [], None
+    files.append_line(folder / "environments.jsonl", provenance.environment(mesh))
+    results: list[dict[str, Any]] = []
+    diverged = None
     for rules_left, rule in zip(range(len(config.rules), 0, -1), config.rules, strict=True):
         now = time.monotonic()
         until = now + (deadline - now) / rules_left
         try:
-            results.append(image_run.run_rule(folder, config, rule, dataset, splits, mesh, until))
-        except image_run.Diverged as error:  # the other rules can go on
+            result = one_rule.run_rule(folder, config, rule, dataset, splits, mesh, until)
+            results += [] if result is None else [result]
+        except one_rule.Diverged as error:  # the other rules can be trained
             files.write_json(folder / "failed.json", {"error": str(error)})
-            results.append(None)
             diverged = error
-    metrics = run_folder.read_metrics(folder)
+    metrics = files.read_metrics(folder)
     content = None
-    if None not in results:
-        environments = run_folder.read_lines(folder / "environments.jsonl")
-        content = summary.summarise(config, results, metrics, environments)
+    if len(results) == len(config.rules):
+        environments = files.read_lines(folder / "environments.jsonl")
+        content = summary.summarize(config, results, metrics, environments)
         files.write_json(folder / "summary.json", content)
         (folder / "failed.json").unlink(missing_ok=True)
     if metrics:
@@ -154,10 +151,9 @@ def _train(
 
 
 def _what_and_where(arguments: Any) -> tuple[Config, Path]:
-    names = {entry.name for entry in dataclasses.fields(Config)}
-    given = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
-    if arguments.resume and run_folder.holds_run(arguments.out):
-        saved = run_folder.saved_config(arguments.out)
+    given = fields.given(Config, arguments)
+    if arguments.resume and configs.holds_run(arguments.out):
+        saved = configs.saved(arguments.out)
         base = saved if arguments.config is None else configs.load(arguments.config)
         config = configs.override(base, given)
         return configs.replace(config, {"name": saved.name}), arguments.out
@@ -186,11 +182,10 @@ def _parser(shown: Config) -> cli.Parser:
         metavar="CONFIG",
         help=f"{', '.join(configs.names())}, or the path of such a .py file; default: digits",
     )
-    parser.add_argument("--out", type=cli.path, metavar="DIR", help="default: runs/CONFIG-TIME")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument("--data-dir", type=cli.path, metavar="DIR", help="default: $TFDS_DATA_DIR")
+    folders.add_options(parser, "CONFIG", resume=True)
+    cli.add_data_dir(parser)
     parser.add_argument("--tensorboard", action="store_true", help="write event files, too")
-    distributed.add_options(parser)
+    devices.add_options(parser)
     fields.add_options(parser, Config, shown)
     return parser
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import config as configs
+from experiments.common import files
 from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.train import folder as run_folder
@@ -26,7 +28,7 @@ class RunResults(NamedTuple):
     config: Config
     curves: dict[str, np.ndarray]  # rule: monitored accuracy [epochs, seeds], NaN where stopped
     summary: dict[str, Any] | None  # None: not finished
-    sittings: list[dict[str, Any]]  # device, commit, command of each
+    sessions: list[dict[str, Any]]  # device, commit, command of each
     failure: str | None
 
     @property
@@ -79,21 +81,21 @@ def read(folder: Path) -> RunResults | None:
 
 def _read(folder: Path) -> RunResults | None:
     """Read one folder."""
-    if not run_folder.holds_run(folder):
+    if not configs.holds_run(folder):
         return None
-    config = run_folder.saved_config(folder)
-    lines = run_folder.read_lines(folder / "metrics.jsonl")
+    config = configs.saved(folder)
+    lines = files.read_lines(folder / "metrics.jsonl")
     content = run_folder.saved_summary(folder)
-    failed = run_folder.read_json(folder / "failed.json")
-    sittings = run_folder.read_lines(folder / "environments.jsonl")
-    if content is not None and not sittings:
+    failed = files.read_json(folder / "failed.json")
+    sessions = files.read_lines(folder / "environments.jsonl")
+    if content is not None and not sessions:
         first = content["results"][0]
-        sittings = [{"command": content["command"], **first}]
+        sessions = [{"command": content["command"], **first}]
     if not lines:
         return None
     curves = {rule: summary.accuracy_curves(lines, rule) for rule in config.rules}
     return RunResults(
-        folder, config, curves, content, sittings, failed["error"] if failed else None
+        folder, config, curves, content, sessions, failed["error"] if failed else None
     )
 
 
@@ -114,12 +116,13 @@ def _together(parts: list[RunResults]) -> RunResults:
         expected += part.config.seeds
     seeds = expected - begun[0].config.first_seed
     summaries = [part.summary for part in begun]
+    done = [summary for summary in summaries if summary is not None]
     return RunResults(
         folder=first.folder,
         config=dataclasses.replace(begun[0].config, seeds=seeds),
         curves={rule: _side_by_side([p.curves[rule] for p in begun]) for rule in first.curves},
-        summary=None if None in summaries else _joined(summaries),
-        sittings=[sitting for part in begun for sitting in part.sittings],
+        summary=_joined(done) if len(done) == len(summaries) else None,
+        sessions=[session for part in begun for session in part.sessions],
         failure=next((part.failure for part in begun if part.failure), None),
     )
 

@@ -22,7 +22,7 @@ HEADINGS = (
 )
 
 
-def summarise(
+def summarize(
     config: Config,
     results: list[dict[str, Any]],
     metrics: list[dict[str, Any]],
@@ -36,9 +36,9 @@ def summarise(
 
     Args:
       config: the experiment.
-      results: what ``image_run.run_rule`` returned for each rule.
+      results: what ``one_rule.run_rule`` returned for each rule.
       metrics: the lines of ``metrics.jsonl``.
-      environments: ``provenance.environment()`` of each sitting; the first names the run.
+      environments: ``provenance.environment()`` of each session; the first names the run.
 
     Returns:
       A JSON-ready dictionary; ``["results"]`` holds one entry a rule.
@@ -126,8 +126,10 @@ def print_table(content: dict[str, Any], folder: Path) -> None:
         f"{seeds} seed{'s' * (seeds > 1)}; criterion {100 * content['criterion_accuracy']:.2f} % "
         f"({content['criterion_is']})"
     )
-    measures = {"slowdown_by_best_epoch": "the best epoch, as the papers count",
-                "slowdown": "the criterion"}  # fmt: skip
+    measures = {
+        "slowdown_by_best_epoch": "the best epoch, as the papers count",
+        "slowdown": "the criterion",
+    }
     for key, measure in measures.items():
         if (factor := content.get(key)) is not None:
             print(f"slowdown to {measure}: {factor:.2f} x backprop's epochs")

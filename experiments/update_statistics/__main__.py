@@ -3,7 +3,7 @@
     python -m experiments.update_statistics                        # the digits, every action
     python -m experiments.update_statistics --rules q_agrel,agrel --batch-sizes 1,16,128
     python -m experiments.update_statistics mnist_dense --method sampled --stages 0,1,5,20,60
-    python -m experiments.update_statistics --resume --out DIR      # go on after a crash
+    python -m experiments.update_statistics --resume --out DIR      # resume after a crash
 
 Networks are trained with Q-AGREL (--weights own: each with the rule that is measured). At every
 stage each rule's expected update is compared with the gradients of three objectives, layer by
@@ -16,31 +16,29 @@ DIR gets plan.json, measurements.jsonl (a line a rule, seed, stage and number of
 of resuming), summary.json and bias_and_variance.png; while it is at work, the weights too.
 """
 
-import dataclasses
+import itertools
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import config as configs
-from experiments.common import cli, files, folders
+from experiments.common import cli, fields, files, folders
 from experiments.common.cli import UserError
-from experiments.train import folder as run_folder
 from experiments.update_statistics import settings
 from experiments.update_statistics.settings import RULES, Plan
+
+PLAN = "plan.json"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, measure what is not measured yet, sum up, draw."""
     arguments = _parser().parse_args(argv)
-    if arguments.resume and arguments.out is None:
-        raise UserError("--resume needs --out DIR, the folder of the run to go on with")
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    out = arguments.out or Path("runs") / f"update-statistics-{stamp}"
+    folders.check_resume(arguments.resume, arguments.out)
+    out = arguments.out or folders.default("update_statistics")
     plan = _plan(arguments)
-    with folders.locked(out), cli.resumable(out):
-        _claim(out, plan, arguments.resume)
+    with cli.resumable(out), folders.claimed(out, (PLAN,), arguments.resume):
+        _begin(out, plan)
         run(out, plan, arguments.data_dir)
 
 
@@ -52,9 +50,9 @@ def run(folder: Path, plan: Plan, data_dir: str | None = None) -> dict[str, Any]
     from qagrel_jax import data
 
     environment = provenance.environment()
-    run_folder.append_line(folder / "environments.jsonl", environment)
-    first = run_folder.read_lines(folder / "environments.jsonl")[0]  # a later one only went on
-    lines = run_folder.read_lines(folder / "measurements.jsonl")
+    files.append_line(folder / "environments.jsonl", environment)
+    first = files.first_environment(folder)
+    lines = files.read_lines(folder / "measurements.jsonl")
     try:
         dataset = data.load(plan.config.dataset, data_dir)
     except ValueError as error:
@@ -64,7 +62,7 @@ def run(folder: Path, plan: Plan, data_dir: str | None = None) -> dict[str, Any]
         for classes in plan.classes:
             _measure(folder, plan, dataset, classes or dataset.num_classes, lines, reporter)
         reporter.update(total, "done", important=True)
-    content = {"plan": settings.to_json(plan), **first, **summary.summarise(plan, lines)}
+    content = {"plan": settings.to_json(plan), **first, **summary.summarize(plan, lines)}
     files.write_json(folder / "summary.json", content)
     plots.draw(folder / "bias_and_variance.png", plan, content["results"])
     for path in folder.glob("weights_*.msgpack"):
@@ -86,8 +84,8 @@ def _measure(
     seeds = range(plan.config.first_seed, plan.config.first_seed + plan.config.seeds)
 
     def missing(labels: list[str]) -> bool:
-        return any((label, classes, stage, seed) not in done for label in labels
-                   for stage in plan.stages for seed in seeds)  # fmt: skip
+        wanted = itertools.product(labels, [classes], plan.stages, seeds)
+        return any(one not in done for one in wanted)
 
     problem = measure.make_problem(plan, dataset, classes)
     for trainer in dict.fromkeys(map(plan.trainer_of, plan.rules)):
@@ -110,22 +108,30 @@ def _measure(
                     if (label, classes, stage, seed) in done:
                         continue
                     report(f"{label}, {classes} classes, epoch {stage}, seed {seed}")
-                    line = {
-                        "rule": label, "weights": trainer, "classes": classes, "stage": stage,
-                        "seed": seed, "accuracy": round(float(accuracy[index]), 5),
-                        "exact": instruments[label].exact, "batches": {},
-                    }  # fmt: skip
-                    for size, found, errors in instruments[label].measure(state, seed, here):
-                        line["batches"][str(size)] = {
+                    instrument = instruments[label]
+                    batches = {
+                        str(size): {
                             "statistics": measure.plain(found),
                             "standard_errors": errors and measure.plain(errors),
                         }
-                    run_folder.append_line(folder / "measurements.jsonl", line)
+                        for size, found, errors in instrument.measure(state, seed, here)
+                    }
+                    line = {
+                        "rule": label,
+                        "weights": trainer,
+                        "classes": classes,
+                        "stage": stage,
+                        "seed": seed,
+                        "accuracy": round(float(accuracy[index]), 5),
+                        "exact": instrument.exact,
+                        "batches": batches,
+                    }
+                    files.append_line(folder / "measurements.jsonl", line)
                     lines.append(line)
 
 
 def _plan(arguments: Any) -> Plan:
-    if arguments.resume and (arguments.out / "plan.json").is_file():
+    if arguments.resume and (arguments.out / PLAN).is_file():
         config, saved = _saved(arguments.out)
         if arguments.config:
             config = configs.load(arguments.config)
@@ -135,8 +141,16 @@ def _plan(arguments: Any) -> Plan:
         config = configs.replace(config, {"seeds": arguments.seeds})
     elif not saved:
         config = configs.replace(config, {"seeds": 3})
-    options = ("rules", "weights", "stages", "classes", "batch_sizes", "images", "samples",
-               "method")  # fmt: skip
+    options = [
+        "rules",
+        "weights",
+        "stages",
+        "classes",
+        "batch_sizes",
+        "images",
+        "samples",
+        "method",
+    ]
     given = {name: getattr(arguments, name) for name in options}
     given = saved | {name: value for name, value in given.items() if value is not None}
     given.setdefault("batch_sizes", (config.batch_size,))
@@ -149,37 +163,31 @@ def _plan(arguments: Any) -> Plan:
 
 
 def _saved(folder: Path) -> tuple[configs.Config, dict[str, Any]]:
-    content = run_folder.read_json(folder / "plan.json") or {}
+    content = files.read_json(folder / PLAN) or {}
     try:
         config = configs.from_json(content.pop("config"))
-        return config, {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+        return config, fields.as_given(content)
     except KeyError:
         raise UserError(f"{folder / 'plan.json'} is no plan: choose another --out") from None
 
 
-def _claim(folder: Path, plan: Plan, resume: bool) -> None:
-    """Make ``folder`` this plan's.
+def _begin(folder: Path, plan: Plan) -> None:
+    """Write the plan of a new run; drop the line of measurements that a kill cut off.
 
     Raises:
-      UserError: it holds another run, or files that are none.
+      UserError: the folder is of a run with another plan.
     """
     content = settings.to_json(plan)
-    if folders.visible(folder) and not resume:
-        raise UserError(
-            f"{folder} holds another run: add --resume to go on with it, or choose another --out"
-        )
-    saved = run_folder.read_json(folder / "plan.json")
+    saved = files.read_json(folder / PLAN)
     if saved is None:
-        if folders.visible(folder):
-            raise UserError(f"{folder} holds files that are no run: choose another --out")
-        files.write_json(folder / "plan.json", content)
+        files.write_json(folder / PLAN, content)
     elif different := [key for key in content if saved.get(key) != content[key]]:
         raise UserError(
             f"{folder} was started with other settings ({', '.join(different)}): leave these "
             "options out to resume, or choose another --out"
         )
-    lines = run_folder.read_lines(folder / "measurements.jsonl")
-    if lines:  # one that a kill cut off must not stay in the way of the next
+    lines = files.read_lines(folder / "measurements.jsonl")
+    if lines:
         text = "".join(json.dumps(line) + "\n" for line in lines)
         files.write_bytes(folder / "measurements.jsonl", text.encode())
 
@@ -188,34 +196,61 @@ def _parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m experiments.update_statistics", description=__doc__)
     add = parser.add_argument
     known = ", ".join(configs.names())
-    add("config", nargs="?", metavar="CONFIG",
-        help=f"network and data: {known}, or a .py file; default: digits")  # fmt: skip
-    whole, fields = cli.number(int, 1, 10**9), {f.name: f.default for f in dataclasses.fields(Plan)}
-    add("--rules", type=cli.several(cli.one_of("rule", tuple(RULES))), metavar="…",
-        help=f"{', '.join(RULES)}; default: all")  # fmt: skip
-    add("--weights", type=cli.one_of("weights", settings.WEIGHTS), metavar="…",
+    add(
+        "config",
+        nargs="?",
+        metavar="CONFIG",
+        help=f"network and data: {known}, or a .py file; default: digits",
+    )
+    whole = cli.number(int, 1, 10**9)
+    add(
+        "--rules",
+        type=cli.several(cli.one_of("rule", tuple(RULES))),
+        metavar="RULE[,RULE]",
+        help=f"{', '.join(RULES)}; default: all",
+    )
+    add(
+        "--weights",
+        type=cli.one_of("weights", settings.WEIGHTS),
+        metavar="WHICH",
         help="common (default): all rules on the weights of a network that Q-AGREL trains; own: "
-        "each on those that it trains itself")  # fmt: skip
-    add("--stages", type=cli.several(cli.number(int, 0, 10**6)), metavar="…",
-        help=f"epochs of training, default: {_listed(fields['stages'])}")  # fmt: skip
-    add("--classes", type=cli.several(cli.number(int, 2, 10**6)), metavar="…",
-        help="the first so many, default: all")  # fmt: skip
-    add("--batch-sizes", type=cli.several(whole), metavar="…", help="default: the config's")
-    add("--images", type=cli.number(int, 0, 10**9), metavar="N",
-        help="only the first N training images, 0 (default): all")  # fmt: skip
-    add("--samples", type=cli.number(int, 20, 10**9), metavar="N",
-        help=f"batches where actions are not enumerated, default: {fields['samples']}")  # fmt: skip
-    add("--method", type=cli.one_of("method", ("exact", "sampled")), metavar="…",
-        help="exact or sampled; default: exact where the config has sizes of its own")  # fmt: skip
+        "each on those that it trains itself",
+    )
+    add(
+        "--stages",
+        type=cli.several(cli.number(int, 0, 10**6)),
+        metavar="N[,N]",
+        help=f"epochs of training, default: {fields.shown(Plan.stages)}",
+    )
+    add(
+        "--classes",
+        type=cli.several(cli.number(int, 2, 10**6)),
+        metavar="N[,N]",
+        help="the first so many, default: all",
+    )
+    add("--batch-sizes", type=cli.several(whole), metavar="N[,N]", help="default: the config's")
+    add(
+        "--images",
+        type=cli.number(int, 0, 10**9),
+        metavar="N",
+        help="only the first N training images, 0 (default): all",
+    )
+    add(
+        "--samples",
+        type=cli.number(int, 20, 10**9),
+        metavar="N",
+        help=f"batches where actions are not enumerated, default: {Plan.samples}",
+    )
+    add(
+        "--method",
+        type=cli.one_of("method", ("exact", "sampled")),
+        metavar="METHOD",
+        help="exact or sampled; default: exact where the config has sizes of its own",
+    )
     add("--seeds", type=cli.number(int, 1, 10**6), metavar="N", help="networks, default: 3")
-    add("--out", type=Path, metavar="DIR", help="default: runs/update-statistics-TIME")
-    add("--resume", action="store_true", help="go on with the run in --out")
-    add("--data-dir", metavar="DIR", help="default: $TFDS_DATA_DIR")
+    folders.add_options(parser, "update_statistics", resume=True)
+    cli.add_data_dir(parser)
     return parser
-
-
-def _listed(values: tuple[int, ...]) -> str:
-    return ",".join(map(str, values))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import saved as checkpoints
+from experiments.common import saved
 from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.controls.run import part_of
-from experiments.train import one_rule as image_run
+from experiments.train import build
 from experiments.update_statistics.settings import OBJECTIVES, RULES, Plan
 from qagrel_jax import policies, training, update_statistics
 from qagrel_jax.data import Dataset
@@ -34,7 +34,7 @@ class Problem(NamedTuple):
     """What is learned: the first classes of a data set, and its splits."""
 
     dataset: Dataset
-    splits: image_run.Splits
+    splits: build.Splits
     images: jax.Array  # uint8[n, ...], those that are measured
     labels: jax.Array  # int32[n]
 
@@ -49,11 +49,12 @@ def make_problem(plan: Plan, dataset: Dataset, classes: int) -> Problem:
         raise UserError(f"--classes {classes}: {plan.config.dataset} has {dataset.num_classes}")
     if classes < dataset.num_classes:
         dataset = part_of(dataset, classes, 0)
-    splits = image_run.make_splits(dataset, plan.config)
-    if not isinstance(splits.train.images, jax.Array):
+    splits = build.make_splits(dataset, plan.config)
+    images = splits.train.images
+    if not isinstance(images, jax.Array):
         raise UserError("images above $QAGREL_JAX_RESIDENT_GIB cannot be measured: raise it")
-    images, labels = (array[: plan.images or None] for array in splits.train)
-    return Problem(dataset, splits, images, labels)
+    count = plan.images or None
+    return Problem(dataset, splits, images[:count], splits.train.labels[:count])
 
 
 def weights_at_stages(
@@ -61,30 +62,35 @@ def weights_at_stages(
 ) -> Iterator[tuple[int, training.TrainState, np.ndarray]]:
     """Train ``label`` and yield (epoch, states of all seeds, accuracy [seeds]) at every stage.
 
-    A stage that was reached before is read from ``folder``; training goes on from there.
+    A stage that was reached before is read from ``folder``; training continues from there.
     """
     classes = problem.dataset.num_classes
     config = plan.config_of(label)
-    trainer = image_run.make_trainer(config, RULES[label].rule, problem.dataset, problem.splits)
+    trainer = build.make_trainer(config, RULES[label].rule, problem.dataset, problem.splits)
     seeds = jnp.arange(config.first_seed, config.first_seed + config.seeds)
     run = fitting.start(trainer, root_keys(seeds))
     for stage in sorted(plan.stages):
         path = folder / f"weights_{label}_{classes}_{stage}.msgpack"
         about = {"label": label, "classes": classes, "stage": stage}
-        saved = checkpoints.load(path, run, about)
-        if saved is not None:
-            run = saved
+        kept = saved.load(path, run, about)
+        if kept is not None:
+            run = kept
         elif run.epoch < stage:
             epochs = fitting.fit(
-                trainer, run, problem.splits.train, problem.splits.monitored,
-                epochs=stage, patience=stage + 1, last_batch=config.last_batch,
-            )  # fmt: skip
+                trainer,
+                run,
+                problem.splits.train,
+                problem.splits.monitored,
+                epochs=stage,
+                patience=stage + 1,
+                last_batch=config.last_batch,
+            )
             for after, record in epochs:
                 run = after
                 shown = f"{100 * np.mean(record.accuracy):.1f} %"
                 report(f"{label}, {classes} classes: trained {record.epoch} epochs, {shown}")
-        if saved is None:
-            checkpoints.save(path, run, about)
+        if kept is None:
+            saved.save(path, run, about)
         per_class = trainer.evaluate(run.states, *problem.splits.monitored)
         labels = problem.splits.monitored.labels
         yield stage, run.states, training.overall_accuracy(per_class, labels)
@@ -96,8 +102,8 @@ class Instrument:
     def __init__(self, plan: Plan, label: str, problem: Problem) -> None:
         measured = RULES[label]
         config = plan.config_of(label)
-        self._rule = image_run.make_rule(measured.rule, config)
-        self._reward = image_run.make_reward(config)
+        self._rule = build.make_rule(measured.rule, config)
+        self._reward = build.make_reward(config)
         self._forward = _forward_of(config, problem, measured.feedback)
         # A draw from the softmax of the outputs is part of these two.
         drawn = measured.rule in ("agrel", "reinforce")
@@ -121,19 +127,26 @@ class Instrument:
                 moments = update_statistics.of_batch(exact, batch_size)
             else:
                 keys = jax.random.split(jax.random.fold_in(root_key(1), seed), self._plan.groups)
-                groups = _stack([self._sample(key, state, *self._data, batch_size=batch_size)
-                                 for key in keys])  # fmt: skip
+                groups = _stack(
+                    [self._sample(key, state, *self._data, batch_size=batch_size) for key in keys]
+                )
                 moments = update_statistics.pool(groups)
-                errors = {name: _jackknife(groups, gradient)
-                          for name, gradient in gradients.items()}  # fmt: skip
+                errors = {
+                    name: _jackknife(groups, gradient) for name, gradient in gradients.items()
+                }
             found = {name: _statistics(moments, gradient) for name, gradient in gradients.items()}
             yield batch_size, found, errors
 
     def _enumerated(self, state: training.TrainState, images: Any, labels: Any) -> Moments:
         return update_statistics.exact_moments(
-            self._rule, self._policy, self._forward(state, None), state.params,
-            classification.normalise(images), labels, self._reward,
-        )  # fmt: skip
+            self._rule,
+            self._policy,
+            self._forward(state, None),
+            state.params,
+            classification.normalize(images),
+            labels,
+            self._reward,
+        )
 
     def _sampled(
         self, key: Any, state: training.TrainState, images: Any, labels: Any, batch_size: int
@@ -160,7 +173,7 @@ class References:
     def __init__(self, plan: Plan, label: str, problem: Problem) -> None:
         config = plan.config_of(label)
         self._forward = _forward_of(config, problem, "tied")
-        self._policy, self._reward = policy_probabilities(config), image_run.make_reward(config)
+        self._policy, self._reward = policy_probabilities(config), build.make_reward(config)
         self._plan, self._data = plan, (problem.images, problem.labels)
         self._exact = config.architecture in DETERMINISTIC
         self._gradients = jax.jit(self._gradients_of)
@@ -184,7 +197,7 @@ class References:
         total: Any = None
         for first in range(0, len(labels), CHUNK):
             rows = slice(first, first + CHUNK)
-            batch = classification.normalise(images[rows])
+            batch = classification.normalize(images[rows])
             part = self._gradients(None, self._state, batch, labels[rows])
             share = len(labels[rows]) / len(labels)
             part = jax.tree.map(lambda g, s=share: s * g, part)
@@ -220,10 +233,14 @@ def _forward_of(config: Config, problem: Problem, feedback: str) -> Callable:
     """Return ``(state, key) -> forward`` of the network as it is in training."""
     options = {} if config.hidden is None else {"hidden": config.hidden}
     network = make_network(
-        config.architecture, problem.dataset.num_classes, feedback=feedback,
-        initialisation=config.initialisation, feedback_init=config.feedback_init,
-        feedback_scale=1.0 if feedback == "tied" else config.feedback_scale, **options,
-    )  # fmt: skip
+        config.architecture,
+        problem.dataset.num_classes,
+        feedback=feedback,
+        initialisation=config.initialisation,
+        feedback_init=config.feedback_init,
+        feedback_scale=1.0 if feedback == "tied" else config.feedback_scale,
+        **options,
+    )
 
     def make(state: training.TrainState, key: Any) -> Callable:
         fixed = state.model_state
@@ -232,8 +249,8 @@ def _forward_of(config: Config, problem: Problem, feedback: str) -> Callable:
             variables = {"params": params, **fixed}
             if config.architecture in DETERMINISTIC:
                 return network.apply(variables, inputs)
-            options = {"rngs": {"dropout": key}, "mutable": list(fixed)}
-            return network.apply(variables, inputs, train=True, **options)[0]
+            rngs = {"dropout": key}
+            return network.apply(variables, inputs, train=True, rngs=rngs, mutable=list(fixed))[0]
 
         return forward
 
@@ -243,7 +260,7 @@ def _forward_of(config: Config, problem: Problem, feedback: str) -> Callable:
 def _draw(key: Any, images: Any, labels: Any, batch_size: int) -> tuple[Any, Any, Any]:
     rows_key, dropout_key = jax.random.split(key)
     rows = jax.random.randint(rows_key, (batch_size,), 0, len(labels))
-    return classification.normalise(images[rows]), labels[rows], dropout_key
+    return classification.normalize(images[rows]), labels[rows], dropout_key
 
 
 def policy_probabilities(config: Config) -> Callable:
@@ -270,11 +287,12 @@ def plain(statistics: dict[str, dict[str, Statistics]]) -> dict[str, Any]:
 
 
 def _of_objective(together: Moments, prefix: str) -> Moments:
-    parts = (
-        {name.removeprefix(prefix): v for name, v in part.items() if name.startswith(prefix)}
-        for part in (together.mean, together.images, together.choices)
+    def of(part: dict[str, Any]) -> dict[str, Any]:
+        return {n.removeprefix(prefix): v for n, v in part.items() if n.startswith(prefix)}
+
+    return together._replace(
+        mean=of(together.mean), images=of(together.images), choices=of(together.choices)
     )
-    return Moments(*parts, count=together.count)
 
 
 def _stack(each: list[Moments]) -> Moments:

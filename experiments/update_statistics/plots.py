@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from experiments import plots
 from experiments.update_statistics.settings import RULES, Plan
@@ -48,8 +49,8 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
         drawing.suptitle(
             f"{config.dataset}, {config.architecture}: bias against variance of one update, "
             f"{classes} classes, batch {size}, mean of {seeds} seed{'s' * (seeds > 1)}\n"
-            f"below: number of classes, batch size and layers after {stages[-1]} epochs; alignment "
-            "of one update with the gradient of the rule's own objective",
+            f"below: number of classes, batch size and layers after {_epochs(stages[-1])}; "
+            "alignment of one update with the gradient of the rule's own objective",
             fontsize=10,
         )
 
@@ -59,8 +60,9 @@ def _plane(axes: Axes, plan: Plan, results: list[dict[str, Any]], objective: str
     for result in results:
         variance, angle = (result[objective][ALL][name] for name in ("variance", "angle"))
         if variance and angle:
-            axes.plot(variance["mean"], angle["mean"], **_look(plan, result["rule"], line=False))
+            axes.plot(variance["mean"], angle["mean"], **_style(plan, result["rule"], line=False))
     axes.set_xscale("log")
+    _plain_log(axes.xaxis)
     axes.set_ylim(-5, 125)
     axes.set_yticks([0, 30, 60, 90, 120])
     axes.axhline(90, color="0.6", linewidth=0.8, zorder=0)
@@ -70,20 +72,27 @@ def _title(results: list[dict[str, Any]], stage: int) -> str:
     own = [r for r in results if r["stage"] == stage]
     common = [r for r in own if r["weights"] == "q_agrel"] or own
     accuracy = 100 * np.mean(common[0]["accuracy"])
-    return f"{stage} epochs ({common[0]['weights']}: {accuracy:.0f} % right)"
+    return f"{_epochs(stage)} ({common[0]['weights']}: {accuracy:.0f} % right)"
+
+
+def _epochs(stage: int) -> str:
+    return f"{stage} epoch{'s' * (stage != 1)}"
 
 
 def _sweep(axes: Axes, plan: Plan, results: list[dict[str, Any]], key: str) -> None:
     """Draw the variance of all layers together against ``key``."""
     values = sorted({r[key] for r in results})
+    axes.set_visible(len(values) > 1)
     for label in plan.rules:
-        points = [(r[key], r["cross_entropy"][ALL]["variance"])
-                  for r in results if r["rule"] == label]  # fmt: skip
+        points = [
+            (r[key], r["cross_entropy"][ALL]["variance"]) for r in results if r["rule"] == label
+        ]
         points = sorted((x, v["mean"]) for x, v in points if v)
         if points:
-            axes.plot(*zip(*points, strict=True), **_look(plan, label))
+            axes.plot(*zip(*points, strict=True), **_style(plan, label))
     axes.set_xscale("log")
     axes.set_yscale("log")
+    _plain_log(axes.yaxis)
     axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("number of classes" if key == "classes" else "batch size (images)")
@@ -96,8 +105,8 @@ def _layers(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
     for result in results:
         angles = [result["cross_entropy"][layer]["angle"] for layer in layers]
         values = [np.nan if angle is None else angle["mean"] for angle in angles]
-        axes.plot(range(len(layers)), values, **_look(plan, result["rule"]))
-    axes.set_xticks(range(len(layers)), range(1, len(layers) + 1))
+        axes.plot(range(len(layers)), values, **_style(plan, result["rule"]))
+    axes.set_xticks(range(len(layers)), [str(n) for n in range(1, len(layers) + 1)])
     axes.set_xlabel("layer, from the input up")
     axes.set_ylabel(ROWS["cross_entropy"])
     axes.set_yticks([0, 30, 60, 90, 120])
@@ -107,14 +116,24 @@ def _alignment(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
     """Draw the alignment of one update with the gradient of the rule's own objective, by stage."""
     stages = sorted(plan.stages)
     for label in plan.rules:
-        own = {r["stage"]: r[RULES[label].objective][ALL]["alignment"]
-               for r in results if r["rule"] == label}  # fmt: skip
+        own = {
+            r["stage"]: r[RULES[label].objective][ALL]["alignment"]
+            for r in results
+            if r["rule"] == label
+        }
         values = [own[stage]["mean"] if own[stage] else np.nan for stage in stages]
-        axes.plot(range(len(stages)), values, **_look(plan, label))
+        axes.plot(range(len(stages)), values, **_style(plan, label))
     axes.set_xticks(range(len(stages)), [f"{stage}" for stage in stages])
     axes.set_xlabel("epochs of training")
     axes.set_ylabel("alignment (1: the gradient)")
     axes.set_ylim(-0.05, 1.02)
+
+
+def _plain_log(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers at 1, 2 and 5, which fit however short it is."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _share_x(panels: Any) -> None:
@@ -124,10 +143,10 @@ def _share_x(panels: Any) -> None:
         axes.set_xlim(low / 1.5, high * 1.5)
 
 
-def _look(plan: Plan, label: str, line: bool = True) -> dict[str, Any]:
+def _style(plan: Plan, label: str, line: bool = True) -> dict[str, Any]:
     index = plan.rules.index(label)
-    colour = plots.COLORS[index % len(plots.COLORS)]
-    look = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "label": label}
+    color = plots.COLORS[index % len(plots.COLORS)]
+    style = {"color": color, "marker": MARKERS[index % len(MARKERS)], "label": label}
     if line:
-        return look | {"markersize": 4, "linewidth": 1.2}
-    return look | {"markersize": 7, "linestyle": "", "mfc": "none" if index > 6 else colour}
+        return style | {"markersize": 4, "linewidth": 1.2}
+    return style | {"markersize": 7, "linestyle": "", "mfc": "none" if index > 6 else color}

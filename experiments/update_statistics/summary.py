@@ -10,11 +10,17 @@ from experiments.update_statistics.settings import OBJECTIVES, RULES, Plan
 
 ALL = "all layers"
 NAMES = (
-    "angle", "norm_ratio", "bias", "variance", "image_variance", "choice_variance", "alignment"
-)  # fmt: skip
+    "angle",
+    "norm_ratio",
+    "bias",
+    "variance",
+    "image_variance",
+    "choice_variance",
+    "alignment",
+)
 
 
-def summarise(plan: Plan, lines: list[dict[str, Any]]) -> dict[str, Any]:
+def summarize(plan: Plan, lines: list[dict[str, Any]]) -> dict[str, Any]:
     """Combine the lines of ``measurements.jsonl``.
 
     Returns:
@@ -91,18 +97,27 @@ def print_table(plan: Plan, results: list[dict[str, Any]]) -> None:
     last, classes = max(plan.stages), max(r["classes"] for r in results)
     size = plan.batch_sizes[0]
     table = Table(title=f"epoch {last}, {classes} classes, batch {size}, all layers")
-    headings = ("rule", "° to cross-entropy", "° to ½(r − q)²", "variance", "choices' part",
-                "alignment")  # fmt: skip
+    headings = (
+        "rule",
+        "° to cross-entropy",
+        "° to ½(r − q)²",
+        "variance",
+        "choices' part",
+        "alignment",
+    )
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "rule" else "right")
     for r in results:
         if (r["stage"], r["classes"], r["batch_size"]) == (last, classes, size):
             entropy, prediction = r["cross_entropy"][ALL], r["prediction_error"][ALL]
             table.add_row(
-                r["rule"], _cell(entropy["angle"]), _cell(prediction["angle"]),
-                _cell(entropy["variance"]), _cell(entropy["choice_variance"]),
+                r["rule"],
+                _cell(entropy["angle"]),
+                _cell(prediction["angle"]),
+                _cell(entropy["variance"]),
+                _cell(entropy["choice_variance"]),
                 _cell(r[RULES[r["rule"]].objective][ALL]["alignment"]),
-            )  # fmt: skip
+            )
     Console().print(table)
 
 

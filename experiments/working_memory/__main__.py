@@ -7,7 +7,7 @@
     python -m experiments.working_memory saccade --feedback tied,kolen_pollack  # both
     python -m experiments.working_memory saccade --rule recollect --set delay_steps=4
     python -m experiments.working_memory twelve_ax --leak 0.7,1     # hybrid AuGMEnT
-    python -m experiments.working_memory --resume --out runs/vibro  # go on after a crash
+    python -m experiments.working_memory --resume --out runs/vibro  # resume after a crash
 
 TASK is saccade, match_to_category, probabilistic, vibrotactile, twelve_ax or reversal_bandit; the
 networks are AuGMEnT's, or with --rule recollect RECOLLECT's. Every default is the published one of
@@ -24,9 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.common import cli, folders
+from experiments.common import cli, fields, folders
 from experiments.common.cli import UserError
-from experiments.config import FEEDBACK_ALIASES
 from experiments.working_memory import config as memory_config
 from experiments.working_memory.config import MemoryConfig
 
@@ -36,18 +35,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     config, folder = _what_and_where(arguments)
 
-    from experiments.working_memory import (
-        run as memory_run,  # slow to import: not before the arguments are known good
-    )
+    from experiments.working_memory import run  # slow: not before the arguments are known good
 
     with cli.resumable(folder):
-        memory_run.run(config, folder, arguments.resume, arguments.checkpoint_seconds)
+        run.run(config, folder, arguments.resume, arguments.checkpoint_seconds)
 
 
 def _what_and_where(arguments: Any) -> tuple[MemoryConfig, Path]:
     folder = arguments.out
-    if arguments.resume and folder is None:
-        raise UserError("--resume needs --out DIR, the folder of the run to go on with")
+    folders.check_resume(arguments.resume, folder)
     there = folder is not None and folders.check(folder, (memory_config.FILE,), arguments.resume)
     saved = memory_config.load(folder) if there else None
     if arguments.resume and saved is None:
@@ -55,11 +51,8 @@ def _what_and_where(arguments: Any) -> tuple[MemoryConfig, Path]:
     given = _given(arguments)
     if saved:
         config = dataclasses.replace(saved, **given)
-        if different := memory_config.difference(saved, config):
-            raise UserError(
-                f"{folder} was started with a different config ({different}): leave these "
-                "options out to resume, or choose another --out"
-            )
+        if names := fields.difference(saved, config):
+            raise folders.other_config(folder, fields.told(saved, config, names))
         return config, folder
     if "task" not in given:
         raise UserError(f"which task? one of {', '.join(memory_config.TASKS)}")
@@ -74,8 +67,7 @@ def _what_and_where(arguments: Any) -> tuple[MemoryConfig, Path]:
 
 
 def _given(arguments: Any) -> dict[str, Any]:
-    names = {entry.name for entry in dataclasses.fields(MemoryConfig)}
-    given = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
+    given = fields.given(MemoryConfig, arguments)
     parameters = {}
     if arguments.fixation_reward is not None:
         parameters["fixation_reward"] = arguments.fixation_reward
@@ -95,140 +87,42 @@ def _given(arguments: Any) -> dict[str, Any]:
 
 def _parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m experiments.working_memory", description=__doc__)
-    whole = 2**31 - 1
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "task",
         nargs="?",
         metavar="TASK",
         type=cli.one_of("task", memory_config.TASKS),
         help=f"{', '.join(memory_config.TASKS)}",
     )
-    add(
-        "--networks",
-        type=cli.number(int, 1, 1_000_000),
-        metavar="N",
-        help="default: "
-        + ", ".join(f"{task} {n}" for task, n in memory_config.DEFAULT_NETWORKS.items())
-        + f"; RECOLLECT {memory_config.RECOLLECT_NETWORKS}; in a grid, for each setting "
-        f"(default {memory_config.GRID_NETWORKS})",
-    )
-    add(
-        "--max-trials",
-        type=cli.number(int, 1, 1_000_000_000),
-        metavar="T",
-        help="training trials after which a network gives up; default: the task's own",
-    )
-    add("--seed", type=cli.number(int, 0, whole), metavar="S", help="default 0")
-    add(
-        "--fixation-reward",
-        type=cli.number(float, 0, 1e6),
-        metavar="R",
-        help="for reaching fixation; default 0.2, 0 for none",
-    )
-    add("--out", type=cli.path, metavar="DIR", help="default: runs/TASK-TIME")
-    add("--resume", action="store_true", help="go on with the run in --out")
-    add(
+    folders.add_options(parser, "TASK", resume=True)
+    parser.add_argument(
         "--checkpoint-seconds",
         type=cli.number(float, 0, 1e9),
         default=30.0,
         metavar="SECONDS",
-        help="time between checkpoints; default 30",
+        help="time between checkpoints (default: 30)",
     )
-    group = parser.add_argument_group("the networks")
-    add = group.add_argument
-    add(
-        "--rule",
-        type=cli.one_of("rule", memory_config.RULES),
-        metavar="RULE",
-        help="augment (default) or recollect",
-    )
-    add(
-        "--feedback",
-        dest="feedbacks",
-        type=cli.several(cli.one_of("feedback", memory_config.FEEDBACKS, FEEDBACK_ALIASES)),
-        metavar="KIND[,KIND]",
-        help="tied (default), kolen_pollack, or both",
-    )
-    rates = cli.several(cli.number(float, 0, 100))
-    fractions = cli.several(cli.number(float, 0, 1))
-    add(
-        "--learning-rate",
-        dest="learning_rates",
-        type=rates,
-        metavar="B[,B]",
-        help="default 0.15; RECOLLECT 0.1",
-    )
-    add(
-        "--tag-decay",
-        dest="tag_decays",
-        type=fractions,
-        metavar="L[,L]",
-        help="default 0.2; 12AX 0.15, RECOLLECT 0.4",
-    )
-    add(
+    groups = fields.add_options(parser, MemoryConfig, MemoryConfig("saccade", 1000))
+    parser.add_argument(
         "--grid",
         action="store_true",
         help="several learning rates and tag decays at once: "
-        f"{', '.join(map(str, memory_config.GRID_LEARNING_RATES))} by "
-        f"{', '.join(map(str, memory_config.GRID_TAG_DECAYS))} unless given",
+        f"{fields.shown(memory_config.GRID_LEARNING_RATES)} by "
+        f"{fields.shown(memory_config.GRID_TAG_DECAYS)} unless given",
     )
-    add("--exploration", type=cli.number(float, 0, 1), metavar="E", help="default 0.025")
+    add = groups["the task"].add_argument
     add(
-        "--policy",
-        type=cli.one_of("policy", memory_config.POLICIES),
-        metavar="POLICY",
-        help="how to explore: max_boltzmann (default), or epsilon_greedy (uniformly; RECOLLECT's)",
-    )
-    add(
-        "--leak",
-        type=cli.several(cli.number(float, 0, 1)),
-        metavar="K[,K]",
-        help="memory kept each step; default 1: all. Several: for equal shares of the units",
+        "--fixation-reward",
+        type=cli.number(float, 0, 1e6),
+        metavar="R",
+        help="for reaching fixation, 0 for none (default: 0.2)",
     )
     add(
-        "--regular",
-        type=cli.number(int, 1, 10_000),
-        metavar="N",
-        help="regular units; default 3, 12AX 10",
-    )
-    add(
-        "--memory",
-        type=cli.number(int, 1, 10_000),
-        metavar="N",
-        help="memory units; default 4, 12AX 20, RECOLLECT 7",
-    )
-    add(
-        "--slope",
-        type=cli.one_of("slope", memory_config.SLOPES),
-        metavar="KIND",
-        help="of RECOLLECT's derivatives: published (default: without the factor 2) or corrected",
-    )
-    add(
-        "--end-input",
-        action="store_const",
-        const=True,
-        help="RECOLLECT with an input that tells that a trial has ended",
-    )
-    add(
-        "--substeps",
-        type=cli.number(int, 1, 1000),
-        metavar="N",
-        help="a variant: learn in N steps of T/N while each action lasts for T; default 1, AuGMEnT",
-    )
-    group = parser.add_argument_group("the task")
-    group.add_argument(
-        "--retest-after",
-        type=cli.number(int, 1, whole),
-        metavar="T",
-        help="training trials from a failed frozen test to the next; default: the task's own",
-    )
-    group.add_argument(
         "--curriculum",
         action="store_true",
         help="saccade: a delay that starts at a fifth of delay_steps and doubles",
     )
-    group.add_argument(
+    add(
         "--set",
         type=_assignment,
         action="append",

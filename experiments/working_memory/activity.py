@@ -30,16 +30,26 @@ def draw(
     """
     last = 1 + len(units)
     columns = len(recordings)
-    grid = {"nrows": last + 1, "ncols": columns, "sharex": True, "sharey": "row", "squeeze": False}
+    grid: dict[str, Any] = {
+        "nrows": last + 1,
+        "ncols": columns,
+        "sharex": True,
+        "sharey": "row",
+        "squeeze": False,
+    }
     with figure(path, 2.9 * columns + 0.9, 2.1 * (last + 1) + 0.1, **grid) as (drawing, axes):
         for column, (name, trial) in enumerate(recordings.items()):
             axes[0, column].set_title(
                 f"{name}\n({'correct' if trial.correct else 'wrong'} response)"
             )
             axes[0, column].imshow(
-                trial.observation.T, aspect="auto", cmap="Greys", vmin=0, vmax=1,
+                trial.observation.T,
+                aspect="auto",
+                cmap="Greys",
+                vmin=0,
+                vmax=1,
                 interpolation="nearest",
-            )  # fmt: skip
+            )
             axes[0, column].grid(False)
             for row, group in enumerate(units, 1):
                 values = trial.units[group]

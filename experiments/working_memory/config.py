@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.common import fields
+from experiments.common import fields, files
 from experiments.common.cli import UserError
-from experiments.config import FEEDBACK_ALIASES
-from experiments.train import folder as run_folder
+from experiments.common.names import FEEDBACK_ALIASES
 
 FILE = "config.json"
 TASKS = (
@@ -21,7 +20,7 @@ RULES = ("augment", "recollect")
 POLICIES = ("max_boltzmann", "epsilon_greedy")
 SLOPES = ("published", "corrected")
 FEEDBACKS = ("tied", "kolen_pollack")
-"""Spelt out rather than imported, so that a wrong name is refused before JAX has loaded."""
+"""Spelled out rather than imported, so that a wrong name is refused before JAX has loaded."""
 
 DEFAULT_NETWORKS = {
     "saccade": 1000,
@@ -59,6 +58,9 @@ GRID_NETWORKS = 20
 GRID_LEARNING_RATES = (0.05, 0.15, 0.3, 0.6)
 GRID_TAG_DECAYS = (0.0, 0.2, 0.5, 0.8)
 
+_NETWORKS, _TASK = "the networks", "the task"
+_TASKS_OWN = "the task's own"
+
 
 @dataclass(frozen=True)
 class MemoryConfig:
@@ -89,29 +91,105 @@ class MemoryConfig:
     """
 
     task: str = fields.choice(TASKS)
-    networks: int = fields.number(1, 1_000_000)
-    max_trials: int | None = fields.number(1, 1_000_000_000, default=None)
-    seed: int = fields.number(0, 2**31 - 1, default=0)
+    networks: int = fields.number(
+        1,
+        1_000_000,
+        "how many; in a grid, for each setting",
+        default_is=", ".join(f"{task} {n}" for task, n in DEFAULT_NETWORKS.items())
+        + f"; RECOLLECT {RECOLLECT_NETWORKS}; in a grid {GRID_NETWORKS}",
+    )
+    max_trials: int | None = fields.number(
+        1,
+        1_000_000_000,
+        "training trials after which a network gives up",
+        default=None,
+        default_is=_TASKS_OWN,
+    )
+    seed: int = fields.number(0, 2**31 - 1, "all randomness follows from it", default=0)
     feedbacks: tuple[str, ...] = fields.choices(
-        "feedback", FEEDBACKS, option="--feedback", default=("tied",)
+        "feedback",
+        FEEDBACKS,
+        "feedback pathway, one or both",
+        aliases=FEEDBACK_ALIASES,
+        group=_NETWORKS,
+        option="--feedback",
+        default=("tied",),
+        default_is="tied; 12AX kolen_pollack",
     )
     learning_rates: tuple[float, ...] = fields.number(
-        0, 100, option="--learning-rate", default=(0.15,)
+        0,
+        100,
+        "beta",
+        group=_NETWORKS,
+        option="--learning-rate",
+        default=(0.15,),
+        default_is="0.15; RECOLLECT 0.1",
     )
-    tag_decays: tuple[float, ...] = fields.number(0, 1, option="--tag-decay", default=(0.2,))
-    rule: str = fields.choice(RULES, default="augment")
-    policy: str = fields.choice(POLICIES, default="max_boltzmann")
-    exploration: float = fields.number(0, 1, default=0.025)
+    tag_decays: tuple[float, ...] = fields.number(
+        0,
+        1,
+        "lambda",
+        group=_NETWORKS,
+        option="--tag-decay",
+        default=(0.2,),
+        default_is="0.2; 12AX 0.15, RECOLLECT 0.4",
+    )
+    rule: str = fields.choice(RULES, "learning rule", group=_NETWORKS, default="augment")
+    policy: str = fields.choice(
+        POLICIES,
+        "how to explore",
+        group=_NETWORKS,
+        default="max_boltzmann",
+        default_is="max_boltzmann; RECOLLECT epsilon_greedy, which draws uniformly",
+    )
+    exploration: float = fields.number(
+        0, 1, "probability of exploring", group=_NETWORKS, default=0.025
+    )
     cooling: int = fields.number(0, 1_000_000_000, default=0)
     weight_range: float = fields.number(0, 1e6, default=0.25)
     threshold: float = fields.number(-1e6, 1e6, default=2.5)
-    slope: str = fields.choice(SLOPES, default="published")
-    end_input: bool = fields.text(default=False)
-    leak: float | tuple[float, ...] = fields.number(0, 1, default=1.0)
-    regular: int = fields.number(1, 10_000, default=3)
-    memory: int = fields.number(1, 10_000, default=4)
-    substeps: int = fields.number(1, 1000, default=1)
-    retest_after: int | None = fields.number(1, 2**31 - 1, default=None)
+    slope: str = fields.choice(
+        SLOPES,
+        "of RECOLLECT's derivatives, published ones lacking a factor of 2",
+        group=_NETWORKS,
+        default="published",
+    )
+    end_input: bool = fields.flag(
+        True, "RECOLLECT with an input that tells that a trial has ended", group=_NETWORKS
+    )
+    leak: float | tuple[float, ...] = fields.number(
+        0,
+        1,
+        "memory kept each step; 1: all. Several: for equal shares of the memory units",
+        group=_NETWORKS,
+        default=1.0,
+    )
+    regular: int = fields.number(
+        1, 10_000, "regular units", group=_NETWORKS, default=3, default_is="3; 12AX 10"
+    )
+    memory: int = fields.number(
+        1,
+        10_000,
+        "memory units",
+        group=_NETWORKS,
+        default=4,
+        default_is="4; 12AX 20, RECOLLECT 7",
+    )
+    substeps: int = fields.number(
+        1,
+        1000,
+        "a variant: learn in N steps of T/N while each action lasts for T; 1: AuGMEnT",
+        group=_NETWORKS,
+        default=1,
+    )
+    retest_after: int | None = fields.number(
+        1,
+        2**31 - 1,
+        "training trials from a failed frozen test to the next",
+        group=_TASK,
+        default=None,
+        default_is=_TASKS_OWN,
+    )
     task_parameters: dict[str, Any] = fields.text(option="--set", default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -157,20 +235,10 @@ def load(folder: Path) -> MemoryConfig:
       UserError: it cannot be read.
     """
     path = folder / FILE
-    content = run_folder.read_json(path)
+    content = files.read_json(path)
     try:
-        return MemoryConfig(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in (content or {}).items()}
-        )
+        return MemoryConfig(**fields.as_given(content or {}))
     except (TypeError, UserError) as error:
         raise UserError(
             f"{path} is no working-memory run ({error}): choose another --out"
         ) from None
-
-
-def difference(saved: MemoryConfig, wanted: MemoryConfig) -> str:
-    """Say in what two configurations differ; empty if in nothing."""
-    there, here = saved.to_json(), wanted.to_json()
-    return ", ".join(
-        f"{k} {there[k]!r} there, {here[k]!r} here" for k in here if there[k] != here[k]
-    )

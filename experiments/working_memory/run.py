@@ -13,10 +13,7 @@ import numpy as np
 from experiments.common import cli, files, folders, interrupts, memory, provenance, saved
 from experiments.common.cli import UserError
 from experiments.common.progress import Reporter
-from experiments.train import folder as run_folder
-from experiments.working_memory import activity as memory_activity
-from experiments.working_memory import plots as memory_plots
-from experiments.working_memory import summary as memory_summary
+from experiments.working_memory import activity, plots, summary
 from experiments.working_memory.config import FILE, MemoryConfig
 from qagrel_jax.population import Setup, recording
 from qagrel_jax.population.packing import Packed
@@ -80,21 +77,21 @@ def _run(
     seconds: float,
     checkpoint_seconds: float,
 ) -> dict[str, Any]:
-    run_folder.append_line(folder / "environments.jsonl", provenance.environment())
+    files.append_line(folder / "environments.jsonl", provenance.environment())
     seconds = _advance(packed, config, folder, seconds, checkpoint_seconds)
     _save(folder, packed, config, seconds)
 
-    first = run_folder.first_environment(folder)
-    summary = memory_summary.summarise(config, setup, packed, seconds, first)
-    files.write_json(folder / "summary.json", summary)
+    first = files.first_environment(folder)
+    content = summary.summarize(config, setup, packed, seconds, first)
+    files.write_json(folder / "summary.json", content)
     if len(config.settings) > 1:
-        files.write_json(folder / "grid.json", summary["grid"])
-    memory_plots.converged(folder / "converged.png", summary)
+        files.write_json(folder / "grid.json", content["grid"])
+    plots.converged(folder / "converged.png", content)
     _draw_activity(folder / "activity.png", config, setup, packed)
     if len(config.learning_rates) * len(config.tag_decays) > 1:
-        memory_plots.grid(folder / "grid.png", summary)
-    memory_summary.show(summary, folder)
-    return summary
+        plots.grid(folder / "grid.png", content)
+    summary.show(content, folder)
+    return content
 
 
 def make_setup(config: MemoryConfig) -> Setup:
@@ -145,7 +142,7 @@ def _task_parameters(task: Task, given: dict[str, Any]) -> dict[str, Any]:
 
 def _rule(config: MemoryConfig, task: Task) -> AugmentConfig | RecollectConfig:
     """Return the rule's sizes and parameters."""
-    shared = {
+    shared: dict[str, Any] = {
         "inputs": task.inputs,
         "actions": task.actions,
         "memory": config.memory,
@@ -222,12 +219,11 @@ def _load(folder: Path, packed: Packed, config: MemoryConfig) -> float:
     path, old = folder / CHECKPOINT, folder / OLD_CHECKPOINT
     if not path.is_file() and not old.is_file():
         return 0.0
-    if not path.is_file():
+    template = {"seconds": np.float64(0), **packed.state()}
+    state = saved.load(path, template, _describe(config))
+    if state is None:
         with saved.explained(old):
             state = _read_old(old)
-    else:
-        template = {"seconds": np.float64(0), **packed.state()}
-        state = saved.load(path, template, _describe(config))
     try:
         packed.restore(state)
     except Exception as error:
@@ -260,7 +256,7 @@ def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packe
     state = f"converged after {trials[number]:,} trials" if trials[number] else "not converged"
     named = f"{config.task}, RECOLLECT" if config.rule == "recollect" else config.task
     title = f"{named}: network {number}, {state}"
-    memory_activity.draw(path, title, setup.task, setup.rule.units, recordings)
+    activity.draw(path, title, setup.task, setup.rule.units, recordings)
 
 
 def _recorded(setup: Setup, learner: Any, index: int, key: jax.Array) -> recording.Recording:

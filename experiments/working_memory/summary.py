@@ -12,7 +12,7 @@ from qagrel_jax.population import Setup
 from qagrel_jax.population.packing import Packed
 
 
-def summarise(
+def summarize(
     config: MemoryConfig,
     setup: Setup,
     packed: Packed,

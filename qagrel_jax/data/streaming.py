@@ -1,6 +1,6 @@
 """Images that outgrow the device: they stay on the host and are brought over a chunk at a time.
 
-Images up to a limit are *resident*: put on the device once, as uint8, and picked from there. Larger
+Images up to a limit are *in memory*: put on the device once, as uint8. Larger
 sets stay where they are, in the host's memory or mapped from a file, and while the device learns
 from one chunk of batches a thread reads the next. The batches, their order and every number are the
 same either way; only the place that they come from differs.
@@ -108,7 +108,7 @@ def read_batches(
     )
 
 
-def ahead(makers: Iterable[Callable[[], Any]]) -> Iterator[Any]:
+def prefetch(makers: Iterable[Callable[[], Any]]) -> Iterator[Any]:
     """Yield what each of ``makers`` makes, the next one being made in a thread meanwhile."""
     with ThreadPoolExecutor(max_workers=1) as reader:
         pending = None

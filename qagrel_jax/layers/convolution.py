@@ -30,7 +30,7 @@ WIDE = 128
 """With fewer channels or features XLA's convolution on a CPU is slower than products of patches."""
 
 FEW_CHANNELS = 8
-"""Below, a picture's colours, the patches of all images are kept for the way back, ..."""
+"""Below, a picture's colors, the patches of all images are kept for the way back, ..."""
 
 MOST_NUMBERS = 2**24
 """... unless they are more than so many numbers."""

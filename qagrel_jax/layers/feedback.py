@@ -13,19 +13,28 @@ through *feedback weights* B, and the synapses W change by presynaptic activity 
                      their difference decays (Kolen & Pollack 1994).
 ``random``           Feedback alignment: B is drawn independently and stays fixed (Lillicrap et al.
                      2016).
-``sign``             Sign symmetry with uniform magnitudes: B = s·sign(W)·mean|W| (Liao, Leibo &
-                     Poggio 2016; uniform sign-concordant feedback).
+``sign``             Sign symmetry with uniform magnitudes: B = s·sign(W)·mean|W| (uniform
+                     sign-concordant feedback; Liao, Leibo & Poggio 2016).
 ``sign_batchwise``   Sign symmetry, B = s·sign(W)∘M, with magnitudes M drawn anew in each pass
-                     (batch-wise random magnitude; Moskovitz, Litwin-Kumar & Abbott 2018).
+                     (batch-wise random magnitude; Liao et al. 2016).
 ``sign_fixed``       Sign symmetry, B = s·sign(W)∘M, with magnitudes M drawn once (fixed random
-                     magnitude; Moskovitz et al. 2018).
+                     magnitude; Liao et al. 2016).
 ``direct``           Direct feedback alignment: x̄ = e Bᵀ, where e is the error of the *network's
                      outputs* and B [inputs, actions] is drawn independently and stays fixed
                      (Nøkland 2016).
 ``product``          Product feedback alignment: feedback passes an extra population of units, x̄ =
-                     (ȳ Cᵀ) R, with R fixed and C learning by C̄ = R W̄, so that B = Rᵀ C comes to
-                     resemble W though no pair of units is connected both ways (Ji-An & Benna 2024).
+                     (ȳ M) Cᵀ, with M fixed and C learning by C̄ = xᵀ (ȳ M), its presynaptic and
+                     postsynaptic activity. With decay C comes to W M and B = C Mᵀ to W M Mᵀ ≈ W,
+                     though no pair of units is connected both ways (Ji-An & Benna 2024).
 ===================  ============================================================================
+
+What is our reading: the magnitudes. The papers' uniform magnitude is one number for all weights;
+here it follows the layer, mean|W|. M of ``sign_batchwise`` and ``sign_fixed`` is the absolute value
+of what the layer's initializer draws. Moskovitz, Litwin-Kumar & Abbott (2018) found that in deep
+networks such magnitudes decide; they keep the norm of W constant besides, which is not done here.
+The equations of ``product``, M's variance (one over the size of the extra population, so that M Mᵀ
+is the identity on average) and 1×1 windows of M in convolutional layers are those of its authors'
+published code.
 
 ``s`` is ``feedback_scale``. Weights that learn are parameters (``feedback_kernel``), so that the
 optimizer and its weight decay treat both directions alike; fixed ones live in the collection
@@ -236,28 +245,25 @@ def feedback_kernels(
             case "random":
                 down = fixed[*layer, "kernel"]
             case "product":
-                down = product_kernel(
-                    fixed[*layer, "mixing"], weights[*layer, "feedback_kernel"], kernel.shape
-                )
+                down = product_kernel(fixed[*layer, "mixing"], weights[*layer, "feedback_kernel"])
         kernels[tuple(layer)] = down
     return kernels
 
 
-def product_kernel(
-    mixing: chex.Array, feedback_kernel: chex.Array, shape: tuple[int, ...]
-) -> chex.Array:
-    """Return B = Rᵀ C in the shape of the forward kernel; C̄ = R B̄ follows by differentiation.
+def product_kernel(mixing: chex.Array, feedback_kernel: chex.Array) -> chex.Array:
+    """Return B = C Mᵀ, shaped like the forward kernel; C̄ = B̄ M follows by differentiation.
 
     Args:
-      mixing: R, float[..., units, inputs].
-      feedback_kernel: C, float[..., units, features].
-      shape: [..., inputs (several axes), features], that of the forward kernel.
+      mixing: M, float[seeds or positions ..., features, units], from the layer to the extra units.
+      feedback_kernel: C, float[seeds or positions ..., inputs (one or more axes), units].
 
     Returns:
-      float of ``shape``.
+      float[seeds or positions ..., inputs, features].
     """
-    down = jnp.einsum("...mi,...mo->...io", mixing, feedback_kernel)
-    return down.reshape(shape)
+    leading = mixing.ndim - 2
+    between = feedback_kernel.ndim - leading - 2
+    mixing = mixing.reshape(*mixing.shape[:leading], *[1] * between, *mixing.shape[leading:])
+    return feedback_kernel @ mixing.swapaxes(-1, -2)
 
 
 def _reverse_mode_only(f: Callable) -> Callable:

@@ -76,7 +76,7 @@ def each_layer(
     Args:
       replace: called at each layer of ``qagrel_jax.layers`` in the order they run, index 0 first;
         ``layer(inputs)`` is what the layer would have given. A layer used twice is called twice.
-        Normalisation, pooling, dropout and activation functions are no layers in this sense.
+        Normalization, pooling, dropout and activation functions are no layers in this sense.
 
     Yields:
       A function that says how many layers have run.

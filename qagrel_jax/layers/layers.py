@@ -115,7 +115,7 @@ class _FeedbackLayer(nn.Module):
             case "direct":
                 return self._direct_kernel(inputs, init)
             case _:
-                return self._product_kernel(kernel, shape, positions, draw)
+                return self._product_kernel(positions, draw)
         return jax.lax.stop_gradient(jnp.sign(kernel) * magnitude)
 
     def _fixed(self, name: str, draw: Callable[[chex.PRNGKey], chex.Array]) -> chex.Array:
@@ -134,25 +134,19 @@ class _FeedbackLayer(nn.Module):
         return self._fixed("direct_kernel", lambda key: self.feedback_scale * init(key, shape))
 
     def _product_kernel(
-        self,
-        kernel: chex.Array,
-        shape: tuple[int, ...],
-        positions: Sequence[int],
-        draw: Callable[[chex.PRNGKey], chex.Array],
+        self, positions: Sequence[int], draw: Callable[[chex.PRNGKey], chex.Array]
     ) -> chex.Array:
         if self.expansion < 1:
             raise ValueError(f"expansion must be at least 1, got {self.expansion}")
-        fan_in = math.prod(shape[:-1])
-        units = self.expansion * fan_in
+        units = self.expansion * self.features
         normal = _at_each(positions, nn.initializers.normal(units**-0.5))
-        mixing = self._fixed("mixing", lambda key: normal(key, (units, fan_in)))
+        mixing = self._fixed("mixing", lambda key: normal(key, (self.features, units)))
 
         def mixed(key: chex.PRNGKey) -> chex.Array:
-            # RᵀR is nearly the identity: what comes down is of the size that was drawn.
-            return mixing @ draw(key).reshape(*positions, fan_in, self.features)
+            # M Mᵀ is nearly the identity: what comes down is of the size that was drawn.
+            return product_kernel(mixing.swapaxes(-1, -2), draw(key))
 
-        feedback_kernel = self.param("feedback_kernel", mixed)
-        return product_kernel(mixing, feedback_kernel, kernel.shape)
+        return product_kernel(mixing, self.param("feedback_kernel", mixed))
 
     def _with_direct_feedback(
         self, linear: Linear, inputs: chex.Array, kernel: chex.Array, down: chex.Array
@@ -181,8 +175,8 @@ class Dense(_FeedbackLayer):
       dtype: dtype of the computation (parameters stay float32).
       feedback_scale: factor on the B that is drawn, and on that of the ``sign`` kinds.
       num_actions: number of the network's outputs; ``direct`` needs it.
-      expansion: of ``product``, units of its extra population for each input of a unit. The more
-        the nearer B = Rᵀ C comes to W: to an angle of about arctan √(1/expansion).
+      expansion: of ``product``, units of its extra population for each unit of the layer. The more
+        the nearer B = C Mᵀ comes to W: to an angle of about arctan √(1/expansion).
 
     Raises:
       ValueError: unknown ``feedback``; a scale, number of actions or expansion out of range.
@@ -221,7 +215,7 @@ class Conv(_FeedbackLayer):
 class LocallyConnected(_FeedbackLayer):
     """A convolutional layer without weight sharing: a kernel of its own at every position.
 
-    No neuron can copy its weights to its neighbours, so this is the biological version of ``Conv``.
+    No neuron can copy its weights to its neighbors, so this is the biological version of ``Conv``.
     Attributes as in ``Conv``; the kernel is [out_height, out_width, rows, columns, channels,
     features], the bias, if any, [out_height, out_width, features].
     """

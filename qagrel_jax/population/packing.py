@@ -2,7 +2,7 @@
 
 Networks that have converged or given up stop costing anything: before every turn the others are
 packed into as few blocks as will hold them. The packing depends on nothing but who is still
-learning, so a run that was interrupted between two turns goes on bit for bit as if it had not been.
+learning, so a run that was interrupted between two turns resumes bit for bit as if it had not been.
 Blocks come in a few sizes only, so that little is compiled; on a CPU a block of ``CPU_BLOCK``
 networks fits its cache.
 """
@@ -89,7 +89,7 @@ class Packed:
         return np.flatnonzero(self.networks.progress.status < criteria.CONVERGED)
 
     def advance(self) -> None:
-        """Let every network that is still learning go on for one turn."""
+        """Let every network that is still learning take one more turn."""
         members = self.learning
         blocks = []
         while members.size:
@@ -113,7 +113,7 @@ class Packed:
         ]
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything it takes to go on, as named arrays."""
+        """Everything it takes to resume, as named arrays."""
         leaves = jax.tree.leaves(self.networks)
         return {"turn": np.int64(self.turn)} | {f"leaf{i}": x for i, x in enumerate(leaves)}
 

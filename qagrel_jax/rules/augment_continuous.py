@@ -60,7 +60,7 @@ def step(
     r"""Observe, choose, and hold that action for T. Arguments and axes as in ``augment.step``.
 
     The environment answers once in T. In between the input stays, the action chosen at the
-    beginning is held, there is no reward, and the network goes on comparing, learning and tagging:
+    beginning is held, there is no reward, and the network keeps comparing, learning and tagging:
 
         δ = r + γ^{dt/T} q_a(t) − q_a(t−dt),        Δw = β δ Tag,
         Tag ← (λγ)^{dt/T} Tag + dt/T · (what AuGMEnT adds in a step).
@@ -101,9 +101,15 @@ def step(
 
     def hold(_: int, state: AugmentState) -> AugmentState:
         after, _activity = augment.step(
-            activity.action, config, state, observation, jnp.zeros_like(reward),
-            jnp.zeros_like(ended), plastic, _held,
-        )  # fmt: skip
+            activity.action,
+            config,
+            state,
+            observation,
+            jnp.zeros_like(reward),
+            jnp.zeros_like(ended),
+            plastic,
+            _held,
+        )
         # Between trials there is nothing to hold on to.
         return jax.tree.map(
             lambda new, old: jnp.where(ended[(None,) * (new.ndim - ended.ndim)], old, new),

@@ -73,7 +73,7 @@ def noisy_pass(
       noisy_layers: layers after these are quiet.
 
     Returns:
-      A ``NoisyPass``. Parameters of normalisation get no change: they are no synapses.
+      A ``NoisyPass``. Parameters of normalization get no change: they are no synapses.
     """
 
     def run(params: chex.ArrayTree) -> tuple[chex.Array, chex.Array]:

@@ -69,14 +69,13 @@ class Verdict(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A task's functions and facts under one roof; made by each task module."""
+    """A task's functions and metadata in one place; made by each task module."""
 
     name: str  # as ``make_task`` knows it
     params: Any  # the class of its parameters
     inputs: int  # number of sensory units
     input_groups: dict[str, int]  # what they are: name -> number of units, in their order
     go_signal: str  # what begins GO
-    reset: Callable[..., tuple[TrialState, TimeStep]]  # (key, params)
     step: Callable[..., tuple[TrialState, TimeStep]]  # (key, state, action, params)
     draw: Callable[..., Any]  # (key, params) -> noise
     build: Callable[..., Any]  # (noise, params) -> trial
@@ -94,6 +93,18 @@ class Task(NamedTuple):
     def actions(self) -> int:
         """Number of actions."""
         return len(self.action_names)
+
+    def reset(self, key: chex.PRNGKey, params: Any) -> tuple[TrialState, TimeStep]:
+        """Start a random trial: draw, build, begin.
+
+        Args:
+          key: of the trial's random numbers.
+          params: the task's parameters.
+
+        Returns:
+          ``(state, timestep)``.
+        """
+        return self.begin(self.build(self.draw(key, params), params), params)
 
 
 def static(default: Any) -> Any:

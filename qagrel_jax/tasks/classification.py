@@ -33,7 +33,7 @@ def reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.A
     return (labels == actions).astype(jnp.float32)
 
 
-def paying(
+def make_reward(
     right: float = 1.0, wrong: float = 0.0
 ) -> Callable[[chex.PRNGKey, chex.Array, chex.Array], chex.Array]:
     """Make a ``reward`` that pays ``right`` for each right choice and ``wrong`` for any other.
@@ -50,7 +50,7 @@ def paying(
       TypeError: one that is no number.
 
     >>> import jax, jax.numpy as jnp
-    >>> paying(1.0, -1.0)(jax.random.key(0), jnp.array([3, 1]), jnp.array([3, 2])).tolist()
+    >>> make_reward(1.0, -1.0)(jax.random.key(0), jnp.array([3, 1]), jnp.array([3, 2])).tolist()
     [1.0, -1.0]
     """
     checks.number("right", right)
@@ -78,7 +78,7 @@ def shuffled_reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) 
     return jnp.roll(reward(key, labels, actions), places)
 
 
-def any_reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
+def constant_reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
     """Reward every choice with 1: attention still gates learning, but the reward says nothing.
 
     A control. Arguments and value as in ``reward``.
@@ -86,7 +86,7 @@ def any_reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> ch
     return jnp.ones_like(reward(key, labels, actions))
 
 
-def normalise(images: chex.Array) -> chex.Array:
+def normalize(images: chex.Array) -> chex.Array:
     """Scale uint8 pixels to float32 in [0, 1], as the papers do: divide by 255.
 
     Args:

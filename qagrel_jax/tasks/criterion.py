@@ -3,7 +3,7 @@
 Accuracy is counted per condition over its last ``windows[level]`` trials. When every condition's
 window is full and accurate enough, the network moves up a shaping level (windows start afresh); at
 the last level it takes the frozen test (β = ε = 0), if the task has one, and has converged if it
-passes. **A failed test does not end training**: the network goes on learning and is tested again
+passes. **A failed test does not end training**: the network keeps learning and is tested again
 ``retest_after`` trials later if its windows still meet the criterion. The test's trials count
 neither towards the trials to convergence nor in the windows.
 

@@ -2,8 +2,8 @@
 
 A grid of n × n pixels shows two curves of the same length, each a path from pixel to neighboring
 pixel that nowhere touches itself or the other. The target curve starts with a red pixel, the
-fixation point, the distractor with a green one; both go on in green and end in blue. The action is
-an eye movement to one of the n² pixels, rewarded if it goes to the blue end of the target curve.
+fixation point, the distractor with a green one; both continue in green and end in blue. The action
+is an eye movement to one of the n² pixels, rewarded if it goes to the blue end of the target curve.
 Nothing but the path tells the two ends apart.
 
 Curves of length 2 are the curriculum's first stage: a red and a blue pixel anywhere, and no
@@ -101,8 +101,8 @@ class Trial(NamedTuple):
 def reset(key: chex.PRNGKey, params: Params) -> tuple[Trial, chex.Array]:
     """Draw two curves.
 
-    Each starts at a random free pixel and goes on to a random free neighbor; pixels beside it are
-    free no longer. If one cannot go on, both are drawn again.
+    Each starts at a random free pixel and continues to a random free neighbor; pixels beside it are
+    free no longer. If one cannot continue, both are drawn again.
 
     Args:
       key: a random key.

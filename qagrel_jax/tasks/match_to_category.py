@@ -1,6 +1,6 @@
 """Delayed match-to-category: do two motion directions fall on the same side of a learned boundary?
 
-Inputs: fixation mark, then 20 direction units with circular Gaussian tuning (sd 12°), centred every
+Inputs: fixation mark, then 20 direction units with circular Gaussian tuning (sd 12°), one every
 18°. Twelve directions 30° apart; the boundary is the diameter through 0° and 180°, so six fall on
 either side. Each presentation shows its direction with Gaussian noise (sd 5°). The second cue is
 GO: it stays on, with the mark, until the response. Left if both categories are the same, right if
@@ -78,8 +78,8 @@ def draw(key: chex.PRNGKey, params: Params) -> Noise:
 
 def build(noise: Noise, params: Params) -> Trial:
     """Make the trial that ``draw`` drew."""
-    centre = 15.0 + 30.0 * noise.cues
-    return Trial(noise.cues[0], noise.cues[1], centre + params.direction_noise * noise.jitter)
+    center = 15.0 + 30.0 * noise.cues
+    return Trial(noise.cues[0], noise.cues[1], center + params.direction_noise * noise.jitter)
 
 
 def test_trial(noise: Noise, index: chex.Array, params: Params) -> Trial:
@@ -91,11 +91,6 @@ def test_trial(noise: Noise, index: chex.Array, params: Params) -> Trial:
 def condition(trial: Trial) -> chex.Array:
     """Accuracy is counted per first cue: int32[]."""
     return trial.first
-
-
-def reset(key: chex.PRNGKey, params: Params) -> tuple[base.TrialState, base.TimeStep]:
-    """Start a random trial; see ``qagrel_jax.tasks.base``."""
-    return begin(build(draw(key, params), params), params)
 
 
 def begin(trial: Trial, params: Params) -> tuple[base.TrialState, base.TimeStep]:
@@ -116,8 +111,8 @@ def _observe(phase: chex.Array, clock: chex.Array, trial: Trial, params: Params)
     first = (phase == base.HOLD) & (clock < params.cue_steps)
     second = phase == base.GO
     direction = jnp.where(second, trial.shown[1], trial.shown[0])
-    centres = jnp.arange(UNITS) * (360.0 / UNITS)
-    distance = jnp.abs((centres - direction + 180.0) % 360.0 - 180.0)
+    centers = jnp.arange(UNITS) * (360.0 / UNITS)
+    distance = jnp.abs((centers - direction + 180.0) % 360.0 - 180.0)
     rates = jnp.exp(-0.5 * (distance / params.tuning_width) ** 2)
     return jnp.concatenate([jnp.ones(1), jnp.where(first | second, rates, 0.0)])
 
@@ -136,7 +131,6 @@ TASK = base.Task(
     inputs=INPUTS,
     input_groups={"mark": 1, "direction": INPUTS - 1},
     go_signal="second cue",
-    reset=reset,
     step=step,
     draw=draw,
     build=build,
@@ -151,3 +145,6 @@ TASK = base.Task(
         "255° then 285° (same)": 8 * 12 + 9,
     },
 )
+
+reset = TASK.reset
+"""Start a random trial: ``(key, params) -> (state, timestep)``."""

@@ -1,6 +1,6 @@
-"""Probabilistic classification: add up the evidence of up to four symbols, then choose a colour.
+"""Probabilistic classification: add up the evidence of up to four symbols, then choose a color.
 
-Inputs: fixation mark; four target units, colour × side (red left, red right, green left, green
+Inputs: fixation mark; four target units, color × side (red left, red right, green left, green
 right); 10 symbols × 4 positions. Symbols have weights +∞ .9 .7 .5 .3 −.3 −.5 −.7 −.9 −∞. With W the
 sum of those shown, opposite infinities cancelling, the reward is baited at the red target with
 
@@ -132,11 +132,6 @@ def condition(trial: Trial) -> chex.Array:
     return jnp.zeros_like(trial.length)
 
 
-def reset(key: chex.PRNGKey, params: Params) -> tuple[base.TrialState, base.TimeStep]:
-    """Start a random trial; see ``qagrel_jax.tasks.base``."""
-    return begin(build(draw(key, params), params), params)
-
-
 def begin(trial: Trial, params: Params) -> tuple[base.TrialState, base.TimeStep]:
     """Start a given trial."""
     return base.begin(trial, _observe, params)
@@ -201,7 +196,6 @@ TASK = base.Task(
         **{f"symbol {position}": SYMBOLS for position in range(1, POSITIONS + 1)},
     },
     go_signal="mark off",
-    reset=reset,
     step=step,
     draw=draw,
     build=build,
@@ -217,3 +211,6 @@ TASK = base.Task(
     },
     levels=lambda params: len(LEVEL_SYMBOLS),
 )
+
+reset = TASK.reset
+"""Start a random trial: ``(key, params) -> (state, timestep)``."""

@@ -119,11 +119,6 @@ def condition(trial: Trial) -> chex.Array:
     return trial.first
 
 
-def reset(key: chex.PRNGKey, params: Params) -> tuple[base.TrialState, base.TimeStep]:
-    """Start a random episode; see ``qagrel_jax.tasks.base``."""
-    return begin(build(draw(key, params), params), params)
-
-
 def begin(trial: Trial, params: Params) -> tuple[base.TrialState, base.TimeStep]:
     """Start a given episode, with its first pull."""
     del params
@@ -172,7 +167,6 @@ TASK = base.Task(
     inputs=INPUTS,
     input_groups={"choose": 1, "chose arm 1": 1, "chose arm 2": 1, "it paid": 1},
     go_signal="first pull",
-    reset=reset,
     step=step,
     draw=draw,
     build=build,
@@ -183,3 +177,6 @@ TASK = base.Task(
     examples={"arm 1 first": 0, "arm 2 first": 1},
     action_names=ARMS,
 )
+
+reset = TASK.reset
+"""Start a random trial: ``(key, params) -> (state, timestep)``."""

@@ -102,11 +102,6 @@ def condition(trial: Trial) -> chex.Array:
     return trial.kind
 
 
-def reset(key: chex.PRNGKey, params: Params) -> tuple[base.TrialState, base.TimeStep]:
-    """Start a random trial; see ``qagrel_jax.tasks.base``."""
-    return begin(build(draw(key, params), params), params)
-
-
 def begin(trial: Trial, params: Params) -> tuple[base.TrialState, base.TimeStep]:
     """Start a given trial."""
     return base.begin(trial, _observe, params)
@@ -157,7 +152,6 @@ TASK = base.Task(
     inputs=INPUTS,
     input_groups={"pro mark": 1, "anti mark": 1, "cue left": 1, "cue right": 1},
     go_signal="mark off",
-    reset=reset,
     step=step,
     draw=draw,
     build=build,
@@ -170,3 +164,6 @@ TASK = base.Task(
     examples={name: index for index, name in enumerate(CONDITIONS)},
     levels=lambda params: len(delays(params)),
 )
+
+reset = TASK.reset
+"""Start a random trial: ``(key, params) -> (state, timestep)``."""

@@ -1,7 +1,7 @@
 """12AX: press right at X after A while the last digit was 1, or at Y after B while it was 2.
 
 Inputs ``[1, 2, A, B, C, X, Y, Z]``, one of them on in each step. A trial begins with a digit, both
-equally likely, and goes on with one to ``most_pairs`` pairs of a letter of ABC and one of XYZ. A
+equally likely, and continues with one to ``most_pairs`` pairs of a letter of ABC and one of XYZ. A
 response follows every stimulus: right to the targets, the X of AX after a 1 and the Y of BY after a
 2, left to all else. AX and BY have half of ``target_probability`` each, the seven other pairs share
 the rest. So the digit must outlast the pairs, and a letter must be forgotten after its pair.
@@ -117,11 +117,6 @@ def condition(trial: Trial) -> chex.Array:
     return jnp.zeros_like(trial.count)
 
 
-def reset(key: chex.PRNGKey, params: Params) -> tuple[base.TrialState, base.TimeStep]:
-    """Start a random trial; see ``qagrel_jax.tasks.base``."""
-    return begin(build(draw(key, params), params), params)
-
-
 def begin(trial: Trial, params: Params) -> tuple[base.TrialState, base.TimeStep]:
     """Start a given trial, with its digit."""
     del params
@@ -175,7 +170,6 @@ TASK = base.Task(
     inputs=INPUTS,
     input_groups={stimulus: 1 for stimulus in STIMULI},
     go_signal="first digit",
-    reset=reset,
     step=step,
     draw=draw,
     build=build,
@@ -194,3 +188,6 @@ TASK = base.Task(
     action_names=("left", "right"),
     run=lambda trial: trial.run,
 )
+
+reset = TASK.reset
+"""Start a random trial: ``(key, params) -> (state, timestep)``."""

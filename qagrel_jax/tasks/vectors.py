@@ -7,8 +7,8 @@ the pattern's, else with 0. The label stays with the task.
 ===============  ==================================================================================
 ``xor``          two bits; is exactly one of them on?
 ``count_ones``   a binary vector; how many ones?
-``orientation``  a bar of some tilt and colour in a population code; is it tilted left or right,
-                 whatever its colour?
+``orientation``  a bar of some tilt and color in a population code; is it tilted left or right,
+                 whatever its color?
 ``images``       labelled images as flat vectors in [0, 1]; which class?
 ===============  ==================================================================================
 """
@@ -105,21 +105,21 @@ def count_ones(bits: int = 3) -> VectorTask:
     return VectorTask(patterns, patterns.sum(1).astype(jnp.int32), bits + 1)
 
 
-def orientation(tilts: int = 12, colours: int = 4, units: int = 8) -> VectorTask:
-    """Categorise bars by tilt (left or right of the vertical), whatever their colour.
+def orientation(tilts: int = 12, colors: int = 4, units: int = 8) -> VectorTask:
+    """Categorize bars by tilt (left or right of the vertical), whatever their color.
 
     A bar of tilt θ ∈ [0°, 180°) drives ``units`` orientation-tuned units, evenly spaced by
     180°/units, each with activity exp(−d²/2σ²), d the circular distance of θ from its preferred
-    tilt and σ = 180°/units; ``colours`` more units stand for the colours, one of them on. Tilts are
+    tilt and σ = 180°/units; ``colors`` more units stand for the colors, one of them on. Tilts are
     (k + ½)·180°/tilts: none lies on the boundaries, 0° and 90°. Action 0 is right below 90°.
 
     Args:
       tilts: number of tilts, even and ≥ 2.
-      colours: number of colours, ≥ 1; colour is irrelevant.
+      colors: number of colors, ≥ 1; color is irrelevant.
       units: orientation-tuned units, ≥ 2.
 
     Returns:
-      A task of tilts × colours patterns and two actions.
+      A task of tilts × colors patterns and two actions.
 
     Raises:
       ValueError: a number out of range.
@@ -128,16 +128,16 @@ def orientation(tilts: int = 12, colours: int = 4, units: int = 8) -> VectorTask
     checks.whole("tilts", tilts, 2)
     if tilts % 2:
         raise ValueError(f"tilts must be even, got {tilts}")
-    checks.whole("colours", colours)
+    checks.whole("colors", colors)
     checks.whole("units", units, 2)
     width = 180.0 / units
     theta = (jnp.arange(tilts) + 0.5) * 180 / tilts
     away = jnp.abs(theta[:, None] - (jnp.arange(units) * width)[None])
     tuned = jnp.exp(-(jnp.minimum(away, 180 - away) ** 2) / (2 * width**2))
     bars = jnp.concatenate(
-        [jnp.repeat(tuned, colours, axis=0), jnp.tile(jnp.eye(colours), (tilts, 1))], axis=1
+        [jnp.repeat(tuned, colors, axis=0), jnp.tile(jnp.eye(colors), (tilts, 1))], axis=1
     )
-    return VectorTask(bars, jnp.repeat((theta > 90).astype(jnp.int32), colours), 2)
+    return VectorTask(bars, jnp.repeat((theta > 90).astype(jnp.int32), colors), 2)
 
 
 def images(pixels: chex.Array, labels: chex.Array, num_classes: int) -> VectorTask:

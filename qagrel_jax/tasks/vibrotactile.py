@@ -1,7 +1,7 @@
 """Vibrotactile discrimination: was the second vibration slower or faster than the first?
 
 Inputs: skin contact, then 10 units whose rate rises with frequency x and 10 whose rate falls,
-1/(1 + e^{w(θ_c − x)}), w = ±``slope``, centres θ_c evenly from 5.5 to 49.5 Hz. F1 ~ U[5, 50] Hz is
+1/(1 + e^{w(θ_c − x)}), w = ±``slope``, centers θ_c evenly from 5.5 to 49.5 Hz. F1 ~ U[5, 50] Hz is
 on for ``stimulus_steps`` and gone during ``delay_steps``; F2 ~ U[5, 50] Hz, at least
 ``least_difference`` away, is GO and stays on until the response: left if F2 < F1, right if F2 > F1.
 
@@ -120,11 +120,6 @@ def condition(trial: Trial) -> chex.Array:
     return jnp.clip(index, 0, BINS - 1).astype(jnp.int32)
 
 
-def reset(key: chex.PRNGKey, params: Params) -> tuple[base.TrialState, base.TimeStep]:
-    """Start a random trial; see ``qagrel_jax.tasks.base``."""
-    return begin(build(draw(key, params), params), params)
-
-
 def begin(trial: Trial, params: Params) -> tuple[base.TrialState, base.TimeStep]:
     """Start a given trial."""
     return base.begin(trial, _observe, params)
@@ -172,7 +167,6 @@ TASK = base.Task(
     inputs=INPUTS,
     input_groups={"contact": 1, "rising": INPUTS // 2, "falling": INPUTS // 2},
     go_signal="second vibration",
-    reset=reset,
     step=step,
     draw=draw,
     build=build,
@@ -196,3 +190,6 @@ TASK = base.Task(
         "40 then 46 Hz": (2 * 10 + 7) * TEST_REPEATS,
     },
 )
+
+reset = TASK.reset
+"""Start a random trial: ``(key, params) -> (state, timestep)``."""

@@ -116,7 +116,7 @@ def run_epoch(
     if streamed or (on_cpu and trainer.mesh is None):  # NumPy cuts it without a program a cut
         order = sharding.fetch(order)
     if streamed and not by_curriculum:
-        batches = streaming.ahead(
+        batches = streaming.prefetch(
             partial(streaming.read_batches, images, labels, _rows(order, chunk), trainer.mesh)
             for chunk in chunks
         )

@@ -56,7 +56,7 @@ def count_correct(
 
         def one_batch(examples: tuple[chex.Array, chex.Array]) -> chex.Array:
             images, labels = sharding.constrain_batch(examples, mesh)
-            outputs = network.apply(variables, classification.normalise(images), train=False)
+            outputs = network.apply(variables, classification.normalize(images), train=False)
             correct = at_least_float32(outputs).argmax(-1) == labels
             return (jax.nn.one_hot(labels, num_classes) * correct[:, None]).sum(0)
 
@@ -116,4 +116,4 @@ def _chunks(images: Any, labels: chex.Array, batch: int, mesh: Mesh | None) -> I
         classes = np.where(rows < len(labels), labels[rows % len(labels)], -1)
         return sharding.replicate((images.read(rows % len(labels)), classes), mesh)
 
-    yield from streaming.ahead(partial(read, i) for i in range(0, len(labels), size))
+    yield from streaming.prefetch(partial(read, i) for i in range(0, len(labels), size))

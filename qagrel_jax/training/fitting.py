@@ -47,7 +47,7 @@ LAST_BATCH = ("keep", "drop")
 
 
 class Fit(NamedTuple):
-    """A run after some epoch: all it takes to go on. Leading axes S run over seeds.
+    """A run after some epoch: all it takes to resume. Leading axes S run over seeds.
 
     ``qagrel_jax.plain`` makes of it what flax.serialization and orbax save, and back.
     """
@@ -73,7 +73,7 @@ class EpochRecord(NamedTuple):
 
 
 def start(trainer: Trainer, keys: chex.PRNGKey) -> Fit:
-    """Initialise one learner for each of ``keys`` [S].
+    """Initialize one learner for each of ``keys`` [S].
 
     Raises:
       ValueError: no keys, or S is not divisible over the trainer's mesh.
@@ -118,8 +118,8 @@ def fit(
       trainer: the compiled functions.
       run: from ``start``, or one saved earlier. It is consumed: its buffers are donated.
       train: examples to learn from; an epoch shows each once, in an order of its own for each
-        seed; while a curriculum goes on it shows as many, drawn from the active classes. They are
-        put in place by ``place``.
+        seed; during a curriculum it shows as many, drawn from the active classes. ``place``
+        puts them on the device.
       monitored: examples the stopping rule watches.
       epochs: at most this many in all, those already in ``run`` included.
       patience: epochs without a gain after which a seed stops.

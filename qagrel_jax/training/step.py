@@ -93,11 +93,15 @@ def train_step(
     choice_key, dropout_key, reward_key = jax.random.split(step_key, 3)
     feedback_key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.step)
     rngs = {"dropout": dropout_key, "feedback": feedback_key}
-    forward = _forward(learner, state, rngs)
-    inputs = classification.normalise(images)
+    told_labels = learner.rule.outcome == "label"
+    explored = None
+    if learner.curriculum is not None and not told_labels:
+        explore_key = jax.random.fold_in(jax.random.fold_in(state.key, 6), state.step)
+        explored = curricula.explore(explore_key, learner.curriculum, state.curriculum, len(labels))
+    forward = forward_of(learner, state, rngs, explored)
+    inputs = classification.normalize(images)
 
     decision = learner.rule.act(choice_key, forward, state.params, inputs, has_aux=True)
-    told_labels = learner.rule.outcome == "label"
     outcome = labels if told_labels else learner.reward(reward_key, labels, decision.action)
     grads, errors = learner.rule.update(decision, outcome)
     if not told_labels and len(labels) < learner.batch_size:
@@ -111,7 +115,7 @@ def train_step(
     metrics = StepMetrics(correct.mean().astype(jnp.float32), error.astype(jnp.float32))
     shown = state.curriculum
     if learner.curriculum is not None:
-        shown = curricula.update(learner.curriculum, shown, labels, correct)
+        shown = curricula.update(learner.curriculum, shown, labels, correct, explored)
     return TrainState(state.key, state.step + 1, params, model_state, opt_state, shown), metrics
 
 
@@ -130,7 +134,18 @@ def choose_rows(learner: Learner, state: TrainState, table: Any, rows: chex.Arra
     return curricula.draw(key, learner.curriculum, state.curriculum, table, rows)
 
 
-def _forward(learner: Learner, state: TrainState, rngs: dict) -> Callable:
+def forward_of(
+    learner: Learner, state: TrainState, rngs: dict, explored: chex.Array | None = None
+) -> Callable:
+    """Return the network as it runs in training: ``(params, inputs) -> (outputs, model_state)``.
+
+    Args:
+      learner: has the network, and the curriculum if any.
+      state: of one seed; its parameters are not used.
+      rngs: keys of the streams "dropout" and "feedback".
+      explored: of ``curriculum.explore``; None: no choice is among the newest classes alone.
+    """
+
     def forward(params: chex.ArrayTree, inputs: chex.Array) -> tuple[chex.Array, Any]:
         outputs, changed = learner.network.apply(
             {"params": params, **state.model_state},
@@ -141,7 +156,7 @@ def _forward(learner: Learner, state: TrainState, rngs: dict) -> Callable:
         )
         outputs = at_least_float32(outputs)
         if learner.curriculum is not None:
-            outputs = curricula.mask(learner.curriculum, state.curriculum, outputs)
+            outputs = curricula.mask(learner.curriculum, state.curriculum, outputs, explored)
         return outputs, changed
 
     return forward

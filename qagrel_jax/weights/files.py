@@ -43,7 +43,7 @@ def save(path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str,
       variables: nested dictionaries of arrays, ``{"params": ..., "batch_stats": ...}``, or another
         pytree: a NamedTuple's fields are names (``weights/memory_q`` of an ``AugmentState``), and a
         random key is stored as its numbers.
-      metadata: JSON-ready facts about them. ``network``, the arguments of ``make_network``, lets
+      metadata: JSON-ready metadata. ``network``, the arguments of ``make_network``, lets
         ``load_network`` rebuild the network. ``format`` and ``shapes`` are added.
 
     Raises:
@@ -79,12 +79,12 @@ def load(path: str | os.PathLike, like: Any = None) -> tuple[Any, dict[str, Any]
 
     Args:
       path: a ``.npz`` or ``.safetensors`` file.
-      like: of the structure, shapes and dtypes that were saved, such as a state just initialised;
+      like: of the structure, shapes and dtypes that were saved, such as a state just initialized;
         None for dictionaries.
 
     Returns:
       ``(variables, metadata)``: nested dictionaries of NumPy arrays, or JAX arrays in the structure
-      of ``like``, and the facts about them.
+      of ``like``, and the metadata.
 
     Raises:
       ValueError: a file that is damaged, or not of this kind, or not like ``like``; one line.

@@ -1,10 +1,15 @@
 """Whatever a person gets wrong is one line that names it, exit code 2, and no folder left."""
 
 import importlib
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from experiments.common import cli
+
+ROOT = Path(__file__).resolve().parents[2]
 
 CONFIGS = {
     "exits": "import sys\nsys.exit(0)",
@@ -76,6 +81,17 @@ BAD = [
     ("agrel", "XOR", "unknown task 'XOR'; did you mean 'xor'?"),
     ("agrel", "xor --out file", "file is not a folder"),
     ("agrel", "xor --out full", "full holds another run or other files"),
+    ("agrel", "xor --seed -1", "must be in [0, 4294967295], got -1"),
+    ("curve_tracing", "--out full", "full holds files that are no run"),
+    ("curve_tracing", "--out ''", "needs a path"),
+    ("curve_tracing", "--networks 0", "must be in [1, 10000], got 0"),
+    ("feedback", "--out file", "file is not a folder"),
+    ("feedback", "--out ''", "needs a path"),
+    ("feedback", "--configs digits --hidden 0", "must be in [1, 1000000], got 0"),
+    ("update_statistics", "--out file", "file is not a folder"),
+    ("update_statistics", "--out full", "full holds files that are no run"),
+    ("update_statistics", "--out ''", "needs a path"),
+    ("update_statistics", "--classes 11", "--classes 11: digits has 10"),
     ("memory_speed", "--out full", "full holds another run or other files"),
     ("memory_speed", "--networks 1,1", "the same value twice"),
     ("benchmark", "--cells denes", "did you mean 'dense'?"),
@@ -97,8 +113,9 @@ BAD = [
 
 def main_of(command):
     module = importlib.import_module(f"experiments.{command}")
-    return (module if hasattr(module, "main") else importlib.import_module(
-        f"experiments.{command}.__main__")).main  # fmt: skip
+    if not hasattr(module, "main"):
+        module = importlib.import_module(f"experiments.{command}.__main__")
+    return module.main
 
 
 @pytest.mark.parametrize(("command", "arguments", "says"), BAD)
@@ -120,6 +137,34 @@ def test_one_line_code_2_and_nothing_left(command, arguments, says, tmp_path, mo
     assert says in line and "error: " in line
     left = [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in path.parts]
     assert left == before
+
+
+def test_wrong_names_are_refused_before_jax_is_imported():
+    """In a process of its own, which must be quick for every command."""
+    code = """
+import importlib, sys
+from experiments.common import cli
+for words in sys.argv[1:]:
+    command, *arguments = words.split()
+    try:
+        cli.run(importlib.import_module(f"experiments.{command}.__main__").main, arguments)
+    except SystemExit as stop:
+        print(stop.code, "jax" in sys.modules)
+"""
+    wrong = (
+        "train nonesuch",
+        "working_memory stroop",
+        "agrel nosuch",
+        "controls rewards",
+        "curve_tracing --networks 0",
+        "update_statistics nosuch",
+        "benchmark --cells denes",
+        "memory_speed --networks 1,1",
+        "reproduce --cells nosuch",
+    )
+    command = [sys.executable, "-c", code, *wrong]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert result.stdout.splitlines() == ["2 False"] * len(wrong), result.stderr
 
 
 def test_a_plan_needs_no_folder_and_makes_none(tmp_path, monkeypatch, capsys):
@@ -180,11 +225,13 @@ def test_help_shows_the_chosen_config(capsys, monkeypatch):
         assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["agrel", "benchmark", "controls", "export", "memory_speed", "report", "reproduce",
-     "streaming_speed", "tensorboard", "working_memory"],
-)  # fmt: skip
+COMMANDS = (
+    "agrel benchmark controls curve_tracing export memory_speed report reproduce "
+    "streaming_speed tensorboard update_statistics working_memory"
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS.split())
 def test_help_fits_80_columns(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):

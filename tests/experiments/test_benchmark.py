@@ -125,9 +125,19 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch_side, "importable", lambda: False)
         benchmark.main(
-            ["--cells", "digits", "--seeds", "2", "--repeats", "2", "--seconds", "0.001",
-             "--out", str(folder)]
-        )  # fmt: skip
+            [
+                "--cells",
+                "digits",
+                "--seeds",
+                "2",
+                "--repeats",
+                "2",
+                "--seconds",
+                "0.001",
+                "--out",
+                str(folder),
+            ]
+        )
     return folder
 
 

@@ -67,14 +67,20 @@ def test_shares_by_kind_of_work():
         return {"layer": layer, "way": "forward", "kind": kind, "seconds_per_step": seconds}
 
     places = [
-        place("Conv_0", "products", 4.0), place("Dense_0", "products", 1.0),
-        place("Conv_0", "rest", 2.0), place("BatchNorm_0", "rest", 1.0),
-        place("BatchNorm_1", "rest", 1.0), place("ReLU, pooling", "rest", 1.0),
-    ]  # fmt: skip
+        place("Conv_0", "products", 4.0),
+        place("Dense_0", "products", 1.0),
+        place("Conv_0", "rest", 2.0),
+        place("BatchNorm_0", "rest", 1.0),
+        place("BatchNorm_1", "rest", 1.0),
+        place("ReLU, pooling", "rest", 1.0),
+    ]
     shares = benchmark_summary.time_shares({"places": places})
     assert shares == {
-        "products": 0.5, "cutting and adding patches": 0.2, "BatchNorm": 0.2, "ReLU, pooling": 0.1
-    }  # fmt: skip
+        "products": 0.5,
+        "cutting and adding patches": 0.2,
+        "BatchNorm": 0.2,
+        "ReLU, pooling": 0.1,
+    }
     assert benchmark_summary.time_shares(None) is None
     cells = {"a": {"products": 0.4, "Dropout": 0.6}, "b": None, "c": {"products": 0.9}}
     assert benchmark_summary.parts_of(cells) == ["products", "Dropout"]
@@ -88,9 +94,12 @@ def watched(tmp_path_factory):
 
     def loss(params, images):
         q_values, _ = network.apply(
-            variables | {"params": params}, images, train=True,
-            rngs={"dropout": jax.random.key(1)}, mutable=["batch_stats"],
-        )  # fmt: skip
+            variables | {"params": params},
+            images,
+            train=True,
+            rngs={"dropout": jax.random.key(1)},
+            mutable=["batch_stats"],
+        )
         return jnp.sum(q_values**2)
 
     program = jax.jit(jax.grad(loss)).lower(variables["params"], images).compile()

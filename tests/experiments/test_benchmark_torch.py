@@ -8,7 +8,7 @@ import pytest
 
 from experiments import config as configs
 from experiments.benchmark import pytorch as benchmark_torch
-from experiments.train import one_rule as image_run
+from experiments.train import build
 from qagrel_jax.data import Dataset
 from qagrel_jax.networks import make_network
 from qagrel_jax.training import fitting
@@ -74,8 +74,8 @@ def test_one_step_changes_the_weights_alike(architecture, rule, monkeypatch):
     labels = generator.integers(0, CLASSES, 6, dtype=np.int32)
     dataset = Dataset("random", "0", images, labels, images, labels, CLASSES)
     examples = jax.tree.map(jnp.asarray, fitting.Examples(images, labels))
-    splits = image_run.Splits(examples, examples, examples)
-    trainer = image_run.make_trainer(config, rule, dataset, splits)
+    splits = build.Splits(examples, examples, examples)
+    trainer = build.make_trainer(config, rule, dataset, splits)
     states = trainer.init(jax.vmap(jax.random.key)(jnp.arange(1)))
     before = jax.tree.map(lambda x: np.asarray(x[0]), states.params)
 

@@ -30,9 +30,12 @@ print(len(found))
 def _hits(cache, *arguments, **variables):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
     result = subprocess.run(
-        [sys.executable, "-c", CODE, *arguments], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "-c", CODE, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         env={**environment, "QAGREL_JAX_CACHE": str(cache), **variables},
-    )  # fmt: skip
+    )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     return int(result.stdout)

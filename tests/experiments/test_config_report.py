@@ -14,10 +14,15 @@ def _write(folder, config, accuracies, seconds, finished=True):
     folder.mkdir(parents=True)
     rules = dict(zip(config.rules, accuracies, strict=True))
     results = [
-        {"rule": rule, "test_accuracy": accuracy, "train_seconds": seconds, "epochs": 10,
-         "seeds": list(range(len(accuracy)))}
+        {
+            "rule": rule,
+            "test_accuracy": accuracy,
+            "train_seconds": seconds,
+            "epochs": 10,
+            "seeds": list(range(len(accuracy))),
+        }
         for rule, accuracy in rules.items()
-    ]  # fmt: skip
+    ]
     lines = {
         "metrics": [{"rule": rule, "epoch": 1, "test_accuracy": a} for rule, a in rules.items()],
         "timings": [{"rule": rule, "epoch": 1, "seconds": seconds} for rule in rules],

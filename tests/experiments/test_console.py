@@ -75,5 +75,6 @@ def test_in_a_log_the_end_says_what_was_done(capsys):
         reporter.update(1, "held back")
         reporter.finish("12/500", "stopped early")
     assert capsys.readouterr().err.splitlines() == [
-        "digits q_agrel  0/500  compiling", "digits q_agrel  12/500  stopped early"
-    ]  # fmt: skip
+        "digits q_agrel  0/500  compiling",
+        "digits q_agrel  12/500  stopped early",
+    ]

@@ -10,11 +10,11 @@ from experiments import config as configs
 from experiments.common import cli
 from experiments.common.cli import UserError
 from experiments.controls import __main__ as controls
+from experiments.controls import catalogue, unfinished
 from experiments.controls import plots as controls_plots
 from experiments.controls import run as controls_run
 from experiments.controls import settings as controls_settings
 from experiments.controls import summary as controls_summary
-from experiments.controls import unfinished
 from experiments.controls.settings import Control, Setting
 from experiments.reports import controls as report
 from qagrel_jax import data
@@ -26,9 +26,9 @@ SMALL = configs.replace(
 )
 
 
-@pytest.mark.parametrize("name", controls_settings.names())
+@pytest.mark.parametrize("name", catalogue.names())
 def test_settings_have_names_of_their_own(name):
-    control = controls_settings.load(name, seeds=7, epochs=3)
+    control = catalogue.load(name, seeds=7, epochs=3)
     labels = [setting.label for setting in control.settings]
     assert len(set(labels)) == len(labels)
     for setting in control.settings:
@@ -39,13 +39,25 @@ def test_settings_have_names_of_their_own(name):
 
 def _line(label, rule, curves, family=None, classes=10, batch_size=16, diverged=None):
     return {
-        "label": label, "rule": rule, "family": family or label, "classes": classes, "x": None,
-        "config": {"batch_size": batch_size, "dataset": "digits", "architecture": "dense",
-                   "epochs": 3},
-        "seeds": [0, 1], "diverged": diverged, "validation_accuracy": curves,
+        "label": label,
+        "rule": rule,
+        "family": family or label,
+        "classes": classes,
+        "x": None,
+        "config": {
+            "batch_size": batch_size,
+            "dataset": "digits",
+            "architecture": "dense",
+            "epochs": 3,
+        },
+        "seeds": [0, 1],
+        "diverged": diverged,
+        "validation_accuracy": curves,
         "best_validation_accuracy": [max(c) for c in zip(*curves, strict=True)],
-        "test_accuracy": [0.5, 0.7], "commit": "0123456789", "device": "cpu",
-    }  # fmt: skip
+        "test_accuracy": [0.5, 0.7],
+        "commit": "0123456789",
+        "device": "cpu",
+    }
 
 
 LINES = [
@@ -59,12 +71,15 @@ LINES = [
 
 
 def test_statistics_by_hand():
-    content = controls_summary.summarise("x", "?", LINES, [*(r["label"] for r in LINES), "later"])
+    content = controls_summary.summarize("x", "?", LINES, [*(r["label"] for r in LINES), "later"])
     results = {result["label"]: result for result in content["results"]}
     assert content["missing"] == ["later"]
     assert [r["label"] for r in content["results"] if r["chosen"]] == [
-        "backprop", "q_agrel", "one seed fails", "fewer classes"
-    ]  # fmt: skip
+        "backprop",
+        "q_agrel",
+        "one seed fails",
+        "fewer classes",
+    ]
     assert results["q_agrel"]["criterion_accuracy"] == 0.98  # of backprop's best setting, 1.0
     assert results["backprop"]["epochs_to_criterion"] == [2, 2]
     assert results["slow backprop"]["epochs_to_criterion"] == [None, None]
@@ -76,15 +91,18 @@ def test_statistics_by_hand():
     assert results["fewer classes"]["slowdown"] is None
     assert controls_summary.cells(results["breaks"]) == ("breaks", "diverged", "–", "–", "–")
     assert controls_summary.cells(results["one seed fails"])[1:] == (
-        "74.50 (34.65)", "60.00 (14.14)", "3.0 (1 of 2 seeds)", "–"
-    )  # fmt: skip
+        "74.50 (34.65)",
+        "60.00 (14.14)",
+        "3.0 (1 of 2 seeds)",
+        "–",
+    )
 
 
 def test_report(tmp_path):
-    assert report.section(tmp_path).count("*Not run.*") == len(controls_settings.names())
+    assert report.section(tmp_path).count("*Not run.*") == len(catalogue.names())
     folder = tmp_path / "controls" / "reward"
     folder.mkdir(parents=True)
-    content = controls_summary.summarise("reward", "Why?", LINES, ["later"])
+    content = controls_summary.summarize("reward", "Why?", LINES, ["later"])
     (folder / "summary.json").write_text(json.dumps(content))
     (folder / "picture.png").touch()
     text = report.section(tmp_path)
@@ -105,14 +123,7 @@ def test_part_of_a_data_set():
 
 
 @pytest.fixture
-def reuse_allowed():
-    """The checker mistakes arrays that share a run's states for keys used twice."""
-    with jax.debug_key_reuse(False):
-        yield
-
-
-@pytest.fixture
-def small(monkeypatch, reuse_allowed):
+def small(monkeypatch, folded_keys):
     """Two small settings in place of the controls."""
     reciprocal = configs.replace(SMALL, {"feedback": "kolen_pollack"})
 
@@ -123,7 +134,7 @@ def small(monkeypatch, reuse_allowed):
         )
         return Control("?", settings, measure_angles=True)
 
-    monkeypatch.setitem(controls_settings._CONTROLS, "small", load)
+    monkeypatch.setitem(catalogue._CONTROLS, "small", load)
 
 
 def test_a_run_and_its_resumption(small, tmp_path, monkeypatch, capsys):
@@ -137,8 +148,9 @@ def test_a_run_and_its_resumption(small, tmp_path, monkeypatch, capsys):
         for kind in ("update_angle_degrees", "feedback_angle_degrees"):
             # Before learning and after both epochs, each seed.
             assert {layer: np.shape(rows) for layer, rows in line[kind].items()} == {
-                "Dense_0": (3, 2), "Dense_1": (3, 2)
-            }  # fmt: skip
+                "Dense_0": (3, 2),
+                "Dense_1": (3, 2),
+            }
     tied, reciprocal = (np.array(line["update_angle_degrees"]["Dense_0"]) for line in lines)
     np.testing.assert_allclose(tied, 0, atol=0.1)  # the arccos of rounding
     assert (reciprocal > 10).all()
@@ -167,11 +179,16 @@ def test_a_run_and_its_resumption(small, tmp_path, monkeypatch, capsys):
         controls.main([*command, "--resume", "--seeds", "5"])
 
 
-def test_a_setting_killed_midway_goes_on_in_the_same_bits(reuse_allowed, tmp_path, monkeypatch):
+def test_a_setting_killed_midway_goes_on_in_the_same_bits(folded_keys, tmp_path, monkeypatch):
     """With a curriculum, whose state is part of what is kept."""
     monkeypatch.setattr(unfinished, "SECONDS_BETWEEN", 0)
-    changes = {"epochs": 4, "curriculum": "random", "curriculum_threshold": 0.2,
-               "curriculum_window": 2, "batch_size": 32}  # fmt: skip
+    changes = {
+        "epochs": 4,
+        "curriculum": "random",
+        "curriculum_threshold": 0.2,
+        "curriculum_window": 2,
+        "batch_size": 32,
+    }
     setting, digits = Setting("x", "q_agrel", configs.replace(SMALL, changes)), data.load("digits")
     undisturbed = controls_run.train(setting, digits, False, lambda *_: None)
 
@@ -204,7 +221,7 @@ def test_a_setting_killed_midway_goes_on_in_the_same_bits(reuse_allowed, tmp_pat
 
 def test_images_to_criterion_by_hand():
     lines = [line | {"images_an_epoch": 100} for line in LINES]
-    content = controls_summary.summarise("x", "?", lines, [])
+    content = controls_summary.summarize("x", "?", lines, [])
     found = {r["label"]: r["images_to_criterion"] for r in content["results"]}
     assert found["backprop"] == {"0.95": [200, 200], "0.98": [200, 200]}
     assert found["one seed fails"] == {"0.95": [300, None], "0.98": [300, None]}
@@ -213,15 +230,18 @@ def test_images_to_criterion_by_hand():
 def test_the_picture_of_a_curriculum(tmp_path):
     lines = [
         line
-        | {"images_an_epoch": 100, "active_classes": [[2, 2], [3, 4], [10, 10]],
-           "class_accuracy": np.random.default_rng(0).uniform(size=(3, 10)).tolist()}
+        | {
+            "images_an_epoch": 100,
+            "active_classes": [[2, 2], [3, 4], [10, 10]],
+            "class_accuracy": np.random.default_rng(0).uniform(size=(3, 10)).tolist(),
+        }
         for line in LINES[1:3]
-    ]  # fmt: skip
+    ]
     controls_plots.draw(tmp_path / "p.png", Control("?", (), picture="discovery"), lines)
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_settings_accuracy_is_that_of_its_best_parameters(reuse_allowed, monkeypatch):
+def test_a_settings_accuracy_is_that_of_its_best_parameters(folded_keys, monkeypatch):
     best = []
 
     def fit(trainer, run, train, monitored, **options):
@@ -242,7 +262,7 @@ def test_a_settings_accuracy_is_that_of_its_best_parameters(reuse_allowed, monke
         np.testing.assert_allclose(line["test_accuracy"][seed], right, rtol=1e-6)
 
 
-def test_a_setting_that_diverges_is_a_result(reuse_allowed):
+def test_a_setting_that_diverges_is_a_result(folded_keys):
     setting = Setting("x", "q_agrel", configs.replace(SMALL, {"learning_rate": 1e9, "seeds": 1}))
     line = controls_run.train(setting, data.load("digits"), False, lambda epoch, state: None)
     assert "diverged at step" in line["diverged"]
@@ -273,5 +293,5 @@ def test_labels_of_older_runs_are_shown_in_the_fields_terms():
     """And stay as they are where a run is resumed by them."""
     assert controls_settings.shown("read-out alone learns") == "only the output layer learns"
     assert controls_settings.shown("He, rate 0.1") == "He, rate 0.1"
-    labels = {s.label for s in controls_settings.load("attention", None, None).settings}
+    labels = {s.label for s in catalogue.load("attention", None, None).settings}
     assert "read-out alone learns" in labels

@@ -115,8 +115,13 @@ def test_names_are_the_librarys():
 
 def test_trials_are_those_of_the_first_test_at_the_length():
     def line(trials, lengths, learning, accuracy):
-        return {"trials": trials, "length": lengths, "learning": learning, "accuracy": accuracy,
-                "seconds": 2.0}  # fmt: skip
+        return {
+            "trials": trials,
+            "length": lengths,
+            "learning": learning,
+            "accuracy": accuracy,
+            "seconds": 2.0,
+        }
 
     lines = [
         line(2000, [2, 2], [True, True], [0.9, 0.5]),

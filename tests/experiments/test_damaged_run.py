@@ -4,25 +4,18 @@ import json
 import shutil
 
 import flax.serialization
-import jax
 import numpy as np
 import pytest
 
 from experiments import config as configs
-from experiments.common import cli
+from experiments.common import cli, files
 from experiments.config import Config
 from experiments.train import __main__ as train
-from experiments.train import folder as run_folder
 from qagrel_jax.training import checkpoints
 
+pytestmark = pytest.mark.usefixtures("folded_keys")
+
 TINY = Config("tiny", "digits", "dense", hidden=(8,), batch_size=128, epochs=2, patience=2, seeds=1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _checkpoints_reuse_keys():
-    """A learner, its best epoch and its checkpoint share one key, by design."""
-    with jax.debug_key_reuse(False):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +82,13 @@ UNFINISHED = {
     ),
     "metrics of other seeds": (
         lambda f: (f / "metrics.jsonl").write_text(
-            (f / "metrics.jsonl").read_text().replace('"validation_accuracy": [', '"validation_'
-                                                      'accuracy": [0.5, ')
+            (f / "metrics.jsonl")
+            .read_text()
+            .replace('"validation_accuracy": [', '"validation_accuracy": [0.5, ')
         ),
         "metrics.jsonl lacks epochs",
     ),
-}  # fmt: skip
+}
 
 
 def flip_line(folder, line):
@@ -158,7 +152,7 @@ def test_an_older_checkpoint_goes_on(folder, finished):
         older(folder / f"checkpoint_{rule}.msgpack")
     longer = configs.replace(TINY, {"epochs": 3})
     assert train.run(longer, folder, resume=True) is not None
-    assert len(run_folder.read_metrics(folder)) == 6
+    assert len(files.read_metrics(folder)) == 6
     was = (finished / "metrics.jsonl").read_text().splitlines()
     assert set(was) < set((folder / "metrics.jsonl").read_text().splitlines())
 

@@ -1,8 +1,6 @@
 """``python -m experiments.export``: the best network of a run as one file, and one-line errors."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -12,19 +10,18 @@ import pytest
 
 from experiments import export
 from experiments.common import cli
+from experiments.train import __main__ as train
 from qagrel_jax import data
 from qagrel_jax.weights import files as interchange
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.experiments import running
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "run"
-    command = [sys.executable, "-m", "experiments.train", "--out", str(folder), "--hidden", "16",
-               "--seeds", "2", "--first-seed", "4", "--epochs", "2", "--feedback", "reciprocal",
-               "--tensorboard"]  # fmt: skip
-    subprocess.run(command, check=True, cwd=ROOT, timeout=300)
+    options = "--hidden 16 --seeds 2 --first-seed 4 --epochs 2 --feedback reciprocal --tensorboard"
+    result = running.run(train.main, "--out", folder, *options.split())
+    assert result.returncode == 0, result.stderr
     return folder
 
 

@@ -9,20 +9,15 @@ import numpy as np
 import pytest
 
 from experiments import config as configs
-from experiments.train import one_rule as image_run
+from experiments.train import build, one_rule
 from qagrel_jax import data, rules
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.networks import DenseNet
 from qagrel_jax.training import fitting
 
+pytestmark = pytest.mark.usefixtures("folded_keys")
+
 DIGITS = data.load("digits")  # no two of its images are the same
-
-
-@pytest.fixture(autouse=True)
-def keys_are_folded():
-    """A seed's key is kept and folded with the step, which the reuse checker takes for reuse."""
-    with jax.debug_key_reuse(False):
-        yield
 
 
 def config(**changes):
@@ -34,7 +29,7 @@ def _images(examples):
 
 
 def test_a_validation_split_is_not_learned_from_and_the_test_set_is_kept_for_the_end():
-    train, monitored, test = image_run.make_splits(DIGITS, config(protocol="clean"))
+    train, monitored, test = build.make_splits(DIGITS, config(protocol="clean"))
     assert [len(s.labels) for s in (train, monitored, test)] == [1437 - 144, 144, 360]
     assert len(_images(train) | _images(monitored)) == 1437
     assert not _images(test) & (_images(train) | _images(monitored))
@@ -47,7 +42,7 @@ def test_a_validation_split_is_not_learned_from_and_the_test_set_is_kept_for_the
 
 
 def test_the_papers_protocol_learns_from_all_and_watches_the_test_set():
-    train, monitored, test = image_run.make_splits(DIGITS, config(protocol="paper"))
+    train, monitored, test = build.make_splits(DIGITS, config(protocol="paper"))
     np.testing.assert_array_equal(train.images, DIGITS.train_images)
     for part in (monitored, test):
         np.testing.assert_array_equal(part.images, DIGITS.test_images)
@@ -64,7 +59,7 @@ def _updates(optimizer, params, grads, steps):
 
 def test_kernels_decay_at_a_rate_that_halves():
     """Gradient of c·w² at w = 1 and c = ½: 1. So the update is minus the rate; 0 for the rest."""
-    optimizer = image_run.make_optimizer(config(learning_rate=1.0, halve_every=2, l2=0.5), 3)
+    optimizer = build.make_optimizer(config(learning_rate=1.0, halve_every=2, l2=0.5), 3)
     params = {"Dense_0": {"kernel": 1.0, "feedback_kernel": 1.0}, "BatchNorm_0": {"scale": 1.0}}
     params = jax.tree.map(jnp.float32, params)
     updates = _updates(optimizer, params, jax.tree.map(jnp.zeros_like, params), 13)
@@ -86,7 +81,7 @@ def test_kernels_decay_at_a_rate_that_halves():
 )
 def test_optimisers_by_hand(name, expected):
     """Gradients of 1 at a rate of ½ that stays; the parameter is large, and nothing decays."""
-    optimizer = image_run.make_optimizer(
+    optimizer = build.make_optimizer(
         config(optimizer=name, learning_rate=0.5, halve_every=0), steps_per_epoch=1
     )
     params = {"kernel": jnp.float32(100)}
@@ -95,16 +90,16 @@ def test_optimisers_by_hand(name, expected):
 
 
 def test_an_epoch_counts_the_incomplete_last_batch(monkeypatch):
-    given, make = [], image_run.make_optimizer
+    given, make = [], build.make_optimizer
     monkeypatch.setattr(
-        image_run,
+        build,
         "make_optimizer",
         lambda c, steps, rate: given.append(steps) or make(c, steps, rate),
     )
     before = jax.config.jax_default_matmul_precision
     small = config(batch_size=100)
     try:
-        image_run.make_trainer(small, "q_agrel", DIGITS, image_run.make_splits(DIGITS, small))
+        build.make_trainer(small, "q_agrel", DIGITS, build.make_splits(DIGITS, small))
     finally:
         jax.config.update("jax_default_matmul_precision", before)
     assert given == [13]  # 1,293 images: 12 full batches and one of 93
@@ -115,7 +110,7 @@ def test_what_is_paid():
     key = jax.random.key(0)
 
     def paid(**changes):
-        return image_run.make_reward(config(**changes))(key, labels, actions).tolist()
+        return build.make_reward(config(**changes))(key, labels, actions).tolist()
 
     assert paid() == [1, 0, 0, 0]
     assert paid(reward_right=2.0, reward_wrong=-0.5) == [2, -0.5, -0.5, -0.5]
@@ -126,7 +121,7 @@ def test_what_is_paid():
 
 def _chosen(name="q_agrel", **changes):
     """How often each of three actions is chosen, their Q values being 0, 0.01 and 0.02."""
-    rule = image_run.make_rule(name, config(**changes))
+    rule = build.make_rule(name, config(**changes))
     q_values = jnp.tile(jnp.array([0.0, 0.01, 0.02]), (3000, 1))
     decision = rule.act(jax.random.key(1), lambda p, x: x + p, jnp.zeros(()), q_values)
     return np.bincount(decision.action, minlength=3) / 3000
@@ -151,7 +146,7 @@ def test_the_policy_reaches_the_rule(changes, expected):
 
 def _update(name, rewards, **changes):
     """A net of one hidden layer, greedy: its parameters, inputs, decision, gradients, errors."""
-    rule = image_run.make_rule(name, config(policy="greedy", **changes))
+    rule = build.make_rule(name, config(policy="greedy", **changes))
     network = DenseNet(3, hidden=(5,))
     inputs = jax.random.uniform(jax.random.key(0), (2, 4))
     params = network.init(jax.random.key(1), inputs)["params"]
@@ -184,12 +179,12 @@ def test_the_noise_reaches_the_rules_that_have_some(monkeypatch):
     monkeypatch.setattr(rules, "node_perturbation", lambda policy, noise_sd: noise_sd)
     monkeypatch.setattr(rules, "stochastic_units", lambda noise_sd: noise_sd)
     for name in ("node_perturbation", "stochastic_units"):
-        assert image_run.make_rule(name, config(noise_sd=0.7)) == 0.7
+        assert build.make_rule(name, config(noise_sd=0.7)) == 0.7
 
 
 @pytest.mark.parametrize("name", configs.RULES + configs.CONTROL_RULES)
 def test_rules_have_their_own_names(name):
-    rule = image_run.make_rule(name, config())
+    rule = build.make_rule(name, config())
     assert rule.name == name
     assert rule.outcome == ("label" if name == "backprop" else "reward")
 
@@ -204,7 +199,7 @@ def test_a_line_of_metrics_by_hand(protocol, watched):
         error=np.array([2.0, 3.0, np.nan]),
     )
     run = SimpleNamespace(states=SimpleNamespace(step=np.array([70, 70, 60])))
-    assert image_run._metrics_line("backprop", config(protocol=protocol), run, record) == {
+    assert one_rule._metrics_line("backprop", config(protocol=protocol), run, record) == {
         "rule": "backprop",
         "epoch": 7,
         "step": 70,
@@ -220,7 +215,7 @@ def test_a_line_of_metrics_by_hand(protocol, watched):
 def test_the_accuracy_reported_is_that_of_the_best_epoch(protocol, tmp_path):
     """Each seed's best parameters on the test set, or what was best on it as it was watched."""
     chosen = config(protocol=protocol, seeds=2, first_seed=4)
-    splits = image_run.make_splits(DIGITS, chosen)
+    splits = build.make_splits(DIGITS, chosen)
     shown = []
 
     def evaluate(states, images, labels):
@@ -231,11 +226,15 @@ def test_the_accuracy_reported_is_that_of_the_best_epoch(protocol, tmp_path):
     timings.append({"rule": "backprop", "seconds": 1, "images": 1000})
     (tmp_path / "timings.jsonl").write_text("".join(json.dumps(t) + "\n" for t in timings))
     run = SimpleNamespace(
-        best="at their best", states="now", best_accuracy=np.array([0.5, 0.875]),
-        best_epoch=np.array([2, 3]), epoch=3, active=np.array([False, True]),
-    )  # fmt: skip
+        best="at their best",
+        states="now",
+        best_accuracy=np.array([0.5, 0.875]),
+        best_epoch=np.array([2, 3]),
+        epoch=3,
+        active=np.array([False, True]),
+    )
     trainer = SimpleNamespace(evaluate=evaluate)
-    found = image_run._results(tmp_path, chosen, "q_agrel", trainer, run, splits)
+    found = one_rule._results(tmp_path, chosen, "q_agrel", trainer, run, splits)
     clean = protocol == "clean"
     assert shown == ([("at their best", 360)] if clean else [])
     assert found == {
@@ -252,17 +251,24 @@ def test_the_accuracy_reported_is_that_of_the_best_epoch(protocol, tmp_path):
 
 
 def test_the_curriculum_is_what_the_options_say():
-    assert image_run.make_curriculum(config()) is None
+    assert build.make_curriculum(config()) is None
     given = config(
-        curriculum="random", curriculum_threshold=0.7, curriculum_start=3, curriculum_step=4,
-        curriculum_window=5, curriculum_recency=6.0, curriculum_decay=0.7, curriculum_max_wait=8,
+        curriculum="random",
+        curriculum_threshold=0.7,
+        curriculum_start=3,
+        curriculum_step=4,
+        curriculum_window=5,
+        curriculum_recency=6.0,
+        curriculum_decay=0.7,
+        curriculum_exploration=0.3,
+        curriculum_max_wait=8,
         curriculum_outputs="open",
-    )  # fmt: skip
-    assert image_run.make_curriculum(given) == Curriculum(
-        0.7, 3, 4, 5, 6.0, 0.7, 8, "random", False
+    )
+    assert build.make_curriculum(given) == Curriculum(
+        0.7, 3, 4, 5, 6.0, 0.7, 0.3, 8, "random", False
     )
     # The options' defaults are the library's.
-    assert image_run.make_curriculum(config(curriculum="index")) == Curriculum()
+    assert build.make_curriculum(config(curriculum="index")) == Curriculum()
 
 
 def test_a_configuration_of_a_version_without_a_curriculum_has_none():

@@ -22,9 +22,9 @@ COMMANDS = {
 }
 SAID = {
     "agrel": "interrupted; nothing was written",
-    "controls": "interrupted; to go on: --resume --out {}",
-    "working_memory": "interrupted; to go on: --resume --out {}",
-    "train": "interrupted; to go on: --resume --out {}",
+    "controls": "interrupted; to resume: --resume --out {}",
+    "working_memory": "interrupted; to resume: --resume --out {}",
+    "train": "interrupted; to resume: --resume --out {}",
 }
 
 

@@ -14,10 +14,19 @@ RUN = {
     "seconds": 12.4,
     "config": CONFIG,
 }
-GOT = {"converged_fraction": 0.75, "median_trials": 20.0, "mean_trials": 2000.0,
-       "quartiles_trials": [15.0, 25.0], "networks": 4}  # fmt: skip
-NEVER = GOT | {"converged_fraction": 0.0, "median_trials": None, "mean_trials": None,
-               "quartiles_trials": None}  # fmt: skip
+GOT = {
+    "converged_fraction": 0.75,
+    "median_trials": 20.0,
+    "mean_trials": 2000.0,
+    "quartiles_trials": [15.0, 25.0],
+    "networks": 4,
+}
+NEVER = GOT | {
+    "converged_fraction": 0.0,
+    "median_trials": None,
+    "mean_trials": None,
+    "quartiles_trials": None,
+}
 
 
 @pytest.fixture
@@ -33,18 +42,25 @@ def results(tmp_path):
     settings = {"learning_rates": [0.15, 0.6], "tag_decays": [0.2]}
     cells = [{"feedback": "tied", "learning_rate": b, "tag_decay": 0.2} for b in (0.15, 0.6)]
     grid = {
-        "task": "saccade", "networks": 8, "converged_fraction": 3 / 8, "median_trials": 20,
-        "trials": [30, None, 10, 20, None, None, None, None], "config": CONFIG | settings,
+        "task": "saccade",
+        "networks": 8,
+        "converged_fraction": 3 / 8,
+        "median_trials": 20,
+        "trials": [30, None, 10, 20, None, None, None, None],
+        "config": CONFIG | settings,
         "grid": [cells[0] | GOT, cells[1] | NEVER],
-    }  # fmt: skip
+    }
     write("working_memory/saccade_grid", grid)
     both = [cells[0] | GOT, cells[0] | {"feedback": "separate"} | GOT]
     test = [{"learning_rate": 0.15, "tag_decay": 0.2, "p": 0.04321}]
     write("working_memory/saccade_feedback", grid | {"grid": both, "feedback_mann_whitney": test})
     gated = {
-        "rule": "recollect", "end_input": True, "slope": "corrected", "policy": "epsilon_greedy",
+        "rule": "recollect",
+        "end_input": True,
+        "slope": "corrected",
+        "policy": "epsilon_greedy",
         "task_parameters": {"blank_steps": 0, "delay_steps": 8, "curriculum": True},
-    }  # fmt: skip
+    }
     saccade = GOT | {"task": "saccade", "trials": [30, None, 10, 20], "max_trials": 500_000}
     write("working_memory/recollect_saccade_delay_8", saccade | {"config": CONFIG | gated})
     plain = gated | {"end_input": False, "slope": "published", "task_parameters": {}}
@@ -91,8 +107,11 @@ def test_every_table_holds_its_numbers(results):
     )
     assert "| leaky | – | not run | 100 of 100 (100 %) | – | – | – | 24,150 | – |" in text
     assert "seed 3; an abacus; commit `0123456` with uncommitted changes" in text
-    for picture in ("working_memory/vibrotactile/converged.png", "memory_speed/memory_speed.png",
-                    "working_memory/saccade_grid/grid.png"):  # fmt: skip
+    for picture in (
+        "working_memory/vibrotactile/converged.png",
+        "memory_speed/memory_speed.png",
+        "working_memory/saccade_grid/grid.png",
+    ):
         assert f"]({picture.split('/', 1)[1]})" in text
         assert (results / picture).is_file()
 

@@ -36,9 +36,17 @@ def test_the_settings_of_a_grid_lie_in_order(tmp_path):
 
 def test_every_option_arrives():
     config = MemoryConfig(
-        "vibrotactile", 2, max_trials=77, leak=0.5, exploration=0.3, regular=5, memory=6,
-        substeps=4, retest_after=8, task_parameters={"noise": "additive", "slope": 2},
-    )  # fmt: skip
+        "vibrotactile",
+        2,
+        max_trials=77,
+        leak=0.5,
+        exploration=0.3,
+        regular=5,
+        memory=6,
+        substeps=4,
+        retest_after=8,
+        task_parameters={"noise": "additive", "slope": 2},
+    )
     setup = memory_run.make_setup(config)
     rule = setup.config
     assert (rule.leak, rule.exploration, rule.regular, rule.memory) == (0.5, 0.3, 5, 6)

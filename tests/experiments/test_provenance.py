@@ -26,8 +26,9 @@ def repository(tmp_path, monkeypatch):
 
 
 def test_code_that_differs_from_its_commit_is_dirty(repository):
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True,
-                          text=True, check=True).stdout.strip()  # fmt: skip
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert len(head) == 40 and provenance.commit() == head
     (repository / "experiments" / "results" / "run.json").write_text("[]")
     (repository / "notes.txt").write_text("not tracked")

@@ -27,8 +27,16 @@ ENVIRONMENT = {"device": "abacus", "versions": {}, "commit": "0123456789", "comm
 
 def write_run(folder, seeds=3, finished=True, q_agrel=Q_AGREL, backprop=BACKPROP, **fields):
     folder.mkdir(parents=True)
-    config = Config(**{"name": "mnist_conv", "dataset": "mnist", "architecture": "conv",
-                       "protocol": "paper", "seeds": seeds, **fields})  # fmt: skip
+    config = Config(
+        **{
+            "name": "mnist_conv",
+            "dataset": "mnist",
+            "architecture": "conv",
+            "protocol": "paper",
+            "seeds": seeds,
+            **fields,
+        }
+    )
     (folder / "config.json").write_text(json.dumps(configs.to_json(config)))
     lines = [
         {"rule": rule, "epoch": epoch, "test_accuracy": row[:seeds], "classes_learned": row[:seeds]}
@@ -48,8 +56,11 @@ def write_run(folder, seeds=3, finished=True, q_agrel=Q_AGREL, backprop=BACKPROP
 
 def row(text, *begin):
     """Return the cells of the table's row that begins with ``begin``."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")]
-            for line in text.splitlines() if line.startswith("|")]  # fmt: skip
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
     (found,) = [cells for cells in rows if tuple(cells[: len(begin)]) == begin]
     return found[len(begin) :]
 
@@ -69,16 +80,27 @@ def test_a_finished_cell(tmp_path):
     ]
     # 95 %: .855 is reached in epochs 3, 2, 3 by Q-AGREL; by backprop 2, 1, never.
     assert row(text, "mnist_conv", "paper", "95 %") == [
-        "85.50", "2.7 (0.6)", "2 of 3 seeds", "–", "–",
-    ]  # fmt: skip
+        "85.50",
+        "2.7 (0.6)",
+        "2 of 3 seeds",
+        "–",
+        "–",
+    ]
     assert row(text, "mnist_conv", "paper", "99 %")[:2] == ["89.10", "2 of 3 seeds"]
     # The best: 3, 3, 4 against 2, 2, 2: ratio 5/3 ± t(.975, 2) · 1/3 / 2.
     assert row(text, "mnist_conv", "paper", "the best epoch") == [
-        "–", "3.3 (0.6)", "2.0 (0.0)", "1.67 [0.95, 2.38]", "63 (18)",
-    ]  # fmt: skip
+        "–",
+        "3.3 (0.6)",
+        "2.0 (0.0)",
+        "1.67 [0.95, 2.38]",
+        "63 (18)",
+    ]
     assert row(text, "mnist_conv", "paper", "0–2") == [
-        "q_agrel 4 epochs, backprop 2 epochs", "abacus", "`0123456`", "`do it`",
-    ]  # fmt: skip
+        "q_agrel 4 epochs, backprop 2 epochs",
+        "abacus",
+        "`0123456`",
+        "`do it`",
+    ]
     assert "Not run: mnist_dense, mnist_conv (clean), mnist_locally_connected" in text
     assert (tmp_path / "cells" / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -90,20 +112,31 @@ def test_a_slowdown_all_seeds_reached(tmp_path):
     # Epochs 3, 2, 3 against 2, 1, 2: 8/5. All three (co)variances are 1/3, t²/9 = 2.0570: with
     # B = 40/9 - 2.0570, A = 25/9 - 2.0570, C = 64/9 - 2.0570 the ends are (B ± √(B² - AC)) / A.
     assert row(text, "mnist_conv", "paper", "95 %")[1:4] == [
-        "2.7 (0.6)", "1.7 (0.6)", "1.60 [1.32, 5.30]",
-    ]  # fmt: skip
+        "2.7 (0.6)",
+        "1.7 (0.6)",
+        "1.60 [1.32, 5.30]",
+    ]
 
 
 def test_an_unfinished_cell_says_how_far(tmp_path):
     folder = tmp_path / "cells" / "cifar10_deep" / "clean"
-    write_run(folder, finished=False, backprop=[], name="cifar10_deep", dataset="cifar10",
-              architecture="deep", protocol="clean")  # fmt: skip
+    write_run(
+        folder,
+        finished=False,
+        backprop=[],
+        name="cifar10_deep",
+        dataset="cifar10",
+        architecture="deep",
+        protocol="clean",
+    )
     text = reports.section("cells", tmp_path)
     assert "**Not finished**" in text
     assert "cifar10_deep, clean: q_agrel 4 epochs, backprop 0 epochs" in text
     assert row(text, "cifar10_deep\\*", "clean", "3")[:3] == [
-        "89.67 (0.58) [89.00–90.00]", "not run", "–",
-    ]  # fmt: skip
+        "89.67 (0.58) [89.00–90.00]",
+        "not run",
+        "–",
+    ]
     assert "JPEG (quality 75" in text
     (folder / "failed.json").write_text('{"error": "seed 1 diverged at step 7"}')
     assert "It cannot be resumed: seed 1 diverged at step 7." in reports.section("cells", tmp_path)
@@ -112,14 +145,21 @@ def test_an_unfinished_cell_says_how_far(tmp_path):
 def test_the_headline(tmp_path):
     assert reports.section("headline", tmp_path) == "*Not run.*"
     backprop = [[0.6, 0.9, 0.7], [0.9, 0.9, 0.9]]  # 98 %: .882, in epochs 2, 1, 2
-    write_run(tmp_path / "cells" / "mnist_conv" / "paper", backprop=backprop, finished=False,
-              q_agrel=[*Q_AGREL, [0.9, 0.9, 0.9]])  # fmt: skip
+    write_run(
+        tmp_path / "cells" / "mnist_conv" / "paper",
+        backprop=backprop,
+        finished=False,
+        q_agrel=[*Q_AGREL, [0.9, 0.9, 0.9]],
+    )
     write_run(tmp_path / "cells" / "cifar10_conv" / "paper", backprop=[], finished=False)
     text = reports.section("headline", tmp_path)
     # Q-AGREL in epochs 3, 3, 4.
     assert row(text, "`mnist_conv`, paper, 0–2\\*") == [
-        "90.00 (0.00)", "90.00 (0.00)", "–", "2.00 so far",
-    ]  # fmt: skip
+        "90.00 (0.00)",
+        "90.00 (0.00)",
+        "–",
+        "2.00 so far",
+    ]
     assert "cifar10" not in text and "Not finished: the best so far" in text
 
 
@@ -127,8 +167,11 @@ def test_the_papers_measure_stands_beside_the_stricter_one(tmp_path):
     """Best epochs 4, 4, 3 and 2, 2, 2; 98 % of backprop's best in epochs 3, 4, 3 and 2, 2, 2."""
     folder = tmp_path / "cells" / "mnist_conv" / "paper"
     backprop = [[0.6, 0.6, 0.6], [0.9, 0.9, 0.9]]
-    write_run(folder, backprop=backprop,
-              q_agrel=[[0.6] * 3, [0.7] * 3, [0.89, 0.87, 0.9], [0.9, 0.9, 0.8]])  # fmt: skip
+    write_run(
+        folder,
+        backprop=backprop,
+        q_agrel=[[0.6] * 3, [0.7] * 3, [0.89, 0.87, 0.9], [0.9, 0.9, 0.8]],
+    )
     text = reports.section("headline", tmp_path)
     assert "slowdown, best epoch | slowdown, 98 % of backprop" in text
     # 11/6 and 10/6; backprop never varies: ± 4.303 · (1/√3) / √3 / 2.
@@ -153,15 +196,21 @@ def test_seeds_trained_apart_are_one_run(tmp_path, finished):
     whole = run_results.read(write_run(tmp_path / "whole" / "paper", finished=finished))
     folder = write_run(tmp_path / "apart" / "paper", seeds=1, finished=finished)
     longer = [row[1:] for row in [*Q_AGREL, [0.0, 0.1, 0.2]]]  # went on for another epoch
-    write_run(folder.parent / "paper_from_seed_1", seeds=2, first_seed=1, finished=finished,
-              q_agrel=longer, backprop=[row[1:] for row in BACKPROP])  # fmt: skip
+    write_run(
+        folder.parent / "paper_from_seed_1",
+        seeds=2,
+        first_seed=1,
+        finished=finished,
+        q_agrel=longer,
+        backprop=[row[1:] for row in BACKPROP],
+    )
     apart = run_results.read(folder)
     assert (apart.config, apart.finished) == (whole.config, finished)
     for rule in ("q_agrel", "backprop"):
         np.testing.assert_array_equal(apart.accuracy(rule), whole.accuracy(rule))
         np.testing.assert_array_equal(apart.best_epoch(rule), whole.best_epoch(rule))
     assert np.isnan(apart.curves["q_agrel"][4, 0])
-    assert len(apart.sittings) == 2
+    assert len(apart.sessions) == 2
 
 
 def test_seeds_of_another_recipe_are_refused(tmp_path):
@@ -188,7 +237,7 @@ def test_one_seed_has_no_interval(tmp_path):
 
 
 def test_a_folder_of_an_earlier_version(tmp_path):
-    """Fields a config did not have yet mean their defaults; sittings were not written down."""
+    """Fields a config did not have yet mean their defaults; sessions were not written down."""
     folder = write_run(tmp_path / "run")
     config = json.loads((folder / "config.json").read_text())
     del config["precision"], config["hidden"]
@@ -201,7 +250,7 @@ def test_a_folder_of_an_earlier_version(tmp_path):
     (folder / "summary.json").write_text(json.dumps(summary))
     run = run_results.read(folder)
     assert run.config.precision == "float32" and run.finished
-    assert run.sittings[0]["commit"] == "0123456789"
+    assert run.sessions[0]["commit"] == "0123456789"
 
 
 def test_statistics_by_hand():

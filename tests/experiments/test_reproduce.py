@@ -11,10 +11,10 @@ from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
-import jax
 import pytest
 
 from experiments import config as configs
+from experiments.common import files
 from experiments.config import Config
 from experiments.reproduce import __main__ as reproduce
 from experiments.reproduce import plan as reproduce_plan
@@ -22,21 +22,31 @@ from experiments.reproduce import stored_times
 from experiments.reproduce.plan import Work, duration
 from experiments.train import __main__ as train
 from experiments.train import folder as run_folder
-from experiments.train import one_rule as image_run
+from experiments.train import one_rule
+
+pytestmark = pytest.mark.usefixtures("folded_keys")
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = Config(name="tiny", dataset="digits", architecture="dense", hidden=(16,), batch_size=64,
-              epochs=4, patience=4, seeds=2)  # fmt: skip
-CONV = Config(name="tiny_conv", dataset="digits", architecture="conv", rules=("q_agrel",),
-              batch_size=479, epochs=3, seeds=1)  # fmt: skip
+TINY = Config(
+    name="tiny",
+    dataset="digits",
+    architecture="dense",
+    hidden=(16,),
+    batch_size=64,
+    epochs=4,
+    patience=4,
+    seeds=2,
+)
+CONV = Config(
+    name="tiny_conv",
+    dataset="digits",
+    architecture="conv",
+    rules=("q_agrel",),
+    batch_size=479,
+    epochs=3,
+    seeds=1,
+)
 FILES = ("metrics.jsonl", "checkpoint_q_agrel.msgpack", "checkpoint_backprop.msgpack")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _checkpoints_reuse_keys():
-    """A learner, its best epoch and its checkpoint share one key, by design."""
-    with jax.debug_key_reuse(False):
-        yield
 
 
 def config_file(config, folder):
@@ -66,15 +76,15 @@ def test_out_of_time_and_on_again_is_the_same_run(whole, tmp_path, monkeypatch):
 
     epochs = []
     for jump in (4, 8):
-        monkeypatch.setattr(image_run, "time", clock(jump))
+        monkeypatch.setattr(one_rule, "time", clock(jump))
         deadline = time.monotonic() + 1e6
         assert train.run(TINY, tmp_path / "run", resume=True, deadline=deadline) is None
         assert not (tmp_path / "run" / "summary.json").exists()
         assert (tmp_path / "run" / "learning_curves.png").is_file()
-        lines = run_folder.read_lines(tmp_path / "run" / "metrics.jsonl")
+        lines = files.read_lines(tmp_path / "run" / "metrics.jsonl")
         epochs.append([(line["rule"], line["epoch"]) for line in lines])
     assert 0 < len(epochs[0]) < len(epochs[1]) < 8
-    monkeypatch.setattr(image_run, "time", time)
+    monkeypatch.setattr(one_rule, "time", time)
     content = train.run(TINY, tmp_path / "run", resume=True)
     for name in FILES:
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes(), name
@@ -87,22 +97,21 @@ def test_out_of_time_and_on_again_is_the_same_run(whole, tmp_path, monkeypatch):
 
 def test_killed_and_called_again(tmp_path, monkeypatch):
     """SIGKILL in a cell of a convolutional net, then the same command: as if nothing had been."""
-    arguments = ["--cells", config_file(CONV, tmp_path), "--protocol", "clean",
-                 "--out", str(tmp_path / "cells")]  # fmt: skip
+    arguments = f"--cells {config_file(CONV, tmp_path)} --protocol clean --out {tmp_path / 'cells'}"
     folder = tmp_path / "cells" / "tiny_conv" / "clean"
-    command = [sys.executable, "-m", "experiments.reproduce", *arguments]
+    command = [sys.executable, "-m", "experiments.reproduce", *arguments.split()]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
-        if run_folder.read_lines(folder / "metrics.jsonl"):
+        if files.read_lines(folder / "metrics.jsonl"):
             break
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (folder / "summary.json").exists()
-    reproduce.main(arguments)
+    reproduce.main(arguments.split())
     assert (tmp_path / "cells" / "step_times.json").is_file()
     assert (folder / "summary.json").is_file()
     assert train.run(CONV, tmp_path / "whole") is not None
@@ -118,8 +127,8 @@ def test_what_is_done_is_left_alone_and_what_cannot_be_had_is_said(whole, tmp_pa
         before = {p: p.read_bytes() for p in (out / "tiny" / "clean").iterdir()}
         missing = configs.replace(TINY, {"name": "missing", "dataset": "nonesuch"})
         cells = f"{config_file(TINY, tmp_path)},{config_file(missing, tmp_path)}"
-        reproduce.main(["--cells", cells, "--protocol", "clean", "--out", str(out), "--seeds", "3",
-                        "--data-dir", str(tmp_path)])  # fmt: skip
+        arguments = f"--cells {cells} --protocol clean --out {out} --seeds 3 --data-dir {tmp_path}"
+        reproduce.main(arguments.split())
         assert before == {p: p.read_bytes() for p in before}
     finally:
         (out / "tiny" / "clean").rename(whole)
@@ -162,7 +171,7 @@ def test_seeds_that_do_not_divide_over_the_mesh_fail_alone(tmp_path, capsys):
 
 def test_the_plan(tmp_path):
     config = configs.load("mnist_conv")
-    fresh = reproduce_plan.look(config, tmp_path / "a", seeds_asked=True)
+    fresh = reproduce_plan.inspect(config, tmp_path / "a", seeds_asked=True)
     assert fresh.state == "to do" and fresh.epochs_left == (63, 63)  # as published
     # 63 epochs of 20 s and 30 s of compiling, twice.
     fresh = fresh._replace(epoch_seconds=20.0, compiling_seconds=30.0)
@@ -174,8 +183,8 @@ def test_the_plan(tmp_path):
         for epoch in range(1, epochs + 1):
             accuracy = [min(epoch, 20) / 100] * 10  # the last gain is in epoch 20
             line = {"rule": rule, "epoch": epoch, "test_accuracy": accuracy}
-            run_folder.append_line(begun / "metrics.jsonl", line)
-    work = reproduce_plan.look(config, begun, seeds_asked=True)
+            files.append_line(begun / "metrics.jsonl", line)
+    work = reproduce_plan.inspect(config, begun, seeds_asked=True)
     assert work.state == "unfinished"
     assert work.epochs_done == (70, 2)
     assert work.epochs_left == (0, 61)  # q_agrel stopped in epoch 20 + 45 at the latest
@@ -193,9 +202,11 @@ def test_the_plan(tmp_path):
     assert note.strip() == "no data"
 
     other = configs.replace(config, {"learning_rate": 0.5})
-    assert reproduce_plan.look(other, begun, True).note.startswith("was run with another learning")
+    assert reproduce_plan.inspect(other, begun, True).note.startswith(
+        "was run with another learning"
+    )
     (begun / "failed.json").write_text('{"error": "seed 0 diverged"}')
-    assert reproduce_plan.look(config, begun, True).state == "failed"
+    assert reproduce_plan.inspect(config, begun, True).state == "failed"
 
 
 def test_stored_times_by_hand(tmp_path):
@@ -221,10 +232,10 @@ def test_stored_times_by_hand(tmp_path):
     config = configs.load("mnist_dense")
     run_folder.claim(cell, config, resume=False)
     known = {"device": "that cpu", "versions": {}, "commit": None, "command": "x"}
-    run_folder.append_line(cell / "environments.jsonl", known)
+    files.append_line(cell / "environments.jsonl", known)
     for seconds in (9.0, 2.0, 2.0):  # the first compiled
         line = {"rule": "q_agrel", "epoch": 1, "seconds": seconds, "images": 1000}
-        run_folder.append_line(cell / "timings.jsonl", line)
+        files.append_line(cell / "timings.jsonl", line)
     stored = stored_times.read(tmp_path)
     assert stored == {
         ("dense", 28): stored_times.Stored("that cpu", 0.002),

@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.common import folders, saved
+from experiments import config as configs
+from experiments.common import files, folders, saved
 from experiments.common.cli import UserError
-from experiments.train import folder as run_folder
 
 
 def test_a_torn_line_spoils_no_other(tmp_path):
     path = tmp_path / "lines.jsonl"
-    run_folder.append_line(path, {"a": 1})
+    files.append_line(path, {"a": 1})
     with path.open("a") as file:
         file.write('{"a": 2, "b"')
-    run_folder.append_line(path, {"a": 3})
-    run_folder.append_line(path, {"a": 4})
-    assert run_folder.read_lines(path) == [{"a": 1}, {"a": 3}, {"a": 4}]
+    files.append_line(path, {"a": 3})
+    files.append_line(path, {"a": 4})
+    assert files.read_lines(path) == [{"a": 1}, {"a": 3}, {"a": 4}]
 
 
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
@@ -87,7 +87,7 @@ def test_a_folder_that_goes_while_it_is_written_is_one_line(tmp_path, how):
     folder = tmp_path / "run"
     with pytest.raises(UserError, match=r"was it removed or renamed\?"), folders.claimed(folder):
         shutil.rmtree(folder) if how == "removed" else folder.rename(tmp_path / "elsewhere")
-        run_folder.append_line(folder / "lines.jsonl", {"a": 1})
+        files.append_line(folder / "lines.jsonl", {"a": 1})
 
 
 def test_errors_about_other_files_are_not_blamed_on_the_folder(tmp_path):
@@ -98,12 +98,12 @@ def test_errors_about_other_files_are_not_blamed_on_the_folder(tmp_path):
 def test_damaged_lines_are_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"rule": "a", "epoch": 1}\n\xff\xfe{"rule"\n17\n[1]\n{"rule": "a"}\n')
-    assert run_folder.read_lines(path) == [{"rule": "a", "epoch": 1}, {"rule": "a"}]
-    assert run_folder.read_metrics(tmp_path) == [{"rule": "a", "epoch": 1}]
+    assert files.read_lines(path) == [{"rule": "a", "epoch": 1}, {"rule": "a"}]
+    assert files.read_metrics(tmp_path) == [{"rule": "a", "epoch": 1}]
 
 
 @pytest.mark.parametrize("content", [b"[]", b"3", b"\xff", b"{", b'"x"', b"[" * 100_000])
 def test_a_json_file_that_is_no_mapping_is_one_line(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(UserError, match=r"cannot read .*config\.json"):
-        run_folder.saved_config(tmp_path)
+        configs.saved(tmp_path)

@@ -10,12 +10,24 @@ def _entry(task, rule, trials, quartiles, **fields):
     low, median, high = quartiles
     reached = [t for t in trials if t is not None]
     return {
-        "task": task, "rule": rule, "feedback": "tied", "hidden": 8, "learning_rate": 0.2,
-        "criterion": 0.9, "max_trials": 10_000, "trials_between_tests": 20, "networks": len(trials),
-        "converged_fraction": len(reached) / len(trials), "first_quartile_trials": low,
-        "median_trials": median, "third_quartile_trials": high, "last_mean_reward": 0.625,
-        "diverged": 0, "trials": trials, **fields,
-    }  # fmt: skip
+        "task": task,
+        "rule": rule,
+        "feedback": "tied",
+        "hidden": 8,
+        "learning_rate": 0.2,
+        "criterion": 0.9,
+        "max_trials": 10_000,
+        "trials_between_tests": 20,
+        "networks": len(trials),
+        "converged_fraction": len(reached) / len(trials),
+        "first_quartile_trials": low,
+        "median_trials": median,
+        "third_quartile_trials": high,
+        "last_mean_reward": 0.625,
+        "diverged": 0,
+        "trials": trials,
+        **fields,
+    }
 
 
 def test_agrel(tmp_path):
@@ -35,14 +47,22 @@ def test_agrel(tmp_path):
     assert "`do it`; 5 networks with each rule, seed 3; abacus; commit `0123456`" in text
     # Differences 10, 20, -30, 1150, never: of 32 sign patterns 2 · 5 are as far out.
     assert row(text, "xor") == [
-        "2 – 8 – 2", "0.2", "60 (30–1,200); 80% of networks", "40 (40–50)", "1.50", "0.31",
-    ]  # fmt: skip
+        "2 – 8 – 2",
+        "0.2",
+        "60 (30–1,200); 80% of networks",
+        "40 (40–50)",
+        "1.50",
+        "0.31",
+    ]
     # Three of five pairs differ, all one way: p = 2/8; the others never got there with either rule.
     assert row(text, "digits") == [
-        "64 – 30 – 10", "0.02",
+        "64 – 30 – 10",
+        "0.02",
         "0% of networks reach the criterion; mean expected reward after 10,000: 0.62",
-        "600 (400–∞); 60% of networks", "–", "0.25",
-    ]  # fmt: skip
+        "600 (400–∞); 60% of networks",
+        "–",
+        "0.25",
+    ]
     assert "(../agrel_reciprocal/trials_to_criterion.png)" in text
 
 
@@ -52,22 +72,32 @@ def test_precision(tmp_path):
     assert "*Not run.* `python -m experiments.train --precision bfloat16" in text
     assert "| float32" not in text
     write_run(
-        tmp_path / "digits_bfloat16", name="digits", dataset="digits", architecture="dense",
-        precision="bfloat16", backprop=[[0.87, 0.9, 0.79], [0.88, 0.97, 0.79]],
+        tmp_path / "digits_bfloat16",
+        name="digits",
+        dataset="digits",
+        architecture="dense",
+        precision="bfloat16",
+        backprop=[[0.87, 0.9, 0.79], [0.88, 0.97, 0.79]],
         q_agrel=[[0.1, 0.2, 0.3], [0.5, 0.86, 0.3], [0.89, 0.9, 0.9], [0.9, 0.93, 0.95]],
-    )  # fmt: skip
+    )
     text = reports.section("precision", tmp_path)
     # Q-AGREL's best: .89, .9, .9 and .9, .93, .95: d = 1, 3, 5 points, sd 2, t(.975, 2) = 4.3027;
     # p = 1 - t / sqrt(2 + t²), t = 3 / (2 / √3). 98 % of backprop's best is .882, and .862.
     assert row(text, "q_agrel", "float32") == ["89.67 (0.58)", "–", "–", "3.3 (0.6)"]
     assert row(text, "q_agrel", "bfloat16") == [
-        "92.67 (2.52)", "+3.00 [−1.97, +7.97]", "0.12", "3.0 (0.0)",
-    ]  # fmt: skip
+        "92.67 (2.52)",
+        "+3.00 [−1.97, +7.97]",
+        "0.12",
+        "3.0 (0.0)",
+    ]
     # Backprop's: .9, 1, .8 and .88, .97, .79: d = -2, -3, -1.
     assert row(text, "backprop", "float32") == ["90.00 (10.00)", "–", "–", "not reached by all"]
     assert row(text, "backprop", "bfloat16") == [
-        "88.00 (9.00)", "−2.00 [−4.48, +0.48]", "0.074", "not reached by all",
-    ]  # fmt: skip
+        "88.00 (9.00)",
+        "−2.00 [−4.48, +0.48]",
+        "0.074",
+        "not reached by all",
+    ]
     assert "*Not run.* `python -m experiments.train --precision tensorfloat32" in text
 
 
@@ -75,19 +105,32 @@ def test_learning_rate(tmp_path):
     assert reports.section("learning_rate", tmp_path).startswith("*Not run.* `python -m")
     dense = {"name": "mnist_dense", "architecture": "dense"}
     # 98 % of backprop's best: .882, which it reaches in epochs 2, 1, 2.
-    write_run(tmp_path / "cells" / "mnist_dense" / "paper",
-              backprop=[[0.6, 0.9, 0.7], [0.9, 0.9, 0.9]], **dense)  # fmt: skip
-    write_run(tmp_path / "mnist_dense_rate_1", learning_rate=1.0, finished=False,
-              q_agrel=[[0.85, 0.8, 0.85], [0.89, 0.885, 0.883]], backprop=[], **dense)  # fmt: skip
+    write_run(
+        tmp_path / "cells" / "mnist_dense" / "paper",
+        backprop=[[0.6, 0.9, 0.7], [0.9, 0.9, 0.9]],
+        **dense,
+    )
+    write_run(
+        tmp_path / "mnist_dense_rate_1",
+        learning_rate=1.0,
+        finished=False,
+        q_agrel=[[0.85, 0.8, 0.85], [0.89, 0.885, 0.883]],
+        backprop=[],
+        **dense,
+    )
     text = reports.section("learning_rate", tmp_path)
     assert "over the same seeds" not in text
     assert "Not finished: q_agrel 2 epochs, backprop 0 epochs." in text
     assert "epochs to 85.50 % | epochs to 88.20 % | epochs to 89.10 %" in text
     # 2, 2, 2 against 2, 1, 2, whose mean is 5/3 ± 4.3027 · 1/3: Fieller's ends are 2 over those.
     assert row(text, "q_agrel", "1") == [
-        "88.60 (0.36) [88.30–89.00]", "2.0 (0.0)", "2.0 (0.0)", "not reached", "2.0 (0.0)",
+        "88.60 (0.36) [88.30–89.00]",
+        "2.0 (0.0)",
+        "2.0 (0.0)",
+        "not reached",
+        "2.0 (0.0)",
         "1.20 [0.64, 8.60]",
-    ]  # fmt: skip
+    ]
     assert row(text, "q_agrel", "0.1")[2] == "3.3 (0.6)"
     assert row(text, "backprop", "0.1")[-1] == "1"
 
@@ -95,12 +138,22 @@ def test_learning_rate(tmp_path):
 def test_curve_tracing(tmp_path):
     assert reports.section("curve_tracing", tmp_path) == "*Not run.*"
     content = {
-        "networks": 2, "max_length": 7, "converged": 2, "mean_trials": 15_000.0,
-        "median_trials": 15_000.0, "all_right": {"converged": 0, "mean_trials": None,
-        "median_trials": None}, "accuracy": {"7": [0.998, 0.9], "8": [0.5, 0.7]},
-        "config": {"accuracy": 0.85, "shared": True, "feedback": "tied", "seed": 3,
-                   "test_trials": 500}, **ENVIRONMENT,
-    }  # fmt: skip
+        "networks": 2,
+        "max_length": 7,
+        "converged": 2,
+        "mean_trials": 15_000.0,
+        "median_trials": 15_000.0,
+        "all_right": {"converged": 0, "mean_trials": None, "median_trials": None},
+        "accuracy": {"7": [0.998, 0.9], "8": [0.5, 0.7]},
+        "config": {
+            "accuracy": 0.85,
+            "shared": True,
+            "feedback": "tied",
+            "seed": 3,
+            "test_trials": 500,
+        },
+        **ENVIRONMENT,
+    }
     (tmp_path / "curve_tracing").mkdir()
     (tmp_path / "curve_tracing" / "summary.json").write_text(json.dumps(content))
     text = reports.section("curve_tracing", tmp_path)

@@ -14,7 +14,7 @@ CURVES = {
 LATER = {"device": "slide rule", "versions": {"jax": "2"}, "commit": "4567", "command": "go on"}
 
 
-def summarise(*rules, protocol="clean", criterion=0.9, curves=CURVES):
+def summarize(*rules, protocol="clean", criterion=0.9, curves=CURVES):
     config = configs.replace(
         configs.load("digits"), {"protocol": protocol, "criterion": criterion, "rules": rules}
     )
@@ -34,12 +34,12 @@ def summarise(*rules, protocol="clean", criterion=0.9, curves=CURVES):
         for rule, rows in curves.items()
         if rule in rules
     ]
-    return summary.summarise(config, results, metrics, [ENVIRONMENT, LATER])
+    return summary.summarize(config, results, metrics, [ENVIRONMENT, LATER])
 
 
 @pytest.mark.parametrize("protocol", configs.PROTOCOLS)
 def test_the_criterion_and_the_slowdown(protocol):
-    content = summarise("q_agrel", "backprop", protocol=protocol)
+    content = summarize("q_agrel", "backprop", protocol=protocol)
     # Backprop's best: 1, .9; mean .95; 90 % of it .855.
     assert content["criterion_accuracy"] == pytest.approx(0.855)
     assert content["criterion_is"] == "0.9 x the mean best accuracy of backprop"
@@ -55,13 +55,13 @@ def test_the_criterion_and_the_slowdown(protocol):
 
 def test_an_accuracy_of_just_the_criterion_is_enough():
     curves = {"q_agrel": [[0.25, 0.5], [0.5, 0.5]], "backprop": [[0.5, 0.5], [1.0, 1.0]]}
-    content = summarise("q_agrel", "backprop", criterion=0.5, curves=curves)
+    content = summarize("q_agrel", "backprop", criterion=0.5, curves=curves)
     assert [entry["epochs_to_criterion"] for entry in content["results"]] == [[2, 1], [1, 1]]
     assert content["slowdown"] == 1.5
 
 
 def test_no_slowdown_where_a_seed_never_got_there():
-    content = summarise("q_agrel", "backprop", criterion=1.0)  # .95, which only one backprop has
+    content = summarize("q_agrel", "backprop", criterion=1.0)  # .95, which only one backprop has
     assert content["criterion_accuracy"] == pytest.approx(0.95)
     assert content["results"][0]["epochs_to_criterion"] == [None, 5]
     assert content["results"][1]["epochs_to_criterion"] == [2, None]
@@ -69,7 +69,7 @@ def test_no_slowdown_where_a_seed_never_got_there():
 
 
 def test_without_backprop_the_first_rule_is_its_own_measure():
-    content = summarise("q_agrel", criterion=0.98)  # of .9 and .95
+    content = summarize("q_agrel", criterion=0.98)  # of .9 and .95
     assert content["criterion_accuracy"] == pytest.approx(0.98 * 0.925)
     assert content["criterion_is"] == "0.98 x the mean best accuracy of q_agrel"
     assert content["results"][0]["epochs_to_criterion"] == [None, 5]
@@ -77,11 +77,13 @@ def test_without_backprop_the_first_rule_is_its_own_measure():
 
 
 def test_the_first_sitting_names_the_run_and_all_are_listed():
-    content = summarise("q_agrel", "backprop")
+    content = summarize("q_agrel", "backprop")
     assert content["command"] == "do it"
     assert [sitting["command"] for sitting in content["sittings"]] == ["do it", "go on"]
     for entry in content["results"]:
         assert {k: entry[k] for k in ("device", "versions", "commit")} == {
-            "device": "abacus", "versions": {"jax": "1"}, "commit": "0123"
-        }  # fmt: skip
+            "device": "abacus",
+            "versions": {"jax": "1"},
+            "commit": "0123",
+        }
         assert entry["test_accuracy"] == [0.7, 0.8]

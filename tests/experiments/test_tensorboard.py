@@ -21,6 +21,8 @@ def _line(rule, epoch, accuracy):
         "classes_learned": [3.0, 4.0],
         "class_accuracy": [0.5],
         "feedback_angle_degrees": {"Dense_0": [80.0, 70.0]},
+        "update_angle_degrees": {"Dense_0": [None, 60.0]},
+        "update_norm_ratio": {"Dense_0": [None, 0.5]},
     }
 
 
@@ -42,42 +44,44 @@ def _events(folder):
 def folder(tmp_path):
     content = config.to_json(config.replace(config.load("digits"), {"first_seed": 7, "seeds": 2}))
     files.write_json(tmp_path / "config.json", content)
-    run_folder.append_line(tmp_path / "metrics.jsonl", _line("q_agrel", 1, [0.25, 0.5]))
+    files.append_line(tmp_path / "metrics.jsonl", _line("q_agrel", 1, [0.25, 0.5]))
     return tmp_path
 
 
 def test_numbers_seeds_and_epochs(folder):
     with tensorboard.Mirror(folder) as mirror:
-        assert mirror.update() == 9
-        run_folder.append_line(folder / "metrics.jsonl", _line("q_agrel", 2, [0.75, None]))
-        run_folder.append_line(folder / "metrics.jsonl", _line("backprop", 1, [0.125, 1.0]))
+        assert mirror.update() == 11
+        files.append_line(folder / "metrics.jsonl", _line("q_agrel", 2, [0.75, None]))
+        files.append_line(folder / "metrics.jsonl", _line("backprop", 1, [0.125, 1.0]))
         (folder / "metrics.jsonl").open("a").write('{"rule": "backprop", "epo')  # being written
-        assert mirror.update() == 8 + 9
+        assert mirror.update() == 10 + 11
         assert mirror.update() == 0
     events = _events(folder)
     assert set(events) == {f"{r}/seed_{s}" for r in ("q_agrel", "backprop") for s in (7, 8)}
     accuracy = [row[1:] for row in events["q_agrel/seed_7"] if row[0] == "validation_accuracy"]
     assert accuracy == [(1, 0.25), (2, 0.75)]
     assert ("feedback_angle_degrees/Dense_0", 2, 70.0) in events["q_agrel/seed_8"]
+    assert ("update_angle_degrees/Dense_0", 2, 60.0) in events["q_agrel/seed_8"]
+    assert ("update_norm_ratio/Dense_0", 1, 0.5) in events["backprop/seed_8"]
     assert ("validation_accuracy", 2) not in [row[:2] for row in events["q_agrel/seed_8"]]
 
 
 def test_resuming_shows_every_epoch_once(folder):
     metrics = folder / "metrics.jsonl"
-    run_folder.append_line(metrics, _line("q_agrel", 2, [0.75, 0.5]))
+    files.append_line(metrics, _line("q_agrel", 2, [0.75, 0.5]))
     with tensorboard.following(folder, wanted=True):
         pass
     with tensorboard.following(folder, wanted=True):  # resumed: an epoch is repeated
         run_folder.cut_lines(metrics, "q_agrel", 1)
         for epoch in (2, 3):
-            run_folder.append_line(metrics, _line("q_agrel", epoch, [0.75, 0.5]))
+            files.append_line(metrics, _line("q_agrel", epoch, [0.75, 0.5]))
     epochs = [e for tag, e, _ in _events(folder)["q_agrel/seed_7"] if tag == "validation_accuracy"]
     assert epochs == [1, 2, 3]
 
 
 def test_a_run_that_is_there_already(folder, capsys):
     tensorboard.main([str(folder)])
-    assert "9 scalars" in capsys.readouterr().out
+    assert "11 scalars" in capsys.readouterr().out
     assert json.loads((folder / "metrics.jsonl").read_text())["epoch"] == 1
     with pytest.raises(SystemExit):
         cli.run(tensorboard.main, [str(folder / "none")])

@@ -13,20 +13,17 @@ import numpy as np
 import pytest
 
 from experiments import config as configs
-from experiments.common import cli
+from experiments.common import cli, files
 from experiments.train import __main__ as train_command
-from experiments.train import folder as run_folder
 from qagrel_jax import data
+from tests.experiments import running
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--hidden", "32", "--seeds", "2", "--epochs", "3"]
 
 
-def train(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.train", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, **options,
-    )  # fmt: skip
+def train(*arguments):
+    return running.run(train_command.main, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -125,14 +122,15 @@ def test_killed_and_resumed_it_ends_the_same(undisturbed, tmp_path, epochs):
     assert not left.exists()
 
 
-CURRICULUM = ["--rule", "q_agrel", "--hidden", "256", "--seeds", "2", "--epochs", "4",
-              "--batch-size", "4", "--curriculum", "random", "--curriculum-threshold", "0.4",
-              "--curriculum-outputs", "open"]  # fmt: skip
+CURRICULUM = (
+    "--rule q_agrel --hidden 256 --seeds 2 --epochs 4 --batch-size 4 --curriculum random "
+    "--curriculum-threshold 0.4 --curriculum-outputs open"
+)
 
 
 def test_killed_and_resumed_with_a_curriculum_it_ends_the_same(tmp_path):
     folder, whole = tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, "-m", "experiments.train", "--out", str(folder), *CURRICULUM]
+    command = [sys.executable, "-m", "experiments.train", "--out", str(folder), *CURRICULUM.split()]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline and len(_lines(folder)) < 1:
@@ -140,7 +138,7 @@ def test_killed_and_resumed_with_a_curriculum_it_ends_the_same(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     for out, resume in ((whole, []), (folder, ["--resume"])):
-        result = train("--out", out, *CURRICULUM, *resume)
+        result = train("--out", out, *CURRICULUM.split(), *resume)
         assert result.returncode == 0, result.stderr
     for name in ("metrics.jsonl", "checkpoint_q_agrel.msgpack"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
@@ -149,7 +147,7 @@ def test_killed_and_resumed_with_a_curriculum_it_ends_the_same(tmp_path):
 
 
 def _lines(folder):
-    return run_folder.read_lines(folder / "metrics.jsonl")
+    return files.read_lines(folder / "metrics.jsonl")
 
 
 def test_a_finished_run_goes_on_for_more_epochs(finished, tmp_path):
@@ -200,10 +198,7 @@ BAD = {
 def test_bad_input_is_one_line(name, tmp_path):
     arguments, message = BAD[name]
     out = [] if name == "resume" else ["--out", tmp_path / "out"]
-    began = time.monotonic()
-    result = train(*arguments, *out, "--data-dir", tmp_path)
-    _refused(result, message)
-    assert time.monotonic() - began < 40  # under 5 s on an idle machine
+    _refused(train(*arguments, *out, "--data-dir", tmp_path), message)
     assert not (tmp_path / "out").exists()
 
 
@@ -218,8 +213,10 @@ def prepared(tmp_path_factory):
         url_infos = None  # nothing to download
 
         def _info(self):
-            features = {"image": tfds.features.Image(shape=(6, 6, 1), encoding_format="png"),
-                        "label": tfds.features.ClassLabel(num_classes=3)}  # fmt: skip
+            features = {
+                "image": tfds.features.Image(shape=(6, 6, 1), encoding_format="png"),
+                "label": tfds.features.ClassLabel(num_classes=3),
+            }
             return tfds.core.DatasetInfo(
                 builder=self, features=tfds.features.FeaturesDict(features)
             )

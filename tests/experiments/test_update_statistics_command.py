@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 
@@ -12,17 +11,12 @@ from experiments.update_statistics import __main__ as command
 from experiments.update_statistics import measure, settings
 from experiments.update_statistics.summary import ALL
 
+pytestmark = pytest.mark.usefixtures("folded_keys")
+
 CONFIG = """
 from experiments.config import Config
 config = Config("small", "digits", {architecture!r}, hidden={hidden}, batch_size=64)
 """
-
-
-@pytest.fixture(autouse=True)
-def reuse_allowed():
-    """The checker mistakes arrays that share a run's states for keys used twice."""
-    with jax.debug_key_reuse(False):
-        yield
 
 
 def _config(tmp_path, architecture="dense", hidden=(6,)):
@@ -37,11 +31,11 @@ def _lines(folder):
 
 def test_a_run_and_its_resumption(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
-    arguments = [
-        _config(tmp_path), "--rules", "q_agrel,node_perturbation,feedback_alignment",
-        "--stages", "0,1", "--classes", "3", "--batch-sizes", "4,2", "--images", "50",
-        "--samples", "20", "--seeds", "2", "--out", str(folder),
-    ]  # fmt: skip
+    rules = "q_agrel,node_perturbation,feedback_alignment"
+    arguments = (
+        f"{_config(tmp_path)} --rules {rules} --stages 0,1 --classes 3 --batch-sizes 4,2 "
+        f"--images 50 --samples 20 --seeds 2 --out {folder}"
+    ).split()
     command.main(arguments)
     lines = _lines(folder)
     assert len(lines) == 3 * 2 * 2

@@ -11,15 +11,15 @@ import pytest
 from qagrel_jax import rules, training
 from qagrel_jax.networks import make_network
 
+pytestmark = pytest.mark.usefixtures("folded_keys")
+
 STEPS, BATCH, SEEDS = 3, 4, 2
 
 
 @pytest.fixture(autouse=True)
 def on_an_accelerator(monkeypatch):
-    """Let the code believe in one, and keys be folded, which the reuse checker takes for reuse."""
+    """Let the code believe in one."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    with jax.debug_key_reuse(False):
-        yield
 
 
 def _program(platform, architecture="conv", dtype=None, precision="float32"):

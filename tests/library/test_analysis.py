@@ -1,10 +1,13 @@
 """Angles against ones drawn on paper."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qagrel_jax import analysis
+from qagrel_jax import analysis, make_network, rules
+from qagrel_jax.policies import softmax
+from tests.reference import local_learning
 
 KERNEL = jnp.array([[[1.0, 0.0]], [[1.0, 1.0]]])  # two seeds
 DOWN = jnp.array([[[1.0, 1.0]], [[-1.0, -1.0]]])
@@ -42,3 +45,84 @@ def test_layers_within_modules():
 def test_an_unknown_feedback():
     with pytest.raises(ValueError, match="unknown feedback 'magic'"):
         analysis.feedback_angles({"out": {"kernel": KERNEL}}, {}, "magic")
+
+
+LAYERS = ("Dense_0", "Dense_1", "Dense_2")
+OUTCOMES = {"q_agrel": np.array([1.0, 0.0, -0.5]), "backprop": np.array([0, 2, 1])}
+
+
+def _compared(kind, rule):
+    """Return the angles of ``kind``, and what they are made of."""
+    network = make_network("dense", 3, hidden=(5, 4), feedback=kind, feedback_init="he")
+    inputs = jax.random.uniform(jax.random.key(0), (3, 6), float)
+    variables = network.init(jax.random.key(1), inputs)
+
+    def forward_of(network):
+        streams = {"feedback": jax.random.key(2)}
+        return lambda params, x: network.apply({**variables, "params": params}, x, rngs=streams)
+
+    forwards = forward_of(network), forward_of(network.clone(feedback="tied"))
+    actions = []
+
+    def answer(chosen):
+        actions.append(chosen)
+        return OUTCOMES[rule.name]
+
+    found = analysis.update_angles(
+        jax.random.key(3), rule, *forwards, variables["params"], inputs, answer
+    )
+    np.testing.assert_array_equal(*actions)  # the same choices with both pathways
+    return found, variables, inputs, actions[0]
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("rule", [rules.q_agrel(softmax), rules.backprop()], ids=lambda r: r.name)
+def test_update_angles_are_those_of_local_changes_to_the_gradient_of_the_loss(rule):
+    found, variables, inputs, actions = _compared("random", rule)
+    kernels = [variables["params"][name]["kernel"] for name in LAYERS]
+
+    def loss(kernels):
+        x = inputs
+        for kernel in kernels[:-1]:
+            x = jnp.maximum(x @ kernel, 0)
+        outputs, rows = x @ kernels[-1], jnp.arange(3)
+        if rule.name == "backprop":
+            return -jax.nn.log_softmax(outputs)[rows, OUTCOMES["backprop"]].mean()
+        return (0.5 * (OUTCOMES["q_agrel"] - outputs[rows, actions]) ** 2).mean()
+
+    layers = [
+        {
+            "kind": "dense",
+            "kernel": np.asarray(kernel),
+            "feedback": np.asarray(variables["feedback"][name]["kernel"]),
+        }
+        for name, kernel in zip(LAYERS, kernels, strict=True)
+    ]
+    changes = [np.zeros_like(layer["kernel"]) for layer in layers]
+    for image, action, outcome in zip(
+        *map(np.asarray, (inputs, actions)), OUTCOMES[rule.name], strict=True
+    ):
+        if rule.name == "backprop":
+            ours, _ = local_learning.backprop_change(layers, image, outcome)
+        else:
+            ours, _ = local_learning.q_agrel_change(layers, image, action, outcome)
+        changes = [total - change / 3 for total, change in zip(changes, ours, strict=True)]
+    gradients = jax.grad(loss)(kernels)
+    for name, change, gradient in zip(LAYERS, changes, map(np.asarray, gradients), strict=True):
+        norms = np.linalg.norm(change), np.linalg.norm(gradient)
+        cosine = np.clip((change * gradient).sum() / norms[0] / norms[1], -1, 1)
+        np.testing.assert_allclose(found.angle[name], np.degrees(np.arccos(cosine)), atol=1e-5)
+        np.testing.assert_allclose(found.norm_ratio[name], norms[0] / norms[1], rtol=1e-9)
+    assert found.angle["Dense_0"] > 5 and found.angle["Dense_2"] < 1e-5
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("kind", ["tied", "sign_batchwise", "direct", "product"])
+def test_update_angles_of_other_kinds(kind):
+    """The output layer's update is the gradient whatever the pathway; with tied feedback all is."""
+    found, *_ = _compared(kind, rules.q_agrel(softmax))
+    assert list(found.angle) == list(found.norm_ratio) == list(LAYERS)
+    exact = LAYERS if kind == "tied" else LAYERS[-1:]
+    for name in LAYERS:
+        assert (found.angle[name] < 1e-5) == (name in exact)
+    np.testing.assert_allclose(found.norm_ratio["Dense_2"], 1, rtol=1e-12)

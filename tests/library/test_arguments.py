@@ -17,6 +17,8 @@ from qagrel_jax.tasks import classification, vectors
 from qagrel_jax.tasks.criterion import Criterion
 from qagrel_jax.training import fitting
 
+pytestmark = pytest.mark.usefixtures("folded_keys")
+
 NAN, INF = float("nan"), float("inf")
 NUMBER = ("0.5", None, NAN, INF, [1.0], 1j)
 POSITIVE = (*NUMBER, 0.0, -1.0)
@@ -263,9 +265,9 @@ TABLE = [
             "test_allowed": (1,),
         },
     ),
-    (classification.paying, {}, {"right": NUMBER, "wrong": NUMBER}),
+    (classification.make_reward, {}, {"right": NUMBER, "wrong": NUMBER}),
     (vectors.count_ones, {}, {"bits": (*COUNT, 13)}),
-    (vectors.orientation, {}, {"tilts": (*COUNT, 3), "colours": COUNT, "units": (*COUNT, 1)}),
+    (vectors.orientation, {}, {"tilts": (*COUNT, 3), "colors": COUNT, "units": (*COUNT, 1)}),
     (
         vectors.images,
         {"pixels": PIXELS, "labels": np.array([0, 1]), "num_classes": 2},
@@ -371,9 +373,3 @@ def test_a_bad_value_is_named_in_one_line(function, good, argument, values):
 def test_good_values_pass(row):
     function, good, _ = row
     function(**good)
-
-
-@pytest.fixture(autouse=True)
-def _keys_are_used_again():
-    with jax.debug_key_reuse(False):
-        yield

@@ -41,10 +41,23 @@ def states(config, networks, seed=0):
 
 def test_sizes_and_parameters_are_the_papers():
     """Rombouts, Bohté & Roelfsema (2015)."""
-    assert AugmentConfig(
-        inputs=4, regular=3, memory=4, actions=3, feedback="tied", weight_range=0.25,
-        learning_rate=0.15, tag_decay=0.2, discount=0.9, exploration=0.025, threshold=2.5, leak=1.0,
-    ) == CONFIG  # fmt: skip
+    assert (
+        AugmentConfig(
+            inputs=4,
+            regular=3,
+            memory=4,
+            actions=3,
+            feedback="tied",
+            weight_range=0.25,
+            learning_rate=0.15,
+            tag_decay=0.2,
+            discount=0.9,
+            exploration=0.025,
+            threshold=2.5,
+            leak=1.0,
+        )
+        == CONFIG
+    )
     weights = states(CONFIG, 500).weights
     shapes = [(1 + 4, 3), (2 * 4, 4), (1 + 3, 3), (4, 3)]
     assert [w.shape[:-1] for w in weights] == shapes
@@ -135,8 +148,10 @@ def test_tags_of_unchosen_q_units_decay_by_lambda_gamma_exactly():
     state = augment.init(jax.random.key(0), CONFIG)
     state = state._replace(tags=jax.tree.map(lambda t: t + 0.37, state.tags))
     after, _ = given_step(jnp.int32(1), CONFIG, state, jnp.ones(4), 0.0, False, True)
-    for ours, before in ((after.tags.regular_q, state.tags.regular_q),
-                         (after.tags.memory_q, state.tags.memory_q)):  # fmt: skip
+    for ours, before in (
+        (after.tags.regular_q, state.tags.regular_q),
+        (after.tags.memory_q, state.tags.memory_q),
+    ):
         expected = np.float32(0.2) * np.float32(0.9) * np.asarray(before)
         np.testing.assert_array_equal(ours[:, [0, 2]], expected[:, [0, 2]])
         assert (ours[:, 1] > expected[:, 1]).all()
@@ -158,9 +173,14 @@ def test_independent_feedback_keeps_its_distance_from_the_forward_weights():
 
 def test_the_end_of_a_trial_resets_all_but_the_weights():
     state, _ = augment.step(
-        jnp.int32(0), CONFIG, augment.init(jax.random.key(0), CONFIG), jnp.ones(4), 0.0, False,
+        jnp.int32(0),
+        CONFIG,
+        augment.init(jax.random.key(0), CONFIG),
+        jnp.ones(4),
+        0.0,
+        False,
         choose=given,
-    )  # fmt: skip
+    )
     ended, activity = given_step(jnp.int32(0), CONFIG, state, jnp.zeros(4), 1.5, True)
     assert float(activity.rpe) == pytest.approx(1.5 - float(state.q_previous))
     for rest in (ended.tags, ended.trace, ended.memory, ended.observation, ended.q_previous):

@@ -80,9 +80,13 @@ def test_of_another_shape_kind_or_structure(path, other):
 def trained():
     """A trainer of two seeds, and what it is after an epoch."""
     trainer = training.make_trainer(
-        rules.q_agrel(), networks.make_network("dense", 3, hidden=(4,)), optax.sgd(0.1),
-        image_shape=(2, 2, 1), num_classes=3, batch_size=4,
-    )  # fmt: skip
+        rules.q_agrel(),
+        networks.make_network("dense", 3, hidden=(4,)),
+        optax.sgd(0.1),
+        image_shape=(2, 2, 1),
+        num_classes=3,
+        batch_size=4,
+    )
     images = np.random.default_rng(0).integers(0, 256, (8, 2, 2, 1), np.uint8)
     examples = training.Examples(images, np.arange(8, dtype=np.int32) % 3)
     fresh = training.start(trainer, root_keys(jnp.arange(2)))

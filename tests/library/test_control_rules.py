@@ -85,8 +85,9 @@ def test_node_perturbation_tends_to_q_agrel():
     apply, params, inputs = _net()
     noisy, attentive = rules.node_perturbation(noise_sd=0.01), rules.q_agrel()
     toward = _learn(attentive, apply, params, inputs[:1])
-    learn = jax.jit(lambda keys: jax.vmap(
-        lambda key: _learn(noisy, apply, params, inputs[:1], key))(keys))  # fmt: skip
+    learn = jax.jit(
+        lambda keys: jax.vmap(lambda key: _learn(noisy, apply, params, inputs[:1], key))(keys)
+    )
     each = learn(jax.random.split(jax.random.key(3), 4096))
     cosines = [
         _cosine(jax.tree.map(lambda g, n=samples: g[:n].mean(0), each), toward)
@@ -191,14 +192,14 @@ def test_rewards_that_say_nothing():
     for seed in range(5):
         dealt = classification.shuffled_reward(jax.random.key(seed), labels, right)
         assert dealt.sum() == 1 and dealt[0] == 0
-    assert classification.any_reward(jax.random.key(0), labels, right).tolist() == [1.0] * 4
+    assert classification.constant_reward(jax.random.key(0), labels, right).tolist() == [1.0] * 4
     with pytest.raises(ValueError, match="batch of 1 cannot be shuffled"):
         classification.shuffled_reward(jax.random.key(0), labels[:1], right[:1])
 
 
 @pytest.mark.parametrize(("right", "wrong"), [(1.0, 0.0), (0.0, -1.0), (3.0, 0.5)])
 def test_paying(right, wrong):
-    paid = classification.paying(right, wrong)(
+    paid = classification.make_reward(right, wrong)(
         jax.random.key(0), jnp.array([0, 1]), jnp.array([0, 0])
     )
     assert paid.tolist() == [right, wrong]

@@ -13,21 +13,37 @@ STATUS = ("training", "testing", "converged", "gave up")
 CASES = {
     "one window": {"conditions": 1, "windows": (5,), "accuracy": 0.8, "max_trials": 60},
     "four conditions and a test": {
-        "conditions": 4, "windows": (7,), "accuracy": 0.7, "max_trials": 400,
+        "conditions": 4,
+        "windows": (7,),
+        "accuracy": 0.7,
+        "max_trials": 400,
         "test_allowed": (0, 0, 0, 0),
     },
     "a test of groups, retested late": {
-        "conditions": 2, "windows": (40,), "accuracy": 0.6, "max_trials": 400,
-        "test_allowed": (1, 0, 2), "test_repeats": 4, "retest_after": 9,
+        "conditions": 2,
+        "windows": (40,),
+        "accuracy": 0.6,
+        "max_trials": 400,
+        "test_allowed": (1, 0, 2),
+        "test_repeats": 4,
+        "retest_after": 9,
     },
     "responses in a row": {
-        "conditions": 1, "windows": (1,), "accuracy": 1.0, "max_trials": 300, "consecutive": 25,
+        "conditions": 1,
+        "windows": (1,),
+        "accuracy": 1.0,
+        "max_trials": 300,
+        "consecutive": 25,
     },
     "trials in a row": {
-        "conditions": 2, "windows": (4,), "accuracy": 0.5, "max_trials": 300, "consecutive": 1,
+        "conditions": 2,
+        "windows": (4,),
+        "accuracy": 0.5,
+        "max_trials": 300,
+        "consecutive": 1,
     },
     "shaping": {"conditions": 1, "windows": (5, 33, 70), "accuracy": 0.75, "max_trials": 500},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)

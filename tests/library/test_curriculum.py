@@ -14,12 +14,7 @@ from qagrel_jax.random_keys import root_key, root_keys
 from qagrel_jax.training import fitting, trainer
 from tests.reference import curriculum as literal
 
-
-@pytest.fixture(autouse=True)
-def keys_are_folded():
-    """A seed's key is kept and folded with the step, which the reuse checker takes for reuse."""
-    with jax.debug_key_reuse(False):
-        yield
+pytestmark = pytest.mark.usefixtures("folded_keys")
 
 
 CLASSES = 5
@@ -32,18 +27,24 @@ DATA = fitting.Examples(jnp.asarray(IMAGES), jnp.asarray(LABELS))
 @pytest.mark.parametrize(
     "settings",
     [
-        Curriculum(threshold=0.5, window=3, recency=2.0, decay=0.7),
-        Curriculum(threshold=0.8, initial_classes=1, step_classes=3, window=2, max_wait=4),
-        Curriculum(threshold=0.4, window=1, recency=0.0, order="random"),
+        Curriculum(threshold=0.5, initial_classes=2, window=3, recency=2.0, decay=0.7),
+        Curriculum(threshold=0.8, step_classes=3, window=2, max_wait=4, exploration=0.6),
+        Curriculum(threshold=0.4, window=1, recency=0.0, order="random", exploration=0.0),
         Curriculum(initial_classes=9, window=2),
     ],
 )
 def test_classes_come_as_in_a_literal_loop(settings):
     state = curricula.start(root_key(3), settings, CLASSES)
     reference = literal.Curriculum(
-        settings.threshold, settings.initial_classes, settings.step_classes, settings.window,
-        settings.recency, settings.decay, settings.max_wait, np.asarray(state.turn).tolist(),
-    )  # fmt: skip
+        settings.threshold,
+        settings.initial_classes,
+        settings.step_classes,
+        settings.window,
+        settings.recency,
+        settings.decay,
+        settings.max_wait,
+        np.asarray(state.turn).tolist(),
+    )
     update = jax.jit(lambda state, *batch: curricula.update(settings, state, *batch))
     generator, over = np.random.default_rng(0), []
     for _ in range(80):
@@ -54,8 +55,9 @@ def test_classes_come_as_in_a_literal_loop(settings):
         labels = generator.choice(np.flatnonzero(expected), 8)
         # Some classes are easier than others, and all get easier and harder by chance.
         right = generator.uniform(size=8) < generator.uniform() ** (0.3 * labels)
-        state = update(state, labels, right)
-        reference.batch(labels.tolist(), right.tolist())
+        explored = generator.uniform(size=8) < settings.exploration
+        state = update(state, labels, right, explored)
+        reference.batch(labels.tolist(), right.tolist(), explored.tolist())
     assert int(state.count) == sum(map(len, reference.came)) == CLASSES and over[-1]
     assert over[0] == (settings.initial_classes >= CLASSES)
 
@@ -97,15 +99,37 @@ def test_images_are_drawn_by_their_classs_weight():
     assert (each[LABELS < 4] > 0).all() and each.max() < 4 * each[LABELS == 3].mean()
 
 
+def test_a_new_class_is_explored_until_it_is_learned():
+    """A fifth of choices are among the newest actions alone, whatever the Q values."""
+    settings = Curriculum(initial_classes=2, step_classes=2, window=1, exploration=0.2)
+    state = curricula.start(root_key(0), settings, 4)
+    every, right = jnp.arange(4), jnp.ones(4, bool)
+    state = curricula.update(settings, state, every[:2], right[:2])
+    explored = curricula.explore(root_key(1), settings, state, 20_000)
+    np.testing.assert_allclose(explored.mean(), 0.2, atol=0.01)
+    q_values = jnp.array([9.0, 8.0, 1.0, 2.0])
+    outputs = curricula.mask(settings, state, jnp.tile(q_values, (20_000, 1)), explored)
+    free = np.asarray(~explored)
+    np.testing.assert_array_equal(outputs[free], np.tile(q_values, (free.sum(), 1)))
+    np.testing.assert_array_equal(outputs[~free][:, :2], -np.inf)
+    np.testing.assert_array_equal(outputs[~free][:, 2:], np.tile(q_values[2:], (sum(~free), 1)))
+    state = curricula.update(settings, state, every, right)
+    assert bool(state.over) and not curricula.explore(root_key(1), settings, state, 1000).any()
+
+
 RULES = [
-    rules.q_agrel(), rules.backprop(), rules.reinforce(), rules.agrel(),
-    rules.node_perturbation(), rules.broadcast(),
-]  # fmt: skip
+    rules.q_agrel(),
+    rules.backprop(),
+    rules.reinforce(),
+    rules.agrel(),
+    rules.node_perturbation(),
+    rules.broadcast(),
+]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_masked_outputs_are_not_chosen_and_do_not_learn(rule):
-    settings = Curriculum(mask=True)
+    settings = Curriculum(initial_classes=2)
     state = curricula.start(root_key(0), settings, CLASSES)
     network = DenseNet(CLASSES, hidden=(6,))
     inputs = jax.random.uniform(root_key(1), (64, 8))
@@ -150,8 +174,9 @@ def _same(a, b):
 
 
 @pytest.mark.parametrize("rule", [rules.q_agrel(), rules.backprop()], ids=lambda rule: rule.name)
-@pytest.mark.parametrize("network", [DenseNet(CLASSES, hidden=(16,)), ConvNet(CLASSES)],
-                         ids=["dense", "conv"])  # fmt: skip
+@pytest.mark.parametrize(
+    "network", [DenseNet(CLASSES, hidden=(16,)), ConvNet(CLASSES)], ids=["dense", "conv"]
+)
 def test_with_all_classes_active_it_is_ordinary_training(network, rule):
     """To the bit: the incomplete last batch, dropout and all."""
     everything = Curriculum(initial_classes=CLASSES, mask=True)
@@ -161,17 +186,17 @@ def test_with_all_classes_active_it_is_ordinary_training(network, rule):
     _same(with_curriculum.states.model_state, ordinary.states.model_state)
 
 
-EAGER = Curriculum(threshold=0.4, window=7, recency=2.0, order="random")
+EAGER = Curriculum(threshold=0.4, initial_classes=2, window=7, recency=2.0, order="random")
 
 
 def test_streamed_it_is_the_same_to_the_bit(monkeypatch):
     """Windows of 7 steps in epochs of 18 and an incomplete batch."""
-    resident, _ = _run(_trainer(EAGER), 1, 2)
+    whole, _ = _run(_trainer(EAGER), 1, 2)
     monkeypatch.setenv("QAGREL_JAX_RESIDENT_GIB", "0")
     streamed, _ = _run(_trainer(EAGER), 1, 2, examples=fitting.Examples(IMAGES, LABELS))
-    _same(resident.states.params, streamed.states.params)
-    _same(resident.states.curriculum, streamed.states.curriculum)
-    assert int(resident.states.curriculum.count.max()) > 2
+    _same(whole.states.params, streamed.states.params)
+    _same(whole.states.curriculum, streamed.states.curriculum)
+    assert int(whole.states.curriculum.count.max()) > 2
 
 
 def test_seeds_have_classes_of_their_own_and_resume_to_the_bit():
@@ -210,7 +235,7 @@ def test_it_learns_all_classes(rule):
 
 def test_what_is_shown_is_active():
     """A threshold that is never reached: three classes are never seen, nor ever right."""
-    never = Curriculum(threshold=1.0, window=10**6, mask=True)
+    never = Curriculum(threshold=1.0, initial_classes=2, window=10**6, mask=True)
     own = _trainer(never)
     run, records = _run(own, 0, epochs=8)
     assert int(run.states.curriculum.count[0]) == 2
@@ -222,6 +247,7 @@ def test_what_is_shown_is_active():
     ("change", "says"),
     [
         ({"threshold": 1.5}, r"threshold must be in \[0, 1\], got 1.5"),
+        ({"exploration": 1.1}, r"exploration must be in \[0, 1\], got 1.1"),
         ({"decay": -0.1}, r"decay must be in \[0, 1\], got -0.1"),
         ({"window": 0}, "window must be at least 1, got 0"),
         ({"max_wait": -1}, "max_wait must be at least 0, got -1"),

@@ -1,13 +1,10 @@
-"""Data sets: values (not only shapes), the cache, and one-line errors for all that breaks."""
+"""Data sets: values (not only shapes), and the cache."""
 
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
-import threading
-import time
 import warnings
 from pathlib import Path
 
@@ -16,7 +13,9 @@ import pytest
 
 from qagrel_jax import data
 from qagrel_jax.data import cache as array_cache
+from qagrel_jax.data import decoding
 from qagrel_jax.data import tfds as our_tfds
+from tests.library.synthetic_sets import one_line, picture
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = Path(os.environ.get("TFDS_DATA_DIR") or ROOT.parent / "shared" / "tfds")
@@ -37,110 +36,6 @@ def real(tmp_path_factory):
         return data.load(name, REAL, cache)
 
     return load
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
-
-
-# --- a small synthetic set, written and prepared here, without TensorFlow -------------------------
-
-
-def picture(i, size=6):
-    """An image whose top left pixel tells which it is."""
-    pixels = np.full((size, size), 7, np.uint8)
-    pixels[0, 0] = i
-    return pixels
-
-
-@pytest.fixture(scope="session")
-def builders():
-    """Register three synthetic TFDS builders that yield PIL images."""
-    tfds = pytest.importorskip("tensorflow_datasets")
-    image = pytest.importorskip("PIL.Image")
-    made = []
-
-    def info(self, shape, labels=3):
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(
-                {
-                    "note": tfds.features.Text(),
-                    "what": tfds.features.ClassLabel(num_classes=labels),
-                    "seen": tfds.features.Image(shape=shape, encoding_format="png"),
-                }
-            ),
-        )
-
-    def examples(count, size):
-        for i in range(count):
-            pixels = image.fromarray(picture(i, size(i)))
-            yield i, {"note": str(i), "what": i % 3, "seen": pixels}
-
-    class Common(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.2.0")
-        url_infos = None  # nothing to download
-
-        def _split_generators(self, manager):
-            made.append(self.name)
-            return {
-                "train": examples(20, self.size),
-                self.test_split: examples(self.test_count, self.size),
-            }
-
-        def _generate_examples(self):
-            raise NotImplementedError
-
-    class QjPil(Common):
-        test_split, test_count = "validation", 9
-
-        def _info(self):
-            return info(self, (6, 6, 1))
-
-        def size(self, i):
-            return 6
-
-    class QjVarying(Common):
-        test_split, test_count = "test", 9
-
-        def _info(self):
-            return info(self, (None, None, 1))
-
-        def size(self, i):
-            return 6 + i % 2
-
-    class QjNoTest(Common):
-        test_split, test_count = "extra", 9
-
-        def _info(self):
-            return info(self, (6, 6, 1))
-
-        def size(self, i):
-            return 6
-
-    del Common
-    return {"classes": (QjPil, QjVarying, QjNoTest), "prepared": made}
-
-
-@pytest.fixture(scope="session")
-def synthetic_root(builders, tmp_path_factory):
-    root = tmp_path_factory.mktemp("tfds")
-    data.load("qj_pil", root, tmp_path_factory.mktemp("other_cache"))
-    return root
-
-
-@pytest.fixture
-def synthetic(synthetic_root, tmp_path):
-    """A prepared folder of its own for each test: ``(data_dir, version folder)``."""
-    root = tmp_path / "tfds"
-    shutil.copytree(synthetic_root / "qj_pil", root / "qj_pil")
-    return root, root / "qj_pil" / "1.2.0"
-
-
-def one_line(error):
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 # --- digits ---------------------------------------------------------------------------------------
@@ -269,7 +164,7 @@ def test_reading_needs_no_tensorflow(synthetic, cache):
 def test_cached_set_is_not_decoded_again(synthetic, cache, monkeypatch):
     root, _ = synthetic
     first = data.load("qj_pil", root, cache)
-    monkeypatch.setattr(our_tfds, "_decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoding, "_decode", lambda *_: pytest.fail("decoded again"))
     second = data.load("qj_pil", root, cache)
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -352,10 +247,10 @@ def test_cache_folder_from_the_environment(monkeypatch, tmp_path):
 def test_newest_version_is_taken(synthetic, cache):
     root, folder = synthetic
     shutil.copytree(folder, root / "qj_pil" / "1.10.0")
-    assert our_tfds._find_prepared(root, "qj_pil", None, None).name == "1.10.0"
-    assert our_tfds._find_prepared(root, "qj_pil", None, "1.2.0").name == "1.2.0"
+    assert our_tfds.find_prepared(root, "qj_pil", None, None).name == "1.10.0"
+    assert our_tfds.find_prepared(root, "qj_pil", None, "1.2.0").name == "1.2.0"
     (root / "qj_pil" / "2.0.0.incompleteABC").mkdir()
-    assert our_tfds._find_prepared(root, "qj_pil", None, None).name == "1.10.0"
+    assert our_tfds.find_prepared(root, "qj_pil", None, None).name == "1.10.0"
 
 
 def test_several_configs_must_be_told_apart(synthetic):
@@ -364,196 +259,4 @@ def test_several_configs_must_be_told_apart(synthetic):
         shutil.copytree(folder, root / "many" / config / "1.0.0")
     with pytest.raises(data.DataError, match="valid: many/a, many/b"):
         data.load("many", root)
-    assert our_tfds._find_prepared(root, "many", "b", None) == root / "many" / "b" / "1.0.0"
-
-
-# --- errors ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["nosuch", "", "../mnist", "a b", None])
-def test_unknown_name_lists_the_valid_ones(synthetic, name):
-    with pytest.raises(data.DataError) as error:
-        data.load(name, synthetic[0])
-    assert re.search(r"digits.*qj_pil.*mnist, fashion_mnist.*cifar100", one_line(error))
-
-
-@pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "fewer"])
-def test_damaged_data_file_is_named(synthetic, cache, damage):
-    root, folder = synthetic
-    data.load("qj_pil", root, cache)  # a good cache must not hide the damage
-    (file,) = folder.glob("*train.array_record*")
-    (other,) = folder.glob("*validation.array_record*")
-    if damage == "truncated":
-        os.truncate(file, file.stat().st_size // 2)
-    elif damage == "empty":
-        os.truncate(file, 0)
-    elif damage == "missing":
-        file.unlink()
-    else:
-        shutil.copyfile(other, file)
-    with pytest.raises(data.DataError) as error:
-        data.load("qj_pil", root, cache)
-    assert file.name in one_line(error) and "prepare the data set again" in str(error.value)
-    assert damage != "fewer" or "9 records instead of 20" in str(error.value)
-
-
-def test_damaged_dataset_info(synthetic, cache):
-    root, folder = synthetic
-    (folder / "dataset_info.json").write_text("{")
-    with pytest.raises(data.DataError) as error:
-        data.load("qj_pil", root, cache)
-    assert "dataset_info.json" in one_line(error)
-
-
-def test_tfrecord_needs_preparing_again(synthetic, cache):
-    root, folder = synthetic
-    info = folder / "dataset_info.json"
-    info.write_text(info.read_text().replace("array_record", "tfrecord"))
-    for file in folder.glob("*.array_record-*"):
-        file.rename(folder / file.name.replace("array_record", "tfrecord"))
-    with pytest.raises(data.DataError) as error:
-        data.load("qj_pil", root, cache)
-    assert "file_format='array_record'" in one_line(error)
-
-
-def test_label_out_of_range_in_a_set(synthetic, cache):
-    root, folder = synthetic
-    features = folder / "features.json"
-    text = features.read_text()
-    assert '"numClasses": "3"' in text
-    features.write_text(text.replace('"numClasses": "3"', '"numClasses": "2"'))
-    with pytest.raises(data.DataError, match=r"label 2 .* is not in \[0, 2\)"):
-        data.load("qj_pil", root, cache)
-
-
-def test_images_of_varying_size(builders, tmp_path, cache):
-    with pytest.raises(data.DataError, match="varying size"):
-        data.load("qj_varying", tmp_path, cache)
-    _, varying, _ = builders["classes"]
-    varying(data_dir=str(tmp_path)).download_and_prepare(file_format="array_record")
-    with pytest.raises(data.DataError, match="varying size") as error:
-        data.load("qj_varying", tmp_path, cache)
-    one_line(error)
-
-
-def test_no_test_split(builders, tmp_path, cache):
-    with pytest.raises(data.DataError, match="no split 'validation'; it has: ") as error:
-        data.load("qj_no_test", tmp_path, cache)
-    one_line(error)
-
-
-def test_not_an_image_classification_set(builders, tmp_path):
-    with pytest.raises(data.DataError, match="not an image classification set") as error:
-        data.load("imdb_reviews", tmp_path)
-    one_line(error)
-
-
-def test_unknown_config_lists_the_valid_ones(builders, tmp_path):
-    with pytest.raises(data.DataError, match=r"valid: .*balanced") as error:
-        data.load("emnist/nosuch", tmp_path)
-    one_line(error)
-
-
-def test_no_network(builders, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(our_tfds, "_reachable", lambda url: asked.append(url))
-    with pytest.raises(data.DataError) as error:
-        data.load("fashion_mnist", tmp_path)
-    message = one_line(error)
-    assert "fashion-mnist" in asked[0] and asked[0] in message
-    assert "TFDS_DATA_DIR" in message and "digits" in message
-
-
-def test_preparing_arrays_without_tensorflow_says_what_to_install(builders, tmp_path, monkeypatch):
-    if "tensorflow" in sys.modules:
-        pytest.skip("TensorFlow is loaded")
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    monkeypatch.setattr(our_tfds, "_reachable", lambda url: True)
-    builder_class = sys.modules["tensorflow_datasets"].image_classification.MNIST
-
-    def fail(self, **_):
-        from tensorflow_datasets.core.utils.lazy_imports_utils import tensorflow
-
-        return tensorflow.io
-
-    monkeypatch.setattr(builder_class, "download_and_prepare", fail)
-    with pytest.raises(data.DataError) as error:
-        data.load("mnist", tmp_path)
-    assert "pip install tensorflow" in one_line(error)
-
-
-def test_reachability_ends_in_time(monkeypatch):
-    over = threading.Event()
-
-    def hang(*_, **__):
-        over.wait(30)
-        raise OSError("what nobody waits for any more")
-
-    monkeypatch.setattr(our_tfds.urllib.request, "urlopen", hang)
-    start = time.monotonic()
-    assert not our_tfds._reachable("http://example.invalid/", timeout=0.2)
-    assert time.monotonic() - start < 2
-    over.set()
-
-
-def test_fetching_from_an_unreachable_host_fails_fast(tmp_path):
-    """In a process of its own, with a proxy that cannot be there: in seconds, one line."""
-    environment = {**os.environ, "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
-    code = (
-        "from qagrel_jax import data\n"
-        f"try: data.load('fashion_mnist', {str(tmp_path)!r})\n"
-        "except data.DataError as error: print(error)"
-    )
-    start = time.monotonic()
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment
-    )
-    # Importing JAX alone takes seconds on a busy machine; TFDS would try for minutes.
-    assert time.monotonic() - start < 40
-    assert "cannot be reached" in result.stdout and result.stdout.count("\n") == 1
-    assert result.stderr == ""
-
-
-@pytest.mark.parametrize("name", ["digits", "mnist"])
-def test_missing_package(name, tmp_path, monkeypatch):
-    for package in ("sklearn.datasets", "tensorflow_datasets"):
-        monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(data.DataError) as error:
-        data.load(name, tmp_path)
-    assert "pip install 'qagrel_jax[experiments]'" in one_line(error)
-
-
-def test_import_is_lazy():
-    code = "import sys, qagrel_jax.data; print({'tensorflow_datasets', 'sklearn'} & {*sys.modules})"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert result.stdout.strip() == "set()"
-
-
-# --- validate -------------------------------------------------------------------------------------
-
-IMAGES, LABELS = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 2, 0])
-
-
-def test_validate_accepts_good_arrays():
-    data.validate(IMAGES, LABELS, 3)
-
-
-@pytest.mark.parametrize(
-    ("images", "labels", "classes", "says"),
-    [
-        (IMAGES[..., 0], LABELS, 3, r"\(4, 2, 2\)"),
-        (IMAGES.astype(np.float32), LABELS, 3, "float32"),
-        (IMAGES, LABELS[:3], 3, "4 images but 3 labels"),
-        (IMAGES, LABELS, 2, r"label 2 \(image 2\)"),
-        (IMAGES, -LABELS, 3, r"label -1 \(image 1\)"),
-        (IMAGES, LABELS[:, None], 3, r"\(4, 1\)"),
-        (IMAGES, LABELS.astype(float), 3, "float64"),
-        (IMAGES[:0], LABELS[:0], 3, r"\(0, 2, 2, 1\)"),
-        (IMAGES, LABELS * 0, 1, "at least 2, got 1"),
-    ],
-)
-def test_validate_prints_the_offending_value(images, labels, classes, says):
-    with pytest.raises(ValueError, match=says):
-        data.validate(images, labels, classes)
+    assert our_tfds.find_prepared(root, "many", "b", None) == root / "many" / "b" / "1.0.0"

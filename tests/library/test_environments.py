@@ -95,8 +95,12 @@ def test_sizes_that_differ_are_refused():
             environments.begin(jax.random.key(0), config, environment)
     with pytest.raises(ValueError, match="an environment gives rewards, but backprop learns from"):
         environments.trial(
-            jax.random.key(0), qagrel_jax.backprop(), lambda p, x: x @ p, jnp.ones((2, 1)),
-            environment)  # fmt: skip
+            jax.random.key(0),
+            qagrel_jax.backprop(),
+            lambda p, x: x @ p,
+            jnp.ones((2, 1)),
+            environment,
+        )
 
 
 def test_augment_learns_the_memory_chain():

@@ -47,9 +47,14 @@ class Net(nn.Module):
 
     def layer(self, kind, name, **options):
         return kind(
-            feedback=self.feedback, feedback_scale=self.scale, feedback_init=self.feedback_init,
-            num_actions=ACTIONS, expansion=2, name=name, **options,
-        )  # fmt: skip
+            feedback=self.feedback,
+            feedback_scale=self.scale,
+            feedback_init=self.feedback_init,
+            num_actions=ACTIONS,
+            expansion=2,
+            name=name,
+            **options,
+        )
 
     @nn.compact
     def __call__(self, x):
@@ -79,7 +84,7 @@ def _feedback_of(kind, kernel, params, fixed):
             return {"direct": fixed["direct_kernel"]}
         case "product":
             mixing, units = fixed["mixing"], params["feedback_kernel"]
-            return {"feedback": local_learning.product_feedback(mixing, units, kernel.shape)}
+            return {"feedback": local_learning.product_feedback(mixing, units)}
 
 
 @pytest.mark.usefixtures("x64")
@@ -109,10 +114,15 @@ def test_the_local_equations(stack, kind):
     for name, (layer, options) in zip(names, [*STACKS[stack], (Dense, {})], strict=True):
         kernel = np.asarray(params[name]["kernel"])
         own = jax.tree.map(np.asarray, (dict(params[name]), dict(fixed.get(name, {}))))
-        literal.append({
-            "kind": KINDS[layer], "kernel": kernel, "padding": options.get("padding"),
-            "stride": options.get("strides", (1, 1))[0], **_feedback_of(kind, kernel, *own),
-        })  # fmt: skip
+        literal.append(
+            {
+                "kind": KINDS[layer],
+                "kernel": kernel,
+                "padding": options.get("padding"),
+                "stride": options.get("strides", (1, 1))[0],
+                **_feedback_of(kind, kernel, *own),
+            }
+        )
     for rule, (grads, errors) in updates.items():
         mean = [0] * len(names)
         for b in range(BATCH):
@@ -151,8 +161,9 @@ LAYERS = {
 def test_who_reads_the_forward_kernel_on_the_way_down(name, kind):
     """Other forward weights: an independent kind sends down the same, bit for bit."""
     layer, shape = LAYERS[name]
-    network = nn.Sequential([layer.clone(feedback=kind, num_actions=4), lambda x: x.mean((1, 2)) if
-                             x.ndim == 4 else x])  # fmt: skip
+    network = nn.Sequential(
+        [layer.clone(feedback=kind, num_actions=4), lambda x: x.mean((1, 2)) if x.ndim == 4 else x]
+    )
     inputs = jax.random.normal(jax.random.key(0), shape)
     variables = network.init(jax.random.key(1), inputs)
     kernel = variables["params"]["layers_0"]["kernel"]
@@ -163,11 +174,12 @@ def test_who_reads_the_forward_kernel_on_the_way_down(name, kind):
         with output_error.delivered():
             outputs, pathway = jax.vjp(
                 lambda x: network.apply(
-                    {**variables, "params": {"layers_0": own}}, x,
+                    {**variables, "params": {"layers_0": own}},
+                    x,
                     rngs={"feedback": jax.random.key(2)},
                 ),
                 inputs,
-            )  # fmt: skip
+            )
         return outputs, pathway(jnp.ones_like(outputs))[0]
 
     (outputs, before), (other_outputs, after) = down(kernel), down(kernel[::-1] - 0.3)
@@ -201,12 +213,16 @@ def test_batchwise_magnitudes_need_a_random_stream_to_learn_not_to_compute():
 @pytest.mark.parametrize("kind", FEEDBACKS[1:])
 def test_the_scale_of_the_weights_that_are_drawn(kind):
     inputs = jnp.ones((1, 4))
-    one, double = (Net(STACKS["dense"], kind, scale).init(
-        {"params": jax.random.key(0)}, inputs) for scale in (1.0, 2.0))  # fmt: skip
+    one, double = (
+        Net(STACKS["dense"], kind, scale).init({"params": jax.random.key(0)}, inputs)
+        for scale in (1.0, 2.0)
+    )
     for collection, name in (
-        ("params", "feedback_kernel"), ("feedback", "kernel"), ("feedback", "magnitude"),
+        ("params", "feedback_kernel"),
+        ("feedback", "kernel"),
+        ("feedback", "magnitude"),
         ("feedback", "direct_kernel"),
-    ):  # fmt: skip
+    ):
         if name in one.get(collection, {}).get("layer_0", {}):
             a, b = (v[collection]["layer_0"][name] for v in (one, double))
             np.testing.assert_allclose(2 * a, b, rtol=1e-6)
@@ -220,9 +236,9 @@ def test_product_feedback_is_of_the_size_that_was_drawn_and_turns_to_the_forward
     variables = layer.init(jax.random.key(0), jnp.ones((1, 100)))
     down = feedback.feedback_kernels(variables["params"], variables, "product")[()]
     np.testing.assert_allclose(down.std(), variables["params"]["kernel"].std(), rtol=0.15)
-    # After enough decay C is R W: the angle that is left is arctan √(1/expansion).
+    # After enough decay C is W M: the angle that is left is arctan √(1/expansion).
     mixing, kernel = variables["feedback"]["mixing"], variables["params"]["kernel"]
-    learned = mixing.T @ (mixing @ kernel)
+    learned = kernel @ mixing @ mixing.T
     cosine = (learned * kernel).sum() / jnp.linalg.norm(learned) / jnp.linalg.norm(kernel)
     np.testing.assert_allclose(np.degrees(np.arccos(cosine)), np.degrees(np.arctan(0.5)), atol=1)
 
@@ -246,8 +262,9 @@ def test_settings_out_of_range(case):
 @pytest.mark.parametrize("alias", feedback.ALIASES)
 def test_earlier_names_are_the_same_layer(alias):
     inputs = jnp.ones((1, 3))
-    old, new = (Dense(2, feedback=f).init(jax.random.key(0), inputs)
-                for f in (alias, "kolen_pollack"))  # fmt: skip
+    old, new = (
+        Dense(2, feedback=f).init(jax.random.key(0), inputs) for f in (alias, "kolen_pollack")
+    )
     jax.tree.map(np.testing.assert_array_equal, old, new)
     assert networks.make_network("dense", 2, feedback=alias).feedback == "kolen_pollack"
 
@@ -267,8 +284,12 @@ class TestDirect:
         network = nn.Sequential([Dense(2, feedback="direct", num_actions=3)])
         variables = network.init(jax.random.key(0), jnp.ones((1, 3)))
         with pytest.raises(ValueError, match=r"shape \(1, 3\), but the network returns \(1, 2\)"):
-            rules.q_agrel().act(jax.random.key(0), lambda p, x: network.apply(
-                {**variables, "params": p}, x), variables["params"], jnp.ones((1, 3)))  # fmt: skip
+            rules.q_agrel().act(
+                jax.random.key(0),
+                lambda p, x: network.apply({**variables, "params": p}, x),
+                variables["params"],
+                jnp.ones((1, 3)),
+            )
 
     def test_other_collections_and_streams_are_those_of_a_plain_pass(self):
         """BatchNorm's statistics come out, dropout drops the same units, the taps stay inside."""

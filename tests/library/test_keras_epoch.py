@@ -20,15 +20,10 @@ from qagrel_jax.training import epoch as epochs
 from qagrel_jax.training import fitting
 from tests.reference import keras_epoch
 
+pytestmark = pytest.mark.usefixtures("folded_keys")
+
 RNG = np.random.default_rng(3)
 CLASSES = 3
-
-
-@pytest.fixture(autouse=True)
-def keys_are_folded():
-    """A seed's key is kept and folded with the step, which the reuse checker takes for reuse."""
-    with jax.debug_key_reuse(False):
-        yield
 
 
 def _examples(count):
@@ -58,10 +53,14 @@ def _one_epoch(trainer, examples, seeds=(0,), **options):
 
 @pytest.mark.parametrize(
     ("name", "images", "batch", "steps", "last"),
-    [("MNIST", 60000, 128, 469, 96), ("CIFAR", 50000, 128, 391, 80),
-     ("Tiny ImageNet", 100000, 128, 782, 32), ("MNIST, locally connected", 60000, 32, 1875, 32),
-     ("CIFAR, locally connected", 50000, 32, 1563, 16)],
-)  # fmt: skip
+    [
+        ("MNIST", 60000, 128, 469, 96),
+        ("CIFAR", 50000, 128, 391, 80),
+        ("Tiny ImageNet", 100000, 128, 782, 32),
+        ("MNIST, locally connected", 60000, 32, 1875, 32),
+        ("CIFAR, locally connected", 50000, 32, 1563, 16),
+    ],
+)
 def test_the_papers_epochs(name, images, batch, steps, last):
     trainer = training.Trainer(*[None] * 7, batch_size=batch)
     examples = fitting.Examples(jnp.zeros((images, 1), jnp.uint8), np.zeros(images))
@@ -104,9 +103,13 @@ def test_the_record_weighs_examples_not_batches():
     examples = _examples(19)
     network = DenseNet(CLASSES, hidden=(6,))
     trainer = training.make_trainer(
-        rules.q_agrel(greedy), network, optax.sgd(0.0),
-        image_shape=(3, 3, 1), num_classes=CLASSES, batch_size=8,
-    )  # fmt: skip
+        rules.q_agrel(greedy),
+        network,
+        optax.sgd(0.0),
+        image_shape=(3, 3, 1),
+        num_classes=CLASSES,
+        batch_size=8,
+    )
     run, record = _one_epoch(trainer, examples)
     params = jax.tree.map(lambda x: x[0], run.states.params)
     q_values = np.asarray(network.apply({"params": params}, examples.images / np.float32(255)))
@@ -201,9 +204,13 @@ def _stops(curves, patience, kill):
     stopped = np.zeros(curves.shape[1], int)
     while run.epoch < len(curves) and run.active.any():
         for after, _ in fitting.fit(
-            trainer, run, examples, examples,
-            epochs=int(run.epoch) + 1 if kill else len(curves), patience=patience,
-        ):  # fmt: skip
+            trainer,
+            run,
+            examples,
+            examples,
+            epochs=int(run.epoch) + 1 if kill else len(curves),
+            patience=patience,
+        ):
             newly = run.active & ~after.active
             stopped[newly] = after.epoch
             run = after

@@ -107,9 +107,11 @@ def test_a_perfect_player_gets_every_reward(name):
     for seed in range(24):
         rewards, correct, state = play(name, params_of(name, seed), seed, perfect)
         assert correct or getattr(state.trial, "probability", None) == 0.5
-        paid = bool(state.trial.red_baited == (state.trial.probability > 0.5)) if (
-            name == "probabilistic"
-        ) else True  # fmt: skip
+        paid = (
+            bool(state.trial.red_baited == (state.trial.probability > 0.5))
+            if (name == "probabilistic")
+            else True
+        )
         assert [r for r in rewards if r] == pytest.approx([0.2] + [1.5] * paid)
 
 

@@ -23,8 +23,8 @@ PUBLIC = {
     "qagrel_jax.layers": "Conv Dense FEEDBACKS Initializer Layer LocallyConnected Padding "
     "as_multiplied convolve each_layer feedback_kernels he_normal locally_connect output_size "
     "with_feedback",
-    "qagrel_jax.population": "Packed Population Recording Settings Setup advance "
-    "epsilon_greedy_from_gumbel max_boltzmann_from_gumbel record start",
+    "qagrel_jax.population": "Learners OnlineTrainer Packed Population Recording Settings Setup "
+    "advance epsilon_greedy_from_gumbel make_online_trainer max_boltzmann_from_gumbel record start",
     "qagrel_jax.rules": "Decision Rule Settled agrel amplified_prediction_error augment backprop "
     "broadcast converged memory node_perturbation one_step_rule q_agrel recollect reinforce "
     "relearnn reward_prediction_error stochastic_units",

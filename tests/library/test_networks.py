@@ -67,9 +67,12 @@ def test_normalisation_comes_after_the_relu():
     inputs = jax.random.uniform(jax.random.key(1), (4, 8, 8, 1))
     variables = network.init(jax.random.key(0), inputs)
     _, changed = network.apply(
-        variables, inputs, train=True, mutable=["batch_stats"],
+        variables,
+        inputs,
+        train=True,
+        mutable=["batch_stats"],
         rngs={"dropout": jax.random.key(2)},
-    )  # fmt: skip
+    )
     for norm in changed["batch_stats"].values():
         assert (norm["mean"] >= 0).all() and (norm["mean"] > 0).any()
 

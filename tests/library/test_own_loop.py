@@ -1,4 +1,4 @@
-"""A loop of one's own: BatchNorm and dropout in Linen, flax.nnx modules, optax's other optimisers.
+"""A loop of one's own: BatchNorm and dropout in Linen, flax.nnx modules, optax's other optimizers.
 
 The references are ``jax.grad`` of ½(r − q_s)² through the same forward pass.
 """

@@ -11,15 +11,10 @@ from qagrel_jax.layers.precision import as_multiplied
 from qagrel_jax.networks import make_network
 from qagrel_jax.tasks import classification
 
+pytestmark = pytest.mark.usefixtures("folded_keys")
+
 RNG = np.random.default_rng(0)
 IMAGES = jnp.asarray(RNG.integers(0, 256, (8, 5, 5, 1), np.uint8))
-
-
-@pytest.fixture(autouse=True)
-def keys_are_folded():
-    """A seed's key is kept and folded with the step, which the reuse checker takes for reuse."""
-    with jax.debug_key_reuse(False):
-        yield
 
 
 def _trainer(rule=None, optimizer=None):
@@ -27,8 +22,10 @@ def _trainer(rule=None, optimizer=None):
         rule or rules.q_agrel(),
         make_network("conv", 7, dtype=jnp.bfloat16),
         optimizer or optax.sgd(0.1, momentum=0.9),
-        image_shape=(5, 5, 1), num_classes=7, batch_size=8,
-    )  # fmt: skip
+        image_shape=(5, 5, 1),
+        num_classes=7,
+        batch_size=8,
+    )
 
 
 def _states(trainer):
@@ -90,14 +87,18 @@ def test_batchnorm_counts_in_float32():
     """Its running mean after one step is 0.01 of the float32 mean of the bfloat16 activity."""
     network = make_network("conv", 7, dtype=jnp.bfloat16)
     variables = network.init(jax.random.key(0), jnp.zeros((1, 5, 5, 1)))
-    inputs = classification.normalise(IMAGES)
+    inputs = classification.normalize(IMAGES)
     _, changed = network.apply(
-        variables, inputs, train=True, rngs={"dropout": jax.random.key(1)},
+        variables,
+        inputs,
+        train=True,
+        rngs={"dropout": jax.random.key(1)},
         mutable=["batch_stats"],
-    )  # fmt: skip
+    )
     kernel = np.asarray(variables["params"]["Conv_0"]["kernel"].astype(jnp.bfloat16), np.float64)
-    padded = np.pad(np.asarray(inputs.astype(jnp.bfloat16), np.float64),
-                    ((0, 0), (1, 1), (1, 1), (0, 0)))  # fmt: skip
+    padded = np.pad(
+        np.asarray(inputs.astype(jnp.bfloat16), np.float64), ((0, 0), (1, 1), (1, 1), (0, 0))
+    )
     activity = np.zeros((8, 5, 5, 32))
     for i in range(3):
         for j in range(3):

@@ -22,12 +22,26 @@ given_step = jax.jit(functools.partial(recollect.step, choose=given))
 
 def test_sizes_and_parameters_are_the_published_ones():
     """van den Berg, Roelfsema & Bohte (2024), and their code."""
-    assert RecollectConfig(
-        inputs=4, memory=7, actions=3, feedback="tied", slope="published",
-        policy="epsilon_greedy", end_input=False, weight_range=0.25, learning_rate=0.1,
-        gate_rate=0.6, tag_decay=0.4, discount=0.9, exploration=0.025, threshold=0.0,
-        steepness=2.0,
-    ) == CONFIG  # fmt: skip
+    assert (
+        RecollectConfig(
+            inputs=4,
+            memory=7,
+            actions=3,
+            feedback="tied",
+            slope="published",
+            policy="epsilon_greedy",
+            end_input=False,
+            weight_range=0.25,
+            learning_rate=0.1,
+            gate_rate=0.6,
+            tag_decay=0.4,
+            discount=0.9,
+            exploration=0.025,
+            threshold=0.0,
+            steepness=2.0,
+        )
+        == CONFIG
+    )
     keys = jax.random.split(jax.random.key(0), 500)
     state = jax.vmap(lambda key: recollect.init(key, CONFIG), out_axes=-1)(keys)
     assert [w.shape[:-1] for w in state.weights] == [(5, 7), (5, 7), (8, 3)]

@@ -1,5 +1,6 @@
 """Eight pretended devices, or two real processes, end where one device ends."""
 
+import json
 import os
 import socket
 import subprocess
@@ -11,9 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import config
-from experiments.common import cli
-from experiments.common import devices as distributed
+from experiments.common import cli, devices
 from qagrel_jax import sharding
 from tests.library import sharded_run
 
@@ -30,8 +29,11 @@ def _start(out, shape, *several, devices):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-m", "tests.library.sharded_run", out, shape, *several],
-        cwd=ROOT, env={**os.environ, "XLA_FLAGS": flags}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": flags},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def _free_address():
@@ -58,6 +60,22 @@ def test_several_devices_are_one_device(one_device, tmp_path, shape, devices):
         assert found["gathers_map"] == found["gathers_vmap"] == 0
 
 
+@pytest.mark.slow
+def test_every_kind_of_feedback_on_two_devices_is_that_of_one():
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.library.feedback_on_mesh"],
+        cwd=ROOT,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": flags},
+        capture_output=True,
+        timeout=600,
+    )
+    assert answer.returncode == 0, answer.stderr
+    for distance, gathers in json.loads(answer.stdout).values():
+        assert distance < 1e-5 and gathers == 0
+
+
 @pytest.mark.parametrize("shape", ["2x1", pytest.param("1x2", marks=pytest.mark.slow)])
 def test_two_processes_are_one_device(one_device, tmp_path, shape):
     address = _free_address()
@@ -80,10 +98,13 @@ def test_the_command_on_two_processes_trains_and_resumes(tmp_path):
         processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "experiments.train", *options, "--out", folder, *several, i],
-                cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
             )
             for i in "01"
-        ]  # fmt: skip
+        ]
         answers = [process.communicate(timeout=300) for process in processes]
         assert [process.returncode for process in processes] == [0, 0], answers
         assert "test accuracy" in answers[0][0]
@@ -96,8 +117,8 @@ def test_the_command_on_two_processes_trains_and_resumes(tmp_path):
 
 def _join(*arguments):
     parser = cli.Parser()
-    distributed.add_options(parser)
-    return distributed.join(parser.parse_args(arguments))
+    devices.add_options(parser)
+    return devices.join(parser.parse_args(arguments))
 
 
 @pytest.mark.parametrize(
@@ -123,10 +144,10 @@ def test_options_of_the_mesh(capsys):
 def test_a_cpu_becomes_as_many_devices_as_the_mesh_needs():
     script = """
 import argparse
-from experiments.common import devices as distributed
+from experiments.common import devices
 parser = argparse.ArgumentParser()
-distributed.add_options(parser)
-print(dict(distributed.join(parser.parse_args(["--mesh", "3x1"])).shape))
+devices.add_options(parser)
+print(dict(devices.join(parser.parse_args(["--mesh", "3x1"])).shape))
 """
     environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
     answer = subprocess.run(
@@ -137,9 +158,9 @@ print(dict(distributed.join(parser.parse_args(["--mesh", "3x1"])).shape))
 
 def test_seeds_and_batches_must_divide_evenly():
     two = types.SimpleNamespace(shape={"seeds": 2, "batch": 1})
-    distributed.check(two, config.replace(config.load("digits"), {"seeds": 4}))
+    devices.check(two, seeds=4, batch_size=16)
     with pytest.raises(cli.UserError, match="--seeds 5 does not divide evenly over 2 devices"):
-        distributed.check(two, config.load("digits"))
+        devices.check(two, seeds=5, batch_size=16)
 
 
 def test_a_mesh_that_does_not_fit():

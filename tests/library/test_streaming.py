@@ -1,4 +1,4 @@
-"""Streamed images give the same bits as resident ones."""
+"""Streamed images give the same bits as whole ones."""
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +12,24 @@ from qagrel_jax.data import streaming
 from qagrel_jax.networks import DenseNet
 from qagrel_jax.training import fitting
 
+pytestmark = pytest.mark.usefixtures("folded_keys")
+
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (77, 4, 4, 1), np.uint8)
 LABELS = RNG.integers(0, 3, 77).astype(np.int32)
 
 
-@pytest.fixture(autouse=True)
-def keys_are_folded():
-    """A seed's key is kept and folded with the step, which the reuse checker takes for reuse."""
-    with jax.debug_key_reuse(False):
-        yield
-
-
 def _run(examples, chunk_steps=None):
     trainer = training.make_trainer(
-        rules.q_agrel(), DenseNet(3, hidden=(8,)), optax.sgd(0.05, momentum=0.9),
-        image_shape=(4, 4, 1), num_classes=3, batch_size=4, evaluation_batch=10, seeds_by="map",
-    )  # fmt: skip
+        rules.q_agrel(),
+        DenseNet(3, hidden=(8,)),
+        optax.sgd(0.05, momentum=0.9),
+        image_shape=(4, 4, 1),
+        num_classes=3,
+        batch_size=4,
+        evaluation_batch=10,
+        seeds_by="map",
+    )
     kept, held = fitting.split(examples, 0.3)
     run = fitting.start(trainer, jax.vmap(jax.random.key)(jnp.arange(2)))
     done = list(
@@ -41,7 +42,7 @@ def _run(examples, chunk_steps=None):
 
 @pytest.mark.parametrize("where", ["memory", "file", "accelerator"])
 def test_the_same_bits_as_resident(where, tmp_path, monkeypatch):
-    resident = _run(fitting.Examples(IMAGES, LABELS))
+    whole = _run(fitting.Examples(IMAGES, LABELS))
     monkeypatch.setenv(streaming.LIMIT_VARIABLE, "0")
     monkeypatch.setattr(streaming, "CHUNK_BYTES", 16 * 4 * 2 * 3)  # three steps of two seeds
     images = IMAGES
@@ -52,7 +53,7 @@ def test_the_same_bits_as_resident(where, tmp_path, monkeypatch):
         images = array_cache.read(tmp_path / "x-0-0.npz", map_above=100)["images"]
         assert isinstance(images, np.memmap)
     assert isinstance(fitting.place(fitting.Examples(images, LABELS)).images, streaming.HostImages)
-    jax.tree.map(np.testing.assert_array_equal, _run(fitting.Examples(images, LABELS)), resident)
+    jax.tree.map(np.testing.assert_array_equal, _run(fitting.Examples(images, LABELS)), whole)
 
 
 def test_chunks_change_no_bit():
@@ -83,7 +84,7 @@ def test_the_next_chunk_is_read_while_this_one_is_used():
         second_was_read.set()
         return 2
 
-    chunks = streaming.ahead([lambda: 1, second, lambda: 3])
+    chunks = streaming.prefetch([lambda: 1, second, lambda: 3])
     assert next(chunks) == 1
     assert second_was_read.wait(10)
     assert list(chunks) == [2, 3]

@@ -48,9 +48,13 @@ def vibrotactile_trial(params):
 def probabilistic_trial(params):
     """Symbols 2 and 4, both for red, at positions 3 and 0; red is right and baited: right."""
     trial = probabilistic.Trial(
-        jnp.array([2, 4, 0, 0]), jnp.array([3, 0, 1, 2]), jnp.int32(2), jnp.bool_(True),
-        jnp.float32(0.9), jnp.bool_(True),
-    )  # fmt: skip
+        jnp.array([2, 4, 0, 0]),
+        jnp.array([3, 0, 1, 2]),
+        jnp.int32(2),
+        jnp.bool_(True),
+        jnp.float32(0.9),
+        jnp.bool_(True),
+    )
     targets = (0, 1 + 1, 1 + 2)  # the mark, red right, green left
     one, both = units(45, *targets, 5 + 30 + 2), units(45, *targets, 5 + 30 + 2, 5 + 4)
     return trial, RIGHT, {"-": units(45), "M": units(45, 0), "1": one, "2": both, "G": units(45)}
@@ -74,10 +78,16 @@ MOST = {  # saccade, match-to-category and vibrotactile
     "no blank": ({"blank_steps": 0}, "MM1MMG="),
     "window 1": ({"response_timeout": 1}, "-MM1MMG="),
     "all at once": (
-        {"blank_steps": 0, "fixation_steps": 1, "delay_steps": 0, "response_timeout": 1,
-         "fixation_timeout": 1}, "M1G=",
+        {
+            "blank_steps": 0,
+            "fixation_steps": 1,
+            "delay_steps": 0,
+            "response_timeout": 1,
+            "fixation_timeout": 1,
+        },
+        "M1G=",
     ),
-}  # fmt: skip
+}
 SYMBOLS = {
     "paper": ({}, "-MM1222G="),
     "no delay": ({"delay_steps": 0}, "-MM12G="),
@@ -87,10 +97,16 @@ SYMBOLS = {
     "slow symbols": ({"symbol_steps": 2}, "-MM112222G="),
     "window 1": ({"response_timeout": 1}, "-MM1222G="),
     "all at once": (
-        {"blank_steps": 0, "fixation_steps": 1, "delay_steps": 0, "response_timeout": 1,
-         "fixation_timeout": 1}, "M12G=",
+        {
+            "blank_steps": 0,
+            "fixation_steps": 1,
+            "delay_steps": 0,
+            "response_timeout": 1,
+            "fixation_timeout": 1,
+        },
+        "M12G=",
     ),
-}  # fmt: skip
+}
 CASES = [
     (name, case, *timeline)
     for name in TRIALS
@@ -106,8 +122,9 @@ def follow(name, params, timeline, answer_at_go):
     state, seen = task.begin(trial, params)
     rewards = []
     for letter in timeline:
-        np.testing.assert_allclose(seen.observation, shown["-" if letter == "=" else letter],
-                                   atol=2e-5)  # fmt: skip
+        np.testing.assert_allclose(
+            seen.observation, shown["-" if letter == "=" else letter], atol=2e-5
+        )
         assert bool(seen.done) == (letter == "=")
         rewards.append(round(float(seen.reward), 6))
         last = seen
@@ -121,8 +138,10 @@ def test_a_right_answer_at_once(name, case, durations, timeline):
     params = TASKS[name].params(**durations)
     rewards, last = follow(name, params, timeline, answer_at_go=True)
     assert bool(last.correct)
-    assert rewards == [0.2 if n == timeline.index("1") else 1.5 if letter == "=" else 0
-                       for n, letter in enumerate(timeline)]  # fmt: skip
+    assert rewards == [
+        0.2 if n == timeline.index("1") else 1.5 if letter == "=" else 0
+        for n, letter in enumerate(timeline)
+    ]
 
 
 @pytest.mark.parametrize("name", TRIALS)
@@ -136,8 +155,15 @@ def test_the_response_window_is_so_many_steps_and_no_more(name, window):
 
 
 def test_the_delay_of_a_curriculum_is_a_fifth_and_doubles():
-    expected = {0: (0,), 1: (1,), 2: (1, 2), 4: (1, 2, 4), 8: (2, 4, 8), 16: (4, 8, 16),
-                20: (4, 8, 16, 20)}  # fmt: skip
+    expected = {
+        0: (0,),
+        1: (1,),
+        2: (1, 2),
+        4: (1, 2, 4),
+        8: (2, 4, 8),
+        16: (4, 8, 16),
+        20: (4, 8, 16, 20),
+    }
     for delay, delays in expected.items():
         params = saccade.Params(delay_steps=delay, curriculum=True)
         assert saccade.delays(params) == delays

@@ -13,12 +13,7 @@ from qagrel_jax.networks import ConvNet, DenseNet
 from qagrel_jax.policies import greedy
 from qagrel_jax.training import fitting
 
-
-@pytest.fixture(autouse=True)
-def keys_are_folded():
-    """A seed's key is kept and folded with the step, which the reuse checker takes for reuse."""
-    with jax.debug_key_reuse(False):
-        yield
+pytestmark = pytest.mark.usefixtures("folded_keys")
 
 
 RNG = np.random.default_rng(0)
@@ -54,8 +49,9 @@ def _run(trainer, *seeds, epochs=3, patience=99, start=None):
 @pytest.mark.parametrize("network", [DenseNet(3, hidden=(16,)), ConvNet(3)], ids=["dense", "conv"])
 def test_seeds_beside_others_are_seeds_alone(network):
     slow = optax.sgd(0.002)
-    alone = [_run(_trainer(network, optimizer=slow, seeds_by="map"), s)[0].states.params
-             for s in (4, 9)]  # fmt: skip
+    alone = [
+        _run(_trainer(network, optimizer=slow, seeds_by="map"), s)[0].states.params for s in (4, 9)
+    ]
     for seeds_by in ("vmap", "map"):
         together = _run(_trainer(network, optimizer=slow, seeds_by=seeds_by), 4, 9)[0].states.params
         for i, one in enumerate(alone):
@@ -161,8 +157,8 @@ def test_the_old_best_makes_room_for_the_new():
 
 def test_each_seed_keeps_its_own_best_parameters():
     run = fitting.start(_trainer(), _keys(0, 1))
-    learnt = jax.tree.map(lambda p: p + 1, run.states.params)
-    run = run._replace(states=run.states._replace(params=learnt))
+    learned = jax.tree.map(lambda p: p + 1, run.states.params)
+    run = run._replace(states=run.states._replace(params=learned))
     before, now = (jax.tree.map(np.array, state.params) for state in (run.best, run.states))
     best = fitting._after_epoch(run, np.float32([0.5, -2]), 5, 0).best.params
     jax.tree.map(lambda kept, new: np.testing.assert_array_equal(kept[0], new[0]), best, now)
@@ -320,9 +316,13 @@ def test_the_task_may_reward_as_it_likes():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         training.make_trainer(
-            rules.q_agrel(), DenseNet(3), optax.sgd(0.1),
-            image_shape=(8, 8, 1), num_classes=3, batch_size=0,
-        )  # fmt: skip
+            rules.q_agrel(),
+            DenseNet(3),
+            optax.sgd(0.1),
+            image_shape=(8, 8, 1),
+            num_classes=3,
+            batch_size=0,
+        )
     with pytest.raises(ValueError, match="unknown seeds_by"):
         _trainer(seeds_by="pmap")
 
@@ -333,8 +333,10 @@ def test_kolen_pollack_started_equal_stays_equal_to_tied():
         start = fitting.start(trainer, _keys(0))
         params = fitting.start(_trainer(DenseNet(3, hidden=(16,))), _keys(0)).states.params
         if feedback == "kolen_pollack":
-            params = {k: {"kernel": v["kernel"], "feedback_kernel": v["kernel"].copy()}
-                      for k, v in params.items()}  # fmt: skip
+            params = {
+                k: {"kernel": v["kernel"], "feedback_kernel": v["kernel"].copy()}
+                for k, v in params.items()
+            }
         start = start._replace(states=start.states._replace(params=params))
         return _run(trainer, epochs=5, start=start)[0].states.params
 

@@ -235,8 +235,11 @@ def test_direct_feedback_through_a_transform_that_was_not_told():
     class Deaf(nn.Module):
         @nn.compact
         def __call__(self, x):
-            lifted = nn.vmap(Dense, variable_axes={"params": None, "feedback": None},
-                             split_rngs={"params": False})  # fmt: skip
+            lifted = nn.vmap(
+                Dense,
+                variable_axes={"params": None, "feedback": None},
+                split_rngs={"params": False},
+            )
             return lifted(ACTIONS, feedback="direct", num_actions=ACTIONS, name="deaf")(x)
 
     variables = dict(Deaf().init(jax.random.key(0), INPUTS))

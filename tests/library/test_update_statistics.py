@@ -227,7 +227,7 @@ def test_statistics_by_hand():
         found["a"],
         (np.degrees(np.arccos(0.6)), 1, 20**0.5 / 5, 3, 2, 1, 15 / (5 * 10)),
         rtol=1e-6,
-    )  # fmt: skip
+    )
     assert np.isnan(found["b"].angle) and np.isnan(found["b"].variance)
     np.testing.assert_allclose(found[ALL].angle, np.degrees(np.arccos(0.6 / 2**0.5)), rtol=1e-6)
     # Estimated from 25 batches: |ū|² is 25 − (50 + 25/2)/25 = 22.5.

@@ -28,7 +28,7 @@ def test_count_ones(bits):
 
 
 def test_orientation_by_hand():
-    task = vectors.orientation(tilts=4, colours=2, units=2)
+    task = vectors.orientation(tilts=4, colors=2, units=2)
     # Tilts 22.5°, 67.5°, 112.5°, 157.5°; units prefer 0° and 90°, σ = 90°.
     near, far = np.exp(-(22.5**2) / (2 * 90**2)), np.exp(-(67.5**2) / (2 * 90**2))
     tuned = [[near, far], [far, near], [far, near], [near, far]]
@@ -37,7 +37,7 @@ def test_orientation_by_hand():
     assert task.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
-def test_orientation_ignores_colour():
+def test_orientation_ignores_color():
     task = vectors.orientation()
     assert task.inputs.shape == (48, 12)
     assert np.bincount(task.labels).tolist() == [24, 24]
@@ -85,7 +85,7 @@ def test_images_that_were_divided_already_are_refused():
     [
         (lambda: vectors.count_ones(0), "bits must be in .* got 0"),
         (lambda: vectors.orientation(tilts=5), "tilts must be even, got 5"),
-        (lambda: vectors.orientation(colours=0), "colours must be at least 1, got 0"),
+        (lambda: vectors.orientation(colors=0), "colors must be at least 1, got 0"),
         (lambda: vectors.images(ONE_PIXEL, np.array([0, 3]), 3), r"in \[0, 3\), got 3 at 1"),
     ],
 )

@@ -6,8 +6,17 @@ from collections import deque
 class Learner:
     """Counts the trials of one network and says when it has learned."""
 
-    def __init__(self, conditions, windows, accuracy, max_trials, test_allowed=(),
-                 test_repeats=1, retest_after=1, consecutive=0):  # fmt: skip
+    def __init__(
+        self,
+        conditions,
+        windows,
+        accuracy,
+        max_trials,
+        test_allowed=(),
+        test_repeats=1,
+        retest_after=1,
+        consecutive=0,
+    ):
         self.windows, self.accuracy, self.max_trials = windows, accuracy, max_trials
         self.groups = [[allowed, test_repeats] for allowed in test_allowed]
         self.retest_after, self.conditions = retest_after, conditions

@@ -20,15 +20,17 @@ class Curriculum:
                 return 1 + self.recency * self.decay**age
         return 0.0
 
-    def batch(self, labels, right):
-        """Count a batch of choices, right or wrong."""
+    def batch(self, labels, right, explored):
+        """Count a batch of choices, right or wrong, those that were free."""
         self.batches += 1
-        self.seen += zip(labels, right, strict=True)
+        for label, good, forced in zip(labels, right, explored, strict=True):
+            if not forced:
+                self.seen.append((label, good))
         if self.batches % self.window:
             return
         of_newest = [good for label, good in self.seen if label in self.came[-1]]
         of_all = [good for _, good in self.seen]
-        passed = all(sum(x) >= self.threshold * len(x) for x in (of_all, of_newest))
+        passed = all(x and sum(x) >= self.threshold * len(x) for x in (of_all, of_newest))
         if passed or (self.max_wait and self.batches - self.last >= self.max_wait):
             if self.waiting:
                 more = min(self.step_classes, len(self.waiting))

@@ -124,23 +124,24 @@ def feedback_change(layers, image, output_error):
     return changes
 
 
-def product_feedback(mixing, feedback_kernel, shape):
-    """Return B = Rᵀ C in ``shape``, the forward kernel's: R [..., m, i], C [..., m, o]."""
-    positions = mixing.shape[:-2]
-    down = np.zeros((*positions, mixing.shape[-1], feedback_kernel.shape[-1]))
-    for p in np.ndindex(positions):
-        for m, i, o in np.ndindex(*mixing.shape[-2:], feedback_kernel.shape[-1]):
-            down[(*p, i, o)] += mixing[(*p, m, i)] * feedback_kernel[(*p, m, o)]
-    return down.reshape(shape)
+def product_feedback(mixing, feedback_kernel):
+    """Return B = C Mᵀ of each position: M [..., o, m], C [..., window and channels i, m]."""
+    lead = mixing.ndim - 2
+    down = np.zeros((*feedback_kernel.shape[:-1], mixing.shape[-2]))
+    for index in np.ndindex(*down.shape):
+        position, o = index[:lead], index[-1]
+        for m in range(mixing.shape[-1]):
+            down[index] += feedback_kernel[(*index[:-1], m)] * mixing[(*position, o, m)]
+    return down
 
 
 def product_change(mixing, change):
-    """Return ΔC: what ΔW [..., i, o] is, seen from the units that R makes of the inputs."""
-    change = change.reshape(*mixing.shape[:-2], mixing.shape[-1], change.shape[-1])
-    result = np.zeros((*mixing.shape[:-1], change.shape[-1]))
-    for p in np.ndindex(mixing.shape[:-2]):
-        for m, i, o in np.ndindex(*mixing.shape[-2:], change.shape[-1]):
-            result[(*p, m, o)] += mixing[(*p, m, i)] * change[(*p, i, o)]
+    """Return ΔC = ΔW M of each position: what xᵀ ȳ is, once ȳ has reached the extra units."""
+    lead = mixing.ndim - 2
+    result = np.zeros((*change.shape[:-1], mixing.shape[-1]))
+    for index in np.ndindex(*change.shape):
+        for m in range(mixing.shape[-1]):
+            result[(*index[:-1], m)] += change[index] * mixing[(*index[:lead], index[-1], m)]
     return result
 
 

@@ -13,9 +13,14 @@ class Recollect:
         self.W_g, self.W_c, self.W_q = (np.array(w, dtype=float) for w in (gate, candidate, q))
         self.back = None if feedback is None else np.array(feedback, dtype=float)
         default = {
-            "beta": 0.1, "beta_g": 0.06, "lam": 0.4, "gamma": 0.9, "theta": 0.0, "s": 2.0,
+            "beta": 0.1,
+            "beta_g": 0.06,
+            "lam": 0.4,
+            "gamma": 0.9,
+            "theta": 0.0,
+            "s": 2.0,
             "corrected": False,
-        }  # fmt: skip
+        }
         self.p = default | parameters
         self.tag_g, self.tag_c, self.tag_q = (
             np.zeros_like(w) for w in (self.W_g, self.W_c, self.W_q)

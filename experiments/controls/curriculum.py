@@ -1,0 +1,63 @@
+"""Controls of the class curriculum."""
+
+from typing import Any
+
+from experiments import config as configs
+from experiments.config import Config
+from experiments.controls.settings import Control, Setting, make_base, setting
+
+QUESTION = (
+    "Many classes without the long wait: do classes that come one after another, the newest shown "
+    "most often, shorten the way? A variant of ours (`qagrel_jax.curriculum`); an epoch is the "
+    "same number of presented images with and without it."
+)
+STARTS: dict[str, dict[str, Any]] = {"papers' start": {"initialisation": "paper"}, "He start": {}}
+CURRICULUM: dict[str, Any] = {"curriculum": "index"}
+
+
+def _with_and_without(base: Config, **options: Any) -> list[Setting]:
+    """Both rules, both starts, with the curriculum's defaults and without one."""
+    prefix = f"{options['classes']} classes, " if options.get("classes") else ""
+    return [
+        setting(f"{prefix}{rule}, {start}{suffix}", rule, base, changes | curriculum, **options)
+        for start, changes in STARTS.items()
+        for rule in ("q_agrel", "backprop")
+        for suffix, curriculum in (("", {}), (", curriculum", CURRICULUM))
+    ]
+
+
+def curriculum(given: dict[str, Any]) -> Control:
+    """The curriculum and its variants on the digits."""
+    base = make_base(given, epochs=60, seeds=3)
+    settings = _with_and_without(base)
+    paper = STARTS["papers' start"] | CURRICULUM
+    settings += [
+        setting(f"q_agrel, papers' start, curriculum, {label}", "q_agrel", base, paper | changes)
+        for label, changes in (
+            ("no recency bias", {"curriculum_recency": 0.0}),
+            ("new classes not explored", {"curriculum_exploration": 0.0}),
+            ("open outputs", {"curriculum_outputs": "open"}),
+            ("random order", {"curriculum": "random"}),
+            ("two at a time", {"curriculum_step": 2}),
+            ("θ 0.9", {"curriculum_threshold": 0.9}),
+            ("θ 0.6", {"curriculum_threshold": 0.6}),
+        )
+    ]
+    return Control(QUESTION, tuple(settings), picture="discovery")
+
+
+def curriculum_mnist(given: dict[str, Any]) -> Control:
+    """The curriculum on MNIST."""
+    base = make_base(given, epochs=100, seeds=3, config="mnist_dense")
+    base = configs.replace(base, {"initialisation": "he", "protocol": "clean"})
+    return Control(QUESTION, tuple(_with_and_without(base)), picture="discovery")
+
+
+def curriculum_tiny_imagenet100(given: dict[str, Any]) -> Control:
+    """The curriculum on 2 to 100 classes."""
+    base = make_base(given, epochs=40, seeds=1, config="tiny_imagenet100_conv")
+    base = configs.replace(base, {"initialisation": "he", "protocol": "clean"})
+    settings = []
+    for n in (2, 10, 50, 100):
+        settings += _with_and_without(base, x=n, classes=n)
+    return Control(QUESTION, tuple(settings), picture="discovery")

@@ -1,0 +1,1 @@
+"""``python -m experiments.feedback``: kinds of feedback pathway, by network and rule."""

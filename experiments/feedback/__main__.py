@@ -1,0 +1,148 @@
+"""Kinds of feedback pathway: how well each network learns without weight transport.
+
+    python -m experiments.feedback --configs digits --epochs 20      # some minutes on 2 cores
+    python -m experiments.feedback --kinds tied,kolen_pollack --rules q_agrel --l2 5e-4
+    python -m experiments.feedback --configs mnist_dense,mnist_conv --out DIR
+
+Every cell, a network with one kind of feedback trained by one rule, has a run folder of its own,
+DIR/CONFIG/KIND/RULE, as experiments.train writes it. What is done is left alone; what a kill broke
+off goes on, on a CPU in the same bits: give the same command again. Cells of several calls with the
+same --out are summed up together, in DIR/summary.json, DIR/CONFIG/accuracy.png and
+DIR/CONFIG/angles_RULE.png.
+
+All cells run for --epochs, without early stopping. Of them output_layer_only is the baseline: tied
+feedback, and hidden layers that stay as they were initialized. Options that follow are those of
+experiments.train and take the place of a config's own; settings of feedback weights that learn, or
+that are drawn, reach the kinds that have such.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import config as configs
+from experiments.common import cli, devices, fields, files, folders
+from experiments.common.cli import UserError
+from experiments.common.names import CONTROL_RULES, FEEDBACK_ALIASES, RULES
+from experiments.config import Config
+from experiments.feedback import cells
+from experiments.feedback.cells import Cell
+
+OUT = Path("runs") / "feedback"
+NOT_OPTIONS = (
+    "dataset",
+    "architecture",
+    "rules",
+    "feedback",
+    "patience",
+    "min_gain",
+    "trained_layers",
+    "criterion",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, train every cell that is not done, sum up all that are there."""
+    arguments = _parser().parse_args(argv)
+    given = fields.given(Config, arguments)
+    out = arguments.out
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is not a folder: choose another --out")
+    planned = cells.plan(out, arguments.configs, arguments.kinds, arguments.rules_asked, given)
+    mesh = devices.arrange(arguments.mesh)
+    failed = 0
+    with cli.interrupted_says("the same command goes on from here"):
+        for cell in planned:
+            if not cell.done:
+                failed += not _run(cell, arguments.data_dir, mesh)
+        write(out)
+    left = sum(not cell.done for cell in planned)
+    print(f"{len(planned) - left} of {len(planned)} cells are done; everything is in {out}")
+    if failed:
+        sys.exit(1)
+
+
+def write(out: Path) -> dict[str, Any]:
+    """Sum up every cell in ``out``: summary.json, pictures, tables; return the summary."""
+    from experiments.feedback import plots, summary
+
+    content = summary.summarize(out)
+    if not content["results"]:
+        return content
+    with folders.explained(out):
+        files.write_json(out / "summary.json", content)
+        for name in dict.fromkeys(result["config_name"] for result in content["results"]):
+            of_network = [r for r in content["results"] if r["config_name"] == name]
+            plots.draw(out / name, of_network)
+    summary.print_tables(content)
+    return content
+
+
+def _run(cell: Cell, data_dir: str | None, mesh: Any) -> bool:
+    """Train a cell to its end; return False where it could not be."""
+    import jax
+
+    from experiments.train import __main__ as train
+
+    failure = files.read_json(cell.folder / "failed.json")
+    if failure:
+        print(
+            f"error: {cell.name}: {failure.get('error', 'it failed')} (move {cell.folder} away "
+            "to try again)",
+            file=sys.stderr,
+        )
+        return False
+    print(f"{cell.name} in {cell.folder}", flush=True)
+    try:
+        devices.check(mesh, cell.config.seeds, cell.config.batch_size)
+        train.run(cell.config, cell.folder, True, data_dir, mesh=mesh)
+    except UserError as error:
+        print(f"error: {cell.name}: {error}", file=sys.stderr)
+        return False
+    finally:
+        jax.clear_caches()  # of programs that no other cell can use
+    return True
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        prog="python -m experiments.feedback", usage="%(prog)s [options]", description=__doc__
+    )
+    add = parser.add_argument
+    add(
+        "--configs",
+        type=cli.several(cli.one_of("config", configs.names())),
+        metavar="NAME[,NAME]",
+        default=cells.DEFAULT_CONFIGS,
+        help=f"networks and their data: {', '.join(configs.names())} (default: "
+        f"{','.join(cells.DEFAULT_CONFIGS)})",
+    )
+    kind = cli.one_of("kind", cells.KINDS, FEEDBACK_ALIASES)
+    add(
+        "--kinds",
+        type=cli.several(kind),
+        metavar="NAME[,NAME]",
+        default=cells.DEFAULT_KINDS,
+        help=f"of feedback pathway: {', '.join(cells.KINDS)} (default: "
+        f"{','.join(cells.DEFAULT_KINDS)})",
+    )
+    rule = cli.one_of("rule", RULES + CONTROL_RULES)
+    add(
+        "--rules",
+        type=cli.several(rule),
+        metavar="NAME[,NAME]",
+        default=RULES,
+        dest="rules_asked",
+        help=f"{', '.join(RULES + CONTROL_RULES)} (default: {','.join(RULES)})",
+    )
+    add("--out", type=cli.path, default=OUT, metavar="DIR", help=f"default: {OUT}")
+    cli.add_data_dir(parser)
+    devices.add_mesh_option(parser)
+    shown = configs.replace(configs.load(cells.DEFAULT_CONFIGS[0]), cells.DEFAULTS)
+    fields.add_options(parser, Config, shown, leave_out=NOT_OPTIONS)
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,87 @@
+"""Pictures of the kinds of feedback pathway: accuracy, and angles by layer and epoch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import plots
+from experiments.feedback import cells, summary
+
+ROWS = {
+    "feedback_angle_degrees": "feedback to forward\nweights (°)",
+    "update_angle_degrees": "update to true\ngradient (°)",
+}
+
+
+def draw(folder: Path, results: list[dict[str, Any]]) -> None:
+    """Draw the pictures of one network into ``folder``: accuracy, and a figure of angles a rule."""
+    by_rule: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        by_rule.setdefault(result["rule"], []).append(result)
+    _accuracy(folder / "accuracy.png", by_rule)
+    for rule, of_rule in by_rule.items():
+        _angles(folder / f"angles_{rule}.png", of_rule)
+
+
+def _accuracy(path: Path, by_rule: dict[str, list[dict[str, Any]]]) -> None:
+    """Draw a panel a rule: a row a kind, a circle a seed, a line at the mean."""
+    kinds = [
+        kind
+        for kind in cells.KINDS
+        if any(result["kind"] == kind for found in by_rule.values() for result in found)
+    ]
+    size = {"ncols": len(by_rule), "squeeze": False, "sharey": True}
+    with plots.figure(path, 2 + 3.2 * len(by_rule), 1.4 + 0.4 * len(kinds), **size) as (
+        drawing,
+        (panels,),
+    ):
+        for axes, (rule, results) in zip(panels, by_rule.items(), strict=True):
+            for result in results:
+                place, values = kinds.index(result["kind"]), 100 * np.array(result["test_accuracy"])
+                color = plots.COLORS[place % len(plots.COLORS)]
+                axes.plot(values, np.full(len(values), place), "o", mfc="none", color=color, ms=5)
+                axes.plot([values.mean()] * 2, [place - 0.3, place + 0.3], "-", color=color)
+            axes.set_title(rule)
+            axes.set_xlabel("test accuracy (%)")
+        panels[0].set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
+        panels[0].invert_yaxis()
+        first = next(iter(by_rule.values()))
+        drawing.suptitle(summary.title(first).replace(f" {first[0]['rule']},", ""), fontsize=10)
+
+
+def _angles(path: Path, results: list[dict[str, Any]]) -> None:
+    """Draw a column a layer: feedback to forward weights above, update to gradient below."""
+    layers = list(
+        dict.fromkeys(
+            layer
+            for result in results
+            for measure in ROWS
+            for layer in result["angles_by_epoch"][measure]
+        )
+    )
+    if not layers:
+        return
+    size = {"nrows": 2, "ncols": len(layers), "sharex": True, "sharey": True, "squeeze": False}
+    with plots.figure(path, 1.6 + 2.2 * len(layers), 5.4, **size) as (drawing, grid):
+        drawn = {}
+        for (measure, label), panels in zip(ROWS.items(), grid, strict=True):
+            for layer, axes in zip(layers, panels, strict=True):
+                for result in results:
+                    rows = result["angles_by_epoch"][measure].get(layer, [])
+                    values = np.array([row for row in rows if row], float)
+                    if values.size and not np.isnan(values).all():
+                        epochs = np.array([i for i, row in enumerate(rows, 1) if row])
+                        seen = ~np.isnan(values).all(1)
+                        index = cells.KINDS.index(result["kind"])
+                        plots.band(axes, epochs[seen], values[seen], index, result["kind"])
+                        drawn[result["kind"]] = axes.lines[-1]
+                axes.axhline(90, color="0.6", linewidth=0.8)
+                axes.set_ylim(-3, 115)
+                axes.set_yticks([0, 30, 60, 90])
+            panels[0].set_ylabel(label)
+        for layer, above, below in zip(layers, *grid, strict=True):
+            above.set_title(layer)
+            below.set_xlabel("epoch")
+        drawing.legend(drawn.values(), drawn, loc="outside lower center", ncols=4, fontsize=8)
+        drawing.suptitle(summary.title(results), fontsize=10)

@@ -1,0 +1,187 @@
+"""What the cells say together: accuracy by kind, differences to tied feedback, angles."""
+
+import statistics
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import config as configs
+from experiments.common import console, files
+from experiments.common.significance import mean_sd, paired_difference
+from experiments.feedback import cells
+from experiments.feedback.cells import OUTPUT_ONLY, TIED
+from experiments.train import layer_names
+from experiments.train.results import RunResults
+
+MEASURES = ("feedback_angle_degrees", "update_angle_degrees", "update_norm_ratio")
+HEADINGS = (
+    "feedback",
+    "test accuracy\n%, mean (sd)",
+    "- tied, points\n[95 %]",
+    "- output\nlayer only",
+    "best\nepoch",
+    "hidden\nfeedback °",
+    "output\nfeedback °",
+    "hidden\nupdate °",
+)
+"""A line break where a console may break them."""
+
+NOTE = (
+    "Angles after the last epoch, mean of seeds (of layers, where hidden): feedback to forward "
+    "weights, and update to true gradient. Nothing runs down from the first layer. * not finished: "
+    "best validation accuracy so far. ** another number of epochs than tied."
+)
+
+
+def summarize(out: Path) -> dict[str, Any]:
+    """Return what ``summary.json`` holds of every cell in ``out``, JSON-ready."""
+    results = [_result(*cell) for cell in cells.found(out)]
+    for result in results:
+        for name, kind in (("minus_tied", TIED), ("minus_output_layer_only", OUTPUT_ONLY)):
+            result[name] = _difference(result, _partner(result, kind, results))
+    return {
+        "accuracy_is": "of the epoch the monitored images picked; of a cell that is not finished, "
+        "the best monitored accuracy so far",
+        "difference_is": "paired over the seeds that both have, in points of accuracy, with its "
+        "95 % interval; of as many epochs only",
+        "results": results,
+    }
+
+
+def _result(name: str, kind: str, rule: str, run: RunResults) -> dict[str, Any]:
+    config = run.config
+    lines = files.read_metrics(run.folder)
+    first = run.sessions[0] if run.sessions else {}
+    return {
+        "config_name": name,
+        "kind": kind,
+        "rule": rule,
+        "finished": run.finished,
+        "failure": run.failure,
+        "epochs": len(run.curves[rule]),
+        "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
+        "test_accuracy": [float(a) for a in run.accuracy(rule)],
+        "best_epoch": [int(e) for e in run.best_epoch(rule)],
+        "accuracy_by_epoch": [_rounded(row) for row in run.curves[rule]],
+        "angles_by_epoch": _by_layer(lines),
+        "config": configs.to_json(config),
+        "device": first.get("device"),
+        "commit": first.get("commit"),
+        "command": first.get("command"),
+    }
+
+
+def _by_layer(lines: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
+    """Return ``{measure: {layer: [epochs][seeds]}}``, layers from input to output."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for measure in MEASURES:
+        rows = [line.get(measure, {}) for line in lines]
+        layers = layer_names.in_order({layer for row in rows for layer in row})
+        found[measure] = {layer: [_rounded(row.get(layer, [])) for row in rows] for layer in layers}
+    return found
+
+
+def _rounded(values: Any) -> list[float | None]:
+    return [None if v is None or np.isnan(v) else round(float(v), 5) for v in values]
+
+
+def _partner(
+    result: dict[str, Any], kind: str, results: list[dict[str, Any]]
+) -> dict[str, Any] | None:
+    cell = (result["config_name"], kind, result["rule"])
+    there = (r for r in results if (r["config_name"], r["kind"], r["rule"]) == cell)
+    return next(there, None)
+
+
+def _difference(
+    result: dict[str, Any], other: dict[str, Any] | None
+) -> dict[str, float | None] | None:
+    """Return mean, low and high in points; None without a partner of as many epochs."""
+    if other is None or other is result or not (result["finished"] and other["finished"]):
+        return None
+    if result["epochs"] != other["epochs"]:
+        return None
+    ours, theirs = (dict(zip(r["seeds"], r["test_accuracy"], strict=True)) for r in (result, other))
+    seeds = [seed for seed in ours if seed in theirs]
+    if not seeds:
+        return None
+    a, b = (100 * np.array([by_seed[s] for s in seeds]) for by_seed in (ours, theirs))
+    found = paired_difference(a, b)._asdict() | {"seeds": len(seeds)}
+    return {name: None if np.isnan(value) else value for name, value in found.items()}
+
+
+def last_angles(result: dict[str, Any]) -> dict[str, float | None]:
+    """Return the angles after the last epoch: of hidden and output feedback, of hidden updates."""
+    feedback, updates, _ = (_last(result["angles_by_epoch"][m]) for m in MEASURES)
+    between = [angle for angle in feedback[1:-1] if angle is not None]  # none below the first
+    hidden = [angle for angle in updates[:-1] if angle is not None]
+    return {
+        "hidden_feedback": statistics.fmean(between) if between else None,
+        "output_feedback": feedback[-1] if feedback else None,
+        "hidden_update": statistics.fmean(hidden) if hidden else None,
+    }
+
+
+def _last(by_layer: dict[str, list[Any]]) -> list[float | None]:
+    """Return the mean over seeds of each layer after the last epoch."""
+    means = []
+    for rows in by_layer.values():
+        there = [v for v in (rows[-1] if rows else []) if v is not None]
+        means.append(statistics.fmean(there) if there else None)
+    return means
+
+
+def row(result: dict[str, Any], results: list[dict[str, Any]]) -> list[str]:
+    """Return a result's cells, one for each of ``HEADINGS``."""
+    tied = _partner(result, TIED, results)
+    other_budget = tied is not None and tied["epochs"] != result["epochs"]
+    mark = "*" * (not result["finished"]) or "**" * other_budget
+    kind = "output layer only" if result["kind"] == OUTPUT_ONLY else result["kind"]
+    apart = result["minus_output_layer_only"]
+    return [
+        f"{kind}{mark}" if result["failure"] is None else f"{kind} (diverged)",
+        mean_sd(100 * np.array(result["test_accuracy"])),
+        _interval(result["minus_tied"]),
+        "–" if apart is None else f"{apart['mean']:+.2f}",
+        f"{statistics.fmean(result['best_epoch']):.1f}",
+        *("–" if angle is None else f"{angle:.1f}" for angle in last_angles(result).values()),
+    ]
+
+
+def _interval(difference: dict[str, float | None] | None) -> str:
+    if difference is None:
+        return "–"
+    text = f"{difference['mean']:+.2f}"
+    if difference["low"] is not None:
+        text += f" [{difference['low']:+.2f}, {difference['high']:+.2f}]"
+    return text
+
+
+def tables(results: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Return the results of each table, ``{(config, rule): results}``."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for result in results:
+        found.setdefault((result["config_name"], result["rule"]), []).append(result)
+    return found
+
+
+def title(results: list[dict[str, Any]]) -> str:
+    """Return what the results of a table have in common: data, network, rule, epochs, seeds."""
+    first = results[0]
+    config, seeds = first["config"], max(len(r["seeds"]) for r in results)
+    sizes = "" if config["hidden"] is None else " " + "–".join(map(str, config["hidden"]))
+    epochs = max(r["epochs"] for r in results)
+    return (
+        f"{config['dataset']}, {config['architecture']}{sizes}, {first['rule']}, "
+        f"{epochs} epoch{'s' * (epochs > 1)}, {seeds} seed{'s' * (seeds > 1)}"
+    )
+
+
+def print_tables(content: dict[str, Any]) -> None:
+    """Print a table for each network and rule."""
+    for results in tables(content["results"]).values():
+        rows = [row(result, content["results"]) for result in results]
+        console.table(title(results), HEADINGS, rows)
+    print(textwrap.fill(NOTE, 79))

@@ -1,0 +1,81 @@
+"""Kinds of feedback pathway: a table for each network and rule, and the pictures."""
+
+from pathlib import Path
+from typing import Any
+
+from experiments.common import fields, files
+from experiments.feedback import summary
+from experiments.reports import NOT_RUN, markdown, runs
+
+FOLDER = "feedback"
+SETTINGS = (
+    "learning_rate",
+    "l2",
+    "optimizer",
+    "initialisation",
+    "feedback_init",
+    "feedback_scale",
+    "feedback_rate",
+    "feedback_l2",
+    "feedback_delay",
+)
+"""Of a configuration, what the table of settings shows where it is not the same in all rows."""
+
+
+def section(results: Path) -> str:
+    """Return a subsection for each network and rule, and the settings in which cells differ.
+
+    Args:
+      results: ``experiments/results``.
+    """
+    content = files.read_json(results / FOLDER / "summary.json")
+    if content is None:
+        return NOT_RUN
+    found = content["results"]
+    parts = [_part(name, rule, rows, found) for (name, rule), rows in summary.tables(found).items()]
+    parts += [
+        f"![{name}: {title}]({name}/{picture}.png)"
+        for name in dict.fromkeys(result["config_name"] for result in found)
+        for picture, title in _pictures(found, name)
+        if (results / FOLDER / name / f"{picture}.png").is_file()
+    ]
+    return "\n\n".join(parts)
+
+
+def _part(name: str, rule: str, rows: list[dict[str, Any]], found: list[dict[str, Any]]) -> str:
+    headings = [heading.replace("\n", " ") for heading in summary.HEADINGS]
+    marked = [[cell.replace("*", r"\*") for cell in summary.row(r, found)] for r in rows]
+    commands = dict.fromkeys(r["command"] for r in rows if r["command"])
+    commits = dict.fromkeys(f"`{runs.short(r['commit'])}`" for r in rows)
+    devices = dict.fromkeys(r["device"] for r in rows if r["device"])
+    parts = [
+        f"### `{name}`, {rule}",
+        f"{summary.title(rows)}; {', then '.join(devices)}; commit {', '.join(commits)}.",
+        markdown.table(headings, marked, right=True),
+        summary.NOTE.replace("*", r"\*"),
+    ]
+    if settings := _settings(rows):
+        parts += ["Settings in which the rows differ:", settings]
+    listed = "\n".join(f"- `{command}`" for command in commands)
+    return "\n\n".join([*parts, f"Commands:\n\n{listed}"])
+
+
+def _settings(rows: list[dict[str, Any]]) -> str:
+    """Return a table of the settings that are not alike in all rows; empty if all are."""
+    different = [
+        name for name in SETTINGS if len({str(row["config"].get(name)) for row in rows}) > 1
+    ]
+    if not different:
+        return ""
+    cells = [
+        [row["kind"], *(fields.shown(row["config"].get(name)) for name in different)]
+        for row in rows
+    ]
+    return markdown.table(("feedback", *different), cells)
+
+
+def _pictures(found: list[dict[str, Any]], name: str) -> list[tuple[str, str]]:
+    rules = dict.fromkeys(r["rule"] for r in found if r["config_name"] == name)
+    return [("accuracy", "accuracy by kind of feedback")] + [
+        (f"angles_{rule}", f"angles by layer and epoch, {rule}") for rule in rules
+    ]

@@ -1,0 +1,66 @@
+"""Bias and variance of one update: each rule beside the gradients of three objectives."""
+
+from pathlib import Path
+from typing import Any
+
+from experiments.common import files
+from experiments.reports import NOT_RUN, markdown, runs
+
+FOLDER = "update_statistics"
+ALL = "all layers"
+COLUMNS = (
+    ("angle to cross-entropy, °", "cross_entropy", "angle"),
+    ("angle to ½(r − q)², °", "prediction_error", "angle"),
+    ("bias, of cross-entropy", "cross_entropy", "bias"),
+    ("bias, of ½(r − q)²", "prediction_error", "bias"),
+    ("variance", "cross_entropy", "variance"),
+    ("of which choices and noise", "cross_entropy", "choice_variance"),
+)
+
+
+def section(results: Path) -> str:
+    """Return the last stage of training in full, the angle at every stage, and the picture."""
+    content = files.read_json(results / FOLDER / "summary.json")
+    if content is None:
+        return NOT_RUN
+    plan, entries = content["plan"], content["results"]
+    size, stages = plan["batch_sizes"][0], plan["stages"]
+    classes = max(entry["classes"] for entry in entries)
+    shown = [e for e in entries if (e["batch_size"], e["classes"]) == (size, classes)]
+    last = [entry for entry in shown if entry["stage"] == max(stages)]
+    rules = list(dict.fromkeys(entry["rule"] for entry in shown))
+    by_stage = [
+        [rule, *(_mean_sd(_at(shown, rule, stage), "cross_entropy", "angle") for stage in stages)]
+        for rule in rules
+    ]
+    command = f"Command: `{content['command']}`; {len(last[0]['seeds'])} seeds; "
+    return "\n\n".join(
+        [
+            f"{command}{content['device']}; commit `{runs.short(content['commit'])}`.",
+            f"Epoch {max(stages)} of training, {classes} classes, batches of {size}, all layers "
+            "together:",
+            markdown.table(
+                ("rule", *(heading for heading, _, _ in COLUMNS)),
+                [[e["rule"], *(_mean_sd(e, o, name) for _, o, name in COLUMNS)] for e in last],
+            ),
+            "Angle to the gradient of the cross-entropy, degrees, by epoch of training:",
+            markdown.table(("rule", *map(str, stages)), by_stage),
+            "Mean (sd) over the seeds.",
+            "![Bias against variance, a point a rule](bias_and_variance.png)",
+        ]
+    )
+
+
+def _at(entries: list[dict[str, Any]], rule: str, stage: int) -> dict[str, Any] | None:
+    found = (e for e in entries if (e["rule"], e["stage"]) == (rule, stage))
+    return next(found, None)
+
+
+def _mean_sd(entry: dict[str, Any] | None, objective: str, name: str) -> str:
+    value = entry and entry[objective][ALL][name]
+    if not value:
+        return "–"
+    # Rounding of a float32 cosine makes an angle of 0 a hundredth of a degree.
+    mean = f"{value['mean']:.1f}" if name == "angle" else f"{value['mean']:.3g}"
+    digits = ".1f" if name == "angle" else ".2g"
+    return f"{mean} ({value['sd']:{digits}})" if "sd" in value else mean

@@ -1,0 +1,132 @@
+"""Online training of one-step rules on vector tasks: many networks at once, in one program.
+
+Each trial shows one pattern and is followed by one weight change, as a brain learns. What a network
+sees and does depends on its own key and the number of the trial alone, on no other network.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import optax
+
+from qagrel_jax import checks
+from qagrel_jax.rules import Rule
+from qagrel_jax.tasks import vectors
+
+WEIGHTS = 2**31
+"""What is folded into a network's key for its initial weights; trials fold their number in."""
+
+
+class Learners(NamedTuple):
+    """The networks now; leading axes N run over them."""
+
+    params: chex.ArrayTree  # float[N, ...], variables of the network
+    optimizer_state: chex.ArrayTree  # [N, ...]
+
+
+class OnlineTrainer(NamedTuple):
+    """Compiled functions over all networks."""
+
+    init: Callable[[chex.PRNGKey], Learners]  # (keys [N]) -> learners
+    advance: Callable[..., tuple[Learners, chex.Array]]  # (keys [N], learners, number of the first
+    # trial) -> (learners, float[N], expected reward of each policy after the last trial)
+
+
+def make_online_trainer(
+    rule: Rule,
+    network: nn.Module,
+    optimizer: optax.GradientTransformation,
+    task: vectors.VectorTask,
+    *,
+    trials: int,
+    test: vectors.VectorTask | None = None,
+) -> OnlineTrainer:
+    """Compile the online training of ``rule`` on ``task``.
+
+    Args:
+      rule: a one-step rule, from ``qagrel_jax.rules``.
+      network: maps float[batch, features] to float[batch, actions].
+      optimizer: turns pseudo-gradients into weight changes.
+      task: what is learned.
+      trials: in one call of ``advance``.
+      test: patterns over which the softmax policy's expected reward is taken; None: ``task``.
+
+    Returns:
+      ``OnlineTrainer``.
+
+    Raises:
+      TypeError: ``rule`` is no ``Rule``, ``task`` or ``test`` no ``VectorTask``.
+      ValueError: ``trials`` is below 1.
+
+    >>> import numpy as np, optax
+    >>> import qagrel_jax as qj
+    >>> network = qj.networks.ThreeLayer(num_actions=2, hidden=8, feedback="tied", spread=2.0)
+    >>> trainer = make_online_trainer(
+    ...     qj.agrel(), network, optax.sgd(0.2), qj.tasks.vectors.xor(), trials=20
+    ... )
+    >>> keys = qj.random_keys.root_keys(np.arange(3))
+    >>> learners, reward = trainer.advance(keys, trainer.init(keys), 0)
+    >>> reward.shape
+    (3,)
+    """
+    checks.instance("rule", rule, Rule)
+    checks.instance("task", task, vectors.VectorTask)
+    test = task if test is None else test
+    checks.instance("test", test, vectors.VectorTask)
+    checks.whole("trials", trials)
+    init = partial(_init, network, optimizer, task)
+    advance = partial(_advance, rule, network, optimizer, task, test, trials)
+    return OnlineTrainer(jax.jit(jax.vmap(init)), jax.jit(advance))
+
+
+def _init(
+    network: nn.Module,
+    optimizer: optax.GradientTransformation,
+    task: vectors.VectorTask,
+    key: chex.PRNGKey,
+) -> Learners:
+    params = network.init(jax.random.fold_in(key, WEIGHTS), task.inputs[:1])
+    return Learners(params, optimizer.init(params))
+
+
+def _advance(
+    rule: Rule,
+    network: nn.Module,
+    optimizer: optax.GradientTransformation,
+    task: vectors.VectorTask,
+    test: vectors.VectorTask,
+    trials: int,
+    keys: chex.PRNGKey,
+    learners: Learners,
+    first: chex.Array,
+) -> tuple[Learners, chex.Array]:
+    one = jax.vmap(partial(_trial, rule, network, optimizer, task), (0, 0, None))
+    learners = jax.lax.fori_loop(0, trials, lambda i, now: one(keys, now, first + i), learners)
+    outputs = jax.vmap(network.apply, (0, None))(learners.params, test.inputs)
+    return learners, jax.vmap(vectors.expected_reward, (None, 0))(test, outputs)
+
+
+def _trial(
+    rule: Rule,
+    network: nn.Module,
+    optimizer: optax.GradientTransformation,
+    task: vectors.VectorTask,
+    key: chex.PRNGKey,
+    learner: Learners,
+    number: chex.Array,
+) -> Learners:
+    """Show one network one pattern; let it choose, be rewarded and learn."""
+    draw, choose = jax.random.split(jax.random.fold_in(key, number))
+    pattern, seen = vectors.reset(draw, task)
+    decision = rule.act(choose, network.apply, learner.params, seen[None])
+    if rule.outcome == "label":
+        outcome = task.labels[pattern]
+    else:
+        outcome = vectors.step(task, pattern, decision.action[0])
+    grads, _ = rule.update(decision, outcome[None])
+    updates, state = optimizer.update(grads, learner.optimizer_state, learner.params)
+    return Learners(optax.apply_updates(learner.params, updates), state)

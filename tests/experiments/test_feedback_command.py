@@ -1,0 +1,220 @@
+"""``python -m experiments.feedback``: cells that merge, resume and are summed up."""
+
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import config as configs
+from experiments import reports
+from experiments.common import files
+from experiments.common.cli import UserError
+from experiments.feedback import __main__ as command
+from experiments.feedback import cells, summary
+from experiments.train import __main__ as train_command
+from experiments.train import angles, build, layer_names
+from qagrel_jax import data, training
+
+QUICK = ["--configs", "digits", "--hidden", "9,8", "--epochs", "2", "--batch-size", "128"]
+
+
+pytestmark = pytest.mark.usefixtures("folded_keys")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Cells of two calls into one folder."""
+    out = tmp_path_factory.mktemp("feedback") / "out"
+    base = [*QUICK, "--rules", "backprop", "--out", str(out)]
+    command.main([*base, "--kinds", "random,output_layer_only"])
+    command.main([*base, "--kinds", "tied"])
+    return out
+
+
+def test_cells_of_several_calls_are_summed_up_together(finished):
+    content = json.loads((finished / "summary.json").read_text())
+    by_kind = {result["kind"]: result for result in content["results"]}
+    assert list(by_kind) == ["tied", "random", "output_layer_only"]
+    for kind, result in by_kind.items():
+        accuracy = json.loads((finished / f"digits/{kind}/backprop/summary.json").read_text())
+        assert result["test_accuracy"] == accuracy["results"][0]["test_accuracy"]
+        assert result["finished"] and result["epochs"] == 2 and result["seeds"] == [0, 1]
+        if kind != "tied":
+            d = np.subtract(result["test_accuracy"], by_kind["tied"]["test_accuracy"])
+            np.testing.assert_allclose(result["minus_tied"]["mean"], 100 * d.mean(), atol=1e-4)
+            assert result["minus_tied"]["seeds"] == 2
+    assert by_kind["tied"]["minus_tied"] is None
+    measured = by_kind["random"]["angles_by_epoch"]
+    for measure in ("feedback_angle_degrees", "update_angle_degrees", "update_norm_ratio"):
+        assert list(measured[measure]) == ["Dense_0", "Dense_1", "Dense_2"]
+        assert np.shape(measured[measure]["Dense_1"]) == (2, 2)  # epochs, seeds
+    last = summary.last_angles(by_kind["random"])
+    updates = [np.mean(measured["update_angle_degrees"][f"Dense_{i}"][-1]) for i in (0, 1)]
+    np.testing.assert_allclose(last["hidden_update"], np.mean(updates), atol=1e-9)
+    middle = measured["feedback_angle_degrees"]["Dense_1"][-1]
+    np.testing.assert_allclose(last["hidden_feedback"], np.mean(middle), atol=1e-9)
+    assert summary.last_angles(by_kind["tied"]) == dict.fromkeys(last)
+    for picture in ("accuracy.png", "angles_backprop.png", "random/backprop/angles.png"):
+        assert (finished / "digits" / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_done_is_left_alone_and_what_is_missing_goes_on(
+    finished, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    cell = out / "digits/random/backprop"
+    before = (cell / "metrics.jsonl").read_bytes()
+    lines = before.splitlines(keepends=True)
+    (cell / "metrics.jsonl").write_bytes(b"".join(lines[:1]))  # as if the last epoch had not been
+    for name in ("summary.json", "checkpoint_backprop.msgpack"):
+        (cell / name).unlink()
+    ran, run = [], train_command.run
+    monkeypatch.setattr(
+        train_command,
+        "run",
+        lambda config, *a, **k: ran.append(config.feedback) or run(config, *a, **k),
+    )
+    arguments = [*QUICK, "--rules", "backprop", "--out", str(out), "--kinds", "tied,random"]
+    command.main(arguments)
+    assert ran == ["random"]
+    assert (cell / "metrics.jsonl").read_bytes() == before  # angles included
+    shown = capsys.readouterr().out
+    assert "2 of 2 cells are done" in shown
+    assert all(len(line) <= 80 or str(out) in line for line in shown.splitlines())
+    with pytest.raises(UserError, match=r"different config .*learning_rate 0\.1 there, 0\.3 here"):
+        command.main([*arguments, "--learning-rate", "0.3"])
+
+
+def test_the_page(finished, tmp_path):
+    assert reports.section("feedback", tmp_path) == "*Not run.*"
+    folder = tmp_path / "feedback"
+    for name in ("summary.json", "digits/accuracy.png", "digits/angles_backprop.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(finished / name, folder / name)
+    text = reports.section("feedback", tmp_path)
+    found = json.loads((finished / "summary.json").read_text())["results"]
+    tied, random, _ = (100 * np.array(r["test_accuracy"]) for r in found)
+    cells_of = [
+        cell.strip()
+        for cell in next(line for line in text.splitlines() if line.startswith("| random")).split(
+            "|"
+        )[1:-1]
+    ]
+    mean, sd = random.mean(), random.std(ddof=1)
+    assert cells_of[1] == f"{mean:.2f} ({sd:.2f})"
+    d = random - tied  # of two seeds: t(0.975, 1) = 12.7062
+    half = 12.7062 * d.std(ddof=1) / 2**0.5
+    shown = [float(number) for number in re.findall(r"[+-][\d.]+", cells_of[2])]
+    np.testing.assert_allclose(shown, [d.mean(), d.mean() - half, d.mean() + half], atol=0.0051)
+    assert "### `digits`, backprop" in text and "(digits/angles_backprop.png)" in text
+    assert "digits, dense 9–8, backprop, 2 epochs, 2 seeds" in text
+
+
+def test_the_output_layer_alone_learns_and_statistics_of_hidden_units_do_not_count():
+    config = configs.replace(configs.load("digits"), {"hidden": (6,), "trained_layers": "output"})
+    dataset = data.load("digits")
+    splits = build.make_splits(dataset, config)
+    trainer = build.make_trainer(configs.replace(config, {"l2": 0.01}), "q_agrel", dataset, splits)
+    start = build.start(trainer, configs.replace(config, {"seeds": 1}), dataset)
+    before = jax.device_get(start.states.params)
+    fitted = training.fitting.fit(
+        trainer, start, splits.train, splits.monitored, epochs=1, patience=9
+    )
+    (after, _), *_ = fitted
+    np.testing.assert_array_equal(
+        after.states.params["Dense_0"]["kernel"], before["Dense_0"]["kernel"]
+    )
+    assert np.abs(after.states.params["Dense_1"]["kernel"] - before["Dense_1"]["kernel"]).max() > 0
+
+
+def test_the_output_layer_of_each_network():
+    for architecture, shape in (
+        ("dense", (8, 8, 1)),
+        ("conv", (8, 8, 1)),
+        ("locally_connected", (8, 8, 1)),
+        ("deep", (8, 8, 1)),
+    ):
+        config = configs.replace(
+            configs.load("digits"),
+            {"architecture": architecture, "hidden": (3,) if architecture == "dense" else None},
+        )
+        network = build.build_network(config, 10)
+        params = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, *shape), np.float32))
+        hidden = layer_names.is_hidden(params["params"])
+        learns = [name for name, mask in hidden.items() if not all(jax.tree.leaves(mask))]
+        assert [params["params"][name]["kernel"].shape[-1] for name in learns] == [10]
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [
+        ("kolen_pollack", {"feedback_scale": 2.0, "feedback_l2": 0.1, "feedback_init": "he"}),
+        ("random", {"feedback_scale": 2.0, "feedback_init": "he"}),
+        ("sign", {"feedback_scale": 2.0}),
+        ("tied", {}),
+        ("output_layer_only", {}),
+    ],
+)
+def test_settings_reach_the_kinds_that_have_them(kind, kept, tmp_path):
+    given = {"feedback_scale": 2.0, "feedback_l2": 0.1, "feedback_init": "he", "l2": 0.2}
+    (cell,) = cells.plan(tmp_path, ("digits",), (kind,), ("q_agrel",), given)
+    default = configs.load("digits")
+    for name in ("feedback_scale", "feedback_l2", "feedback_init"):
+        assert getattr(cell.config, name) == kept.get(name, getattr(default, name))
+    assert cell.config.l2 == 0.2 and cell.config.protocol == "clean"
+    assert cell.config.trained_layers == ("output" if kind == "output_layer_only" else "all")
+    assert cell.folder == tmp_path / "digits" / kind / "q_agrel"
+
+
+def test_training_is_the_same_whether_angles_are_measured_and_nothing_is_compiled_twice(tmp_path):
+    base = {
+        "hidden": (6, 5),
+        "feedback": "random",
+        "epochs": 3,
+        "seeds": 2,
+        "batch_size": 128,
+        "rules": ("q_agrel",),
+        "patience": 3,
+    }
+    found, compiled = {}, []
+    make = angles._comparison
+
+    def counting(learner):
+        compare = make(learner)
+
+        def counted(*args):
+            compiled.append(1)
+            return compare(*args)
+
+        return counted
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(angles, "_comparison", counting)
+        for images in (0, 32):
+            config = configs.replace(configs.load("digits"), base | {"angle_images": images})
+            train_command.run(config, tmp_path / str(images))
+            found[images] = files.read_metrics(tmp_path / str(images))
+    assert len(compiled) == 1  # two seeds, three epochs
+    for without, having in zip(found[0], found[32], strict=True):
+        measured = {name: having.pop(name) for name in (angles.UPDATE, angles.NORM)}
+        assert all(len(values) == 2 for values in measured[angles.UPDATE].values())
+        assert without == having
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--kinds", "magic"], "unknown kind 'magic'; valid: tied"),
+        (["--configs", "digits,digits"], "the same value twice"),
+        (["--rules", "hebb"], "unknown rule 'hebb'; valid: q_agrel"),
+        (["--feedback", "tied"], "unrecognized arguments"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, says, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.main(arguments)
+    assert stop.value.code == 2 and says in capsys.readouterr().err

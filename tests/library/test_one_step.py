@@ -1,0 +1,73 @@
+"""Online training of one-step rules: against the same trials one by one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from qagrel_jax import networks, rules
+from qagrel_jax.population import make_online_trainer
+from qagrel_jax.tasks import vectors
+
+TASK = vectors.count_ones()
+NETWORK = networks.ThreeLayer(TASK.num_actions, 4, "kolen_pollack", 1.0)
+
+
+@pytest.mark.parametrize("rule", [rules.agrel(), rules.backprop()])
+def test_many_trials_at_once_are_the_same_trials_one_by_one(rule):
+    """With momentum: the optimizer's memory goes from trial to trial."""
+    optimizer = optax.sgd(0.1, momentum=0.5)
+    keys = jax.random.split(jax.random.key(0), 2)
+    trainer = make_online_trainer(rule, NETWORK, optimizer, TASK, trials=3)
+    with jax.debug_key_reuse(False):  # one by one, the same keys are used again
+        learners, rewards = trainer.advance(keys, trainer.init(keys), 5)
+        for network, key in enumerate(keys):
+            learner = jax.tree.map(lambda x, n=network: x[n], trainer.init(keys))
+            params, state = learner
+            for number in range(5, 8):
+                draw, choose = jax.random.split(jax.random.fold_in(key, number))
+                pattern = int(jax.random.randint(draw, (), 0, len(TASK.labels)))
+                decision = rule.act(choose, NETWORK.apply, params, TASK.inputs[pattern][None])
+                right = TASK.labels[pattern]
+                correct = (decision.action == right).astype(jnp.float32)
+                told = right[None] if rule.outcome == "label" else correct
+                grads, _ = rule.update(decision, told)
+                updates, state = optimizer.update(grads, state, params)
+                params = optax.apply_updates(params, updates)
+            jax.tree.map(
+                lambda ours, one, n=network: np.testing.assert_allclose(ours[n], one, atol=1e-6),
+                learners.params,
+                params,
+            )
+            logits = np.asarray(NETWORK.apply(params, TASK.inputs), float)
+            odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+            expected = odds[np.arange(len(odds)), TASK.labels].mean()
+            np.testing.assert_allclose(rewards[network], expected, rtol=1e-5)
+
+
+def test_another_task_may_be_tested():
+    test = TASK._replace(labels=(TASK.labels + 1) % TASK.num_actions)
+    keys = jax.random.split(jax.random.key(0), 2)
+    trainer = make_online_trainer(rules.agrel(), NETWORK, optax.sgd(0.1), TASK, trials=1, test=test)
+    own = make_online_trainer(rules.agrel(), NETWORK, optax.sgd(0.1), TASK, trials=1)
+    with jax.debug_key_reuse(False):
+        learners, reward = trainer.advance(keys, trainer.init(keys), 0)
+        same, other = own.advance(keys, own.init(keys), 0)
+    jax.tree.map(np.testing.assert_array_equal, learners, same)
+    assert (reward != other).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"trials": 0}, ValueError, "trials must be at least 1, got 0"),
+        ({"task": "xor"}, TypeError, "task"),
+        ({"test": 3}, TypeError, "test"),
+        ({"rule": "agrel"}, TypeError, "rule"),
+    ],
+)
+def test_bad_arguments_are_named(changes, error, says):
+    given = {"rule": rules.agrel(), "network": NETWORK, "optimizer": optax.sgd(0.1), "task": TASK}
+    with pytest.raises(error, match=says):
+        make_online_trainer(**{**given, "trials": 1, **changes})
