@@ -5,9 +5,6 @@ scikit-learn's 1,797 handwritten digits of 8×8 pixels (Alpaydin & Kaynak 1998, 
 on and 360 to test on.
 """
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 
 from qagrel_jax.data.dataset import INSTALL, DataError, Dataset
@@ -19,24 +16,12 @@ def load() -> Dataset:
     Raises:
       DataError: scikit-learn is missing.
     """
-    table = _table()
-    images = np.round(table[:, :64].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
-    labels = table[:, 64].astype(np.int32)
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise DataError(f"'digits' needs scikit-learn: {INSTALL}") from None
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = bunch.target.astype(np.int32)
     test = np.arange(len(labels)) % 5 == 0
     return Dataset("digits", "1.0.0", images[~test], labels[~test], images[test], labels[test], 10)
-
-
-def _table() -> np.ndarray:
-    """Return scikit-learn's table of the digits, float64[images, 64 pixels and the class]."""
-    # Its file rather than its function: importing scikit-learn takes a second.
-    package = importlib.util.find_spec("sklearn")
-    if package is None:
-        raise DataError(f"'digits' needs scikit-learn: {INSTALL}")
-    for folder in package.submodule_search_locations or ():
-        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
-        if path.is_file():
-            return np.loadtxt(path, delimiter=",")
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    return np.column_stack([pixels, labels])
