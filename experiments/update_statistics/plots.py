@@ -62,7 +62,6 @@ def _plane(axes: Axes, plan: Plan, results: list[dict[str, Any]], objective: str
         if variance and angle:
             axes.plot(variance["mean"], angle["mean"], **_style(plan, result["rule"], line=False))
     axes.set_xscale("log")
-    _plain_log(axes.xaxis)
     axes.set_ylim(-5, 125)
     axes.set_yticks([0, 30, 60, 90, 120])
     axes.axhline(90, color="0.6", linewidth=0.8, zorder=0)
@@ -92,7 +91,7 @@ def _sweep(axes: Axes, plan: Plan, results: list[dict[str, Any]], key: str) -> N
             axes.plot(*zip(*points, strict=True), **_style(plan, label))
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _plain_log(axes.yaxis)
+    _plain_log(axes.yaxis, *axes.get_ylim())
     axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("number of classes" if key == "classes" else "batch size (images)")
@@ -129,10 +128,10 @@ def _alignment(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
     axes.set_ylim(-0.05, 1.02)
 
 
-def _plain_log(axis: Axis) -> None:
-    """Label a logarithmic axis with plain numbers at 1, 2 and 5, which fit however short it is."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+def _plain_log(axis: Axis, low: float, high: float) -> None:
+    """Label a logarithmic axis with plain numbers: powers of ten, on a short one 2 and 5, too."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=12))
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -141,6 +140,8 @@ def _share_x(panels: Any) -> None:
     high = max(axes.get_xlim()[1] for axes in panels)
     for axes in panels:
         axes.set_xlim(low / 1.5, high * 1.5)
+        _plain_log(axes.xaxis, low, high)
+        axes.tick_params(axis="x", labelsize=8)
 
 
 def _style(plan: Plan, label: str, line: bool = True) -> dict[str, Any]:
