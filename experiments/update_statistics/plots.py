@@ -130,7 +130,7 @@ def _alignment(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
 
 def _plain_log(axis: Axis, low: float, high: float) -> None:
     """Label a logarithmic axis with plain numbers: powers of ten, on a short one 2 and 5, too."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=12))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=5))
     axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axis.set_minor_formatter(NullFormatter())
 
