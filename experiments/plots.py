@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before matplotlib; a notebook has set its own
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -42,17 +42,20 @@ def figure(
     path: Path | None = None, width: float = 6.0, height: float = 4.0, **grid: Any
 ) -> Iterator[tuple]:
     """Yield ``(figure, axes)`` in the project's style; on leaving, write ``path`` as a PNG file."""
-    with plt.rc_context(STYLE):
-        drawing, axes = plt.subplots(figsize=(width, height), **grid)
-        yield drawing, axes
-        if path is not None:
-            save(drawing, path)
+    with matplotlib.rc_context(STYLE):
+        if path is None:  # a notebook shows it: pyplot, which is slow to import, knows how
+            import matplotlib.pyplot as plt
+
+            yield plt.subplots(figsize=(width, height), **grid)
+            return
+        drawing = Figure(figsize=(width, height))
+        yield drawing, drawing.subplots(**grid)
+        save(drawing, path)
 
 
 def save(drawing: Figure, path: Path) -> None:
-    """Write ``drawing`` to ``path`` and free its memory."""
+    """Write ``drawing`` to ``path``."""
     drawing.savefig(path)
-    plt.close(drawing)
 
 
 def band(
@@ -147,9 +150,11 @@ def angles(folder: Path) -> None:
                 axes.label_outer()
         for axes, rule in zip(grid[0], rules, strict=True):
             axes.set_title(rule)
+        # In two lines: with one rule the picture is narrow.
         drawing.suptitle(
-            f"{config.dataset}, {config.architecture}, feedback {config.feedback}: "
-            f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}"
+            f"{config.dataset}, {config.architecture}, feedback {config.feedback}\n"
+            f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}",
+            fontsize=10,
         )
 
 

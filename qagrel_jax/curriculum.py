@@ -236,7 +236,7 @@ def draw(
       int32[batch], rows of the training set.
     """
     class_key, image_key = jax.random.split(key)
-    logits = jnp.log(weights(curriculum, state) * table.size)
+    logits = jnp.log(weights(curriculum, state) * table.size.astype(float))
     classes = jax.random.categorical(class_key, logits, shape=ordinary.shape)
     places = jax.random.randint(image_key, ordinary.shape, 0, table.size[classes])
     drawn = table.rows[table.first[classes] + places]
@@ -324,7 +324,8 @@ def update(
     shown = state.shown + counted.sum(1, dtype=jnp.int32)
     right_so_far = state.right + (counted & right[None]).sum(1, dtype=jnp.int32)
     step = state.step + 1
-    passed = ((right_so_far >= curriculum.threshold * shown) & (shown > 0)).all()
+    needed = curriculum.threshold * shown.astype(float)
+    passed = ((right_so_far.astype(float) >= needed) & (shown > 0)).all()
     if curriculum.max_wait:
         passed |= step - state.last >= curriculum.max_wait
     ends = step % curriculum.window == 0

@@ -80,6 +80,8 @@ def put(array: Any, mesh: Mesh | None, *axes: str | None) -> Any:
     if mesh is None:
         return array
     sharding = NamedSharding(mesh, PartitionSpec(*axes))
+    if isinstance(array, jax.core.Tracer):  # shapes are asked for: nothing is to be moved
+        return array
     if isinstance(array, jax.Array):
         if array.sharding.is_equivalent_to(sharding, array.ndim):
             return array

@@ -40,11 +40,22 @@ def section(results: Path) -> str:
             markdown.table(("setting", *runs.counted_headings(published)), rows),
             "The criteria are 95, 98 and 99 % of the accuracy of backprop with the published "
             "recipe. Slowdown is relative to its epochs.",
+            *_cut_off(shown),
             *runs.unfinished(shown),
             *runs.dropped(*shown.values()),
             "![Error rate by epoch](learning_curves.png)",
         ]
     )
+
+
+def _cut_off(shown: dict[str, RunResults]) -> list[str]:
+    """Return the note on runs that ``--epochs`` ended before their stopping rule."""
+    cut = [
+        f"{name} after {len(run.curves[runs.RULE])} epochs"
+        for name, run in shown.items()
+        if run.finished and len(run.curves[runs.RULE]) == run.config.epochs
+    ]
+    return [f"Ended before their stopping rule: {'; '.join(cut)}."] if cut else []
 
 
 def slowdowns(results: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What a configuration describes, built: splits, rule, reward, optimizer, trainer, networks."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -84,12 +85,20 @@ def make_reward(config: Config) -> training.RewardFunction:
     raise ValueError(f"unknown reward {config.reward!r}")
 
 
-def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Build the optimizer: L2 on kernels, a learning rate halved every so many epochs."""
-    rate: float | optax.Schedule = config.learning_rate
+def make_optimizer(
+    config: Config, steps_per_epoch: int, rate: Any = None
+) -> optax.GradientTransformation:
+    """Build the optimizer: L2 on kernels, a learning rate halved every so many epochs.
+
+    Args:
+      config: the experiment.
+      steps_per_epoch: of training.
+      rate: the learning rate, which may be traced; None: the configuration's.
+    """
+    rate = config.learning_rate if rate is None else rate
     if config.halve_every:
         rate = optax.exponential_decay(
-            config.learning_rate, config.halve_every * steps_per_epoch, 0.5, staircase=True
+            rate, config.halve_every * steps_per_epoch, 0.5, staircase=True
         )
     if config.optimizer == "momentum":
         optimizer = optax.sgd(rate, momentum=0.9)
@@ -178,7 +187,7 @@ def make_trainer(
     return training.make_trainer(
         make_rule(rule, config),
         build_network(config, dataset.num_classes),
-        make_optimizer(config, config.epoch_of(len(splits.train.labels))[0]),
+        partial(make_optimizer, config, config.epoch_of(len(splits.train.labels))[0]),
         image_shape=dataset.train_images.shape[1:],
         num_classes=dataset.num_classes,
         batch_size=config.batch_size,
@@ -186,6 +195,7 @@ def make_trainer(
         reward=make_reward(config),
         seeds_by=None if config.seeds_by == "auto" else config.seeds_by,
         curriculum=make_curriculum(config),
+        learning_rate=config.learning_rate,
     )
 
 

@@ -244,7 +244,7 @@ def _metrics_line(
     line = {
         "rule": rule,
         "epoch": record.epoch,
-        "step": int(run.states.step.max()),
+        "step": int(sharding.fetch(run.states.step).max()),
         f"{_monitored(config)}_accuracy": numbers(record.accuracy),
         "train_accuracy": numbers(record.train_accuracy),
         "error": numbers(record.error),

@@ -2,7 +2,7 @@
 
 scikit-learn's 1,797 handwritten digits of 8×8 pixels (Alpaydin & Kaynak 1998, UCI), their values
 0..16 rescaled to 0..255. Every fifth image (indices 0, 5, 10, ...) is a test image: 1,437 to train
-on and 360 to test on. Scikit-learn is imported when they are loaded.
+on and 360 to test on.
 """
 
 import numpy as np

@@ -18,7 +18,7 @@ from qagrel_jax import checks
 from qagrel_jax.population import population
 from qagrel_jax.tasks import criterion as criteria
 
-CPU_BLOCK, SMALL_BLOCK = 128, 16
+CPU_BLOCK, SMALL_BLOCK = 64, 16
 
 
 class Packed:
@@ -97,7 +97,7 @@ class Packed:
             chosen, members = members[:size], members[size:]
             # Spare places hold copies of a network; what becomes of them is thrown away.
             places = np.concatenate([chosen, np.full(size - chosen.size, chosen[0])])
-            packed = jax.tree.map(lambda x, at=places: jnp.asarray(x[..., at]), self.networks)
+            packed = jax.tree.map(lambda x, at=places: np.take(x, at, -1), self.networks)
             turn = jnp.int32(self.turn)
             blocks.append((chosen, population.advance(self.setup, packed, turn, steps=self.steps)))
         for chosen, block in blocks:

@@ -235,7 +235,7 @@ def _settle(
         largest = jnp.stack(jax.tree.leaves(changes)).max(0)
         # An example that has settled stays as it is, whatever the others of its batch do.
         state = jax.tree.map(lambda new, old: _where(more, new, old), following, state)
-        return state, steps + more, jnp.where(more, largest, change)
+        return state, steps + more.astype(jnp.int32), jnp.where(more, largest, change)
 
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(start))
     first = (start, jnp.zeros(batch, jnp.int32), jnp.full(batch, jnp.inf, dtype))

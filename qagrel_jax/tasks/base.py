@@ -254,7 +254,7 @@ def advance(
         jnp.where(responds & verdict.rewarded, jnp.float32(params.correct_reward), 0.0),
     )
     state = TrialState(
-        phase=jnp.where(over, OVER, phase + moves).astype(jnp.int32),
+        phase=jnp.where(over, OVER, phase + moves.astype(jnp.int32)).astype(jnp.int32),
         clock=jnp.where(over | moves, 0, clock).astype(jnp.int32),
         held=jnp.where(over | moves, 0, held).astype(jnp.int32),
         trial=state.trial,

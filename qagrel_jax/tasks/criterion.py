@@ -151,7 +151,7 @@ def update(
     finished = ready & ~promoted
     fresh = promoted[None]
     p = p._replace(
-        level=p.level + promoted,
+        level=p.level + promoted.astype(jnp.int32),
         outcomes=jnp.where(promoted[None, None], jnp.uint32(0), p.outcomes),
         slot=jnp.where(fresh, 0, p.slot),
         seen=jnp.where(fresh, 0, p.seen),
@@ -162,7 +162,7 @@ def update(
         failed, passed, p = _test(criterion, p, tested, correct)
         status = jnp.where(finished, TESTING, status)
         status = jnp.where(failed, TRAINING, status)
-        p = p._replace(tests=p.tests + finished)
+        p = p._replace(tests=p.tests + finished.astype(jnp.int32))
         finished = passed
     status = jnp.where(finished, CONVERGED, status)
     exhausted = (status == TRAINING) & (p.trials >= criterion.max_trials)
@@ -184,7 +184,7 @@ def _record(
     # A slot still empty holds a 0, so taking the old outcome away is right from the start.
     gained = jnp.where(here, correct.astype(jnp.int32)[None] - old.astype(jnp.int32), 0)
     return p._replace(
-        trials=p.trials + trained,
+        trials=p.trials + trained.astype(jnp.int32),
         outcomes=jnp.where(word, cleared | new[:, None], p.outcomes),
         slot=jnp.where(here, (p.slot + 1) % window[None], p.slot),
         seen=jnp.where(here, jnp.minimum(p.seen + 1, window[None]), p.seen),
@@ -196,10 +196,10 @@ def _test(
     criterion: Criterion, p: Progress, tested: chex.Array, correct: chex.Array
 ) -> tuple[chex.Array, chex.Array, Progress]:
     """Mark one trial of the frozen test; the first group with too many errors fails it."""
-    errors = p.test_errors + (tested & ~correct)
+    errors = p.test_errors + (tested & ~correct).astype(jnp.int32)
     allowed = _at_level(criterion.test_allowed, p.test_index // criterion.test_repeats)
     failed = tested & (errors > allowed)
-    index = p.test_index + tested
+    index = p.test_index + tested.astype(jnp.int32)
     passed = tested & ~failed & (index >= len(criterion.test_allowed) * criterion.test_repeats)
     group_over = tested & (index % criterion.test_repeats == 0)
     over = failed | passed

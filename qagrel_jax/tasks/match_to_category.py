@@ -78,7 +78,7 @@ def draw(key: chex.PRNGKey, params: Params) -> Noise:
 
 def build(noise: Noise, params: Params) -> Trial:
     """Make the trial that ``draw`` drew."""
-    center = 15.0 + 30.0 * noise.cues
+    center = 15.0 + 30.0 * noise.cues.astype(float)
     return Trial(noise.cues[0], noise.cues[1], center + params.direction_noise * noise.jitter)
 
 
@@ -111,7 +111,7 @@ def _observe(phase: chex.Array, clock: chex.Array, trial: Trial, params: Params)
     first = (phase == base.HOLD) & (clock < params.cue_steps)
     second = phase == base.GO
     direction = jnp.where(second, trial.shown[1], trial.shown[0])
-    centers = jnp.arange(UNITS) * (360.0 / UNITS)
+    centers = jnp.arange(UNITS, dtype=float) * (360.0 / UNITS)
     distance = jnp.abs((centers - direction + 180.0) % 360.0 - 180.0)
     rates = jnp.exp(-0.5 * (distance / params.tuning_width) ** 2)
     return jnp.concatenate([jnp.ones(1), jnp.where(first | second, rates, 0.0)])

@@ -112,7 +112,7 @@ def draw(key: chex.PRNGKey, params: Params) -> Noise:
 def build(noise: Noise, params: Params) -> Trial:
     """Make the trial that ``draw`` drew, at shaping level ``params.level``."""
     available = jnp.asarray(LEVEL_SYMBOLS)[params.level]
-    symbols = jnp.floor(noise.symbols * available).astype(jnp.int32)
+    symbols = jnp.floor(noise.symbols * available.astype(float)).astype(jnp.int32)
     return _trial(noise, symbols, jnp.asarray(LEVEL_LENGTH, jnp.int32)[params.level])
 
 

@@ -140,10 +140,11 @@ def step(
     trial, period = state.trial, 1 + params.interval
     pulls = (state.phase == base.GO) & (state.clock % period == 0)
     pull = state.clock // period
-    chose_best = action == trial.first ^ (pull >= trial.reversal)
+    reversed_now = (pull >= trial.reversal).astype(trial.first.dtype)
+    chose_best = action == trial.first ^ reversed_now
     luck = trial.luck[jnp.minimum(pull, params.pulls - 1)]
     pays = pulls & (luck < jnp.where(chose_best, params.better, params.worse))
-    trial = trial._replace(better=trial.better + (pulls & chose_best))
+    trial = trial._replace(better=trial.better + (pulls & chose_best).astype(trial.better.dtype))
 
     clock = state.clock + 1
     last = pulls & (pull + 1 >= params.pulls)
@@ -157,7 +158,7 @@ def step(
         trial=trial,
     )
     reward = jnp.where(pays, jnp.float32(params.correct_reward), 0.0)
-    correct = last & (trial.better >= params.required * params.pulls)
+    correct = last & (trial.better.astype(float) >= params.required * params.pulls)
     return state, base.TimeStep(seen.astype(jnp.float32), reward, over, correct)
 
 

@@ -131,8 +131,8 @@ def orientation(tilts: int = 12, colors: int = 4, units: int = 8) -> VectorTask:
     checks.whole("colors", colors)
     checks.whole("units", units, 2)
     width = 180.0 / units
-    theta = (jnp.arange(tilts) + 0.5) * 180 / tilts
-    away = jnp.abs(theta[:, None] - (jnp.arange(units) * width)[None])
+    theta = (jnp.arange(tilts, dtype=float) + 0.5) * 180 / tilts
+    away = jnp.abs(theta[:, None] - (jnp.arange(units, dtype=float) * width)[None])
     tuned = jnp.exp(-(jnp.minimum(away, 180 - away) ** 2) / (2 * width**2))
     bars = jnp.concatenate(
         [jnp.repeat(tuned, colors, axis=0), jnp.tile(jnp.eye(colors), (tilts, 1))], axis=1

@@ -108,11 +108,12 @@ def run_epoch(
 ) -> tuple[TrainState, StepMetrics]:
     """Learn for one epoch; return the states and, on the host, means over its examples [S]."""
     images, labels = train
+    rate = trainer.learning_rate
     order = trainer.epoch_order(states, np.int32(epoch), examples=len(labels))
     on_cpu = jax.default_backend() == "cpu"
     streamed = isinstance(images, streaming.HostImages)
     by_curriculum = bool(_window_read_at_once(trainer, train))
-    if streamed:
+    if streamed or (on_cpu and trainer.mesh is None):  # NumPy cuts it without a program a cut
         order = sharding.fetch(order)
     if streamed and not by_curriculum:
         batches = streaming.prefetch(
@@ -129,12 +130,12 @@ def run_epoch(
         if by_curriculum:
             rows = sharding.fetch(trainer.choose_rows(states, labels, _rows(order, chunk)))
             read = streaming.read_batches(images, labels, rows, trainer.mesh)
-            states, some = trainer.run_batches(states, active, *read, count)
+            states, some = trainer.run_batches(states, active, *read, count, rate)
         elif streamed:
-            states, some = trainer.run_batches(states, active, *next(batches), count)
+            states, some = trainer.run_batches(states, active, *next(batches), count, rate)
         else:
             rows = _rows(order, chunk)
-            states, some = trainer.run_steps(states, active, images, labels, rows, count)
+            states, some = trainer.run_steps(states, active, images, labels, rows, count, rate)
         if on_cpu:  # elsewhere, waiting for numbers would leave the device idle
             some = sharding.fetch(some)
             _check_finite(some.error[:, : chunk.steps], before + done, epoch)

@@ -84,11 +84,11 @@ def evaluate(
       images: uint8[n, height, width, channels], or ``HostImages`` to be streamed.
       labels: int32[n].
     """
-    correct, counted = 0, 0
+    sums = None
     for examples in _chunks(images, labels, batch, mesh):
         more = compiled_count(states, *examples)
-        correct, counted = correct + more[0], counted + more[1]
-    correct, counted = sharding.fetch((correct, counted))
+        sums = more if sums is None else jax.tree.map(jnp.add, sums, more)
+    correct, counted = sharding.fetch(sums)
     return correct.astype(np.float64) / np.maximum(counted, 1)
 
 

@@ -90,7 +90,7 @@ def start(trainer: Trainer, keys: chex.PRNGKey) -> Fit:
     return Fit(
         epoch=np.int32(0),
         states=states,
-        best=jax.tree.map(jnp.copy, states),
+        best=_copy(states),
         best_accuracy=np.full(seeds, -1, np.float32),
         best_epoch=np.zeros(seeds, np.int32),
         reference=np.full(seeds, -1, np.float32),
@@ -192,6 +192,7 @@ def _after_epoch(run: Fit, accuracy: np.ndarray, patience: int, min_gain: float)
 
 
 _keep = jax.jit(select_seeds, donate_argnums=2)
+_copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))  # one program, not one an array
 
 
 def _on_mesh(run: Fit, mesh: Mesh | None) -> Fit:

@@ -39,6 +39,9 @@ from qagrel_jax.training.step import (
     train_step,
 )
 
+MakeOptimizer = Callable[[Any], optax.GradientTransformation]
+"""``learning rate float[] -> optimizer``: ``optax.sgd``, for one."""
+
 
 class Trainer(NamedTuple):
     """The compiled functions of one experiment; the leading axis S runs over seeds."""
@@ -46,13 +49,14 @@ class Trainer(NamedTuple):
     init: Callable[..., TrainState]  # (keys [S]) -> states
     epoch_order: Callable[..., chex.Array]  # (states, epoch, examples) -> int32[S, examples]
     run_steps: Callable[..., tuple[TrainState, StepMetrics]]
-    # (states, active bool[S], images, labels, order int32[S, steps, batch], count=None)
+    # (states, active bool[S], images, labels, order int32[S, steps, batch], count=None, rate=None)
     # -> (states, metrics [S, steps]); with ``count`` int32[] only the first so many steps are done,
-    # by the same program whatever the count. A batch may be smaller than ``batch_size``. The old
+    # by the same program whatever the count. ``rate`` float[] is the learning rate, again of one
+    # program; None: the one compiled in. A batch may be smaller than ``batch_size``. The old
     # states are consumed, here as in run_batches: their buffers become the new ones
     run_batches: Callable[..., tuple[TrainState, StepMetrics]]
     # the same, from (states, active, images [S, steps, batch, ...], labels [S, steps, batch],
-    # count=None)
+    # count=None, rate=None)
     evaluate: Callable[..., np.ndarray]  # (states, images, labels) -> accuracy f64[S, classes]
     count_correct: Callable[..., tuple]  # the same -> correct [S, classes], images [classes]
     mesh: Mesh | None  # the devices; None: one
@@ -62,12 +66,13 @@ class Trainer(NamedTuple):
     choose_rows: Any = None
     # (states, labels, order [S, steps, batch]) -> order as the curriculum has it; the steps are
     # those up to the end of a window of the curriculum, at most. run_steps does so by itself
+    learning_rate: Any = None  # float[] that ``fit`` hands on as ``rate``; None: in the optimizer
 
 
 def make_trainer(
     rule: Rule,
     network: nn.Module,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | MakeOptimizer,
     *,
     image_shape: tuple[int, ...],
     num_classes: int,
@@ -77,6 +82,7 @@ def make_trainer(
     evaluation_batch: int = 250,
     mesh: Mesh | None = None,
     curriculum: Curriculum | None = None,
+    learning_rate: float | None = None,
 ) -> Trainer:
     """Compile what training needs: one rule, one network, one optimizer.
 
@@ -86,7 +92,8 @@ def make_trainer(
       optimizer: any ``optax.GradientTransformation``; ``optax.sgd(α)`` is the published rule. One
         that wants a ``value`` (``optax.contrib.reduce_on_plateau``) gets the step's error, the mean
         of δ² or of the loss. There is no ``value_fn`` for line searches: ``optax.lbfgs`` goes with
-        ``linesearch=None`` alone.
+        ``linesearch=None`` alone. With ``learning_rate``, a function that makes the optimizer of a
+        rate, such as ``optax.sgd`` itself.
       image_shape: (height, width, channels).
       num_classes: classes the labels run over.
       batch_size: examples a step. A smaller batch, the last of an epoch, is trained on as in the
@@ -99,6 +106,10 @@ def make_trainer(
       mesh: from ``sharding.make_mesh``: the devices to divide seeds and batches over.
       curriculum: lets classes come one after another (``qagrel_jax.curriculum``, a variant); each
         seed has active classes of its own. None: all are shown from the start.
+      learning_rate: given here rather than to the optimizer, it is an argument of the compiled
+        steps instead of a constant in them: other rates need no compilation, in this process
+        (``trainer._replace(learning_rate=...)``) or from a compilation cache in the next. The
+        results are the same.
 
     Returns:
       A ``Trainer``.
@@ -111,6 +122,13 @@ def make_trainer(
     """
     checks.instance("rule", rule, Rule, "q_agrel() gives one")
     checks.instance("network", network, nn.Module, "make_network gives one by its name")
+    make_optimizer: MakeOptimizer | None = None
+    rate = None
+    if learning_rate is not None:
+        checks.number("learning_rate", learning_rate, 0)
+        checks.function("optimizer", optimizer)
+        make_optimizer, optimizer = optimizer, optimizer(learning_rate)
+        rate = np.asarray(learning_rate, jnp.result_type(float))
     checks.instance("optimizer", optimizer, optax.GradientTransformation, "optax.sgd(0.1) is one")
     checks.wholes("image_shape", image_shape)
     checks.whole("num_classes", num_classes)
@@ -128,6 +146,7 @@ def make_trainer(
         evaluation_batch = -(-evaluation_batch // parts) * parts
         by_seed = NamedSharding(mesh, PartitionSpec(sharding.SEEDS))
     learner = Learner(network, rule, optimizer, reward, batch_size, curriculum)
+    at_rate = partial(_at_rate, learner, make_optimizer)
     compiled = partial(jax.jit, donate_argnums=0, out_shardings=by_seed)
     init = jax.jit(
         jax.vmap(partial(init_state, learner, image_shape=image_shape, num_classes=num_classes)),
@@ -141,8 +160,8 @@ def make_trainer(
     return Trainer(
         init=lambda keys: init(sharding.by_seed(keys, mesh)),
         epoch_order=jax.jit(_epoch_order, static_argnames="examples", out_shardings=by_seed),
-        run_steps=compiled(partial(_run_steps, learner, across_seeds, mesh, num_classes)),
-        run_batches=compiled(partial(_run_batches, learner, across_seeds, mesh)),
+        run_steps=compiled(partial(_run_steps, at_rate, across_seeds, mesh, num_classes)),
+        run_batches=compiled(partial(_run_batches, at_rate, across_seeds, mesh)),
         evaluate=partial(evaluation.evaluate, count_correct, evaluation_batch, mesh),
         count_correct=count_correct,
         mesh=mesh,
@@ -150,6 +169,7 @@ def make_trainer(
         num_classes=num_classes,
         curriculum=curriculum,
         choose_rows=jax.jit(partial(_choose_rows, learner, num_classes), out_shardings=by_seed),
+        learning_rate=rate,
     )
 
 
@@ -160,6 +180,17 @@ def select_seeds(use_new: chex.Array, new: chex.ArrayTree, old: chex.ArrayTree) 
         return jnp.where(use_new.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
     return jax.tree.map(pick, new, old)
+
+
+def _at_rate(
+    learner: Learner, make_optimizer: MakeOptimizer | None, rate: chex.Array | None
+) -> Learner:
+    """Return ``learner`` with the optimizer of another learning rate; None: as it is."""
+    if rate is None:
+        return learner
+    if make_optimizer is None:
+        raise ValueError("rate must be None: make_trainer was not given a learning_rate")
+    return learner._replace(optimizer=make_optimizer(rate))
 
 
 def _epoch_order(states: TrainState, epoch: chex.Array, examples: int) -> chex.Array:
@@ -188,7 +219,7 @@ def _choose_rows(
 
 
 def _run_steps(
-    learner: Learner,
+    at_rate: Callable[[Any], Learner],
     across_seeds: Callable,
     mesh: Mesh | None,
     num_classes: int,
@@ -198,9 +229,10 @@ def _run_steps(
     labels: chex.Array,
     order: chex.Array,
     count: chex.Array | None = None,
+    rate: chex.Array | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """Train on the rows ``order`` of examples in memory; see ``Trainer.run_steps``."""
-
+    learner = at_rate(None)
     table = None if learner.curriculum is None else curricula.class_table(labels, num_classes)
 
     def batch_of(state: TrainState, shared: tuple, rows: chex.Array) -> tuple:
@@ -208,12 +240,12 @@ def _run_steps(
         rows = choose_rows(learner, state, table, rows)
         return images[rows], labels[rows]
 
-    one_seed = partial(_scan, learner, mesh, batch_of)
-    return across_seeds(one_seed)((states, active, order), ((images, labels, table), count))
+    one_seed = partial(_scan, at_rate, mesh, batch_of)
+    return across_seeds(one_seed)((states, active, order), ((images, labels, table), count, rate))
 
 
 def _run_batches(
-    learner: Learner,
+    at_rate: Callable[[Any], Learner],
     across_seeds: Callable,
     mesh: Mesh | None,
     states: TrainState,
@@ -221,18 +253,24 @@ def _run_batches(
     images: chex.Array,
     labels: chex.Array,
     count: chex.Array | None = None,
+    rate: chex.Array | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """Train on batches that were brought over; see ``Trainer.run_batches``."""
-    one_seed = partial(_scan, learner, mesh, lambda *given: given[-1])
-    return across_seeds(one_seed)((states, active, (images, labels)), ((), count))
+    one_seed = partial(_scan, at_rate, mesh, lambda *given: given[-1])
+    return across_seeds(one_seed)((states, active, (images, labels)), ((), count, rate))
 
 
 def _scan(
-    learner: Learner, mesh: Mesh | None, batch_of: Callable, own: tuple, shared: tuple
+    at_rate: Callable[[Any], Learner],
+    mesh: Mesh | None,
+    batch_of: Callable,
+    own: tuple,
+    shared: tuple,
 ) -> tuple[TrainState, StepMetrics]:
     """Train one seed on its batches, all or the first ``count``; an inactive one stays as it is."""
     state, active, batches = own
-    examples, count = shared
+    examples, count, rate = shared
+    learner = at_rate(rate)
     zeros = jnp.zeros(jax.tree.leaves(batches)[0].shape[0], jnp.float32)
     nothing = StepMetrics(zeros, zeros)
 

@@ -236,7 +236,12 @@ def check_examples(
 
 
 def check_groups(groups: Moments) -> None:
-    """Check that moments have a leading axis."""
+    """Check that moments have a leading axis.
+
+    Raises:
+      TypeError: ``groups`` are no ``Moments``.
+      ValueError: they have no leading axis.
+    """
     checks.instance("groups", groups, Moments)
     if groups.count.ndim != 1:
         raise ValueError(

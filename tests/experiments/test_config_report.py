@@ -26,7 +26,9 @@ def _write(folder, config, accuracies, seconds, finished=True):
     lines = {
         "metrics": [{"rule": rule, "epoch": 1, "test_accuracy": a} for rule, a in rules.items()],
         "timings": [{"rule": rule, "epoch": 1, "seconds": seconds} for rule in rules],
-        "environments": [{"device": "a device"}],
+        "environments": [
+            {"device": "a device", "versions": {}, "commit": "c" * 40, "command": "python -m it"}
+        ],
     }
     (folder / "config.json").write_text(json.dumps(configs.to_json(config)))
     for name, content in lines.items():

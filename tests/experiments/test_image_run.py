@@ -92,7 +92,9 @@ def test_optimisers_by_hand(name, expected):
 def test_an_epoch_counts_the_incomplete_last_batch(monkeypatch):
     given, make = [], build.make_optimizer
     monkeypatch.setattr(
-        build, "make_optimizer", lambda c, steps: given.append(steps) or make(c, steps)
+        build,
+        "make_optimizer",
+        lambda c, steps, rate: given.append(steps) or make(c, steps, rate),
     )
     before = jax.config.jax_default_matmul_precision
     small = config(batch_size=100)

@@ -16,7 +16,7 @@ from experiments.working_memory import run as memory_run
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "agrel": ("xor --networks 300 --max-trials 100000000", signal.SIGTERM),
-    "controls": ("baselines --seeds 20", signal.SIGINT),
+    "controls": ("baselines --seeds 5", signal.SIGINT),
     "working_memory": ("saccade --checkpoint-seconds 1e9", signal.SIGTERM),
     "train": ("--batch-size 2 --hidden 256", signal.SIGINT),
 }

@@ -1,5 +1,6 @@
 """Training and fitting: seeds are independent, runs repeat, the stopping rule is the papers'."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -74,6 +75,43 @@ def test_the_second_call_does_not_compile():
     _run(trainer, 0, epochs=3)
     assert trainer.run_steps._cache_size() == 1
     assert trainer.count_correct._cache_size() == 1
+
+
+def _halved(rate):
+    return optax.sgd(optax.exponential_decay(rate, 30, 0.5, staircase=True))
+
+
+@pytest.mark.parametrize("make", [optax.sgd, optax.adam, _halved], ids=["sgd", "adam", "halved"])
+def test_another_rate_is_of_the_same_program_and_changes_no_bit(make):
+    """Against the rate as a constant of the program."""
+    trainer = _trainer(optimizer=make, learning_rate=0.05)
+    for rate in (0.05, 0.013):
+        found, records = _run(trainer._replace(learning_rate=np.float32(rate)), 0, 1)
+        expected, of_constant = _run(_trainer(optimizer=make(rate)), 0, 1)
+        jax.tree.map(np.testing.assert_array_equal, found.states.params, expected.states.params)
+        np.testing.assert_array_equal(records[-1].error, of_constant[-1].error)
+    assert trainer.run_steps._cache_size() == 1
+
+
+def test_the_size_of_a_run_is_known_before_it_starts_on_a_mesh_too():
+    for mesh in (None, sharding.make_mesh()):
+        trainer = _trainer(mesh=mesh)
+        shapes = jax.eval_shape(trainer.init, _keys(0, 1))
+        jax.tree.map(
+            lambda shape, array: chex.assert_shape(array, shape.shape),
+            shapes,
+            fitting.start(trainer, _keys(0, 1)).states,
+        )
+
+
+def test_a_rate_that_is_not_the_optimizers_is_refused():
+    trainer = _trainer()._replace(learning_rate=np.float32(0.1))
+    with pytest.raises(ValueError, match="make_trainer was not given a learning_rate"):
+        _run(trainer, 0, epochs=1)
+    with pytest.raises(TypeError, match="optimizer must be a function"):
+        _trainer(optimizer=optax.sgd(0.1), learning_rate=0.1)
+    with pytest.raises(ValueError, match="learning_rate must be at least 0"):
+        _trainer(optimizer=optax.sgd, learning_rate=-1.0)
 
 
 def test_on_an_accelerator_an_epoch_is_one_call_and_two_waits(monkeypatch):
