@@ -39,13 +39,16 @@ WORDS = {
     "█": "#",
 }
 
+SPELT_OUT = "spelt_out"
+"""The error handler of a stream whose encoding lacks letters."""
+
 
 def spell_out() -> None:
     """Let standard output and error print every text, whatever their encoding: ``Σ`` as ``sum``."""
-    codecs.register_error("spelt_out", _spelt_out)
+    codecs.register_error(SPELT_OUT, _spelt_out)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure") and not _is_unicode(stream.encoding):
-            stream.reconfigure(errors="spelt_out")
+            stream.reconfigure(errors=SPELT_OUT)
 
 
 def table(title: str | None, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -58,6 +61,8 @@ def table(title: str | None, headings: Sequence[str], rows: Sequence[Sequence[st
       headings: of the columns; ``\n`` where one may be broken.
       rows: their cells.
     """
+    title, headings = title and _printed(title), [_printed(heading) for heading in headings]
+    rows = [[_printed(cell) for cell in row] for row in rows]
     console = Console()
     words = [word for row in rows for word in row[0].split()]
     first = max(map(len, [*words, *headings[0].split("\n")])) + FRAME
@@ -87,6 +92,14 @@ def _groups(rows: Sequence[Sequence[str]], space: int) -> list[list[int]]:
         groups[-1].append(column)
         left -= width
     return groups
+
+
+def _printed(text: str) -> str:
+    """Return ``text`` as standard output prints it: what is spelled out takes more columns."""
+    stream = sys.stdout
+    if getattr(stream, "errors", None) != SPELT_OUT:
+        return text
+    return text.encode(stream.encoding, SPELT_OUT).decode(stream.encoding)
 
 
 def _is_unicode(encoding: str | None) -> bool:

@@ -78,6 +78,8 @@ def read_metrics(
 
 def first_environment(folder: Path) -> dict[str, Any]:
     """Return what the first session ran on, which names the run: later ones resumed it."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} was removed or renamed: choose another --out")
     if not (named := environments(folder)):
         raise UserError(f"{folder / 'environments.jsonl'} is damaged: choose another --out")
     return named[0]

@@ -1,6 +1,7 @@
 """The folder that a command writes its results to: named, made, its own, and no other process's."""
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -79,6 +80,18 @@ def check(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> bo
         return False
 
 
+def check_writable(folder: Path) -> None:
+    """Raise ``UserError`` unless files can be written to ``folder``, there or not; none stays."""
+    with explained(folder):
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        finally:
+            _remove_empty(made)
+
+
 @contextlib.contextmanager
 def claimed(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> Iterator[bool]:
     """Make ``folder``, keep other processes out while the block runs, and yield ``check`` of it.
@@ -141,7 +154,11 @@ def _let_go(lock: filelock.BaseFileLock, folder: Path, made: Sequence[Path]) -> 
     with contextlib.suppress(OSError):
         if empty:
             (folder / LOCK).unlink(missing_ok=True)
-    for path in made:
+    _remove_empty(made)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for path in folders:
         with contextlib.suppress(OSError):  # it holds something
             path.rmdir()
 

@@ -28,6 +28,7 @@ from experiments.common.names import CONTROL_RULES, FEEDBACK_ALIASES, RULES
 from experiments.config import Config
 from experiments.feedback import cells
 from experiments.feedback.cells import Cell
+from experiments.train import folder as run_folder
 
 OUT = Path("runs") / "feedback"
 NOT_OPTIONS = (
@@ -47,20 +48,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     given = fields.given(Config, arguments)
     out = arguments.out
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is not a folder: choose another --out")
+    with folders.explained(out):
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out} is not a folder: choose another --out")
     planned = cells.plan(out, arguments.configs, arguments.kinds, arguments.rules_asked, given)
     mesh = devices.arrange(arguments.mesh)
-    failed = 0
+    codes, said = [0], set[str]()
     with cli.interrupted_says("the same command goes on from here"):
+        folders.check_writable(out)
         for cell in planned:
-            if not cell.done:
-                failed += not _run(cell, arguments.data_dir, mesh)
+            if not cell.done or run_folder.missing_pictures(cell.folder, cell.config):
+                codes.append(_run(cell, arguments.data_dir, mesh, said))
         write(out)
     left = sum(not cell.done for cell in planned)
     print(f"{len(planned) - left} of {len(planned)} cells are done; everything is in {out}")
-    if failed:
-        sys.exit(1)
+    if any(codes):
+        sys.exit(max(codes))
 
 
 def write(out: Path) -> dict[str, Any]:
@@ -79,8 +82,12 @@ def write(out: Path) -> dict[str, Any]:
     return content
 
 
-def _run(cell: Cell, data_dir: str | None, mesh: Any) -> bool:
-    """Train a cell to its end; return False where it could not be."""
+def _run(cell: Cell, data_dir: str | None, mesh: Any, said: set[str]) -> int:
+    """Train a cell to its end, or draw what it lacks; return an exit code.
+
+    It is 0, 2 where the cell could not begin or another process works in its folder, or 1 where it
+    failed. What was ``said`` of another cell is not said again.
+    """
     import jax
 
     from experiments.train import __main__ as train
@@ -92,17 +99,20 @@ def _run(cell: Cell, data_dir: str | None, mesh: Any) -> bool:
             "to try again)",
             file=sys.stderr,
         )
-        return False
+        return 1
     print(f"{cell.name} in {cell.folder}", flush=True)
     try:
         devices.check(mesh, cell.config.seeds, cell.config.batch_size)
         train.run(cell.config, cell.folder, True, data_dir, mesh=mesh)
     except UserError as error:
-        print(f"error: {cell.name}: {error}", file=sys.stderr)
-        return False
+        if str(error) not in said:
+            print(f"error: {cell.name}: {error}", file=sys.stderr)
+        said.add(str(error))
+        began = configs.holds_run(cell.folder) and not isinstance(error, folders.InUse)
+        return 1 if began else 2
     finally:
         jax.clear_caches()  # of programs that no other cell can use
-    return True
+    return 0
 
 
 def _parser() -> cli.Parser:

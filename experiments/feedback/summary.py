@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments import config as configs
 from experiments.common import console, files
+from experiments.common.cli import UserError
 from experiments.common.significance import mean_sd, paired_difference
 from experiments.feedback import cells
 from experiments.feedback.cells import OUTPUT_ONLY, TIED
@@ -52,7 +53,10 @@ def summarize(out: Path) -> dict[str, Any]:
 
 def _result(name: str, kind: str, rule: str, run: RunResults) -> dict[str, Any]:
     config = run.config
-    lines = files.read_metrics(run.folder)
+    try:
+        angles = _by_layer(files.read_metrics(run.folder))
+    except (TypeError, ValueError, AttributeError):
+        raise UserError(f"{run.folder}: metrics.jsonl is damaged: move the run away") from None
     first = run.sessions[0] if run.sessions else {}
     return {
         "config_name": name,
@@ -65,7 +69,7 @@ def _result(name: str, kind: str, rule: str, run: RunResults) -> dict[str, Any]:
         "test_accuracy": [float(a) for a in run.accuracy(rule)],
         "best_epoch": [int(e) for e in run.best_epoch(rule)],
         "accuracy_by_epoch": [_rounded(row) for row in run.curves[rule]],
-        "angles_by_epoch": _by_layer(lines),
+        "angles_by_epoch": angles,
         "config": configs.to_json(config),
         "device": first.get("device"),
         "commit": first.get("commit"),
@@ -74,7 +78,11 @@ def _result(name: str, kind: str, rule: str, run: RunResults) -> dict[str, Any]:
 
 
 def _by_layer(lines: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
-    """Return ``{measure: {layer: [epochs][seeds]}}``, layers from input to output."""
+    """Return ``{measure: {layer: [epochs][seeds]}}``, layers from input to output.
+
+    Raises:
+      TypeError, ValueError, AttributeError: a damaged line.
+    """
     found: dict[str, dict[str, list[Any]]] = {}
     for measure in MEASURES:
         rows = [line.get(measure, {}) for line in lines]

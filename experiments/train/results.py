@@ -84,19 +84,28 @@ def _read(folder: Path) -> RunResults | None:
     if not configs.holds_run(folder):
         return None
     config = configs.saved(folder)
-    lines = files.read_lines(folder / "metrics.jsonl")
+    lines = files.read_metrics(folder)
     content = run_folder.saved_summary(folder)
-    failed = files.read_json(folder / "failed.json")
+    failed = files.read_json(folder / "failed.json") or {}
     sessions = files.environments(folder)
-    if content is not None and not sessions:
-        first = content["results"][0]
-        sessions = [{"command": content["command"], **first}]
+    try:
+        curves = {rule: summary.accuracy_curves(lines, rule) for rule in config.rules}
+        if content is not None:
+            _check(content)
+            first = content["results"][0]
+            sessions = sessions or [{"command": content["command"], **first}]
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise UserError(f"{folder / 'summary.json'} is damaged: move it away") from None
     if not lines:
         return None
-    curves = {rule: summary.accuracy_curves(lines, rule) for rule in config.rules}
-    return RunResults(
-        folder, config, curves, content, sessions, failed["error"] if failed else None
-    )
+    return RunResults(folder, config, curves, content, sessions, failed.get("error"))
+
+
+def _check(content: dict[str, Any]) -> None:
+    for entry in content["results"]:
+        str(entry["rule"]), np.array(entry["test_accuracy"], dtype=float)
 
 
 def _together(parts: list[RunResults]) -> RunResults:

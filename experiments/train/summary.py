@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from experiments import config as configs
 from experiments.common import console
+from experiments.common.cli import UserError
 from experiments.common.significance import mean_sd
 from experiments.config import Config
 
@@ -80,12 +81,22 @@ def summarize(
 
 
 def accuracy_curves(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
-    """Return the monitored accuracy of ``rule``, float[epochs, seeds], NaN where stopped."""
+    """Return the monitored accuracy of ``rule``, float[epochs, seeds], NaN where stopped.
+
+    Raises:
+      UserError: a line without it, or of another number of seeds.
+    """
     lines = [line for line in metrics if line["rule"] == rule]
     if not lines:
         return np.empty((0, 0))
     key = "validation_accuracy" if "validation_accuracy" in lines[0] else "test_accuracy"
-    return np.array([line[key] for line in lines], dtype=float)
+    try:
+        curves = np.array([line[key] for line in lines], dtype=float)
+    except (KeyError, TypeError, ValueError):
+        curves = np.empty(0)
+    if curves.ndim != 2:
+        raise UserError(f"metrics.jsonl has damaged lines of {rule}: move the run away")
+    return curves
 
 
 def first_reaching(curve: ArrayLike, target: float | None) -> int | None:

@@ -3,12 +3,19 @@
 import statistics
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from experiments.common import console
 from experiments.update_statistics.settings import OBJECTIVES, RULES, Plan
 
 ALL = "all layers"
+HEADINGS = (
+    "rule",
+    "° to cross-\nentropy",
+    "° to\n½(r − q)²",
+    "variance",
+    "choices'\npart",
+    "alignment",
+)
+"""A line break where a console may break them."""
 NAMES = (
     "angle",
     "norm_ratio",
@@ -96,30 +103,20 @@ def print_table(plan: Plan, results: list[dict[str, Any]]) -> None:
     """Print the last stage, all layers together; alignment with the rule's own objective."""
     last, classes = max(plan.stages), max(r["classes"] for r in results)
     size = plan.batch_sizes[0]
-    table = Table(title=f"epoch {last}, {classes} classes, batch {size}, all layers")
-    headings = (
-        "rule",
-        "° to cross-entropy",
-        "° to ½(r − q)²",
-        "variance",
-        "choices' part",
-        "alignment",
-    )
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "rule" else "right")
+    rows = []
     for r in results:
         if (r["stage"], r["classes"], r["batch_size"]) == (last, classes, size):
             entropy, prediction = r["cross_entropy"][ALL], r["prediction_error"][ALL]
-            table.add_row(
-                r["rule"],
-                _cell(entropy["angle"]),
-                _cell(prediction["angle"]),
-                _cell(entropy["variance"]),
-                _cell(entropy["choice_variance"]),
-                _cell(r[RULES[r["rule"]].objective][ALL]["alignment"]),
+            values = (
+                entropy["angle"],
+                prediction["angle"],
+                entropy["variance"],
+                entropy["choice_variance"],
+                r[RULES[r["rule"]].objective][ALL]["alignment"],
             )
-    Console().print(table)
+            rows.append([r["rule"], *map(_cell, values)])
+    console.table(f"epoch {last}, {classes} classes, batch {size}, all layers", HEADINGS, rows)
 
 
 def _cell(value: dict[str, float] | None) -> str:
-    return "–" if value is None else f"{round(value['mean'], 6):.3g}"
+    return "–" if value is None else f"{round(value['mean'], 6) + 0.0:.3g}"

@@ -78,3 +78,18 @@ def test_in_a_log_the_end_says_what_was_done(capsys):
         "digits q_agrel  0/500  compiling",
         "digits q_agrel  12/500  stopped early",
     ]
+
+
+def test_letters_that_are_spelt_out_take_their_columns(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii", write_through=True))
+    monkeypatch.setenv("COLUMNS", "80")
+    console.spell_out()
+    headings = ["rule", *(f"{n} °\nto ½σ²" for n in "abcdef")]
+    console.table("±1 °", headings, [["tied …", *("12.5° ± 0.5" for _ in "abcdef")]])
+    text = raw.getvalue().decode("ascii")
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("12.5 degrees +/- 0.5") == text.count("to 1/2sigma2") == 6
+    boxes = [line for line in text.splitlines() if line.startswith(("|", "+"))]
+    lengths = [len(line) for line in boxes]
+    assert len(set(lengths)) <= 1 + text.count("+/-1 degrees")

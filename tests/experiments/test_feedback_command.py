@@ -10,13 +10,14 @@ import pytest
 
 from experiments import config as configs
 from experiments import reports
-from experiments.common import files
+from experiments.common import files, folders
 from experiments.common.cli import UserError
 from experiments.feedback import __main__ as command
 from experiments.feedback import cells, summary
 from experiments.train import __main__ as train_command
 from experiments.train import angles, build, layer_names
 from qagrel_jax import data, training
+from tests.experiments import running
 
 QUICK = ["--configs", "digits", "--hidden", "9,8", "--epochs", "2", "--batch-size", "128"]
 
@@ -87,6 +88,30 @@ def test_what_is_done_is_left_alone_and_what_is_missing_goes_on(
     assert all(len(line) <= 80 or str(out) in line for line in shown.splitlines())
     with pytest.raises(UserError, match=r"different config .*learning_rate 0\.1 there, 0\.3 here"):
         command.main([*arguments, "--learning-rate", "0.3"])
+
+
+def test_what_a_kill_left_undrawn_is_drawn(finished, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    pictures = sorted(out.rglob("*.png"))
+    for path in pictures:
+        path.unlink()
+    kinds = "tied,random,output_layer_only"
+    command.main([*QUICK, "--rules", "backprop", "--out", str(out), "--kinds", kinds])
+    assert sorted(out.rglob("*.png")) == pictures and len(pictures) == 9
+
+
+def test_a_cell_at_which_another_process_works(finished, tmp_path, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    cell = out / "digits/random/backprop"
+    (cell / "summary.json").unlink()
+    with folders.locked(cell), pytest.raises(SystemExit) as stop:
+        command.main([*QUICK, "--rules", "backprop", "--out", str(out), "--kinds", "tied,random"])
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert f"another process is at work in {cell}" in captured.err
+    assert "1 of 2 cells are done" in captured.out
 
 
 def test_the_page(finished, tmp_path):
@@ -218,3 +243,65 @@ def test_bad_input_is_one_line(arguments, says, capsys):
     with pytest.raises(SystemExit) as stop:
         command.main(arguments)
     assert stop.value.code == 2 and says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["file/below", "dangling/below"])
+def test_an_output_folder_that_cannot_be_is_refused_before_anything_runs(place, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at all")
+    done = running.run(command.main, *QUICK, "--out", tmp_path / place)
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert f"cannot write to {tmp_path / place}" in line
+
+
+def test_cells_that_cannot_begin_say_why_once(tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--configs", "digits", "--batch-size", "100000", "--out", out]
+    done = running.run(command.main, *arguments, "--kinds", "tied,random", "--rules", "q_agrel")
+    assert done.returncode == 2 and not out.exists()
+    (line,) = done.stderr.splitlines()
+    assert "--batch-size 100000 is larger than the 1293 training images" in line
+
+
+ANGLES = ("feedback_angle_degrees", "update_angle_degrees", "update_norm_ratio")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.jsonl", {"validation_accuracy": None}),
+        ("metrics.jsonl", {"validation_accuracy": ["x"]}),
+        ("metrics.jsonl", {"validation_accuracy": 3}),
+        ("metrics.jsonl", {ANGLES[0]: 3}),
+        ("metrics.jsonl", {ANGLES[1]: {"Dense_0": 4}}),
+        ("metrics.jsonl", {ANGLES[2]: {"Dense_0": ["x"]}}),
+        ("metrics.jsonl", {ANGLES[2]: {"nonsense": [1.0]}}),
+        ("summary.json", {}),
+        ("summary.json", {"results": 3}),
+        ("summary.json", {"results": []}),
+        ("summary.json", {"results": [{"rule": "backprop", "test_accuracy": {}}]}),
+    ],
+)
+def test_damaged_files_of_a_cell_are_named(name, content, tmp_path):
+    (cell,) = cells.plan(tmp_path, ("digits",), ("random",), ("backprop",), {"seeds": 1})
+    cell.folder.mkdir(parents=True)
+    files.write_json(cell.folder / configs.FILE, configs.to_json(cell.config))
+    line = {"rule": "backprop", "epoch": 1, "validation_accuracy": [0.5]}
+    line |= {angle: {"Dense_0": [1.0]} for angle in ANGLES}
+    files.append_line(cell.folder / "metrics.jsonl", line)
+    assert summary.summarize(tmp_path)["results"][0]["best_epoch"] == [1]
+    if name == "metrics.jsonl":
+        files.append_line(cell.folder / name, {**line, "epoch": 2, **content})
+    else:
+        files.write_json(cell.folder / name, content)
+    with pytest.raises(UserError, match=f"{cell.folder}.*{name}.*move"):
+        summary.summarize(tmp_path)
+
+
+def test_lines_without_rule_or_epoch_are_left_out(tmp_path):
+    (cell,) = cells.plan(tmp_path, ("digits",), ("random",), ("backprop",), {"seeds": 1})
+    cell.folder.mkdir(parents=True)
+    files.write_json(cell.folder / configs.FILE, configs.to_json(cell.config))
+    files.append_line(cell.folder / "metrics.jsonl", {})
+    assert summary.summarize(tmp_path)["results"] == []

@@ -39,6 +39,8 @@ def test_a_run_and_its_resumption(tmp_path, monkeypatch, capsys):
     command.main(arguments)
     lines = _lines(folder)
     assert len(lines) == 3 * 2 * 2
+    shown = [line for line in capsys.readouterr().out.splitlines() if str(folder) not in line]
+    assert max(map(len, shown)) <= 80 and "…" not in "".join(shown)
     for line in lines:
         own = line["rule"] == "feedback_alignment"
         assert line["weights"] == ("feedback_alignment" if own else "q_agrel")
