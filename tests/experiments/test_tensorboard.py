@@ -53,7 +53,8 @@ def test_numbers_seeds_and_epochs(folder):
         assert mirror.update() == 11
         files.append_line(folder / "metrics.jsonl", _line("q_agrel", 2, [0.75, None]))
         files.append_line(folder / "metrics.jsonl", _line("backprop", 1, [0.125, 1.0]))
-        (folder / "metrics.jsonl").open("a").write('{"rule": "backprop", "epo')  # being written
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write('{"rule": "backprop", "epo')  # being written
         assert mirror.update() == 10 + 11
         assert mirror.update() == 0
     events = _events(folder)
