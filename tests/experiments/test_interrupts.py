@@ -33,11 +33,12 @@ def ended(tmp_path_factory):
     """Every command, started together, interrupted while JAX computes: (code, stderr, folder)."""
     root, running = tmp_path_factory.mktemp("interrupted"), {}
     for name, (arguments, _) in COMMANDS.items():
-        log = (root / f"{name}.err").open("w")
         command = [sys.executable, "-m", f"experiments.{name}", *arguments.split()]
-        running[name] = subprocess.Popen(
-            [*command, "--out", str(root / name)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log
-        )
+        command += ["--out", str(root / name)]
+        with (root / f"{name}.err").open("w") as log:
+            running[name] = subprocess.Popen(
+                command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log
+            )
     deadline = time.monotonic() + 200
     waiting = dict(running)
     while waiting and time.monotonic() < deadline:
