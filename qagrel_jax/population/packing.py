@@ -18,7 +18,8 @@ from qagrel_jax import checks
 from qagrel_jax.population import population
 from qagrel_jax.tasks import criterion as criteria
 
-CPU_BLOCK, SMALL_BLOCK = 64, 16
+CPU_BLOCK, CPU_ALONE, SMALL_BLOCK = 64, 128, 16
+"""Networks in a block on a CPU; as many as CPU_ALONE are faster in a single one."""
 
 
 class Packed:
@@ -138,7 +139,8 @@ class Packed:
 
 def _block_sizes(networks: int, block: int | None) -> tuple[int, ...]:
     if block is None:
-        block = CPU_BLOCK if jax.default_backend() == "cpu" else networks
+        in_one = jax.default_backend() != "cpu" or networks <= CPU_ALONE
+        block = networks if in_one else CPU_BLOCK
     block = min(block, networks)
     sizes = [block]
     while sizes[0] > SMALL_BLOCK:
