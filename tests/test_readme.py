@@ -33,7 +33,17 @@ QUICK = {
     "experiments.export": [],
     "experiments.tensorboard": [],
 }
-LONG = ("controls", "reproduce", "report", "benchmark", "memory_speed", "api_reference")
+LONG = (
+    "api_reference",
+    "benchmark",
+    "controls",
+    "curve_tracing",
+    "feedback",
+    "memory_speed",
+    "report",
+    "reproduce",
+    "update_statistics",
+)
 
 
 @pytest.fixture(scope="module")
