@@ -175,6 +175,21 @@ class Config:
     l2: float = fields.number(
         0, 1e9, "c in the penalty c·Σw² on kernels", group=_LEARNING, default=0.0
     )
+    weight_decay: float = fields.number(
+        0,
+        1,
+        "fraction of each kernel, feedback kernels too, that decays in a step, apart from the "
+        "optimizer's update",
+        group=_LEARNING,
+        default=0.0,
+    )
+    weight_decay_epochs: int = fields.number(
+        0,
+        10**9,
+        "over which that fraction falls to 0, as half a cosine; 0: it stays",
+        group=_LEARNING,
+        default=0,
+    )
     batch_size: int = fields.number(1, 10**9, "examples a step", group=_LEARNING, default=128)
     last_batch: str = fields.choice(
         LAST_BATCH,

@@ -11,6 +11,8 @@ FOLDER = "feedback"
 SETTINGS = (
     "learning_rate",
     "l2",
+    "weight_decay",
+    "weight_decay_epochs",
     "optimizer",
     "initialisation",
     "feedback_init",

@@ -88,7 +88,7 @@ def make_reward(config: Config) -> training.RewardFunction:
 def make_optimizer(
     config: Config, steps_per_epoch: int, rate: Any = None
 ) -> optax.GradientTransformation:
-    """Build the optimizer: L2 on kernels, a learning rate halved every so many epochs.
+    """Build the optimizer: decay of kernels, a learning rate halved every so many epochs.
 
     Args:
       config: the experiment.
@@ -112,6 +112,9 @@ def make_optimizer(
         )
         optimizer = optax.chain(optimizer, own)
     optimizer = _decayed(config, optimizer)
+    if config.weight_decay:
+        decay = _weight_decay(config, steps_per_epoch)
+        optimizer = optax.chain(optimizer, optax.add_decayed_weights(decay, mask=_kernels))
     if config.trained_layers == "output":
         return optax.chain(optimizer, optax.masked(optax.set_to_zero(), layer_names.is_hidden))
     return optimizer
@@ -128,6 +131,19 @@ def _decayed(config: Config, optimizer: optax.GradientTransformation) -> Any:
     if not config.l2:
         return optimizer
     return optax.chain(optax.add_decayed_weights(2 * config.l2, mask=_kernels), optimizer)
+
+
+def _weight_decay(config: Config, steps_per_epoch: int) -> optax.ScalarOrSchedule:
+    """Return what decoupled decay adds to a step's update, as a multiple of the kernel: ≤ 0.
+
+    A penalty (``l2``) passes through the optimizer, and Adam's division by a weight's own gradients
+    then decays forward and feedback weights unequally; this decay keeps Kolen and Pollack's proof.
+    """
+    if not config.weight_decay_epochs:
+        return -config.weight_decay
+    return optax.cosine_decay_schedule(
+        -config.weight_decay, config.weight_decay_epochs * steps_per_epoch
+    )
 
 
 def make_curriculum(config: Config) -> Curriculum | None:

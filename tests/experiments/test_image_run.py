@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from experiments import config as configs
@@ -87,6 +88,24 @@ def test_optimisers_by_hand(name, expected):
     params = {"kernel": jnp.float32(100)}
     found = _updates(optimizer, params, {"kernel": jnp.ones(())}, 2)
     np.testing.assert_allclose([u["kernel"] for u in found], expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+@pytest.mark.parametrize("name", ["sgd", "adam", "momentum"])
+def test_weight_decay_brings_pairs_together_whatever_the_optimizer(name, epochs):
+    """W and B get equal gradients: W − B shrinks by ∏(1 − λ_t), 3 steps an epoch."""
+    share = [1.0] * 6 if epochs == 0 else [(1 + np.cos(np.pi * t / 6)) / 2 for t in range(6)] + [0]
+    optimizer = build.make_optimizer(
+        config(optimizer=name, weight_decay=0.25, weight_decay_epochs=epochs), steps_per_epoch=3
+    )
+    params = {"kernel": jnp.float32(5), "feedback_kernel": jnp.float32(-3), "bias": jnp.float32(1)}
+    state, difference = optimizer.init(params), 8.0
+    for step, part in enumerate(share):
+        gradients = dict.fromkeys(params, jnp.float32(np.sin(step)))
+        updates, state = optimizer.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+        difference *= 1 - 0.25 * part
+        np.testing.assert_allclose(params["kernel"] - params["feedback_kernel"], difference, 1e-5)
 
 
 def test_an_epoch_counts_the_incomplete_last_batch(monkeypatch):
