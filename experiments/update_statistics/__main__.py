@@ -78,29 +78,26 @@ def _measure(
     """Measure every rule on the first ``classes`` classes; add to ``lines``, and to the file."""
     import jax
 
-    from experiments.update_statistics import measure
+    from experiments.update_statistics import stages
+    from experiments.update_statistics.instrument import Instrument
+    from experiments.update_statistics.references import References
 
     done = {(line["rule"], line["classes"], line["stage"], line["seed"]) for line in lines}
     seeds = range(plan.config.first_seed, plan.config.first_seed + plan.config.seeds)
+    problem = stages.make_problem(plan, dataset, classes)
 
-    def missing(labels: list[str]) -> bool:
-        wanted = itertools.product(labels, [classes], plan.stages, seeds)
-        return any(one not in done for one in wanted)
+    def report(state: str) -> None:
+        reporter.update(len(lines), state)
 
-    problem = measure.make_problem(plan, dataset, classes)
     for trainer in dict.fromkeys(map(plan.trainer_of, plan.rules)):
         labels = [label for label in plan.rules if plan.trainer_of(label) == trainer]
-        if not missing(labels):
+        wanted = itertools.product(labels, [classes], plan.stages, seeds)
+        if done.issuperset(wanted):
             continue
-        references = measure.References(plan, trainer, problem)
-        instruments = {label: measure.Instrument(plan, label, problem) for label in labels}
-
-        def report(state: str) -> None:
-            reporter.update(len(lines), state)
-
-        for stage, states, accuracy in measure.weights_at_stages(
-            folder, plan, trainer, problem, report
-        ):
+        references = References(plan, trainer, problem)
+        instruments = {label: Instrument(plan, label, problem) for label in labels}
+        reached = stages.weights_at_stages(folder, plan, trainer, problem, report)
+        for stage, states, accuracy in reached:
             for index, seed in enumerate(seeds):
                 state = jax.tree.map(lambda x, i=index: x[i], states)
                 here = references.at(state)
@@ -108,14 +105,6 @@ def _measure(
                     if (label, classes, stage, seed) in done:
                         continue
                     report(f"{label}, {classes} classes, epoch {stage}, seed {seed}")
-                    instrument = instruments[label]
-                    batches = {
-                        str(size): {
-                            "statistics": measure.plain(found),
-                            "standard_errors": errors and measure.plain(errors),
-                        }
-                        for size, found, errors in instrument.measure(state, seed, here)
-                    }
                     line = {
                         "rule": label,
                         "weights": trainer,
@@ -123,8 +112,8 @@ def _measure(
                         "stage": stage,
                         "seed": seed,
                         "accuracy": round(float(accuracy[index]), 5),
-                        "exact": instrument.exact,
-                        "batches": batches,
+                        "exact": instruments[label].exact,
+                        "batches": instruments[label].measure(state, seed, here),
                     }
                     files.append_line(folder / "measurements.jsonl", line)
                     lines.append(line)

@@ -8,7 +8,7 @@ import pytest
 from experiments.common import cli
 from experiments.common.cli import UserError
 from experiments.update_statistics import __main__ as command
-from experiments.update_statistics import measure, settings
+from experiments.update_statistics import instrument, references, settings
 from experiments.update_statistics.summary import ALL
 
 pytestmark = pytest.mark.usefixtures("folded_keys")
@@ -70,9 +70,9 @@ def test_a_run_and_its_resumption(tmp_path, monkeypatch, capsys):
     (folder / "measurements.jsonl").write_text(text[:-100])
     with (folder / "measurements.jsonl").open("a") as file:
         file.write('\n17\n{}\n{"rule": "q_agrel", "batches": 3}\n')
-    measured, plain = [], measure.Instrument.measure
+    measured, plain = [], instrument.Instrument.measure
     monkeypatch.setattr(
-        measure.Instrument, "measure", lambda self, *a: measured.append(a[1]) or plain(self, *a)
+        instrument.Instrument, "measure", lambda self, *a: measured.append(a[1]) or plain(self, *a)
     )
     command.main(["--resume", "--out", str(folder)])
     assert measured == [1] and _lines(folder) == lines
@@ -104,11 +104,11 @@ def test_a_network_with_batchnorm_is_sampled(tmp_path, monkeypatch):
             command._parser().parse_args([_config(tmp_path, "conv", None), "--method", "exact"])
         )
     kernels = [{"out": {"kernel": np.full(1, i, np.float32)}} for i in range(3)]
-    together = measure.update_statistics.exact_gradient(
+    together = references.update_statistics.exact_gradient(
         dict(zip(settings.OBJECTIVES, kernels, strict=True))
     )
     for i, name in enumerate(settings.OBJECTIVES):
-        part = measure._of_objective(together, f"{name}/")
+        part = references._of_objective(together, f"{name}/")
         assert list(part.mean) == list(part.images) == ["out"] and part.mean["out"] == i
 
 
