@@ -116,7 +116,9 @@ def make_optimizer(
         decay = _weight_decay(config, steps_per_epoch)
         optimizer = optax.chain(optimizer, optax.add_decayed_weights(decay, mask=_kernels))
     if config.trained_layers == "output":
-        return optax.chain(optimizer, optax.masked(optax.set_to_zero(), layer_names.is_hidden))
+        # A state of the optimizer for hidden layers would keep their gradients from being left out.
+        kept = {True: optax.set_to_zero(), False: optimizer}
+        return optax.partition(kept, layer_names.is_hidden)
     return optimizer
 
 
