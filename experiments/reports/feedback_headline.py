@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import files
-from experiments.feedback import summary
+from experiments.feedback import cells, summary
 from experiments.reports import NOT_RUN, feedback, markdown, runs, small_weights
 
 ACCURACY, ANGLE = "test accuracy\n%, mean (sd)", "hidden\nfeedback °"
@@ -31,32 +31,35 @@ def section(results: Path) -> str:
 
 
 def _table(found: list[dict[str, Any]]) -> str:
-    """Return accuracy of both rules by kind of feedback, for the first network that was run."""
-    first = found[0]["config_name"]
-    by_rule = {
-        rule: {r["kind"]: r for r in found if (r["config_name"], r["rule"]) == (first, rule)}
-        for rule in RULES
-    }
-    rows = []
-    for kind in dict.fromkeys(r["kind"] for r in found if r["config_name"] == first):
-        row = [kind.replace("_", " ")]
-        for cells in by_rule.values():
-            row += _cells(cells[kind], found) if kind in cells else ["–", "–"]
-        rows.append(row)
-    headings = ["feedback"]
-    for name in RULES.values():
-        headings += [f"{name}, test %", "hidden feedback, °"]
+    """Return a row a kind of feedback, a column a network and rule."""
+    columns: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for result in sorted(found, key=lambda r: (r["config_name"], r["rule"] != runs.RULE)):
+        if result["rule"] in RULES:
+            config = result["config"]
+            network = f"{config['dataset']}, {config['architecture'].replace('_', ' ')}"
+            columns.setdefault((network, result["rule"]), {})[result["kind"]] = result
+    headings = [f"{network}: {RULES[rule]}" for network, rule in columns]
+    there = {result["kind"] for result in found}
+    rows = [
+        [
+            kind.replace("_", " "),
+            *(_cell(kinds[kind], found) if kind in kinds else "–" for kinds in columns.values()),
+        ]
+        for kind in cells.KINDS
+        if kind in there
+    ]
     note = (
-        f"`{first}`: kinds of feedback pathway after the same number of epochs, and the angle "
-        "between feedback and forward weights of hidden layers "
-        "([details](experiments/results/feedback/README.md)):"
+        "Kinds of feedback pathway, each network after the same number of epochs: test accuracy in "
+        "%, mean (sd) of seeds, and the mean angle of hidden feedback weights to the forward "
+        "weights ([details](experiments/results/feedback/README.md)):"
     )
     unfinished = "\\* Not finished."
-    table = markdown.table(headings, rows)
+    table = markdown.table(["feedback", *headings], rows)
     return "\n\n".join([note, table, *[unfinished] * ("\\*" in table)])
 
 
-def _cells(result: dict[str, Any], found: list[dict[str, Any]]) -> list[str]:
+def _cell(result: dict[str, Any], found: list[dict[str, Any]]) -> str:
     shown = dict(zip(summary.HEADINGS, summary.row(result, found), strict=True))
     mark = "" if result["finished"] else "\\*"
-    return [shown[ACCURACY] + mark, shown[ANGLE]]
+    angle = "" if shown[ANGLE] == "–" else f", {float(shown[ANGLE]):.0f}°"
+    return shown[ACCURACY] + angle + mark

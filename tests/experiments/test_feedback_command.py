@@ -139,6 +139,25 @@ def test_the_page(finished, tmp_path):
     assert "digits, dense 9–8, backprop, 2 epochs, 2 seeds" in text
 
 
+def test_the_headline_has_a_column_for_each_network_and_rule(finished, tmp_path):
+    content = json.loads((finished / "summary.json").read_text())
+    tied = content["results"][0]
+    conv = {"dataset": "mnist", "architecture": "conv"}
+    other = {"config_name": "mnist_conv", "config": conv, "finished": False}
+    content["results"] += [tied | {"rule": "q_agrel"}, tied | other]
+    (tmp_path / "feedback").mkdir()
+    (tmp_path / "feedback" / "summary.json").write_text(json.dumps(content))
+    lines = reports.section("feedback_headline", tmp_path).splitlines()
+    networks = "digits, dense: Q-AGREL | digits, dense: backprop | mnist, conv: backprop"
+    assert f"| feedback | {networks} |" in lines
+    accuracy = 100 * np.array(tied["test_accuracy"])
+    shown = f"{accuracy.mean():.2f} ({accuracy.std(ddof=1):.2f})"
+    assert f"| tied | {shown} | {shown} | {shown}\\* |" in lines
+    random = next(line for line in lines if line.startswith("| random | – |"))
+    angle = summary.last_angles(content["results"][1])["hidden_feedback"]
+    assert f", {angle:.0f}° | – |" in random
+
+
 def test_the_output_layer_alone_learns_and_statistics_of_hidden_units_do_not_count():
     config = configs.replace(configs.load("digits"), {"hidden": (6,), "trained_layers": "output"})
     dataset = data.load("digits")
