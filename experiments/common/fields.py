@@ -44,6 +44,11 @@ def flag(value: bool, help: str, **extra: Any) -> Any:
     return _with(text(help, default=not value, **extra), const=value)
 
 
+def switch(help: str, **extra: Any) -> Any:
+    """A field that ``--name`` sets to True and ``--no-name`` to False."""
+    return _with(text(help, **extra), switch=True)
+
+
 def choice(
     names: tuple[str, ...],
     help: str = "",
@@ -118,6 +123,14 @@ def add_options(
             )
             continue
         default = metadata["default_is"] or shown(getattr(defaults, entry.name))
+        if "switch" in metadata:
+            groups[title].add_argument(
+                _option(entry),
+                dest=entry.name,
+                action=argparse.BooleanOptionalAction,
+                help=f"{metadata['help']} (default: {default})",
+            )
+            continue
         flags = dict.fromkeys([_option(entry), "--" + entry.name.replace("_", "-")])
         groups[title].add_argument(
             *flags,

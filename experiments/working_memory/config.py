@@ -48,11 +48,12 @@ OF_TASK: dict[tuple[str, str], dict[str, Any]] = {
         "memory": 20,
         "weight_range": 0.5,
         "threshold": 0.0,
+        "bias": False,
         "cooling": 2000,
     },
 }
 """Where a task has parameters of its own; 12AX: Martinolli, Gerstner & Gilra (2018)."""
-AUGMENT_ONLY = ("leak", "regular", "substeps")
+AUGMENT_ONLY = ("leak", "regular", "substeps", "bias")
 RECOLLECT_ONLY = ("slope", "end_input")
 GRID_NETWORKS = 20
 GRID_LEARNING_RATES = (0.05, 0.15, 0.3, 0.6)
@@ -80,6 +81,7 @@ class MemoryConfig:
       cooling: trials in which max-Boltzmann exploration sharpens, see ``population.Setup``.
       weight_range: initial weights are uniform in [−weight_range, weight_range].
       threshold: θ of the sigmoids.
+      bias: whether AuGMEnT's regular and Q units have one.
       slope: of RECOLLECT's derivatives, a name in ``SLOPES``.
       end_input: whether RECOLLECT has an input that tells that a trial has ended.
       leak: of the memory; 1 is AuGMEnT. Several: the memory units have them in equal shares.
@@ -148,6 +150,12 @@ class MemoryConfig:
     cooling: int = fields.number(0, 1_000_000_000, default=0)
     weight_range: float = fields.number(0, 1e6, default=0.25)
     threshold: float = fields.number(-1e6, 1e6, default=2.5)
+    bias: bool = fields.switch(
+        "whether AuGMEnT's regular and Q units have one",
+        group=_NETWORKS,
+        default=True,
+        default_is="yes; 12AX no",
+    )
     slope: str = fields.choice(
         SLOPES,
         "of RECOLLECT's derivatives, published ones lacking a factor of 2",

@@ -157,7 +157,7 @@ def _rule(config: MemoryConfig, task: Task) -> AugmentConfig | RecollectConfig:
     leak = config.leak
     if isinstance(leak, tuple):
         leak = synapses.hybrid_leak(config.memory, *leak)
-    return AugmentConfig(regular=config.regular, leak=leak, **shared)
+    return AugmentConfig(regular=config.regular, leak=leak, bias=config.bias, **shared)
 
 
 def _advance(

@@ -41,6 +41,7 @@ class AugmentConfig:
       memory: number of memory units.
       actions: number of Q units.
       feedback: "tied" (Wᵀ) or "kolen_pollack", also under its earlier name "separate".
+      bias: whether regular and Q units have a bias; without it the 1 in [1; x] and [1; y^R] is 0.
       weight_range: initial weights are uniform in [−weight_range, weight_range].
       learning_rate: β.
       tag_decay: λ; a tag keeps the fraction λγ of itself each step.
@@ -67,6 +68,7 @@ class AugmentConfig:
     actions: int = synapses.static(3)
     feedback: str = synapses.static("tied")
     policy: str = synapses.static("max_boltzmann")
+    bias: bool = synapses.static(True)
     weight_range: float = synapses.static(0.25)
     learning_rate: chex.Numeric = 0.15
     tag_decay: chex.Numeric = 0.2
@@ -80,6 +82,7 @@ class AugmentConfig:
         object.__setattr__(self, "feedback", canonical(self.feedback))
         synapses.check_choice(self, "feedback", FEEDBACK)
         synapses.check_choice(self, "policy", tuple(POLICIES))
+        checks.flag("bias", self.bias)
         infinity = float("inf")
         synapses.check_range(self, 0, infinity, "weight_range", "learning_rate")
         synapses.check_range(self, -infinity, infinity, "threshold")
@@ -249,12 +252,12 @@ def step(
 
     change = observation - state.observation
     transients = jnp.concatenate([jnp.maximum(change, 0), jnp.maximum(-change, 0)])
-    inputs = with_bias(observation)
+    inputs = with_bias(observation, config.bias)
     kept = per_unit(config.leak, state.memory.ndim) * state.memory
     summed = kept + project(weights.input_memory, transients)
     regular = _sigmoid(project(weights.input_regular, inputs), config.threshold)
     memory = _sigmoid(summed, config.threshold)
-    hidden = with_bias(regular)
+    hidden = with_bias(regular, config.bias)
     q_values = project(weights.regular_q, hidden) + project(weights.memory_q, memory)
 
     choose = choose or POLICIES[config.policy]

@@ -38,9 +38,9 @@ def uniform(
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def with_bias(activity: chex.Array) -> chex.Array:
-    """Put a unit that is always 1 before ``activity``."""
-    return jnp.concatenate([jnp.ones_like(activity[:1]), activity])
+def with_bias(activity: chex.Array, bias: bool = True) -> chex.Array:
+    """Put a unit that is always 1 before ``activity``; always 0 where there is no ``bias``."""
+    return jnp.concatenate([jnp.full_like(activity[:1], float(bias)), activity])
 
 
 def project(weights: chex.Array, activity: chex.Array) -> chex.Array:

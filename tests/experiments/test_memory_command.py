@@ -129,6 +129,8 @@ def test_every_rule_and_task_has_its_published_settings():
     assert hybrid.feedbacks == ("kolen_pollack",)
     assert config_of("twelve_ax", "--leak", "0.7").leak == 0.7
     assert config_of("twelve_ax", "--policy", "epsilon_greedy").cooling == 0
+    assert not config_of("twelve_ax").bias and config_of("twelve_ax", "--bias").bias
+    assert config_of("saccade").bias and not config_of("saccade", "--no-bias").bias
     given = config_of("saccade", "--rule", "recollect", "--learning-rate", "0.2", "--memory", "9")
     assert (given.learning_rates, given.memory) == ((0.2,), 9)
 

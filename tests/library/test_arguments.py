@@ -155,6 +155,7 @@ TABLE = [
         {
             **dict.fromkeys(("inputs", "regular", "memory", "actions"), COUNT),
             "feedback": NAME,
+            "bias": FLAG,
             "weight_range": NOT_NEGATIVE,
             "learning_rate": ("1", NAN, -1.0, [1.0]),
             "threshold": ("1", NAN, INF),

@@ -66,10 +66,15 @@ def test_sizes_and_parameters_are_the_papers():
         np.testing.assert_allclose([drawn.mean(), drawn.std()], [0, 0.25 / 3**0.5], atol=0.01)
 
 
-@pytest.mark.parametrize(("feedback", "leak"), [("tied", 1.0), ("kolen_pollack", 0.8)])
-def test_every_number_of_a_thousand_steps_agrees_with_the_printed_equations(x64, feedback, leak):
+@pytest.mark.parametrize(
+    ("feedback", "leak", "bias"),
+    [("tied", 1.0, True), ("kolen_pollack", 0.8, True), ("tied", 0.9, False)],
+)
+def test_every_number_of_a_thousand_steps_agrees_with_the_printed_equations(
+    x64, feedback, leak, bias
+):
     networks = 3
-    config = AugmentConfig(inputs=4, feedback=feedback, leak=leak)
+    config = AugmentConfig(inputs=4, feedback=feedback, leak=leak, bias=bias)
     start = states(config, networks)
 
     def body(state, step):
@@ -88,6 +93,7 @@ def test_every_number_of_a_thousand_steps_agrees_with_the_printed_equations(x64,
         *map(first, start.weights),
         feedback=None if feedback == "tied" else [first(f) for f in start.feedback],
         leak=leak,
+        bias=float(bias),
     )
     for t in range(1000):
         state, activity = jax.tree.map(lambda x, t=t: x[t], ours)

@@ -15,7 +15,9 @@ class Augment:
         self.V_R, self.V_M = v_regular.copy(), v_memory.copy()
         self.W_R, self.W_M = w_regular.copy(), w_memory.copy()
         self.back = None if feedback is None else [f.copy() for f in feedback]
-        self.p = dict(beta=0.15, lam=0.2, gamma=0.9, theta=2.5, leak=1.0, dt=1.0) | parameters
+        self.p = (
+            dict(beta=0.15, lam=0.2, gamma=0.9, theta=2.5, leak=1.0, dt=1.0, bias=1) | parameters
+        )
         self.tags = [np.zeros_like(w) for w in (self.V_R, self.V_M, self.W_R, self.W_M)]
         networks, twice_inputs, memory = v_memory.shape
         self.trace = np.zeros((networks, twice_inputs, memory))
@@ -32,7 +34,7 @@ class Augment:
 
     def forward(self, x):
         """Return q after looking at x; keeps the activities for ``learn``."""
-        one = np.ones((len(x), 1))
+        one = np.full((len(x), 1), self.p["bias"])
         up, down = np.maximum(x - self.x, 0), np.maximum(self.x - x, 0)
         self.x_prime = np.concatenate([up, down], axis=1)
         self.x_bias = np.concatenate([one, x], axis=1)
