@@ -8,12 +8,11 @@ import contextlib
 import difflib
 import os
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.common import compile_cache, console, interrupts
+from experiments.common import compile_cache, console, help_text, interrupts
 
 
 class UserError(Exception):
@@ -25,8 +24,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: object) -> None:
         kwargs.setdefault("allow_abbrev", False)
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        kwargs["description"] = _for_80_columns(str(kwargs.get("description") or ""))
+        kwargs.setdefault("formatter_class", help_text.Formatter)
         super().__init__(**kwargs)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
@@ -173,32 +171,6 @@ def _explained() -> Iterator[None]:
         if "initialize backend" in text or "Unknown backend" in text:
             raise UserError(f"JAX has no such device (JAX_PLATFORMS): {text}") from None
         raise
-
-
-def _for_80_columns(text: str) -> str:
-    """Fill paragraphs anew; break commands that are too long, a comment goes before."""
-    return "\n\n".join(
-        _narrow(paragraph) if paragraph.startswith(" ") else textwrap.fill(paragraph, 79)
-        for paragraph in text.strip("\n").split("\n\n")
-    )
-
-
-def _narrow(block: str) -> str:
-    lines = []
-    for line in block.splitlines():
-        indent = " " * (len(line) - len(line.lstrip()))
-        command, sign, comment = line.partition(" # ")
-        if sign and len(line) > 79:
-            lines.append(f"{indent}# {comment}")
-            line = command.rstrip()
-        while len(line) > 79:
-            first, _, rest = line[:77].rpartition(" --")
-            if not first.strip():
-                break
-            lines.append(f"{first} \\")
-            line = f"{indent}    --{rest}{line[77:]}"
-        lines.append(line)
-    return "\n".join(lines)
 
 
 def _plain(name: str) -> str:

@@ -1,6 +1,7 @@
 """Whatever a person gets wrong is one line that names it, exit code 2, and no folder left."""
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -226,15 +227,21 @@ def test_help_shows_the_chosen_config(capsys, monkeypatch):
 
 
 COMMANDS = (
-    "agrel benchmark controls curve_tracing export memory_speed report reproduce "
-    "streaming_speed tensorboard update_statistics working_memory"
+    "agrel api_reference benchmark controls curve_tracing export feedback memory_speed report "
+    "reproduce streaming_speed tensorboard train update_statistics working_memory"
 )
 
 
 @pytest.mark.parametrize("command", COMMANDS.split())
-def test_help_fits_80_columns(command, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit):
-        main_of(command)(["--help"])
-    text = capsys.readouterr().out
-    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+def test_help_fits_the_terminal_and_cuts_no_word(command, capsys, monkeypatch):
+    texts = {}
+    for width in (1000, 80, 60):
+        monkeypatch.setenv("COLUMNS", str(width))
+        with pytest.raises(SystemExit):
+            main_of(command)(["--help"])
+        texts[width] = capsys.readouterr().out
+        assert "…" not in texts[width]
+        assert max(map(len, texts[width].splitlines())) <= width
+    whole = set(re.split(r"[\s,]+", texts[1000])) | {"\\", "[options]"}
+    for width in (80, 60):
+        assert not set(re.split(r"[\s,]+", texts[width])) - whole
