@@ -8,9 +8,9 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,6 +26,13 @@ class _Signal:
     blocks = 0
 
 
+def end_at_once() -> None:
+    """Let SIGINT and SIGTERM end the process in one line, until ``caught``: nothing has begun."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _on_early)
+
+
 @contextlib.contextmanager
 def caught() -> Iterator[None]:
     """Within the block SIGINT and SIGTERM raise ``KeyboardInterrupt``, once."""
@@ -35,9 +42,11 @@ def caught() -> Iterator[None]:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as of a job in the background
                 before[number] = signal.signal(number, _on_signal)
+    hook, sys.unraisablehook = sys.unraisablehook, _quiet(sys.unraisablehook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         _Signal.number = None
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -79,12 +88,28 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def _on_early(number: int, frame: FrameType | None) -> NoReturn:
+    with contextlib.suppress(OSError):
+        os.write(2, b"interrupted\n")
+    os._exit(128 + number)
+
+
 def _on_signal(number: int, frame: FrameType | None) -> None:
     for each in SIGNALS:
         if signal.getsignal(each) is _on_signal:
             signal.signal(each, _on_second)
     _Signal.number = number
     check()
+
+
+def _quiet(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Return ``hook`` but for interruptions: ``check`` raises again what a finalizer swallowed."""
+
+    def quiet(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            hook(unraisable)
+
+    return quiet
 
 
 def _on_second(number: int, frame: FrameType | None) -> NoReturn:

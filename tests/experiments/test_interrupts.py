@@ -70,6 +70,22 @@ def test_what_was_learned_is_saved_and_nothing_else_left(ended):
     assert (ended["train"][2] / "config.json").is_file()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
+def test_one_line_also_while_a_command_is_imported(number, tmp_path):
+    imported = f"import os\nos.kill(os.getpid(), {int(number)})\n"
+    (tmp_path / "rich.py").write_text(imported)  # in place of the package
+    process = subprocess.run(
+        [sys.executable, "-m", "experiments.train", "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
+        cwd=ROOT,
+    )
+    assert (process.returncode, process.stdout) == (128 + number, "")
+    assert process.stderr == "interrupted\n"
+
+
 def test_a_signal_waits_for_what_must_be_whole():
     with interrupts.caught(), pytest.raises(interrupts.Terminated), interrupts.held_back():
         os.kill(os.getpid(), signal.SIGTERM)
@@ -86,6 +102,19 @@ def test_a_signal_that_a_callback_swallowed_is_not_lost():
             time.sleep(0.01)
         with pytest.raises(interrupts.Terminated):
             reporter.update(1, "going on")
+
+
+def test_nothing_is_printed_of_a_signal_in_a_finalizer(capsys):
+    class Object:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+
+    with interrupts.caught():
+        Object()
+        with pytest.raises(interrupts.Terminated):
+            interrupts.check()
+    assert capsys.readouterr().err == ""
 
 
 def test_an_ignored_signal_stays_ignored():
