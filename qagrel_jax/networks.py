@@ -56,7 +56,14 @@ class _Network(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_options(self)
+        checks.whole("num_actions", self.num_actions)
+        canonical(self.feedback)
+        checks.option("initialisation", self.initialisation, INITIALISATIONS)
+        checks.option("feedback_init", self.feedback_init, FEEDBACK_INITS)
+        checks.number("feedback_scale", self.feedback_scale, 0, above=True)
+        checks.whole("expansion", self.expansion)
+        if self.dtype is not None:
+            checks.floating_dtype("dtype", self.dtype)
 
     def _layer(self, kind: Any, features: int, output: bool = False, **options: Any) -> nn.Module:
         return kind(
@@ -116,6 +123,10 @@ class DenseNet(_Network):
 
     paper_sd = 0.01
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.wholes("hidden", self.hidden)
+
     @nn.compact
     def __call__(self, images: chex.Array, train: bool = False) -> chex.Array:
         """Map float[batch, ...] to Q values float[batch, num_actions]."""
@@ -136,6 +147,10 @@ class ConvNet(_Network):
     """
 
     shared: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.flag("shared", self.shared)
 
     @nn.compact
     def __call__(self, images: chex.Array, train: bool = False) -> chex.Array:
@@ -227,19 +242,6 @@ def make_network(
         dtype=dtype,
         **options,
     )
-
-
-def _check_options(network: Any) -> None:
-    checks.whole("num_actions", network.num_actions)
-    canonical(network.feedback)
-    checks.option("initialisation", network.initialisation, INITIALISATIONS)
-    checks.option("feedback_init", getattr(network, "feedback_init", "he"), FEEDBACK_INITS)
-    checks.number("feedback_scale", getattr(network, "feedback_scale", 1), 0, above=True)
-    checks.whole("expansion", getattr(network, "expansion", 1))
-    checks.wholes("hidden", getattr(network, "hidden", ()))
-    checks.flag("shared", getattr(network, "shared", True))
-    if network.dtype is not None:
-        checks.floating_dtype("dtype", network.dtype)
 
 
 def _max_pool(images: chex.Array) -> chex.Array:

@@ -69,9 +69,6 @@ class _FeedbackLayer(nn.Module):
         if self.num_actions is not None:
             checks.whole("num_actions", self.num_actions)
         checks.whole("expansion", self.expansion)
-        checks.wholes("window", getattr(self, "window", (1, 1)), length=2)
-        checks.wholes("strides", getattr(self, "strides", (1, 1)), length=2)
-        checks.option("padding", getattr(self, "padding", "SAME"), PADDINGS)
 
     def _connect(
         self,
@@ -208,7 +205,21 @@ class Dense(_FeedbackLayer):
         return self._connect(inputs, (inputs.shape[-1], self.features), jnp.matmul)
 
 
-class Conv(_FeedbackLayer):
+class _WindowedLayer(_FeedbackLayer):
+    """What ``Conv`` and ``LocallyConnected`` share: a window that moves over the image."""
+
+    window: tuple[int, int] = (3, 3)
+    strides: tuple[int, int] = (1, 1)
+    padding: Padding = "SAME"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.wholes("window", self.window, length=2)
+        checks.wholes("strides", self.strides, length=2)
+        checks.option("padding", self.padding, PADDINGS)
+
+
+class Conv(_WindowedLayer):
     """A convolutional layer with a feedback pathway: one kernel for all positions.
 
     Attributes as in ``Dense``, and:
@@ -216,10 +227,6 @@ class Conv(_FeedbackLayer):
       strides: (down, right).
       padding: "SAME" or "VALID".
     """
-
-    window: tuple[int, int] = (3, 3)
-    strides: tuple[int, int] = (1, 1)
-    padding: Padding = "SAME"
 
     @nn.compact
     def __call__(self, images: chex.Array) -> chex.Array:
@@ -232,17 +239,13 @@ class Conv(_FeedbackLayer):
         )
 
 
-class LocallyConnected(_FeedbackLayer):
+class LocallyConnected(_WindowedLayer):
     """A convolutional layer without weight sharing: a kernel of its own at every position.
 
     No neuron can copy its weights to its neighbors, so this is the biological version of ``Conv``.
     Attributes as in ``Conv``; the kernel is [out_height, out_width, rows, columns, channels,
     features], the bias, if any, [out_height, out_width, features].
     """
-
-    window: tuple[int, int] = (3, 3)
-    strides: tuple[int, int] = (1, 1)
-    padding: Padding = "SAME"
 
     @nn.compact
     def __call__(self, images: chex.Array) -> chex.Array:
