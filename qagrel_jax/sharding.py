@@ -77,11 +77,10 @@ def put(array: Any, mesh: Mesh | None, *axes: str | None) -> Any:
     Returns:
       A ``jax.Array`` [...], of which each process holds the parts of its own devices.
     """
-    if mesh is None:
+    # Of a tracer only the shape is asked: nothing is to be moved.
+    if mesh is None or isinstance(array, jax.core.Tracer):
         return array
     sharding = NamedSharding(mesh, PartitionSpec(*axes))
-    if isinstance(array, jax.core.Tracer):  # shapes are asked for: nothing is to be moved
-        return array
     if isinstance(array, jax.Array):
         if array.sharding.is_equivalent_to(sharding, array.ndim):
             return array

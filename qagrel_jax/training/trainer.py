@@ -160,7 +160,7 @@ def make_trainer(
     return Trainer(
         init=lambda keys: init(sharding.by_seed(keys, mesh)),
         epoch_order=jax.jit(_epoch_order, static_argnames="examples", out_shardings=by_seed),
-        run_steps=compiled(partial(_run_steps, at_rate, across_seeds, mesh, num_classes)),
+        run_steps=compiled(partial(_run_steps, learner, at_rate, across_seeds, mesh, num_classes)),
         run_batches=compiled(partial(_run_batches, at_rate, across_seeds, mesh)),
         evaluate=partial(evaluation.evaluate, count_correct, evaluation_batch, mesh),
         count_correct=count_correct,
@@ -219,6 +219,7 @@ def _choose_rows(
 
 
 def _run_steps(
+    learner: Learner,
     at_rate: Callable[[Any], Learner],
     across_seeds: Callable,
     mesh: Mesh | None,
@@ -232,7 +233,6 @@ def _run_steps(
     rate: chex.Array | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """Train on the rows ``order`` of examples in memory; see ``Trainer.run_steps``."""
-    learner = at_rate(None)
     table = None if learner.curriculum is None else curricula.class_table(labels, num_classes)
 
     def batch_of(state: TrainState, shared: tuple, rows: chex.Array) -> tuple:
