@@ -63,18 +63,8 @@ def train(
         angles.measure(start.states)  # before learning
     run, before = keep.load(setting.label, start, line) if keep else (start, 0.0)
     began = time.perf_counter() - before
-    epochs = fitting.fit(
-        trainer,
-        run,
-        splits.train,
-        splits.monitored,
-        epochs=config.epochs,
-        patience=config.patience,
-        min_gain=config.min_gain,
-        last_batch=config.last_batch,
-    )
     try:
-        for after, record in epochs:
+        for after, record in build.fit(trainer, run, splits, config):
             run = after
             _add_epoch(line, run, record)
             if angles:

@@ -1,5 +1,6 @@
 """What a configuration describes, built: splits, rule, reward, optimizer, trainer, networks."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -234,6 +235,23 @@ def start(trainer: training.Trainer, config: Config, dataset: Dataset) -> fittin
     except ValueError as error:
         shape = "x".join(map(str, dataset.train_images.shape[1:]))
         raise UserError(f"{config.architecture} does not fit {shape} images: {error}") from None
+
+
+def fit(
+    trainer: training.Trainer, run: fitting.Fit, splits: Splits, config: Config, **options: Any
+) -> Iterator[tuple[fitting.Fit, fitting.EpochRecord]]:
+    """Train to the configuration's stopping rule: ``fitting.fit``, which takes ``options``."""
+    return fitting.fit(
+        trainer,
+        run,
+        splits.train,
+        splits.monitored,
+        epochs=config.epochs,
+        patience=config.patience,
+        min_gain=config.min_gain,
+        last_batch=config.last_batch,
+        **options,
+    )
 
 
 def _kernels(params: chex.ArrayTree) -> chex.ArrayTree:

@@ -15,7 +15,7 @@ from experiments.common.progress import Reporter
 from experiments.config import Config
 from experiments.train import folder as run_folder
 from experiments.train.angles import Instrument, numbers
-from experiments.train.build import Splits, make_learner, make_trainer, start
+from experiments.train.build import Splits, fit, make_learner, make_trainer, start
 from qagrel_jax import sharding, training
 from qagrel_jax.data import Dataset
 from qagrel_jax.training import fitting
@@ -126,17 +126,7 @@ def _learn(
         def on_chunk(epoch: int, done: int, steps: int) -> None:
             reporter.update(epoch - 1 + done / steps, state)
 
-        epochs = fitting.fit(
-            trainer,
-            run,
-            splits.train,
-            splits.monitored,
-            epochs=config.epochs,
-            patience=config.patience,
-            min_gain=config.min_gain,
-            last_batch=config.last_batch,
-            on_chunk=on_chunk,
-        )
+        epochs = fit(trainer, run, splits, config, on_chunk=on_chunk)
         shown = config.epoch_of(len(splits.train.labels))[1]
         timed = _timed(epochs, run, config, shown, deadline)
         for run, record, seconds, images in timed:
