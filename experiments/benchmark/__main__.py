@@ -25,7 +25,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import config as configs
 from experiments.benchmark.settings import (
     CELLS,
     DEFAULT_CELLS,
@@ -34,6 +33,7 @@ from experiments.benchmark.settings import (
     Settings,
 )
 from experiments.common import cli, files, folders
+from experiments.common.names import PRECISIONS
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -150,10 +150,10 @@ def _parser() -> cli.Parser:
     )
     add(
         "--precision",
-        type=cli.one_of("precision", configs.PRECISIONS),
+        type=cli.one_of("precision", PRECISIONS),
         default="float32",
         metavar="P",
-        help=f"{', '.join(configs.PRECISIONS)}; default float32; PyTorch's is set alike",
+        help=f"{', '.join(PRECISIONS)}; default float32; PyTorch's is set alike",
     )
     return parser
 

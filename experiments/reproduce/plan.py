@@ -9,6 +9,7 @@ import numpy as np
 from experiments import config as configs
 from experiments.common import files, provenance
 from experiments.common.cli import UserError
+from experiments.common.names import PROTOCOLS
 from experiments.config import Config
 from experiments.reproduce import stored_times
 from experiments.reproduce.published import CELLS
@@ -186,7 +187,7 @@ def whole_matrix(stored: dict[tuple[str, int], Stored]) -> str:
     both = [
         configs.replace(configs.load(name), {"protocol": protocol})
         for name in CELLS
-        for protocol in configs.PROTOCOLS
+        for protocol in PROTOCOLS
     ]
     took = dict.fromkeys((config.name for config in both), 0.0)
     for config in both:

@@ -4,6 +4,7 @@ import json
 import sys
 
 from experiments import config as configs
+from experiments.common import names
 from experiments.reports import configs as report
 from qagrel_jax import networks
 from qagrel_jax.layers import feedback
@@ -69,8 +70,8 @@ def test_needs_no_jax():
 
 
 def test_feedback_pathways_are_those_of_the_library_and_earlier_names_load():
-    assert (configs.FEEDBACKS, configs.FEEDBACK_ALIASES) == (feedback.FEEDBACKS, feedback.ALIASES)
-    assert configs.FEEDBACK_INITS == networks.FEEDBACK_INITS
+    assert (names.FEEDBACKS, names.FEEDBACK_ALIASES) == (feedback.FEEDBACKS, feedback.ALIASES)
+    assert names.FEEDBACK_INITS == networks.FEEDBACK_INITS
     now = configs.replace(configs.load("digits"), {"feedback": "kolen_pollack"})
     new = [entry for entry in configs.to_json(now) if entry.startswith("feedback_")]
     assert sorted(new) == [f"feedback_{n}" for n in ("delay", "init", "l2", "rate", "scale")]

@@ -9,6 +9,7 @@ import pytest
 from experiments import config as configs
 from experiments.common import cli
 from experiments.common.cli import UserError
+from experiments.common.names import CONTROL_RULES, RULES
 from experiments.controls import __main__ as controls
 from experiments.controls import catalogue, unfinished
 from experiments.controls import plots as controls_plots
@@ -34,7 +35,7 @@ def test_settings_have_names_of_their_own(name):
     for setting in control.settings:
         assert (setting.config.seeds, setting.config.epochs) == (7, 3)
         assert setting.config.protocol == "clean"
-        assert setting.rule in configs.RULES + configs.CONTROL_RULES
+        assert setting.rule in RULES + CONTROL_RULES
 
 
 def _line(label, rule, curves, family=None, classes=10, batch_size=16, diverged=None):

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from experiments import config as configs
+from experiments.common.names import CONTROL_RULES, PROTOCOLS, RULES
 from experiments.train import build, one_rule
 from qagrel_jax import data, rules
 from qagrel_jax.curriculum import Curriculum
@@ -201,7 +202,7 @@ def test_the_noise_reaches_the_rules_that_have_some(monkeypatch):
         assert build.make_rule(name, config(noise_sd=0.7)) == 0.7
 
 
-@pytest.mark.parametrize("name", configs.RULES + configs.CONTROL_RULES)
+@pytest.mark.parametrize("name", RULES + CONTROL_RULES)
 def test_rules_have_their_own_names(name):
     rule = build.make_rule(name, config())
     assert rule.name == name
@@ -230,7 +231,7 @@ def test_a_line_of_metrics_by_hand(protocol, watched):
     }
 
 
-@pytest.mark.parametrize("protocol", configs.PROTOCOLS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_accuracy_reported_is_that_of_the_best_epoch(protocol, tmp_path):
     """Each seed's best parameters on the test set, or what was best on it as it was watched."""
     chosen = config(protocol=protocol, seeds=2, first_seed=4)

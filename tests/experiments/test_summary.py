@@ -3,6 +3,7 @@
 import pytest
 
 from experiments import config as configs
+from experiments.common.names import PROTOCOLS
 from experiments.train import summary
 
 ENVIRONMENT = {"device": "abacus", "versions": {"jax": "1"}, "commit": "0123", "command": "do it"}
@@ -37,7 +38,7 @@ def summarize(*rules, protocol="clean", criterion=0.9, curves=CURVES):
     return summary.summarize(config, results, metrics, [ENVIRONMENT, LATER])
 
 
-@pytest.mark.parametrize("protocol", configs.PROTOCOLS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_criterion_and_the_slowdown(protocol):
     content = summarize("q_agrel", "backprop", protocol=protocol)
     # Backprop's best: 1, .9; mean .95; 90 % of it .855.
