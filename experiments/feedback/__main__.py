@@ -5,9 +5,9 @@
     python -m experiments.feedback --configs mnist_dense,mnist_conv --out DIR
 
 Every cell, a network with one kind of feedback trained by one rule, has a run folder of its own,
-DIR/CONFIG/KIND/RULE, as experiments.train writes it. What is done is left alone; what a kill broke
-off goes on, on a CPU in the same bits: give the same command again. Cells of several calls with the
-same --out are summed up together, in DIR/summary.json, DIR/CONFIG/accuracy.png and
+DIR/CONFIG/KIND/RULE, as experiments.train writes it. The same command, given again, leaves finished
+cells as they are and resumes an interrupted one, on a CPU bit for bit. Cells of several calls with
+the same --out are summed up together, in DIR/summary.json, DIR/CONFIG/accuracy.png and
 DIR/CONFIG/angles_RULE.png.
 
 All cells run for --epochs, without early stopping. Of them output_layer_only is the baseline: tied
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     planned = cells.plan(out, arguments.configs, arguments.kinds, arguments.rules_asked, given)
     mesh = devices.arrange(arguments.mesh)
     codes, said = [0], set[str]()
-    with cli.interrupted_says("the same command goes on from here"):
+    with cli.interrupted_says("the same command resumes from here"):
         folders.check_writable(out)
         for cell in planned:
             if not cell.done or run_folder.missing_pictures(cell.folder, cell.config):

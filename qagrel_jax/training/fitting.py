@@ -132,7 +132,7 @@ def fit(
 
     Yields:
       ``(run, record)`` after each epoch. ``run.states`` and ``run.best`` are consumed by the next
-      iteration: save what is to be kept before going on.
+      iteration: save what is to be kept before the next one.
 
     Raises:
       DivergedError: a seed's error is not finite; on CPU after that chunk, else after that epoch.
