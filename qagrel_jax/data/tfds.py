@@ -29,7 +29,11 @@ _VERSION = re.compile(r"^\d+\.\d+\.\d+$")
 
 
 def find_prepared(root: Path, name: str, config: str | None, version: str | None) -> Path | None:
-    """Return ``root/name/[config/]version`` (the newest, if no version is asked for) or None."""
+    """Return ``root/name/[config/]version`` (the newest, if no version is asked for) or None.
+
+    Raises:
+      DataError: several configs are prepared, and none is asked for.
+    """
     base = root / name / config if config else root / name
     if found := _versions(base, version):
         return found[-1]
@@ -77,7 +81,12 @@ def unknown(name: object, root: Path) -> DataError:
 
 
 def prepare(root: Path, name: str, config: str | None, version: str | None) -> Path:
-    """Download a registered TFDS set, write it as ArrayRecord below ``root``, return its folder."""
+    """Download a registered TFDS set, write it as ArrayRecord below ``root``, return its folder.
+
+    Raises:
+      DataError: an unknown set, config or version; no image classification set, or images of
+        varying size; no network, or TensorFlow missing where preparing needs it.
+    """
     full_name = f"{name}/{config}" if config else name
     tfds = import_tfds()
     with quiet():
@@ -153,7 +162,11 @@ def _reachable(url: str, timeout: float = 3.0) -> bool:
 
 
 def feature_names(builder: Any) -> tuple[str, str]:
-    """Return the names of the image feature and of the class label, found by their types."""
+    """Return the names of the image feature and of the class label, found by their types.
+
+    Raises:
+      DataError: not one feature of each type.
+    """
     features = import_tfds().features
     found = builder.info.features
     supervised = builder.info.supervised_keys or ()
