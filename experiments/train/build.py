@@ -99,7 +99,7 @@ def make_optimizer(
     rate = config.learning_rate if rate is None else rate
     if config.halve_every:
         rate = optax.exponential_decay(
-            rate, config.halve_every * steps_per_epoch, 0.5, staircase=True
+            rate, _steps(config.halve_every, steps_per_epoch), 0.5, staircase=True
         )
     if config.optimizer == "momentum":
         optimizer = optax.sgd(rate, momentum=0.9)
@@ -109,7 +109,7 @@ def make_optimizer(
         optimizer = getattr(optax, config.optimizer)(rate)
     if config.feedback_rate != 1 or config.feedback_delay:
         own = feedback_updates.scale_feedback_updates(
-            config.feedback_rate, config.feedback_delay * steps_per_epoch
+            config.feedback_rate, _steps(config.feedback_delay, steps_per_epoch)
         )
         optimizer = optax.chain(optimizer, own)
     optimizer = _decayed(config, optimizer)
@@ -136,6 +136,11 @@ def _decayed(config: Config, optimizer: optax.GradientTransformation) -> Any:
     return optax.chain(optax.add_decayed_weights(2 * config.l2, mask=_kernels), optimizer)
 
 
+def _steps(epochs: int, steps_per_epoch: int) -> int:
+    """Return the steps of so many epochs; optax counts up to 2³¹ − 1, which no run gets to."""
+    return min(epochs * steps_per_epoch, 2**31 - 1)
+
+
 def _weight_decay(config: Config, steps_per_epoch: int) -> optax.ScalarOrSchedule:
     """Return what decoupled decay adds to a step's update, as a multiple of the kernel: ≤ 0.
 
@@ -145,7 +150,7 @@ def _weight_decay(config: Config, steps_per_epoch: int) -> optax.ScalarOrSchedul
     if not config.weight_decay_epochs:
         return -config.weight_decay
     return optax.cosine_decay_schedule(
-        -config.weight_decay, config.weight_decay_epochs * steps_per_epoch
+        -config.weight_decay, _steps(config.weight_decay_epochs, steps_per_epoch)
     )
 
 

@@ -43,7 +43,8 @@ def scale_feedback_updates(rate: float = 1.0, delay: int = 0) -> optax.GradientT
     """
     if not 0 <= rate < float("inf") or delay < 0:
         raise ValueError(f"rate and delay must not be negative, got {rate} and {delay}")
-    scale = optax.scale_by_schedule(lambda step: jnp.where(step < delay, 0.0, rate))
+    begin = min(delay, 2**31 - 1)  # optax's count of steps goes no further
+    scale = optax.scale_by_schedule(lambda step: jnp.where(step < begin, 0.0, rate))
     return optax.masked(scale, is_feedback)
 
 

@@ -59,6 +59,20 @@ def _updates(optimizer, params, grads, steps):
     return found
 
 
+@pytest.mark.parametrize("name", ["halve_every", "feedback_delay", "weight_decay_epochs"])
+def test_the_longest_spans_of_epochs_never_end(name):
+    """They are more steps than fit into 32 bits."""
+    never = {"halve_every": 0, "feedback_delay": 10**6, "weight_decay_epochs": 0}
+    params = {"kernel": jnp.ones(2), "feedback_kernel": jnp.ones(2)}
+
+    def learn(epochs):
+        made = config(feedback="kolen_pollack", weight_decay=0.1, **{name: epochs})
+        optimizer = build.make_optimizer(made, 100)
+        return jax.jit(optimizer.update)(params, optimizer.init(params), params)[0]
+
+    jax.tree.map(np.testing.assert_array_equal, learn(10**9), learn(never[name]))
+
+
 def test_kernels_decay_at_a_rate_that_halves():
     """Gradient of c·w² at w = 1 and c = ½: 1. So the update is minus the rate; 0 for the rest."""
     optimizer = build.make_optimizer(config(learning_rate=1.0, halve_every=2, l2=0.5), 3)
