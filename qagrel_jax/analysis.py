@@ -45,7 +45,7 @@ def feedback_angles(
     """Angle between each layer's forward and feedback weights, for every seed.
 
     Args:
-      params: parameters of one network, or of several with a leading axis of seeds.
+      params: parameters of one network, or of several with one leading axis of seeds.
       model_state: the other collections, likewise.
       feedback: the kind of pathway, one of ``qagrel_jax.layers.FEEDBACKS``.
 
@@ -55,20 +55,31 @@ def feedback_angles(
       weights have no forward partners.
 
     Raises:
-      ValueError: an unknown ``feedback``.
+      ValueError: an unknown ``feedback``; layers of which some have an axis in front (``nn.vmap``,
+        ``nn.scan``) and some have none.
+      KeyError: variables of another kind of pathway.
 
     >>> import jax.numpy as jnp
     >>> params = {"out": {"kernel": jnp.eye(2), "feedback_kernel": jnp.ones((2, 2))}}
     >>> round(float(feedback_angles(params, {}, "kolen_pollack")["out"]), 3)
     45.0
     """
-    weights, angles = flatten_dict(params), {}
-    for layer, down in feedback_kernels(params, model_state, feedback).items():
-        kernel = weights[*layer, "kernel"]
-        # A kernel has 2, 4 or 6 axes (dense, convolutional, locally connected); one more: seeds.
-        angle = jax.vmap(angle_degrees) if kernel.ndim % 2 else angle_degrees
-        angles["/".join(layer)] = angle(kernel, down)
-    return angles
+    weights = flatten_dict(params)
+    pairs = {
+        "/".join(layer): (weights[*layer, "kernel"], down)
+        for layer, down in feedback_kernels(params, model_state, feedback).items()
+    }
+    # A kernel has 2, 4 or 6 axes (dense, convolutional, locally connected); one more: seeds.
+    in_front = {layer: kernel.ndim % 2 for layer, (kernel, _) in pairs.items()}
+    if len(set(in_front.values())) > 1:
+        one, other = (next(k for k, v in in_front.items() if v == odd) for odd in (1, 0))
+        raise ValueError(
+            f"the kernels of layers {one!r} {pairs[one][0].shape} and {other!r} "
+            f"{pairs[other][0].shape} cannot both be those of one network or both have an axis of "
+            "seeds: give layers of nn.vmap and nn.scan apart from the others"
+        )
+    angle = jax.vmap(angle_degrees) if any(in_front.values()) else angle_degrees
+    return {layer: angle(*pair) for layer, pair in pairs.items()}
 
 
 def layer_angles(a: chex.ArrayTree, b: chex.ArrayTree) -> dict[str, chex.Array]:

@@ -51,6 +51,7 @@ References:
   Ji-An & Benna (2024), Deep learning without weight symmetry, arXiv:2405.20594.
 """
 
+import functools
 from collections.abc import Callable
 
 import chex
@@ -233,21 +234,28 @@ def feedback_kernels(
     for (*layer, name), kernel in weights.items():
         if name != "kernel" or kind == "direct":
             continue
+        of = functools.partial(_weights_of, tuple(layer), kind)
         match kind:
             case "tied":
                 down = kernel
             case "sign" | "sign_batchwise":
                 down = jnp.sign(kernel)
             case "sign_fixed":
-                down = jnp.sign(kernel) * fixed[*layer, "magnitude"]
+                down = jnp.sign(kernel) * of(fixed, "magnitude")
             case "kolen_pollack":
-                down = weights[*layer, "feedback_kernel"]
+                down = of(weights, "feedback_kernel")
             case "random":
-                down = fixed[*layer, "kernel"]
+                down = of(fixed, "kernel")
             case "product":
-                down = product_kernel(fixed[*layer, "mixing"], weights[*layer, "feedback_kernel"])
+                down = product_kernel(of(fixed, "mixing"), of(weights, "feedback_kernel"))
         kernels[tuple(layer)] = down
     return kernels
+
+
+def _weights_of(layer: tuple[str, ...], kind: str, where: dict, name: str) -> chex.Array:
+    if (*layer, name) not in where:
+        raise KeyError(f"layer {'/'.join(layer)!r} has no {name!r} of feedback {kind!r}")
+    return where[*layer, name]
 
 
 def product_kernel(mixing: chex.Array, feedback_kernel: chex.Array) -> chex.Array:

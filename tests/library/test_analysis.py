@@ -42,6 +42,21 @@ def test_layers_within_modules():
     np.testing.assert_allclose(analysis.layer_angles(up, down)["block/out"], expected, rtol=1e-5)
 
 
+def test_layers_with_axes_of_their_own_are_refused_beside_others():
+    """Those of ``nn.vmap``, or of ``nn.scan``: in one network, and in several side by side."""
+    heads = jnp.stack([KERNEL, KERNEL, KERNEL])  # three seeds, two heads each
+    for one, all_heads in ((KERNEL[0], KERNEL), (KERNEL, heads)):
+        params = {"heads": {"kernel": all_heads}, "out": {"kernel": one}}
+        with pytest.raises(ValueError, match=r"'heads'.* of nn\.vmap and nn\.scan apart"):
+            analysis.feedback_angles(params, {}, "tied")
+
+
+@pytest.mark.parametrize("kind", ["kolen_pollack", "random", "sign_fixed", "product"])
+def test_variables_of_another_pathway_are_named(kind):
+    with pytest.raises(KeyError, match=f"layer 'block/out' has no .* of feedback '{kind}'"):
+        analysis.feedback_angles({"block": {"out": {"kernel": KERNEL}}}, {}, kind)
+
+
 def test_an_unknown_feedback():
     with pytest.raises(ValueError, match="unknown feedback 'magic'"):
         analysis.feedback_angles({"out": {"kernel": KERNEL}}, {}, "magic")
