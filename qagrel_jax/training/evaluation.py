@@ -58,7 +58,8 @@ def count_correct(
             images, labels = sharding.constrain_batch(examples, mesh)
             outputs = network.apply(variables, classification.normalize(images), train=False)
             correct = at_least_float32(outputs).argmax(-1) == labels
-            return (jax.nn.one_hot(labels, num_classes) * correct[:, None]).sum(0)
+            of_class = jax.nn.one_hot(labels, num_classes)
+            return (of_class * correct[:, None].astype(of_class.dtype)).sum(0)
 
         return jax.lax.map(one_batch, shared).sum(0)
 

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from qagrel_jax import networks, population, rules, tasks, training
+from qagrel_jax.attention import attend
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.layers import FEEDBACKS
 from qagrel_jax.random_keys import root_key, root_keys
@@ -58,6 +59,35 @@ def test_networks(architecture):
 @pytest.mark.parametrize("feedback", FEEDBACKS)
 def test_feedback_pathways(feedback):
     trace_training(rules.q_agrel(), "conv", feedback)
+
+
+@pytest.mark.parametrize("curriculum", [None, Curriculum()])
+def test_fitting(curriculum):
+    """What runs between the epochs, too: evaluation, the best seeds' states."""
+    images = np.zeros((9, 4, 4, 1), np.uint8)
+    examples = training.Examples(images, np.arange(9, dtype=np.int32) % 3)
+    trainer = training.make_trainer(
+        rules.q_agrel(),
+        networks.make_network("dense", 3, hidden=(2,)),
+        optax.sgd(0.1),
+        image_shape=(4, 4, 1),
+        num_classes=3,
+        batch_size=4,
+        curriculum=curriculum,
+    )
+    run = training.start(trainer, root_keys(np.arange(2)))
+    epochs = list(training.fit(trainer, run, examples, examples, epochs=2, patience=1))
+    assert len(epochs) == 2
+
+
+# sign_batchwise draws its weights in each pass, for which ``attend`` has no random numbers.
+@pytest.mark.parametrize("feedback", [kind for kind in FEEDBACKS if kind != "sign_batchwise"])
+def test_attention(feedback):
+    network = networks.make_network("conv", 3, feedback=feedback)
+    images = jax.ShapeDtypeStruct((2, 4, 4, 1), np.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    actions = jax.ShapeDtypeStruct((2,), np.int32)
+    jax.eval_shape(lambda *given: attend(network, *given), variables, images, actions)
 
 
 @pytest.mark.parametrize("order", ["index", "random"])
