@@ -14,6 +14,14 @@ from experiments.common import interrupts, progress
 from experiments.working_memory import run as memory_run
 
 ROOT = Path(__file__).resolve().parents[2]
+# ``python -m``, but with a line of progress each second, and with SIGINT also in the background.
+CODE = """
+import runpy, signal, sys
+from experiments.common import progress
+signal.signal(signal.SIGINT, signal.default_int_handler)
+progress.SECONDS_BETWEEN_LINES = 1
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
 COMMANDS = {
     "agrel": ("xor --networks 300 --max-trials 100000000", signal.SIGTERM),
     "controls": ("baselines --seeds 5", signal.SIGINT),
@@ -33,26 +41,35 @@ def ended(tmp_path_factory):
     """Every command, started together, interrupted while JAX computes: (code, stderr, folder)."""
     root, running = tmp_path_factory.mktemp("interrupted"), {}
     for name, (arguments, _) in COMMANDS.items():
-        command = [sys.executable, "-m", f"experiments.{name}", *arguments.split()]
+        command = [sys.executable, "-c", CODE, f"experiments.{name}", *arguments.split()]
         command += ["--out", str(root / name)]
         with (root / f"{name}.err").open("w") as log:
             running[name] = subprocess.Popen(
                 command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log
             )
+    try:
+        _interrupt(root, running)
+        return {
+            name: (process.wait(150), (root / f"{name}.err").read_text(), root / name)
+            for name, process in running.items()
+        }
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
+
+
+def _interrupt(root, running):
+    """Signal each command once it computes."""
     deadline = time.monotonic() + 200
     waiting = dict(running)
     while waiting and time.monotonic() < deadline:
         for name in list(waiting):
-            # The second line comes when it has compiled and computed for ten seconds, at the most.
+            # The second line comes when it has compiled and computed for a second, at the most.
             lines = (root / f"{name}.err").read_text().splitlines()
             if len(lines) > 1 or waiting[name].poll() is not None:
                 waiting.pop(name).send_signal(COMMANDS[name][1])
         time.sleep(0.05)
-    found = {}
-    for name, process in running.items():
-        code = process.wait(150)
-        found[name] = code, (root / f"{name}.err").read_text(), root / name
-    return found
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
