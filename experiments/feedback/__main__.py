@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     planned = cells.plan(out, arguments.configs, arguments.kinds, arguments.rules_asked, given)
     mesh = devices.arrange(arguments.mesh)
     codes, said = [0], set[str]()
-    with cli.interrupted_says("the same command resumes from here"):
+    with cli.interrupted_says("the same command continues from here"):
         folders.check_writable(out)
         for cell in planned:
             if not cell.done or run_folder.missing_pictures(cell.folder, cell.config):
