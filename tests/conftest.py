@@ -1,17 +1,51 @@
 """Shared settings of the tests: quick compilation, and silent mistakes made loud."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
-# Tests compile many small programs once; LLVM's optimizations cost far more than they give back.
+# Tests compile many small programs once: optimizations by LLVM cost far more than they give back,
+# and XLA:CPU's newer way to compile fusions takes twice as long as its older one.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false",
 )
+# What one test has compiled no other compiles again, nor a process that a test starts.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+LONG_FILES = (
+    "test_notebooks.py",
+    "test_train_command.py",
+    "test_training.py",
+    "test_reproduce.py",
+    "test_readme.py",
+    "test_feedback_command.py",
+    "test_settings.py",
+    "test_sharding.py",
+    "test_memory_command.py",
+    "test_interrupts.py",
+)
+"""Begun first, the longest first: at the end one of them would leave the other workers idle."""
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the most tests
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: number for number, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="module")

@@ -75,9 +75,14 @@ def _trainer(**options):
     return training.make_trainer(**{**good, "batch_size": 2, **options})
 
 
-def _fit(**options):
+@functools.cache
+def _started():
     trainer = _trainer()
-    run = fitting.start(trainer, jax.random.split(KEY, 1))
+    return trainer, fitting.start(trainer, jax.random.split(KEY, 1))
+
+
+def _fit(**options):
+    trainer, run = _started()  # which no epoch consumes
     train = fitting.Examples(PIXELS, options.pop("labels", np.array([0, 1])))
     good = {"epochs": 0, "patience": 1, **options}
     return list(fitting.fit(trainer, run, train, train, **good))

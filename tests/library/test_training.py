@@ -49,9 +49,8 @@ def _run(trainer, *seeds, epochs=3, patience=99, start=None):
 @pytest.mark.parametrize("network", [DenseNet(3, hidden=(16,)), ConvNet(3)], ids=["dense", "conv"])
 def test_seeds_beside_others_are_seeds_alone(network):
     slow = optax.sgd(0.002)
-    alone = [
-        _run(_trainer(network, optimizer=slow, seeds_by="map"), s)[0].states.params for s in (4, 9)
-    ]
+    by_itself = _trainer(network, optimizer=slow, seeds_by="map")
+    alone = [_run(by_itself, seed)[0].states.params for seed in (4, 9)]
     for seeds_by in ("vmap", "map"):
         together = _run(_trainer(network, optimizer=slow, seeds_by=seeds_by), 4, 9)[0].states.params
         for i, one in enumerate(alone):
