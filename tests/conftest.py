@@ -25,16 +25,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 LONG_FILES = (
+    "test_rules.py",
     "test_notebooks.py",
-    "test_train_command.py",
-    "test_training.py",
-    "test_reproduce.py",
-    "test_readme.py",
-    "test_feedback_command.py",
-    "test_settings.py",
     "test_sharding.py",
-    "test_memory_command.py",
-    "test_interrupts.py",
+    "test_train_command.py",
+    "test_curriculum.py",
+    "test_training.py",
+    "test_transforms.py",
+    "test_settings.py",
+    "test_own_network.py",
+    "test_feedback.py",
+    "test_reproduce.py",
+    "test_relearnn.py",
+    "test_readme.py",
 )
 """Begun first, the longest first: at the end one of them would leave the other workers idle."""
 
