@@ -5,12 +5,9 @@ import os
 import shutil
 import tempfile
 
-# Tests compile many small programs once: optimizations by LLVM cost far more than they give back,
-# and XLA:CPU's newer way to compile fusions takes twice as long as its older one.
+# Tests compile many small programs once; LLVM's optimizations cost far more than they give back.
 os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false",
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 # What one test has compiled no other compiles again, nor a process that a test starts.
 if "PYTEST_XDIST_WORKER" not in os.environ:
