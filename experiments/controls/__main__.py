@@ -6,9 +6,9 @@
     python -m experiments.controls --resume --out DIR  # resume after a crash
 
 Each control trains its settings (``experiments/controls/settings.py``) one after the other, several
-seeds each, under the clean protocol, and leaves in DIR/NAME: settings.jsonl (a line a setting, with
-its learning curves), summary.json, picture.png (and angles.png). A setting that was
-killed resumes at its last checkpoint, at most a few minutes old.
+seeds each, under the clean protocol, and leaves in DIR/NAME: plan.json (--seeds and --epochs),
+settings.jsonl (a line a setting, with its learning curves), summary.json, picture.png (and
+angles.png). A setting that was killed resumes at its last checkpoint, at most a few minutes old.
 """
 
 import contextlib
@@ -24,7 +24,8 @@ from experiments.controls import catalogue, settings
 from experiments.controls.settings import Control
 
 LINES = "settings.jsonl"
-MARKERS = ("environments.jsonl", LINES)
+PLAN = "plan.json"
+MARKERS = (PLAN, "environments.jsonl", LINES)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     folders.check_resume(arguments.resume, arguments.out)
     out = arguments.out or folders.default("controls")
-    chosen = arguments.names or _default_names()
-    controls = {name: catalogue.load(name, arguments.seeds, arguments.epochs) for name in chosen}
+    plans = _plans(arguments, out)
+    controls = {name: catalogue.load(name, **plan) for name, plan in plans.items()}
     valid = catalogue.names()
     with folders.explained(out):
         if out.is_dir() and any(path.name not in valid for path in folders.visible(out)):
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name in controls:
             stack.enter_context(folders.claimed(out / name, MARKERS, arguments.resume))
         done = {name: _lines_done(out / name, controls[name]) for name in controls}
+        for name, plan in plans.items():
+            files.write_json(out / name / PLAN, plan)
         for name, control in controls.items():
             run(out / name, name, control, done[name], arguments.data_dir)
 
@@ -107,6 +110,29 @@ def _load(name: str, data_dir: str | None) -> Any:
         return data.load(name, data_dir)
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def _plans(arguments: Any, out: Path) -> dict[str, dict[str, int | None]]:
+    """Return the number of seeds and of epochs (None: its own) of every control to run.
+
+    A run that is resumed is what it was, but for what the command line says.
+
+    Raises:
+      UserError: a plan there that is damaged.
+    """
+    given = {key: getattr(arguments, key) for key in ("seeds", "epochs")}
+    there = {}
+    for name in catalogue.names() if arguments.resume else []:
+        plan = files.read_json(out / name / PLAN)
+        if plan is None:
+            continue
+        whole = all(value is None or type(value) is int for value in plan.values())
+        if plan.keys() != given.keys() or not whole:
+            raise UserError(f"{out / name / PLAN} is damaged: move {out / name} away")
+        there[name] = plan
+    asked = {key: value for key, value in given.items() if value is not None}
+    names = arguments.names or list(there) or _default_names()
+    return {name: there.get(name, given) | asked for name in names}
 
 
 def _lines_done(folder: Path, control: Control) -> list[dict[str, Any]]:

@@ -180,6 +180,32 @@ def test_a_run_and_its_resumption(small, tmp_path, monkeypatch, capsys):
         controls.main([*command, "--resume", "--seeds", "5"])
 
 
+def test_a_run_is_resumed_without_being_told_what_it_was(small, tmp_path, monkeypatch):
+    """The same controls, and as many seeds and epochs, of those too that had not begun."""
+    monkeypatch.setitem(catalogue._CONTROLS, "other", catalogue._CONTROLS["small"])
+    trained, train = [], controls_run.train
+
+    def killed(setting, *rest):
+        if trained:
+            raise KeyboardInterrupt
+        return record(setting, *rest)
+
+    def record(setting, *rest):
+        trained.append((setting.label, setting.config.seeds, setting.config.epochs))
+        return train(setting, *rest)
+
+    monkeypatch.setattr(controls_run, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        controls.main(["small", "other", "--seeds=1", "--epochs=1", f"--out={tmp_path}"])
+    monkeypatch.setattr(controls_run, "train", record)
+    controls.main(["--resume", f"--out={tmp_path}"])
+    assert trained == [("tied", 1, 1), ("reciprocal", 1, 1)] * 2
+    assert all((tmp_path / name / "picture.png").is_file() for name in ("small", "other"))
+    (tmp_path / "small" / "plan.json").write_text('{"seeds": "many"}')
+    with pytest.raises(UserError, match=r"plan\.json is damaged: move .*small away"):
+        controls.main(["--resume", f"--out={tmp_path}"])
+
+
 def test_a_setting_killed_midway_goes_on_in_the_same_bits(folded_keys, tmp_path, monkeypatch):
     """With a curriculum, whose state is part of what is kept."""
     monkeypatch.setattr(unfinished, "SECONDS_BETWEEN", 0)
