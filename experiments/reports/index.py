@@ -88,11 +88,12 @@ def _feedback(results: Path) -> str | None:
     both = [name for name, kind in cells if kind == "tied" and (name, "kolen_pollack") in cells]
     if not both:
         return None
-    ours, tied = (
-        mean_sd(100 * _array(cells[both[0], kind]["test_accuracy"]))
-        for kind in ("kolen_pollack", "tied")
-    )
-    return f"`{both[0]}`: Q-AGREL with Kolen–Pollack feedback {ours} %, tied {tied} %"
+
+    def shown(name: str, kind: str) -> str:
+        return mean_sd(100 * _array(cells[name, kind]["test_accuracy"]))
+
+    pairs = (f"`{n}` {shown(n, 'kolen_pollack')} and {shown(n, 'tied')}" for n in both)
+    return f"Q-AGREL with Kolen–Pollack and with tied feedback, %: {', '.join(pairs)}"
 
 
 def _small_weights(results: Path) -> str | None:
