@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments.common import files
+from experiments.common.significance import mean_sd
 from experiments.feedback import cells, summary
 from experiments.reports import NOT_RUN, feedback, markdown, runs, small_weights
-
-ACCURACY, ANGLE = "test accuracy\n%, mean (sd)", "hidden\nfeedback °"
-"""Of ``summary.HEADINGS``."""
 
 RULES = {runs.RULE: "Q-AGREL", "backprop": "backprop"}
 
@@ -43,7 +43,7 @@ def _table(found: list[dict[str, Any]]) -> str:
     rows = [
         [
             kind.replace("_", " "),
-            *(_cell(kinds[kind], found) if kind in kinds else "–" for kinds in columns.values()),
+            *(_cell(kinds[kind]) if kind in kinds else "–" for kinds in columns.values()),
         ]
         for kind in cells.KINDS
         if kind in there
@@ -58,8 +58,8 @@ def _table(found: list[dict[str, Any]]) -> str:
     return "\n\n".join([note, table, *[unfinished] * ("\\*" in table)])
 
 
-def _cell(result: dict[str, Any], found: list[dict[str, Any]]) -> str:
-    shown = dict(zip(summary.HEADINGS, summary.row(result, found), strict=True))
-    mark = "" if result["finished"] else "\\*"
-    angle = "" if shown[ANGLE] == "–" else f", {float(shown[ANGLE]):.0f}°"
-    return shown[ACCURACY] + angle + mark
+def _cell(result: dict[str, Any]) -> str:
+    angle = summary.last_angles(result)["hidden_feedback"]
+    shown = "" if angle is None else f", {angle:.0f}°"
+    accuracy = mean_sd(100 * np.array(result["test_accuracy"]))
+    return accuracy + shown + "\\*" * (not result["finished"])

@@ -109,7 +109,7 @@ def make_optimizer(
         optimizer = getattr(optax, config.optimizer)(rate)
     if config.feedback_rate != 1 or config.feedback_delay:
         own = feedback_updates.scale_feedback_updates(
-            config.feedback_rate, _steps(config.feedback_delay, steps_per_epoch)
+            config.feedback_rate, config.feedback_delay * steps_per_epoch
         )
         optimizer = optax.chain(optimizer, own)
     optimizer = _decayed(config, optimizer)

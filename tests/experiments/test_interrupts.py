@@ -92,13 +92,17 @@ def test_what_was_learned_is_saved_and_nothing_else_left(ended):
 def test_one_line_also_while_a_command_is_imported(number, tmp_path):
     imported = f"import os\nos.kill(os.getpid(), {int(number)})\n"
     (tmp_path / "rich.py").write_text(imported)  # in place of the package
-    process = subprocess.run(
-        [sys.executable, "-m", "experiments.train", "--help"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
-        cwd=ROOT,
-    )
+    before = signal.signal(number, signal.default_int_handler)  # a child inherits what is ignored
+    try:
+        process = subprocess.run(
+            [sys.executable, "-m", "experiments.train", "--help"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
+            cwd=ROOT,
+        )
+    finally:
+        signal.signal(number, before)
     assert (process.returncode, process.stdout) == (128 + number, "")
     assert process.stderr == "interrupted\n"
 

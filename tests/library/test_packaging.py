@@ -53,6 +53,9 @@ def test_facts_agree():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == qagrel_jax.__version__
     assert citation["license"] == PROJECT["license"]
+    cited = str(citation["references"])
+    for fact in ("Neural Computation", "pcbi.1004060", "1811.01768", "Systems 33", "Zambrano"):
+        assert fact in cited
     for paper in citation["references"]:
         assert paper["authors"] and paper["year"] and paper["title"]
         assert paper.get("journal") or paper.get("collection-title")

@@ -28,8 +28,8 @@ def strict():
         yield
 
 
-def trace_training(rule, architecture, feedback="tied", curriculum=None):
-    trainer = training.make_trainer(
+def make_trainer(rule, architecture, feedback="tied", curriculum=None):
+    return training.make_trainer(
         rule,
         networks.make_network(architecture, 3, feedback=feedback),
         optax.sgd(0.1, momentum=0.9),
@@ -38,6 +38,10 @@ def trace_training(rule, architecture, feedback="tied", curriculum=None):
         batch_size=4,
         curriculum=curriculum,
     )
+
+
+def trace_training(*settings, **options):
+    trainer = make_trainer(*settings, **options)
     images = jax.ShapeDtypeStruct((9, 8, 8, 2), np.uint8)
     labels = jax.ShapeDtypeStruct((9,), np.int32)
     order = jax.ShapeDtypeStruct((2, 2, 4), np.int32)
@@ -64,17 +68,9 @@ def test_feedback_pathways(feedback):
 @pytest.mark.parametrize("curriculum", [None, Curriculum()])
 def test_fitting(curriculum):
     """What runs between the epochs, too: evaluation, the best seeds' states."""
-    images = np.zeros((9, 4, 4, 1), np.uint8)
+    images = np.zeros((9, 8, 8, 2), np.uint8)
     examples = training.Examples(images, np.arange(9, dtype=np.int32) % 3)
-    trainer = training.make_trainer(
-        rules.q_agrel(),
-        networks.make_network("dense", 3, hidden=(2,)),
-        optax.sgd(0.1),
-        image_shape=(4, 4, 1),
-        num_classes=3,
-        batch_size=4,
-        curriculum=curriculum,
-    )
+    trainer = make_trainer(rules.q_agrel(), "dense", curriculum=curriculum)
     run = training.start(trainer, root_keys(np.arange(2)))
     epochs = list(training.fit(trainer, run, examples, examples, epochs=2, patience=1))
     assert len(epochs) == 2
