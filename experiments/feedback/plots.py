@@ -39,7 +39,8 @@ def _accuracy(path: Path, by_rule: dict[str, list[dict[str, Any]]]) -> None:
         for axes, (rule, results) in zip(panels, by_rule.items(), strict=True):
             for result in results:
                 place, values = kinds.index(result["kind"]), 100 * np.array(result["test_accuracy"])
-                color = plots.COLORS[place % len(plots.COLORS)]
+                index = cells.KINDS.index(result["kind"])  # as in the pictures of angles
+                color = plots.COLORS[index % len(plots.COLORS)]
                 axes.plot(values, np.full(len(values), place), "o", mfc="none", color=color, ms=5)
                 axes.plot([values.mean()] * 2, [place - 0.3, place + 0.3], "-", color=color)
             axes.set_title(rule)
