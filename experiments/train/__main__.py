@@ -101,10 +101,11 @@ def _done(folder: Path, config: Config, content: dict[str, Any]) -> dict[str, An
     from experiments.train import summary
 
     run_folder.check_summary(folder, config, content)
+    summary.print_table(content)
     if run_folder.missing_pictures(folder, config) and files.read_metrics(folder):
         with folders.locked(folder):
             _draw(folder)
-    summary.print_table(content, folder)
+    print(f"everything is in {folder}")
     return content
 
 
@@ -140,12 +141,14 @@ def _train(
         content = summary.summarize(config, results, metrics, files.environments(folder))
         files.write_json(folder / "summary.json", content)
         (folder / "failed.json").unlink(missing_ok=True)
+    if content is not None:
+        summary.print_table(content)  # drawing takes a second or two
     if metrics:
         _draw(folder)
     if diverged is not None:
         raise diverged
     if content is not None:
-        summary.print_table(content, folder)
+        print(f"everything is in {folder}")
     return content
 
 

@@ -1,7 +1,6 @@
 """What a finished run says: accuracy, epochs to criterion, and the slowdown against backprop."""
 
 import statistics
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,8 +117,8 @@ def slowdown(entries: list[dict[str, Any]], measure: str) -> float | None:
     return statistics.fmean(epochs["q_agrel"]) / statistics.fmean(epochs[CONTROL])
 
 
-def print_table(content: dict[str, Any], folder: Path) -> None:
-    """Print the small table that ends a run."""
+def print_table(content: dict[str, Any]) -> None:
+    """Print the small table that sums a run up."""
     rows = [
         (
             entry["rule"],
@@ -144,7 +143,6 @@ def print_table(content: dict[str, Any], folder: Path) -> None:
     for key, measure in measures.items():
         if (factor := content.get(key)) is not None:
             print(f"slowdown to {measure}: {factor:.2f} x backprop's epochs")
-    print(f"everything is in {folder}")
 
 
 def reached(epochs: list[int | None]) -> str:

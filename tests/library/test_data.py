@@ -41,8 +41,11 @@ def real(tmp_path_factory):
 # --- digits ---------------------------------------------------------------------------------------
 
 
-def test_digits_values_and_split():
+@pytest.mark.parametrize("file", ["found", "elsewhere"])
+def test_digits_values_and_split(file, monkeypatch):
     source = pytest.importorskip("sklearn.datasets").load_digits()
+    if file == "elsewhere":
+        monkeypatch.setattr(sys.modules["qagrel_jax.data.digits"], "FILE", Path("nowhere"))
     digits = data.load("digits")
     data.validate(digits.train_images, digits.train_labels, digits.num_classes)
     data.validate(digits.test_images, digits.test_labels, digits.num_classes)
