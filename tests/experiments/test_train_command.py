@@ -98,7 +98,10 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("epochs", [0, 1, 4])
+SLOW_TOO = [pytest.param(epochs, marks=pytest.mark.slow) for epochs in (0, 4)]
+
+
+@pytest.mark.parametrize("epochs", [1, *SLOW_TOO])
 def test_killed_and_resumed_it_ends_the_same(undisturbed, tmp_path, epochs):
     """SIGKILL before anything is learned, within the first rule, and within the second."""
     folder = tmp_path / "killed"

@@ -49,7 +49,9 @@ def _check(path, expected):
                 np.testing.assert_allclose(found[f"{streamed}_{i}"], value, atol=1e-5)
 
 
-@pytest.mark.parametrize(("shape", "devices"), [("2x4", 8), ("2x1", 2)])
+@pytest.mark.parametrize(
+    ("shape", "devices"), [("2x4", 8), pytest.param("2x1", 2, marks=pytest.mark.slow)]
+)
 def test_several_devices_are_one_device(one_device, tmp_path, shape, devices):
     process = _start(tmp_path / "out.npz", shape, devices=devices)
     _, errors = process.communicate(timeout=300)

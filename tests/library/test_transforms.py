@@ -211,7 +211,16 @@ def test_attention_of_a_layer_used_twice():
         _equal(seen.feedback[names.get(name, name)], both.feedback[name])
 
 
-@pytest.mark.parametrize("kind", [k for k in FEEDBACKS if k != "kolen_pollack"])
+# Weights that differ from those of another kind only in how they are drawn.
+DRAWN_OTHERWISE = ("random", "sign_fixed")
+KINDS = [
+    pytest.param(kind, marks=pytest.mark.slow) if kind in DRAWN_OTHERWISE else kind
+    for kind in FEEDBACKS
+    if kind != "kolen_pollack"
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_feedback(kind):
     table = {"q_agrel": rules.q_agrel()}
     variables = _variables(kind)
