@@ -113,6 +113,8 @@ def _with_pictures(folder: Path, table: str, runs: dict[str, dict[str, Any]]) ->
     commands, pictures = [], []
     for name, run in runs.items():
         commands.append(cells.provenance(run, f"working_memory/{name}"))
+        if all(trial is None for trial in run["trials"]):
+            continue  # nothing to see
         plots.converged(folder / name / "converged.png", run)
         pictures.append(
             f"![{name}: networks converged]({name}/converged.png) "

@@ -22,6 +22,9 @@ RULES = {
     "reinforce": rules.reinforce(),
     "stochastic_units": rules.stochastic_units(),
 }
+# The same code with another policy or error.
+VARIANTS = ("q_agrel_softmax", "q_agrel_amplified")
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in RULES]
 # Each example has noise of its own, which another batch size would draw anew.
 NOISY = ("node_perturbation", "stochastic_units")
 BATCH = 4
@@ -241,7 +244,7 @@ class TestContract:
         decision = rule.act(key, forward, params, inputs, has_aux=True)
         return decision.action, rule.update(decision, _outcome(rule, self.labels, decision))
 
-    @pytest.mark.parametrize("name", RULES)
+    @pytest.mark.parametrize("name", EACH)
     def test_jit_equals_no_jit_and_compiles_once(self, name):
         rule = RULES[name]
         params, inputs, forward = _setup("dense")
@@ -301,7 +304,7 @@ class TestContract:
         size = jnp.square if rule.outcome == "reward" else jnp.asarray
         assert size(errors_after).mean() < size(errors).mean()
 
-    @pytest.mark.parametrize("name", RULES)
+    @pytest.mark.parametrize("name", EACH)
     def test_vmap_over_seeds_is_a_loop(self, name):
         rule = RULES[name]
         network = networks.make_network("dense", 3, **SMALL)
@@ -326,7 +329,7 @@ class TestContract:
                 learn(params[seed]),
             )
 
-    @pytest.mark.parametrize("name", RULES)
+    @pytest.mark.parametrize("name", EACH)
     def test_wrong_shapes_are_refused(self, name):
         rule = RULES[name]
         layer, x = Dense(2), jnp.ones((1, 3))
