@@ -33,6 +33,8 @@ class CurveConfig:
       shared: one weight for all pixels, or each synapse for itself.
       feedback: the kind of feedback pathway.
       learning_rate: β.
+      neighbor_rate: of weights that the four neighbors share, as a part of β; 0.25: the mean of
+        four synapses' traces, 1: their sum.
       exploration: ε of the max-Boltzmann policy.
       reward: for the right eye movement.
       clip: of a synapse's trace.
@@ -61,6 +63,13 @@ class CurveConfig:
         FEEDBACKS, "feedback pathway", aliases=FEEDBACK_ALIASES, default="tied"
     )
     learning_rate: float = fields.number(0, 100, "beta", default=0.02)
+    neighbor_rate: float = fields.number(
+        0,
+        100,
+        "of weights that the four neighbors share, as a part of beta; 1/4, the default, is the "
+        "mean of four synapses, 1 their sum",
+        default=0.25,
+    )
     exploration: float = fields.number(0, 1, "epsilon of the max-Boltzmann policy", default=0.05)
     reward: float = fields.number(-1e6, 1e6, default=1.2)
     clip: float = fields.number(0, 1e6, default=1.0)
@@ -103,6 +112,16 @@ class CurveConfig:
         return dataclasses.asdict(self)
 
 
+def from_json(content: dict[str, Any]) -> CurveConfig:
+    """Return what ``to_json`` wrote, maybe in an older version, whose neighbors learned at β.
+
+    Raises:
+      TypeError: a field that is unknown.
+      UserError: a value that is refused.
+    """
+    return CurveConfig(**{"neighbor_rate": 1.0, **content})
+
+
 def load(folder: Path) -> CurveConfig:
     """Return the configuration of the run in ``folder``.
 
@@ -111,6 +130,6 @@ def load(folder: Path) -> CurveConfig:
     """
     path = folder / FILE
     try:
-        return CurveConfig(**(files.read_json(path) or {}))
+        return from_json(files.read_json(path) or {})
     except (TypeError, UserError) as error:
         raise UserError(f"{path} is no curve-tracing run ({error}): choose another --out") from None

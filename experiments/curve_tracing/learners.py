@@ -15,7 +15,7 @@ import optax
 from experiments.curve_tracing.config import FIRST_LENGTH, CurveConfig
 from qagrel_jax.policies import greedy, make_policy
 from qagrel_jax.random_keys import root_key
-from qagrel_jax.recurrent import GridNet, GridState, as_recurrent
+from qagrel_jax.recurrent import GridNet, GridState, as_recurrent, neighbor_rates
 from qagrel_jax.rules import Rule, relearnn
 from qagrel_jax.tasks import curve_tracing
 
@@ -111,6 +111,8 @@ def _learn_one(
     shortest = jnp.minimum(length, FIRST_LENGTH + 1)
     decision, reward, correct = _act(built, built.rule, key, variables, shortest, length)
     grads, _ = built.rule.update(decision, reward[None])
+    rates = neighbor_rates(built.network, grads, built.config.neighbor_rate)
+    grads = jax.tree.map(jnp.multiply, grads, rates)
     updates, _ = optimizer.update(grads, optimizer.init(variables["params"]))
     updates = jax.tree.map(lambda u: jnp.where(learning, u, 0), updates)
     params = optax.apply_updates(variables["params"], updates)

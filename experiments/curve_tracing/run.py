@@ -13,6 +13,7 @@ import qagrel_jax
 from experiments.common import fields, files, folders, provenance
 from experiments.common.cli import UserError
 from experiments.common.progress import Reporter
+from experiments.curve_tracing import config as curve_config
 from experiments.curve_tracing import learners, plots, summary
 from experiments.curve_tracing.config import FILE, FIRST_LENGTH, CurveConfig
 from qagrel_jax.random_keys import root_key
@@ -142,7 +143,7 @@ def _load(folder: Path, config: CurveConfig, functions: learners.Learners) -> di
             raise UserError(
                 f"{path} is damaged, or of another version ({reason}): {moved}"
             ) from None
-        there = None if about is None else CurveConfig(**about["config"])
+        there = None if about is None else curve_config.from_json(about["config"])
         if there and (names := fields.difference(there, config)):
             told = fields.told(there, config, names)
             raise UserError(f"{path} was written with another config ({told}): {moved}")

@@ -87,6 +87,15 @@ def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(finished, capsys
     assert "--resume needs --out" in refused(capsys, "--resume")
 
 
+def test_a_run_of_before_neighbors_had_a_rate_goes_on_with_their_sum(finished, tmp_path):
+    folder, _ = finished
+    shutil.copytree(folder, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("neighbor_rate") == 0.25
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    assert curve_config.load(tmp_path / "run").neighbor_rate == 1
+
+
 def test_a_damaged_checkpoint_is_told(finished, tmp_path, capsys):
     folder, _ = finished
     for name in ("config.json", "checkpoint.npz"):

@@ -10,7 +10,14 @@ from jax.flatten_util import ravel_pytree
 from qagrel_jax.layers import Dense, layers
 from qagrel_jax.layers.feedback import FEEDBACKS
 from qagrel_jax.policies import softmax
-from qagrel_jax.recurrent import GridNet, GridState, Recurrent, as_recurrent, squash
+from qagrel_jax.recurrent import (
+    GridNet,
+    GridState,
+    Recurrent,
+    as_recurrent,
+    neighbor_rates,
+    squash,
+)
 from qagrel_jax.rules import converged, relearnn
 from tests.reference import relearnn as literal
 
@@ -242,6 +249,40 @@ def test_only_the_chosen_output_learns_and_from_values_of_zero():
     assert rpe[0] == 1
     changed = np.flatnonzero(np.abs(grads["u"]["kernel"]).sum(0))
     assert changed.tolist() == action.tolist()
+
+
+@pytest.mark.parametrize("feedback", ["tied", "kolen_pollack"])
+def test_weights_from_neighbors_are_those_that_one_pixel_alone_does_not_use(feedback):
+    network = GridNet(feedback=feedback)
+    images = jnp.ones((1, 1, 1, 4))
+    functions = as_recurrent(network)
+    state = GridState(*[jnp.ones((1, 1, 1, 4))] * 4)
+    params = network.init(jax.random.key(0), state, images)["params"]
+
+    def activity(params):
+        after = functions.step(params, state, images)
+        return sum(group.sum() for group in after)
+
+    rates = neighbor_rates(network, params, 0.5)
+    assert jax.tree.map(jnp.shape, rates) == jax.tree.map(jnp.shape, params)
+    for layer, grads in jax.grad(activity)(params).items():
+        used = np.asarray(grads["kernel"]) != 0
+        for kernel in rates[layer].values():
+            if layer == "to_output":  # reads no neighbors but the mean of all other pixels
+                np.testing.assert_array_equal(kernel, 1)
+            else:
+                np.testing.assert_array_equal(kernel, np.where(used, 1, 0.5))
+
+    unshared = GridNet(shared=False, feedback=feedback)
+    params = unshared.init(jax.random.key(0), state, images)["params"]
+    assert all((leaf == 1).all() for leaf in jax.tree.leaves(neighbor_rates(unshared, params)))
+
+
+def test_bad_arguments_of_neighbor_rates_are_refused():
+    with pytest.raises(TypeError, match="network"):
+        neighbor_rates(Dense(2), {})
+    with pytest.raises(ValueError, match="rate"):
+        neighbor_rates(GridNet(), {}, -1)
 
 
 @pytest.mark.usefixtures("x64")
