@@ -185,9 +185,17 @@ def _close(a, b):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", [rules.q_agrel(), rules.backprop()], ids=lambda rule: rule.name)
+DENSE, CONV = DenseNet(CLASSES, hidden=(16,)), ConvNet(CLASSES)
+
+
 @pytest.mark.parametrize(
-    "network", [DenseNet(CLASSES, hidden=(16,)), ConvNet(CLASSES)], ids=["dense", "conv"]
+    ("network", "rule"),
+    [
+        pytest.param(DENSE, rules.q_agrel(), id="dense-q_agrel"),
+        pytest.param(DENSE, rules.backprop(), id="dense-backprop"),
+        pytest.param(CONV, rules.q_agrel(), id="conv-q_agrel"),
+        pytest.param(CONV, rules.backprop(), id="conv-backprop", marks=pytest.mark.slow),
+    ],
 )
 def test_with_all_classes_active_it_is_ordinary_training(network, rule):
     """To the bit: the incomplete last batch, dropout and all.
@@ -208,7 +216,7 @@ def test_with_all_classes_active_it_is_ordinary_training_to_the_bit():
     """Convolutions, too, with the code generator that users have."""
     environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     test = f"{__file__}::{test_with_all_classes_active_it_is_ordinary_training.__name__}"
-    command = [sys.executable, "-m", "pytest", "-q", test]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "slow or not slow", test]
     result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert "4 passed" in result.stdout, result.stdout
 

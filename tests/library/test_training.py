@@ -46,7 +46,13 @@ def _run(trainer, *seeds, epochs=3, patience=99, start=None):
     return done[-1][0], [record for _, record in done]
 
 
-@pytest.mark.parametrize("network", [DenseNet(3, hidden=(16,)), ConvNet(3)], ids=["dense", "conv"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(DenseNet(3, hidden=(16,)), id="dense"),
+        pytest.param(ConvNet(3), id="conv", marks=pytest.mark.slow),
+    ],
+)
 def test_seeds_beside_others_are_seeds_alone(network):
     slow = optax.sgd(0.002)
     by_itself = _trainer(network, optimizer=slow, seeds_by="map")
