@@ -49,7 +49,9 @@ OTHER_PIXELS = -2.24
 """Initial weights from the other pixels' mean, in units of the others: −0.01 · 224 pixels."""
 
 NEIGHBOR_RATE = 0.25
-"""Learning rate of weights that four neighbors share, as a part of that of the others."""
+"""Learning rate of weights that four neighbors share, as a part of that of the others, ..."""
+OUTPUT_RATE = 0.05
+"""... and of weights onto the outputs, which all pixels share."""
 
 NOT_RECURRENT = ("direct", "sign_batchwise")
 """Kinds of feedback that ``GridNet`` cannot have."""
@@ -244,40 +246,46 @@ def as_recurrent(network: GridNet, variables: Mapping[str, Any] | None = None) -
     return Recurrent(start, step, read_out)
 
 
-def neighbor_rates(
-    network: GridNet, params: chex.ArrayTree, rate: float = NEIGHBOR_RATE
+def relative_rates(
+    network: GridNet,
+    params: chex.ArrayTree,
+    neighbors: float = NEIGHBOR_RATE,
+    outputs: float = OUTPUT_RATE,
 ) -> chex.ArrayTree:
-    """Return how fast each weight of a ``GridNet`` learns, as a part of the learning rate.
+    """Return how fast each shared weight of a ``GridNet`` learns, as a part of the learning rate.
 
-    A weight that is shared by a pixel's four neighbors stands for four synapses at each pixel. Its
-    gradient is the sum of their traces. The authors' code takes the mean:
+    A shared weight stands for many synapses, and its gradient is the sum of their traces. The
+    authors' code takes the mean over a pixel's four neighbors, and smaller parts still in the
+    output layer:
 
-        Δw = β rate Σ of the four synapses' δ × trace,        rate = 1/4.
+        Δw = β rate Σ of its synapses' δ × trace,    rate = 1/4 from neighbors, 1/20 onto outputs.
 
-    With their sum (rate 1) networks come to see a pixel by its neighbors, and activity leaks from
-    curve to curve wherever two of them have a neighbor in common.
+    How small the latter are is not known to us. With rate 1 onto outputs, these learn before
+    activity spreads, and some networks never come to trace curves of 7 pixels.
 
     Args:
       network: the module.
       params: its parameters, or anything of their structure and shapes.
-      rate: of weights from neighbors; all other weights, and unshared ones, have 1.
+      neighbors: rate of weights from neighbors.
+      outputs: rate of the output layer. All other weights, and unshared ones, have 1.
 
     Returns:
       As ``params``, to be multiplied with gradients or updates.
 
     Raises:
-      ValueError: a negative ``rate``.
-      TypeError: ``network`` is no ``GridNet``, ``rate`` no number.
+      ValueError: a negative rate.
+      TypeError: ``network`` is no ``GridNet``, a rate no number.
 
     >>> import jax, jax.numpy as jnp
     >>> images, network = jnp.zeros((1, 5, 5, 4)), GridNet()
     >>> start = as_recurrent(network).start(images)
     >>> params = network.init(jax.random.key(0), start, images)["params"]
-    >>> neighbor_rates(network, params)["to_modulated_hidden"]["kernel"][:, 0].tolist()
+    >>> relative_rates(network, params)["to_modulated_hidden"]["kernel"][:, 0].tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0, 0.25, 0.25, 0.25, 0.25]
     """
     checks.instance("network", network, GridNet)
-    checks.number("rate", rate, 0)
+    checks.number("neighbors", neighbors, 0)
+    checks.number("outputs", outputs, 0)
     seen_here = {
         "to_modulated_input": 2 * network.features,
         "to_hidden": 2 * network.colors,
@@ -286,11 +294,14 @@ def neighbor_rates(
     }
 
     def of_layer(path: tuple, weights: chex.Array) -> chex.Array:
-        ones = jnp.ones_like(weights)
-        here = seen_here.get(path[0].key)
-        if here is None or not network.shared:
+        layer, ones = path[0].key, jnp.ones_like(weights)
+        if not network.shared:
             return ones
-        return ones.at[1 + here : 1 + 2 * here].set(rate)  # after the bias and the pixel itself
+        if layer == "to_output":
+            return ones * outputs
+        here = seen_here[layer]
+        # After the bias and the pixel itself.
+        return ones.at[1 + here : 1 + 2 * here].set(neighbors)
 
     return jax.tree_util.tree_map_with_path(of_layer, params)
 

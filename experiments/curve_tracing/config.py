@@ -35,6 +35,7 @@ class CurveConfig:
       learning_rate: β.
       neighbor_rate: of weights that the four neighbors share, as a part of β; 0.25: the mean of
         four synapses' traces, 1: their sum.
+      output_rate: of weights onto the outputs, which all pixels share.
       exploration: ε of the max-Boltzmann policy.
       reward: for the right eye movement.
       clip: of a synapse's trace.
@@ -69,6 +70,12 @@ class CurveConfig:
         "of weights that the four neighbors share, as a part of beta; 1/4, the default, is the "
         "mean of four synapses, 1 their sum",
         default=0.25,
+    )
+    output_rate: float = fields.number(
+        0,
+        100,
+        "of weights onto the outputs, which all pixels share, as a part of beta",
+        default=0.05,
     )
     exploration: float = fields.number(0, 1, "epsilon of the max-Boltzmann policy", default=0.05)
     reward: float = fields.number(-1e6, 1e6, default=1.2)
@@ -113,13 +120,13 @@ class CurveConfig:
 
 
 def from_json(content: dict[str, Any]) -> CurveConfig:
-    """Return what ``to_json`` wrote, maybe in an older version, whose neighbors learned at β.
+    """Return what ``to_json`` wrote, maybe in an older version, in which all weights had rate β.
 
     Raises:
       TypeError: a field that is unknown.
       UserError: a value that is refused.
     """
-    return CurveConfig(**{"neighbor_rate": 1.0, **content})
+    return CurveConfig(**{"neighbor_rate": 1.0, "output_rate": 1.0, **content})
 
 
 def load(folder: Path) -> CurveConfig:

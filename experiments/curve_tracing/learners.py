@@ -15,7 +15,7 @@ import optax
 from experiments.curve_tracing.config import FIRST_LENGTH, CurveConfig
 from qagrel_jax.policies import greedy, make_policy
 from qagrel_jax.random_keys import root_key
-from qagrel_jax.recurrent import GridNet, GridState, as_recurrent, neighbor_rates
+from qagrel_jax.recurrent import GridNet, GridState, as_recurrent, relative_rates
 from qagrel_jax.rules import Rule, relearnn
 from qagrel_jax.tasks import curve_tracing
 
@@ -32,12 +32,20 @@ class Trials(NamedTuple):
     attention_residual: Any  # the accessory network's last change
 
 
+class FrozenTest(NamedTuple):
+    """A frozen test of every network, float[networks]."""
+
+    accuracy: Any
+    apart: Any  # fraction of trials in which no pixel is beside both curves
+    accuracy_apart: Any  # in these; NaN if there are none
+
+
 class Learners(NamedTuple):
     """Compiled functions over all networks."""
 
     init: Callable[[], Any]  # () -> variables
     learn: Callable[..., tuple[Any, Trials]]  # (variables, first trial, lengths, learning)
-    test: Callable[..., Any]  # (variables, number of the test, lengths) -> accuracy [networks]
+    test: Callable[..., FrozenTest]  # (variables, number of the test, lengths)
     record: Callable[..., tuple]  # (variables of one, key, length) -> trial, image, activity
 
 
@@ -109,9 +117,10 @@ def _learn_one(
     """Let one network learn from one trial."""
     optimizer = built.optimizer
     shortest = jnp.minimum(length, FIRST_LENGTH + 1)
-    decision, reward, correct = _act(built, built.rule, key, variables, shortest, length)
+    _, decision, reward, correct = _act(built, built.rule, key, variables, shortest, length)
     grads, _ = built.rule.update(decision, reward[None])
-    rates = neighbor_rates(built.network, grads, built.config.neighbor_rate)
+    config = built.config
+    rates = relative_rates(built.network, grads, config.neighbor_rate, config.output_rate)
     grads = jax.tree.map(jnp.multiply, grads, rates)
     updates, _ = optimizer.update(grads, optimizer.init(variables["params"]))
     updates = jax.tree.map(lambda u: jnp.where(learning, u, 0), updates)
@@ -120,24 +129,26 @@ def _learn_one(
     figures = Trials(
         correct.astype(jnp.float32),
         seen.steps[0].astype(jnp.float32),
-        (seen.residual[0] <= built.config.tolerance).astype(jnp.float32),
+        (seen.residual[0] <= config.tolerance).astype(jnp.float32),
         seen.attention_residual[0],
     )
     return {**variables, "params": params}, figures
 
 
-def _test(built: Built, variables: Any, number: Any, lengths: Any) -> Any:
-    """Return the accuracy of each network in a frozen test, float[networks]."""
+def _test(built: Built, variables: Any, number: Any, lengths: Any) -> FrozenTest:
+    """Let each network make the trials of a frozen test."""
 
     def one(_: None, trial: Any) -> tuple[None, Any]:
         def of_network(key: Any, variables: Any, length: Any) -> Any:
             key = jax.random.fold_in(jax.random.fold_in(key, TESTS), number)
             trial_key = jax.random.fold_in(key, trial)
-            return _act(built, built.frozen, trial_key, variables, length, length)[2]
+            shown, _, _, correct = _act(built, built.frozen, trial_key, variables, length, length)
+            return correct, ~curve_tracing.have_common_neighbor(shown, built.task)
 
         return None, jax.vmap(of_network)(built.keys, variables, lengths)
 
-    return jax.lax.scan(one, None, jnp.arange(built.config.test_trials))[1].mean(0)
+    correct, apart = jax.lax.scan(one, None, jnp.arange(built.config.test_trials))[1]
+    return FrozenTest(correct.mean(0), apart.mean(0), (correct & apart).sum(0) / apart.sum(0))
 
 
 def _record(built: Built, variables: Any, key: Any, length: Any) -> tuple[Any, Any, GridState]:
@@ -156,13 +167,13 @@ def _record(built: Built, variables: Any, key: Any, length: Any) -> tuple[Any, A
 
 def _act(
     built: Built, rule: Rule, key: Any, variables: Any, shortest: Any, longest: Any
-) -> tuple[Any, Any, Any]:
-    """Draw a trial and choose; return the decision, the reward, and whether it was correct."""
+) -> tuple[Any, Any, Any, Any]:
+    """Draw a trial and choose; return both, the reward, and whether the choice was correct."""
     params = dataclasses.replace(built.task, shortest=shortest, longest=longest)
     draw, choose = jax.random.split(key)
     trial, image = curve_tracing.reset(draw, params)
     decision = rule.act(choose, *_functions(built, variables), image[None])
-    return decision, *curve_tracing.step(trial, decision.action[0], params)
+    return trial, decision, *curve_tracing.step(trial, decision.action[0], params)
 
 
 def _functions(built: Built, variables: Any) -> tuple[Any, Any]:

@@ -44,7 +44,7 @@ def _run(config: CurveConfig, folder: Path) -> dict[str, Any]:
 
     lengths = config.test_lengths
     # Tests at the end have numbers of their own, after those of the training.
-    accuracy = [
+    tested = [
         functions.test(
             state["variables"], config.max_trials + length, np.full(config.networks, length)
         )
@@ -52,7 +52,7 @@ def _run(config: CurveConfig, folder: Path) -> dict[str, Any]:
     ]
     lines = files.read_lines(folder / TESTS)
     first = files.first_environment(folder)
-    content = summary.summarize(config, lines, lengths, np.array(accuracy), first)
+    content = summary.summarize(config, lines, lengths, tested, first)
     files.write_json(folder / "summary.json", content)
     plots.learning(folder / "learning.png", content, lines)
     plots.generalization(folder / "generalization.png", content)
@@ -75,7 +75,7 @@ def _train(
             )
             state["trials"] += config.test_every
             accuracy = np.asarray(
-                functions.test(state["variables"], state["trials"], state["lengths"])
+                functions.test(state["variables"], state["trials"], state["lengths"]).accuracy
             )
             line = {
                 "trials": state["trials"],

@@ -1,6 +1,7 @@
 """What a finished curve-tracing run says: who learned, in how many trials, and what else it can."""
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ def summarize(
     config: CurveConfig,
     lines: list[dict[str, Any]],
     lengths: list[int],
-    accuracy: np.ndarray,
+    tested: Sequence[Any],
     environment: dict[str, Any],
 ) -> dict[str, Any]:
     """Return what ``summary.json`` holds.
@@ -22,7 +23,7 @@ def summarize(
       config: the run's.
       lines: of its frozen tests, in order.
       lengths: of the curves in the tests at the end.
-      accuracy: in these, [lengths, networks].
+      tested: in these, a ``learners.FrozenTest`` for each length.
       environment: device, versions, commit and command.
     """
     passed = {
@@ -42,9 +43,13 @@ def summarize(
         "trials_to_all_right": perfect,
         "all_right": describe(perfect),
         "trials_by_length": {str(length): trials for length, trials in passed.items()},
-        "accuracy": {
-            str(length): np.asarray(row, float).round(6).tolist()
-            for length, row in zip(lengths, accuracy, strict=True)
+        "apart_is": "trials in which no pixel is beside both curves; null: there were none",
+        **{
+            name: {
+                str(length): _finite(getattr(test, name))
+                for length, test in zip(lengths, tested, strict=True)
+            }
+            for name in ("accuracy", "apart", "accuracy_apart")
         },
         "training_trials_of_all_networks": trained,
         "seconds": seconds,
@@ -76,6 +81,11 @@ def show(content: dict[str, Any], folder: Path) -> None:
     for length, accuracy in content["accuracy"].items():
         print(f"  {length:>3} pixels: {', '.join(f'{a:.1%}' for a in accuracy)} right")
     print(f"{content['seconds']:.1f} s; everything is in {folder}")
+
+
+def _finite(values: Any) -> list[float | None]:
+    rounded = np.asarray(values, float).round(6).tolist()
+    return [value if np.isfinite(value) else None for value in rounded]
 
 
 def _first(lines: list[dict[str, Any]], network: int, length: int, accuracy: float) -> int | None:

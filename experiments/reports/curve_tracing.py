@@ -1,5 +1,6 @@
 """Curve tracing with RELEARNN: trials to trace curves, published trials, and longer curves."""
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,11 @@ def _part(name: str, content: dict[str, Any]) -> str:
         for what, described in (criterion, perfect)
     ]
     lengths = list(content["accuracy"])
-    means = [f"{100 * sum(a) / networks:.1f}" for a in content["accuracy"].values()]
-    lowest = [f"{100 * min(a):.1f}" for a in content["accuracy"].values()]
+    accuracies = content["accuracy"].values()
+    tests = [["mean", *map(_mean, accuracies)]]
+    tests += [["lowest", *(f"{100 * min(row):.1f}" for row in accuracies)]]
+    if apart := content.get("accuracy_apart"):
+        tests += [["mean, no pixel beside both curves", *map(_mean, apart.values())]]
     headings = ("curves of " + f"{length} pixels", "networks", "trials, mean", "trials, median")
     weights = "shared" if config["shared"] else "unshared"
     parts = [
@@ -53,7 +57,7 @@ def _part(name: str, content: dict[str, Any]) -> str:
     parts += [
         f"Frozen tests at the end, {config['test_trials']} trials each, mean and lowest of the "
         "networks (accuracy, %):",
-        markdown.table(("pixels", *lengths), [["mean", *means], ["lowest", *lowest]]),
+        markdown.table(("pixels", *lengths), tests),
         *(
             f"![{title}]({runs.link(name, 'curve_tracing')}{picture}.png)"
             for title, picture in (
@@ -64,6 +68,11 @@ def _part(name: str, content: dict[str, Any]) -> str:
         ),
     ]
     return "\n\n".join(parts)
+
+
+def _mean(accuracy: list[float | None]) -> str:
+    there = [a for a in accuracy if a is not None]
+    return f"{100 * statistics.fmean(there):.1f}" if there else "–"
 
 
 def _trials(value: float | None) -> str:

@@ -160,6 +160,26 @@ def step(trial: Trial, action: chex.Array, params: Params) -> tuple[chex.Array, 
     return jnp.where(correct, jnp.float32(params.correct_reward), jnp.float32(0)), correct
 
 
+def have_common_neighbor(trial: Trial, params: Params) -> chex.Array:
+    """Say whether some pixel is beside both curves, two steps away from each other there.
+
+    Args:
+      trial: two curves.
+      params: of the task.
+
+    Returns:
+      bool[]; False in the first stage, which has one curve.
+
+    >>> target, distractor = jnp.array([0, 1]), jnp.array([31, 32])  # rows of 15 pixels
+    >>> have_common_neighbor(Trial(target, distractor, jnp.int32(2)), Params()).item()
+    True
+    """
+    pixels = [jnp.stack(jnp.divmod(curve, params.grid)) for curve in trial[:2]]
+    away = jnp.abs(pixels[0][:, :, None] - pixels[1][:, None]).sum(0)
+    there = (trial.target >= 0)[:, None] & (trial.distractor >= 0)[None]
+    return (there & (away == 2)).any()
+
+
 def draw(trial: Trial, params: Params) -> chex.Array:
     """Draw a trial's curves.
 

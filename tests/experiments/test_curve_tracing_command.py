@@ -12,6 +12,7 @@ from experiments.curve_tracing import config as curve_config
 from experiments.curve_tracing import run as curve_run
 from experiments.curve_tracing import summary as curve_summary
 from experiments.curve_tracing.config import CurveConfig
+from experiments.curve_tracing.learners import FrozenTest
 
 SMALL = ["--networks=2", "--grid=6", "--max-length=3", "--max-trials=90", "--test-every=30"]
 SMALL += ["--test-trials=4", "--steps=6", "--sweeps=2"]
@@ -45,6 +46,8 @@ def test_writes_summary_and_pictures(finished):
     assert summary["networks"] == 2
     assert list(summary["accuracy"]) == ["3", "4", "5", "6", "7"]
     assert list(summary["trials_by_length"]) == ["2", "3"]
+    for apart, of_apart in zip(summary["apart"]["3"], summary["accuracy_apart"]["3"], strict=True):
+        assert 0 <= apart <= 1 and (of_apart is None if apart == 0 else 0 <= of_apart <= 1)
     tests = _tests(folder)
     assert [line["trials"] for line in tests] == [30, 60, 90][: len(tests)]
     assert summary["training_trials_of_all_networks"] == 30 * sum(
@@ -87,13 +90,13 @@ def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(finished, capsys
     assert "--resume needs --out" in refused(capsys, "--resume")
 
 
-def test_a_run_of_before_neighbors_had_a_rate_goes_on_with_their_sum(finished, tmp_path):
+def test_a_run_of_before_weights_had_relative_rates_goes_on_without(finished, tmp_path):
     folder, _ = finished
-    shutil.copytree(folder, tmp_path / "run")
     config = json.loads((folder / "config.json").read_text())
-    assert config.pop("neighbor_rate") == 0.25
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    assert curve_config.load(tmp_path / "run").neighbor_rate == 1
+    assert (config.pop("neighbor_rate"), config.pop("output_rate")) == (0.25, 0.05)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = curve_config.load(tmp_path)
+    assert (loaded.neighbor_rate, loaded.output_rate) == (1, 1)
 
 
 def test_a_damaged_checkpoint_is_told(finished, tmp_path, capsys):
@@ -180,7 +183,10 @@ def test_trials_are_those_of_the_first_test_at_the_length():
         line(10_000, [3, 3], [False, True], [1.0, 0.3]),
     ]
     config = CurveConfig(networks=2, max_length=3)
-    content = curve_summary.summarize(config, lines, [3], np.array([[1.0, 0.3]]), {"commit": "c"})
+    tested = FrozenTest(np.array([1.0, 0.3]), np.array([0.5, 0.0]), np.array([1.0, np.nan]))
+    content = curve_summary.summarize(config, lines, [3], [tested], {"commit": "c"})
+    assert content["accuracy"] == {"3": [1.0, 0.3]}
+    assert content["accuracy_apart"] == {"3": [1.0, None]}
     assert content["trials_by_length"] == {"2": [2000, 4000], "3": [6000, None]}
     assert content["trials"] == [6000, None]
     assert content["trials_to_all_right"] == [8000, None]

@@ -107,3 +107,24 @@ def test_a_curriculum_changes_lengths_without_compiling_again():
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Params(**options)
+
+
+def test_common_neighbors_are_those_of_a_loop_over_pixels():
+    params = Params(grid=8, max_length=5, longest=5)
+    trials, _ = jax.vmap(curve_tracing.reset, (0, None))(
+        jax.random.split(jax.random.key(4), 60), params
+    )
+    found = jax.vmap(curve_tracing.have_common_neighbor, (0, None))(trials, params)
+
+    def beside(curve):
+        steps = ((0, 1), (0, -1), (1, 0), (-1, 0))
+        pixels = [divmod(int(pixel), 8) for pixel in curve if pixel >= 0]
+        return {(row + down, column + right) for row, column in pixels for down, right in steps}
+
+    # Curves never touch, so that a common neighbor is a pixel of neither.
+    expected = [
+        bool(beside(target) & beside(distractor))
+        for target, distractor in zip(trials.target, trials.distractor, strict=True)
+    ]
+    assert found.tolist() == expected
+    assert 5 < sum(expected) < 55

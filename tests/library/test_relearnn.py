@@ -15,7 +15,7 @@ from qagrel_jax.recurrent import (
     GridState,
     Recurrent,
     as_recurrent,
-    neighbor_rates,
+    relative_rates,
     squash,
 )
 from qagrel_jax.rules import converged, relearnn
@@ -263,26 +263,28 @@ def test_weights_from_neighbors_are_those_that_one_pixel_alone_does_not_use(feed
         after = functions.step(params, state, images)
         return sum(group.sum() for group in after)
 
-    rates = neighbor_rates(network, params, 0.5)
+    rates = relative_rates(network, params, neighbors=0.5, outputs=0.3)
     assert jax.tree.map(jnp.shape, rates) == jax.tree.map(jnp.shape, params)
     for layer, grads in jax.grad(activity)(params).items():
         used = np.asarray(grads["kernel"]) != 0
         for kernel in rates[layer].values():
             if layer == "to_output":  # reads no neighbors but the mean of all other pixels
-                np.testing.assert_array_equal(kernel, 1)
+                np.testing.assert_allclose(kernel, 0.3)
             else:
                 np.testing.assert_array_equal(kernel, np.where(used, 1, 0.5))
 
     unshared = GridNet(shared=False, feedback=feedback)
     params = unshared.init(jax.random.key(0), state, images)["params"]
-    assert all((leaf == 1).all() for leaf in jax.tree.leaves(neighbor_rates(unshared, params)))
+    assert all((leaf == 1).all() for leaf in jax.tree.leaves(relative_rates(unshared, params)))
 
 
-def test_bad_arguments_of_neighbor_rates_are_refused():
+def test_bad_arguments_of_relative_rates_are_refused():
     with pytest.raises(TypeError, match="network"):
-        neighbor_rates(Dense(2), {})
-    with pytest.raises(ValueError, match="rate"):
-        neighbor_rates(GridNet(), {}, -1)
+        relative_rates(Dense(2), {})
+    with pytest.raises(ValueError, match="neighbors"):
+        relative_rates(GridNet(), {}, -1)
+    with pytest.raises(ValueError, match="outputs"):
+        relative_rates(GridNet(), {}, outputs=-1)
 
 
 @pytest.mark.usefixtures("x64")
