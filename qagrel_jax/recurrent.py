@@ -252,16 +252,15 @@ def relative_rates(
     neighbors: float = NEIGHBOR_RATE,
     outputs: float = OUTPUT_RATE,
 ) -> chex.ArrayTree:
-    """Return how fast each shared weight of a ``GridNet`` learns, as a part of the learning rate.
+    """Return what the traces of each shared weight of a ``GridNet`` are scaled with.
 
     A shared weight stands for many synapses, and its gradient is the sum of their traces. The
     authors' code takes the mean over a pixel's four neighbors, and smaller parts still in the
     output layer:
 
-        Δw = β rate Σ of its synapses' δ × trace,    rate = 1/4 from neighbors, 1/20 onto outputs.
+        Δw = β δ rate Σ of its synapses' traces,    rate = 1/4 from neighbors, 1/20 onto outputs.
 
-    How small the latter are is not known to us. With rate 1 onto outputs, these learn before
-    activity spreads, and some networks never come to trace curves of 7 pixels.
+    How small the latter are is not known to us. ``relearnn`` takes the rates as its ``scale``.
 
     Args:
       network: the module.
@@ -270,7 +269,7 @@ def relative_rates(
       outputs: rate of the output layer. All other weights, and unshared ones, have 1.
 
     Returns:
-      As ``params``, to be multiplied with gradients or updates.
+      As ``params``.
 
     Raises:
       ValueError: a negative rate.

@@ -74,10 +74,14 @@ def make(config: CurveConfig) -> Learners:
     settling = partial(relearnn, steps=config.steps, tolerance=config.tolerance)
     longest = max(config.test_lengths)
     number = jnp.arange(config.networks)
+    network = GridNet(shared=config.shared, feedback=config.feedback)
+    scale = partial(
+        relative_rates, network, neighbors=config.neighbor_rate, outputs=config.output_rate
+    )
     built = Built(
         config=config,
-        network=GridNet(shared=config.shared, feedback=config.feedback),
-        rule=settling(policy, sweeps=config.sweeps, clip=config.clip),
+        network=network,
+        rule=settling(policy, sweeps=config.sweeps, clip=config.clip, scale=scale),
         frozen=settling(greedy, sweeps=1),
         optimizer=optax.sgd(config.learning_rate),
         task=curve_tracing.Params(config.grid, longest, 3, longest, config.reward),
@@ -119,9 +123,6 @@ def _learn_one(
     shortest = jnp.minimum(length, FIRST_LENGTH + 1)
     _, decision, reward, correct = _act(built, built.rule, key, variables, shortest, length)
     grads, _ = built.rule.update(decision, reward[None])
-    config = built.config
-    rates = relative_rates(built.network, grads, config.neighbor_rate, config.output_rate)
-    grads = jax.tree.map(jnp.multiply, grads, rates)
     updates, _ = optimizer.update(grads, optimizer.init(variables["params"]))
     updates = jax.tree.map(lambda u: jnp.where(learning, u, 0), updates)
     params = optax.apply_updates(variables["params"], updates)
@@ -129,7 +130,7 @@ def _learn_one(
     figures = Trials(
         correct.astype(jnp.float32),
         seen.steps[0].astype(jnp.float32),
-        (seen.residual[0] <= config.tolerance).astype(jnp.float32),
+        (seen.residual[0] <= built.config.tolerance).astype(jnp.float32),
         seen.attention_residual[0],
     )
     return {**variables, "params": params}, figures

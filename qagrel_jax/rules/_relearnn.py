@@ -39,6 +39,7 @@ def relearnn(
     sweeps: int = 7,
     tolerance: float = 0.0,
     clip: float | None = None,
+    scale: Callable[[chex.ArrayTree], chex.ArrayTree] | None = None,
 ) -> Rule:
     r"""RELEARNN: Q-AGREL at the fixed point of a recurrent network.
 
@@ -68,7 +69,7 @@ def relearnn(
     are computed in float32 or wider, activity and attention in the network's own dtype.
 
     Settings of the published simulations: at most 50 steps and 7 sweeps, α = 0.02, ε = 0.05, traces
-    clipped at 1.
+    scaled and clipped at 1.
 
     Args:
       policy: ``(key, q_values [actions]) -> action``; the paper's is ``max_boltzmann``, ε = 0.05.
@@ -76,7 +77,10 @@ def relearnn(
       steps: phase 1 ends after so many steps, ...
       sweeps: ... phase 2 after so many, ...
       tolerance: ... or, for each example, once no unit changes by more in a step.
-      clip: each synapse's trace is clipped to [−clip, clip] in each example; None: not at all.
+      clip: each weight's trace is clipped to [−clip, clip] in each example; None: not at all.
+      scale: ``(traces) -> factors``, both like ``params``: what each weight's trace is multiplied
+        with before it is clipped, e.g. 1/4 where four synapses share a weight, whose trace is then
+        the mean of theirs (``recurrent.relative_rates``); None: 1.
 
     Returns:
       A ``Rule``. Its ``act(key, network, params, inputs)`` takes a ``Recurrent`` network and gives
@@ -109,6 +113,8 @@ def relearnn(
     checks.number("tolerance", tolerance, 0)
     if clip is not None:
         checks.number("clip", clip, 0, above=True)
+    if scale is not None:
+        checks.function("scale", scale)
 
     def act(
         key: chex.PRNGKey, network: Recurrent, params: chex.ArrayTree, inputs: chex.Array
@@ -128,7 +134,7 @@ def relearnn(
             lambda z: jax.tree.map(jnp.add, linearized(z)[0], source), source, sweeps, tolerance
         )
         aux = Settled(state, taken, residual, attention, swept, attention_residual)
-        pathway = jax.tree_util.Partial(_Pathway(network, clip), params, inputs, aux, chosen)
+        pathway = jax.tree_util.Partial(_Pathway(network, clip, scale), params, inputs, aux, chosen)
         return Decision(action, outputs, aux, pathway)
 
     return Rule("relearnn", "reward", act, q_agrel(policy, rpe).update)
@@ -140,6 +146,7 @@ class _Pathway:
 
     network: Recurrent
     clip: float | None
+    scale: Callable[[chex.ArrayTree], chex.ArrayTree] | None
 
     def __call__(
         self,
@@ -153,12 +160,19 @@ class _Pathway:
         error = (output_errors * chosen).sum(1)
         clip = self.clip
         if clip is None:
-            return _traces(self.network, params, inputs, settled, chosen, error)
-        one = jax.vmap(lambda *example: _traces_of_one(self.network, params, *example))
+            return self._scaled(_traces(self.network, params, inputs, settled, chosen, error))
+        one = jax.vmap(
+            lambda *example: self._scaled(_traces_of_one(self.network, params, *example))
+        )
         traces = one(inputs, settled.state, settled.attention, chosen)
         return jax.tree.map(
             lambda t: jnp.tensordot(error, jnp.clip(t, -clip, clip), axes=1).astype(t.dtype), traces
         )
+
+    def _scaled(self, traces: chex.ArrayTree) -> chex.ArrayTree:
+        if self.scale is None:
+            return traces
+        return jax.tree.map(jnp.multiply, traces, self.scale(traces))
 
 
 def converged(settled: Settled, tolerance: float) -> chex.Array:
