@@ -118,12 +118,27 @@ def _small():
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
-    ("steps", "sweeps", "clip"), [(1, 1, None), (4, 2, None), (2, 5, None), (4, 3, 0.05)]
+    ("steps", "sweeps", "clip", "scale"),
+    [
+        (1, 1, None, None),
+        (4, 2, None, {"u": 0.5, "v": 2.0, "w": 0.25}),
+        (2, 5, None, None),
+        (4, 3, 0.05, None),
+        (4, 3, 0.05, {"u": 0.3, "v": 0.1, "w": 0.5}),
+    ],
 )
-def test_it_is_the_three_phases(steps, sweeps, clip):
+def test_it_is_the_three_phases(steps, sweeps, clip, scale):
     """Settled or not, with feedback weights that are not the forward weights."""
     functions, params, inputs = _small()
-    rule = relearnn(softmax, steps=steps, sweeps=sweeps, clip=clip)
+
+    def factors(traces):
+        return {
+            name: jax.tree.map(lambda t, name=name: jnp.full_like(t, scale[name]), layer)
+            for name, layer in traces.items()
+        }
+
+    options = {} if scale is None else {"scale": factors}
+    rule = relearnn(softmax, steps=steps, sweeps=sweeps, clip=clip, **options)
 
     @jax.jit
     def learn(params):
@@ -137,7 +152,15 @@ def test_it_is_the_three_phases(steps, sweeps, clip):
     for b in range(BATCH):
         x, action = np.asarray(inputs[b]), int(decision.action[b])
         changes, delta = literal.change(
-            forward, feedback, x, action, REWARDS[b], steps=steps, sweeps=sweeps, clip=clip
+            forward,
+            feedback,
+            x,
+            action,
+            REWARDS[b],
+            steps=steps,
+            sweeps=sweeps,
+            clip=clip,
+            scale=scale,
         )
         h, change = literal.settle(forward, x, steps)
         np.testing.assert_allclose(decision.aux.state[b], h, atol=1e-12)
@@ -364,6 +387,11 @@ def test_every_kind_of_feedback_learns(feedback):
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         relearnn(**options)
+
+
+def test_a_scale_that_is_no_function_is_refused():
+    with pytest.raises(TypeError, match="scale"):
+        relearnn(scale=0.25)
 
 
 def test_a_feedforward_network_is_refused():

@@ -50,21 +50,24 @@ def attend(weights, feedback, x, h, action, sweeps):
     return np.array(z)
 
 
-def change(weights, feedback, x, action, reward, *, steps, sweeps, clip=None, alpha=1.0):
-    """Phase 3: return ΔW of every weight for one trial, and δ."""
+def change(
+    weights, feedback, x, action, reward, *, steps, sweeps, clip=None, scale=None, alpha=1.0
+):
+    """Phase 3: return ΔW of every weight for one trial, and δ; ``scale`` has factors by layer."""
     h, _ = settle(weights, x, steps)
     z = attend(weights, feedback, x, h, action, sweeps)
     delta = reward - values(weights, h)[action]
     changes = {name: np.zeros_like(w) for name, w in weights.items()}
 
-    def plastic(trace):
+    def plastic(trace, layer):
+        trace *= 1.0 if scale is None else scale[layer]
         return alpha * delta * (trace if clip is None else min(clip, max(-clip, trace)))
 
     for j in range(len(h)):
-        changes["u"][j, action] = plastic(h[j])
+        changes["u"][j, action] = plastic(h[j], "u")
         if is_driven(weights, x, h, j):
             for i in range(len(x)):
-                changes["v"][i, j] = plastic(x[i] * z[j])
+                changes["v"][i, j] = plastic(x[i] * z[j], "v")
             for i in range(len(h)):
-                changes["w"][i, j] = plastic(h[i] * z[j])
+                changes["w"][i, j] = plastic(h[i] * z[j], "w")
     return changes, delta
