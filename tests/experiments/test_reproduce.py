@@ -95,6 +95,7 @@ def test_out_of_time_and_on_again_is_the_same_run(whole, tmp_path, monkeypatch):
             assert ours[key] == theirs[key]
 
 
+@pytest.mark.slow
 def test_killed_and_called_again(tmp_path, monkeypatch):
     """SIGKILL in a cell of a convolutional net, then the same command: as if nothing had been."""
     arguments = f"--cells {config_file(CONV, tmp_path)} --protocol clean --out {tmp_path / 'cells'}"

@@ -153,7 +153,8 @@ def test_variance_is_that_of_all_there_can_be(name, batch):
 
 
 @pytest.mark.parametrize(
-    ("name", "feedback", "batch"), [("agrel", "tied", 1), ("q_agrel", "random", 4)]
+    ("name", "feedback", "batch"),
+    [pytest.param("agrel", "tied", 1, marks=pytest.mark.slow), ("q_agrel", "random", 4)],
 )
 def test_sampled_statistics_agree_with_exact_ones(name, feedback, batch):
     """Within four standard errors, which themselves are small."""
