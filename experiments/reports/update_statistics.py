@@ -47,8 +47,34 @@ def section(results: Path) -> str:
             markdown.table(("rule", *map(str, stages)), by_stage),
             "Mean (sd) over the seeds.",
             "![Bias against variance, a point a rule](bias_and_variance.png)",
+            *_by_classes(results / FOLDER / "classes"),
         ]
     )
+
+
+def _by_classes(folder: Path) -> list[str]:
+    """Return a table for each of three statistics, a column for each number of classes."""
+    content = files.read_json(folder / "summary.json")
+    if content is None:
+        return []
+    entries, stage = content["results"], max(content["plan"]["stages"])
+    entries = [entry for entry in entries if entry["stage"] == stage]
+    numbers = sorted({entry["classes"] for entry in entries})
+    rules = list(dict.fromkeys(entry["rule"] for entry in entries))
+    of = {(entry["rule"], entry["classes"]): entry for entry in entries}
+    parts = [
+        f"**By number of classes** (the first so many), epoch {stage} of training, batches of "
+        f"{content['plan']['batch_sizes'][0]}. Command: `{content['command']}`; "
+        f"{len(entries[0]['seeds'])} seeds; {content['device']}; commit "
+        f"`{runs.short(content['commit'])}`."
+    ]
+    for heading, objective, name in (COLUMNS[0], *COLUMNS[4:]):
+        rows = [[r, *(_mean_sd(of.get((r, n)), objective, name) for n in numbers)] for r in rules]
+        parts += [
+            f"{heading[0].upper()}{heading[1:]}:",
+            markdown.table(("rule", *map(str, numbers)), rows),
+        ]
+    return parts
 
 
 def _at(entries: list[dict[str, Any]], rule: str, stage: int) -> dict[str, Any] | None:

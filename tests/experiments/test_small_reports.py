@@ -163,3 +163,35 @@ def test_curve_tracing(tmp_path):
     assert row(text, "lowest") == ["90.0", "50.0"]
     assert "shared weights, tied feedback, seed 3" in text
     assert "(activity.png)" in text
+
+
+def test_update_statistics_by_number_of_classes(tmp_path):
+    def entry(classes, angle):
+        statistics = {name: {"mean": angle, "sd": 0.5} for name in ("angle", "bias")}
+        statistics |= {"variance": {"mean": 2.0 * classes}, "choice_variance": None}
+        of_objective = {"all layers": statistics}
+        return {
+            "rule": "q_agrel",
+            "classes": classes,
+            "stage": 5,
+            "batch_size": 16,
+            "seeds": [0],
+            "cross_entropy": of_objective,
+            "prediction_error": of_objective,
+        }
+
+    content = {
+        "plan": {"batch_sizes": [16], "stages": [5]},
+        "command": "the command",
+        "device": "cpu",
+        "commit": "abcdef0",
+        "results": [entry(2, 10.0), entry(10, 70.0)],
+    }
+    for folder in ("update_statistics", "update_statistics/classes"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "summary.json").write_text(json.dumps(content))
+    text = reports.section("update_statistics", tmp_path).partition("By number of classes")[2]
+    assert "| rule | 2 | 10 |" in text
+    assert "| q_agrel | 10.0 (0.5) | 70.0 (0.5) |" in text
+    assert "| q_agrel | 4 | 20 |" in text
+    assert "| q_agrel | – | – |" in text
