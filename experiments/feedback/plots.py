@@ -40,15 +40,17 @@ def _accuracy(path: Path, by_rule: dict[str, list[dict[str, Any]]]) -> None:
             for result in results:
                 place, values = kinds.index(result["kind"]), 100 * np.array(result["test_accuracy"])
                 index = cells.KINDS.index(result["kind"])  # as in the pictures of angles
-                color = plots.COLORS[index % len(plots.COLORS)]
+                output_only = result["kind"] == cells.OUTPUT_ONLY
+                color = "0.4" if output_only else plots.COLORS[index % len(plots.COLORS)]
                 axes.plot(values, np.full(len(values), place), "o", mfc="none", color=color, ms=5)
                 axes.plot([values.mean()] * 2, [place - 0.3, place + 0.3], "-", color=color)
             axes.set_title(rule)
             axes.set_xlabel("test accuracy (%)")
         panels[0].set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
         panels[0].invert_yaxis()
-        first = next(iter(by_rule.values()))
-        drawing.suptitle(summary.title(first).replace(f" {first[0]['rule']},", ""), fontsize=10)
+        title = summary.title([result for found in by_rule.values() for result in found])
+        rule = next(iter(by_rule))
+        drawing.suptitle(title.replace(f" {rule},", ""), fontsize=10)
 
 
 def _angles(path: Path, results: list[dict[str, Any]]) -> None:

@@ -178,12 +178,13 @@ def tables(results: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str
 def title(results: list[dict[str, Any]]) -> str:
     """Return what the results of a table have in common: data, network, rule, epochs, seeds."""
     first = results[0]
-    config, seeds = first["config"], max(len(r["seeds"]) for r in results)
+    config, seeds = first["config"], sorted({len(r["seeds"]) for r in results})
+    counts = "–".join(dict.fromkeys(map(str, (seeds[0], seeds[-1]))))
     sizes = "" if config["hidden"] is None else " " + "–".join(map(str, config["hidden"]))
     epochs = max(r["epochs"] for r in results)
     return (
         f"{config['dataset']}, {config['architecture']}{sizes}, {first['rule']}, "
-        f"{epochs} epoch{'s' * (epochs > 1)}, {seeds} seed{'s' * (seeds > 1)}"
+        f"{epochs} epoch{'s' * (epochs > 1)}, {counts} seed{'s' * (seeds[-1] > 1)}"
     )
 
 

@@ -137,6 +137,9 @@ def test_the_page(finished, tmp_path):
     np.testing.assert_allclose(shown, [d.mean(), d.mean() - half, d.mean() + half], atol=0.0051)
     assert "### `digits`, backprop" in text and "(digits/angles_backprop.png)" in text
     assert "digits, dense 9–8, backprop, 2 epochs, 2 seeds" in text
+    alone = found[0] | {"seeds": [0]}
+    assert summary.title([alone, *found]).endswith("2 epochs, 1–2 seeds")
+    assert summary.title([alone]).endswith("2 epochs, 1 seed")
 
 
 def test_the_headline_has_a_column_for_each_network_and_rule(finished, tmp_path):
