@@ -285,6 +285,8 @@ def relative_rates(
     checks.instance("network", network, GridNet)
     checks.number("neighbors", neighbors, 0)
     checks.number("outputs", outputs, 0)
+    if not network.shared:
+        return jax.tree.map(jnp.ones_like, params)
     seen_here = {
         "to_modulated_input": 2 * network.features,
         "to_hidden": 2 * network.colors,
@@ -294,8 +296,6 @@ def relative_rates(
 
     def of_layer(path: tuple, weights: chex.Array) -> chex.Array:
         layer, ones = path[0].key, jnp.ones_like(weights)
-        if not network.shared:
-            return ones
         if layer == "to_output":
             return ones * outputs
         here = seen_here[layer]

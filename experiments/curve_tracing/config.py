@@ -38,7 +38,7 @@ class CurveConfig:
       output_rate: of weights onto the outputs, which all pixels share.
       exploration: ε of the max-Boltzmann policy.
       reward: for the right eye movement.
-      clip: of a synapse's trace.
+      clip: of a weight's trace, after these rates.
       steps: most steps of the activity.
       sweeps: most sweeps of the accessory network.
       tolerance: the largest change of a unit that counts as none.

@@ -46,7 +46,7 @@ def learning(path: Path, content: dict[str, Any], lines: list[dict[str, Any]]) -
         right.axhline(100 * content["config"]["accuracy"], color="0.4", linestyle=":")
         right.set_xlabel("training trials")
         right.xaxis.set_major_formatter("{x:,.0f}")
-        right.set_ylabel("accuracy (%), frozen test at the current length")
+        right.set_ylabel("accuracy in frozen tests (%),\nat the current length")
         drawing.suptitle(
             f"Curve tracing: {content['converged']} of {networks} networks learn curves of "
             f"{content['max_length']} pixels"

@@ -82,7 +82,7 @@ def _train(
                 "length": state["lengths"].tolist(),
                 "learning": learning.tolist(),
                 "accuracy": np.asarray(accuracy, float).round(6).tolist(),
-                **{k: _finite(v) for k, v in figures._asdict().items()},
+                **{k: summary.finite(v) for k, v in figures._asdict().items()},
             }
             last = state["lengths"] == config.max_length
             state["done"] |= last & (accuracy >= config.final_accuracy - 1e-6)
@@ -96,11 +96,6 @@ def _train(
                 f"{learning.sum() * config.test_every / line['seconds']:,.0f} trials/s",
                 important=True,
             )
-
-
-def _finite(values: Any) -> list[float | None]:
-    values = np.asarray(values, float)
-    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in values]
 
 
 def _save(folder: Path, config: CurveConfig, state: dict[str, Any], line: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ def summarize(
         "apart_is": "trials in which no pixel is beside both curves; null: there were none",
         **{
             name: {
-                str(length): _finite(getattr(test, name))
+                str(length): finite(getattr(test, name))
                 for length, test in zip(lengths, tested, strict=True)
             }
             for name in ("accuracy", "apart", "accuracy_apart")
@@ -83,9 +83,10 @@ def show(content: dict[str, Any], folder: Path) -> None:
     print(f"{content['seconds']:.1f} s; everything is in {folder}")
 
 
-def _finite(values: Any) -> list[float | None]:
-    rounded = np.asarray(values, float).round(6).tolist()
-    return [value if np.isfinite(value) else None for value in rounded]
+def finite(values: Any) -> list[float | None]:
+    """Return numbers as JSON has them, to six digits; None: not a finite one."""
+    values = np.asarray(values, float)
+    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in values]
 
 
 def _first(lines: list[dict[str, Any]], network: int, length: int, accuracy: float) -> int | None:

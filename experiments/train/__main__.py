@@ -141,8 +141,7 @@ def _train(
         content = summary.summarize(config, results, metrics, files.environments(folder))
         files.write_json(folder / "summary.json", content)
         (folder / "failed.json").unlink(missing_ok=True)
-    if content is not None:
-        summary.print_table(content)  # drawing takes a second or two
+        summary.print_table(content)  # before the pictures, which take a second or two
     if metrics:
         _draw(folder)
     if diverged is not None:

@@ -32,12 +32,12 @@ def load() -> Dataset:
 def _rows() -> np.ndarray:
     """Return float[images, 65], without scikit-learn's slow import where its file is found."""
     package = importlib.util.find_spec("sklearn")
-    if package is None:
-        raise DataError(f"'digits' needs scikit-learn: {INSTALL}")
-    for folder in package.submodule_search_locations or ():
+    for folder in (package and package.submodule_search_locations) or ():
         if (path := Path(folder) / FILE).is_file():
             return np.loadtxt(path, delimiter=",")
-    from sklearn.datasets import load_digits
-
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise DataError(f"'digits' needs scikit-learn: {INSTALL}") from None
     pixels, labels = load_digits(return_X_y=True)
     return np.column_stack([pixels, labels])

@@ -13,6 +13,7 @@ from experiments.curve_tracing import run as curve_run
 from experiments.curve_tracing import summary as curve_summary
 from experiments.curve_tracing.config import CurveConfig
 from experiments.curve_tracing.learners import FrozenTest
+from qagrel_jax import recurrent
 
 SMALL = ["--networks=2", "--grid=6", "--max-length=3", "--max-trials=90", "--test-every=30"]
 SMALL += ["--test-trials=4", "--steps=6", "--sweeps=2"]
@@ -88,6 +89,12 @@ def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(finished, capsys
     assert "seed 0 there, 5 here" in message
     assert "holds files that are no run" in refused(capsys, "--out", folder.parent)
     assert "--resume needs --out" in refused(capsys, "--resume")
+
+
+def test_the_options_that_the_command_repeats_are_the_librarys():
+    config = CurveConfig()
+    assert config.neighbor_rate == recurrent.NEIGHBOR_RATE
+    assert config.output_rate == recurrent.OUTPUT_RATE
 
 
 def test_a_run_of_before_weights_had_relative_rates_goes_on_without(finished, tmp_path):
