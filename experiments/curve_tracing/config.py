@@ -13,6 +13,9 @@ FILE = "config.json"
 FEEDBACKS = ("tied", "kolen_pollack", "random", "sign", "sign_fixed", "product")
 """Spelled out rather than imported, so that a wrong name is refused before JAX has loaded."""
 
+LONGEST = 100
+"""The library's ``longest_curve`` is repeated here for the same reason."""
+
 FIRST_LENGTH = 2
 BEYOND = (1, 2, 3, 4)
 """Generalization is tested on curves longer by so many pixels, ..."""
@@ -29,6 +32,7 @@ class CurveConfig:
       seed: of all random numbers.
       grid: pixels along each side.
       max_length: curves of the last stage, in pixels.
+      apart: no pixel is beside both curves, in training and tests.
       max_trials: training trials after which a network gives up.
       shared: one weight for all pixels, or each synapse for itself.
       feedback: the kind of feedback pathway.
@@ -52,6 +56,7 @@ class CurveConfig:
     seed: int = fields.number(0, 2**31 - 1, "all randomness follows from it", default=0)
     grid: int = fields.number(5, 200, "pixels along each side", default=15)
     max_length: int = fields.number(3, 1000, "pixels of the longest curves to learn", default=9)
+    apart: bool = fields.flag(True, "no pixel is beside both curves, in training and tests")
     max_trials: int = fields.number(
         1, 10**9, "training trials after which a network gives up", default=50_000
     )
@@ -100,19 +105,23 @@ class CurveConfig:
             raise UserError(
                 f"--final-accuracy must be at least {self.accuracy}, got {self.final_accuracy}"
             )
-        if self.max_length > (most := self.grid**2 // 5):
+        if self.max_length > (most := self.longest_curve):
             raise UserError(
                 f"two curves of {self.max_length} pixels hardly fit into {self.grid} x {self.grid} "
                 f"pixels: --max-length must be at most {most}"
             )
 
     @property
+    def longest_curve(self) -> int:
+        """Pixels of the longest curves that can be drawn."""
+        return min(self.grid**2 // (7 if self.apart else 5), LONGEST)
+
+    @property
     def test_lengths(self) -> list[int]:
         """Lengths of the last tests: all of the curriculum with a distractor, and beyond."""
-        most = self.grid**2 // 5
         trained = range(FIRST_LENGTH + 1, self.max_length + 1)
         longer = {self.max_length + more for more in BEYOND} | set(LONG)
-        return [*trained, *sorted(n for n in longer if self.max_length < n <= most)]
+        return [*trained, *sorted(n for n in longer if self.max_length < n <= self.longest_curve)]
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""

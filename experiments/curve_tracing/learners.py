@@ -84,7 +84,7 @@ def make(config: CurveConfig) -> Learners:
         rule=settling(policy, sweeps=config.sweeps, clip=config.clip, scale=scale),
         frozen=settling(greedy, sweeps=1),
         optimizer=optax.sgd(config.learning_rate),
-        task=curve_tracing.Params(config.grid, longest, 3, longest, config.reward),
+        task=curve_tracing.Params(config.grid, longest, 3, longest, config.reward, config.apart),
         keys=jax.vmap(lambda n: jax.random.fold_in(root_key(config.seed), n))(number),
     )
     return Learners(*(jax.jit(partial(f, built)) for f in (_init, _learn, _test, _record)))

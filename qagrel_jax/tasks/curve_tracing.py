@@ -16,7 +16,8 @@ One trial, to be mapped (``jax.vmap``) over many::
 
 What the publications leave open: pixels that touch at a corner only do not count as in contact
 here, as in the authors' code, for no connection of the network reaches over a corner; curves on the
-larger grid are one pixel wide.
+larger grid are one pixel wide; how far apart curves are. A blank pixel may be beside both, unless
+``apart`` is set.
 
 Reference:
   Mollard, Bohté & Roelfsema (2024), PLoS Comput Biol 20(4): e1012030, and the authors' code.
@@ -39,8 +40,8 @@ RED, _, GREEN, BLUE = range(4)
 
 MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
 
-PIXELS_EACH = 5
-"""A longer curve needs more room than so many pixels of the grid for each of its own."""
+LONGEST = 100
+"""A random path that may not touch itself rarely gets further: drawing it would not end."""
 
 
 @jax.tree_util.register_dataclass
@@ -54,6 +55,7 @@ class Params:
       shortest: each trial's length is uniform between this and ``longest``, ends included.
       longest: at most ``max_length``; 2 means the first stage.
       correct_reward: for the right eye movement; any other brings 0.
+      apart: no pixel is beside both curves (``have_common_neighbor``).
 
     Raises:
       ValueError: a value out of range.
@@ -68,12 +70,12 @@ class Params:
     shortest: chex.Numeric = 3
     longest: chex.Numeric = 9
     correct_reward: float = base.static(1.2)
+    apart: bool = base.static(False)
 
     def __post_init__(self) -> None:
         base.at_least(self, 3, "grid", "max_length")
         base.at_least(self, 0, "correct_reward")
-        most = self.grid**2 // PIXELS_EACH
-        if self.max_length > most:
+        if self.max_length > (most := longest_curve(self.grid, self.apart)):
             size = f"{self.grid} x {self.grid}"
             raise ValueError(
                 f"two curves of {self.max_length} pixels hardly fit into {size} pixels: max_length "
@@ -90,6 +92,23 @@ class Params:
             )
 
 
+def longest_curve(grid: int, apart: bool = False) -> int:
+    """Return how many pixels two random curves on a grid can have so that drawing them ends soon.
+
+    Args:
+      grid: n, pixels along each side.
+      apart: as in ``Params``.
+
+    Returns:
+      One fifth of the grid's pixels, for ``apart`` one seventh, and 100 at most: of this length,
+      one pair of random paths in 150 is complete, or more.
+
+    >>> longest_curve(15), longest_curve(15, apart=True), longest_curve(36)
+    (45, 32, 100)
+    """
+    return min(grid**2 // (7 if apart else 5), LONGEST)
+
+
 class Trial(NamedTuple):
     """Two curves; entries from ``length`` on are −1."""
 
@@ -102,7 +121,8 @@ def reset(key: chex.PRNGKey, params: Params) -> tuple[Trial, chex.Array]:
     """Draw two curves.
 
     Each starts at a random free pixel and continues to a random free neighbor; pixels beside it are
-    free no longer. If one cannot continue, both are drawn again.
+    free no longer, and, for ``apart``, pixels beside these are not free for the distractor. If one
+    curve cannot continue, both are drawn again.
 
     Args:
       key: a random key.
@@ -124,6 +144,8 @@ def reset(key: chex.PRNGKey, params: Params) -> tuple[Trial, chex.Array]:
         key, target_key, distractor_key = jax.random.split(key, 3)
         free = jnp.ones((params.grid, params.grid), bool)
         target, free, complete = _walk(target_key, free, length, params)
+        if params.apart:
+            free = ~_with_neighbors(~free)
         distractor, _, also = _walk(distractor_key, free, length, params)
         return key, target, distractor, complete & also
 
@@ -200,6 +222,12 @@ def draw(trial: Trial, params: Params) -> chex.Array:
     ):
         image = image.at[jnp.where(curve < 0, params.grid**2, curve), colors].set(1)
     return image[:-1].reshape(params.grid, params.grid, len(COLORS))
+
+
+def _with_neighbors(pixels: chex.Array) -> chex.Array:
+    """Add the neighbors of these pixels, bool[n, n]."""
+    row, column = jnp.pad(pixels, ((1, 1), (0, 0))), jnp.pad(pixels, ((0, 0), (1, 1)))
+    return pixels | row[:-2] | row[2:] | column[:, :-2] | column[:, 2:]
 
 
 def _walk(

@@ -1,5 +1,6 @@
 """``python -m experiments.curve_tracing``: what it writes, resuming, a line for every mistake."""
 
+import itertools
 import json
 import shutil
 
@@ -14,6 +15,7 @@ from experiments.curve_tracing import summary as curve_summary
 from experiments.curve_tracing.config import CurveConfig
 from experiments.curve_tracing.learners import FrozenTest
 from qagrel_jax import recurrent
+from qagrel_jax.tasks import curve_tracing
 
 SMALL = ["--networks=2", "--grid=6", "--max-length=3", "--max-trials=90", "--test-every=30"]
 SMALL += ["--test-trials=4", "--steps=6", "--sweeps=2"]
@@ -95,6 +97,9 @@ def test_the_options_that_the_command_repeats_are_the_librarys():
     config = CurveConfig()
     assert config.neighbor_rate == recurrent.NEIGHBOR_RATE
     assert config.output_rate == recurrent.OUTPUT_RATE
+    for grid, apart in itertools.product((5, 15, 36), (False, True)):
+        most = CurveConfig(grid=grid, max_length=3, apart=apart).longest_curve
+        assert most == curve_tracing.longest_curve(grid, apart)
 
 
 def test_a_run_of_before_weights_had_relative_rates_goes_on_without(finished, tmp_path):

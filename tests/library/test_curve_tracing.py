@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qagrel_jax.tasks import curve_tracing
-from qagrel_jax.tasks.curve_tracing import BLUE, GREEN, RED, Params
+from qagrel_jax.tasks.curve_tracing import BLUE, GREEN, RED, Params, longest_curve
 
 TRIALS = 200
 
@@ -25,9 +25,11 @@ def _neighbors(pixel, n):
     return {r * n + c for r, c in beside if 0 <= r < n and 0 <= c < n}
 
 
-@pytest.mark.parametrize(("grid", "length"), [(15, 9), (36, 30), (6, 7)])
-def test_two_paths_that_touch_neither_themselves_nor_each_other(grid, length):
-    trials, images = _many(Params(grid, length, 3, length))
+@pytest.mark.parametrize(
+    ("grid", "length", "apart"), [(15, 9, False), (36, 30, False), (6, 7, False), (15, 9, True)]
+)
+def test_two_paths_that_touch_neither_themselves_nor_each_other(grid, length, apart):
+    trials, images = _many(Params(grid, length, 3, length, apart=apart))
     assert set(trials.length.tolist()) <= set(range(3, length + 1))
     assert {3, length} <= set(trials.length.tolist()) or length > 20
     for target, distractor, n_pixels, image in zip(*trials, images, strict=True):
@@ -98,6 +100,8 @@ def test_a_curriculum_changes_lengths_without_compiling_again():
     [
         ({"grid": 2}, "grid must be at least 3, got 2"),
         ({"max_length": 46}, "two curves of 46 pixels hardly fit into 15 x 15 pixels"),
+        ({"max_length": 33, "apart": True}, "max_length must be at most 32"),
+        ({"grid": 36, "max_length": 101}, "max_length must be at most 100"),
         ({"longest": 10}, "2 <= shortest <= longest <= max_length, got 3, 10, 9"),
         ({"shortest": 1}, "2 <= shortest <= longest <= max_length, got 1, 9, 9"),
         ({"shortest": 7, "longest": 5}, "2 <= shortest <= longest <= max_length, got 7, 5, 9"),
@@ -109,8 +113,9 @@ def test_what_cannot_be_is_refused(options, message):
         Params(**options)
 
 
-def test_common_neighbors_are_those_of_a_loop_over_pixels():
-    params = Params(grid=8, max_length=5, longest=5)
+@pytest.mark.parametrize("apart", [False, True])
+def test_common_neighbors_are_those_of_a_loop_over_pixels(apart):
+    params = Params(grid=8, max_length=5, longest=5, apart=apart)
     trials, _ = jax.vmap(curve_tracing.reset, (0, None))(
         jax.random.split(jax.random.key(4), 60), params
     )
@@ -127,4 +132,13 @@ def test_common_neighbors_are_those_of_a_loop_over_pixels():
         for target, distractor in zip(trials.target, trials.distractor, strict=True)
     ]
     assert found.tolist() == expected
-    assert 5 < sum(expected) < 55
+    assert 5 < sum(expected) < 55 if not apart else not any(expected)
+
+
+@pytest.mark.parametrize(("grid", "apart"), [(5, False), (5, True), (15, True), (36, False)])
+def test_the_longest_curves_can_be_drawn(grid, apart):
+    length = longest_curve(grid, apart)
+    params = Params(grid, length, length, length, apart=apart)
+    trial, _ = jax.jit(curve_tracing.reset, static_argnums=1)(jax.random.key(0), params)
+    assert (trial.target >= 0).all()
+    assert (trial.distractor >= 0).all()
