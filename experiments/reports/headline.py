@@ -1,4 +1,4 @@
-"""The table of the project's own README: accuracy of Q-AGREL and backprop, and slowdown."""
+"""The table of the project's own README: accuracy of Q-AGREL and backprop, their difference, and slowdown."""
 
 from pathlib import Path
 
@@ -25,6 +25,7 @@ def section(results: Path) -> str:
     headings = (
         "config, protocol, seeds",
         *(f"{NAMES[rule]}, test %" for rule in NAMES),
+        "difference, points",
         *MEASURES.values(),
     )
     notes = []
@@ -41,5 +42,6 @@ def _row(run: RunResults) -> list[str]:
     return [
         f"`{config.name}`, {config.protocol}, {runs.seeds(run)}{runs.marks(run)}",
         *(mean_sd(100 * run.accuracy(rule)) for rule in NAMES),
+        runs.difference(run)[0],
         *(slowdowns[measure] for measure in MEASURES),
     ]

@@ -157,6 +157,7 @@ def test_the_headline(tmp_path):
     assert row(text, "`mnist_conv`, paper, 0–2\\*") == [
         "90.00 (0.00)",
         "90.00 (0.00)",
+        "+0.00 so far",
         "–",
         "2.00 so far",
     ]
@@ -170,12 +171,16 @@ def test_the_papers_measure_stands_beside_the_stricter_one(tmp_path):
     write_run(
         folder,
         backprop=backprop,
-        q_agrel=[[0.6] * 3, [0.7] * 3, [0.89, 0.87, 0.9], [0.9, 0.9, 0.8]],
+        q_agrel=[[0.6] * 3, [0.7] * 3, [0.89, 0.87, 0.91], [0.9, 0.9, 0.8]],
     )
     text = reports.section("headline", tmp_path)
     assert "slowdown, best epoch | slowdown, 98 % of backprop" in text
-    # 11/6 and 10/6; backprop never varies: ± 4.303 · (1/√3) / √3 / 2.
-    assert row(text, "`mnist_conv`, paper, 0–2")[2:] == ["1.83 [1.12, 2.55]", "1.67 [0.95, 2.38]"]
+    assert row(text, "`mnist_conv`, paper, 0–2")[2:] == [
+        "+0.33 [−1.10, +1.77]",  # 0, 0 and 1 points: 1/3 ± 4.303 · (1/√3) / √3
+        # 11/6 and 10/6; backprop never varies: ± 4.303 · (1/√3) / √3 / 2.
+        "1.83 [1.12, 2.55]",
+        "1.67 [0.95, 2.38]",
+    ]
 
 
 def test_a_run_without_the_last_batch_is_marked(tmp_path):
