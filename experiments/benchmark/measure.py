@@ -22,7 +22,7 @@ class Plan(NamedTuple):
     steps: int  # in one compiled call
     runs: tuple[tuple[str, int], ...]  # (rule, seeds) on one device
     meshes: tuple[Mesh, ...]  # of the cores, for Q-AGREL
-    torch_rules: tuple[str, ...]
+    torch_rules: tuple[tuple[str, bool], ...]  # (rule, through torch.compile)
 
     @property
     def preparations(self) -> int:
@@ -67,7 +67,8 @@ def measure(name: str, settings: Settings, torch_device: Any, folder: Path) -> d
     # Random images and labels teach nothing; at the recipe's rate some networks diverge on them.
     changes = {"precision": settings.precision, "learning_rate": 1e-4}
     config = configs.replace(configs.load(cell.config), changes)
-    plan = make_plan(name, settings, config, with_torch=torch_device is not None)
+    compiled = torch_device is not None and not settings.quick and pytorch.compiles(torch_device)
+    plan = make_plan(name, settings, config, with_torch=torch_device is not None, compiled=compiled)
     with Reporter(name, plan.preparations + settings.repeats) as reporter:
         reporter.update(0, "compiling the network", important=True)
         bench = cells.Bench(config, cell.image_shape, plan.steps)
@@ -76,9 +77,9 @@ def measure(name: str, settings: Settings, torch_device: Any, folder: Path) -> d
         for subject in _jax_subjects(bench, plan, warm):
             warm.add(subject)
         side: Any = _torch_side(bench, torch_device, warm) if plan.torch_rules else None
-        for rule in plan.torch_rules:
-            warm.report(f"PyTorch, {rule}")
-            warm.add(side.subject(rule))
+        for rule, compiled in plan.torch_rules:
+            warm.report(f"PyTorch, {rule}{', compiling' * compiled}")
+            warm.add(side.subject(rule, compiled))
         warm.add(_roofline_subject(layers, bench.steps, settings.precision, warm))
         seconds = timing.interleave(
             warm.subjects,
@@ -100,12 +101,25 @@ def measure(name: str, settings: Settings, torch_device: Any, folder: Path) -> d
     }
 
 
-def make_plan(name: str, settings: Settings, config: Config, *, with_torch: bool) -> Plan:
-    """Say what is timed in the cell ``name``; less of it with ``--quick``."""
+def make_plan(
+    name: str, settings: Settings, config: Config, *, with_torch: bool, compiled: bool = False
+) -> Plan:
+    """Say what is timed in the cell ``name``; less of it with ``--quick``.
+
+    Args:
+      name: of the cell.
+      settings: what the options say.
+      config: of the cell.
+      with_torch: PyTorch is there.
+      compiled: its networks are timed compiled, too.
+    """
     steps, quick = CELLS[name].steps, settings.quick
     seeds = settings.seeds or ((1,) if quick and name not in QUICK_SEEDS_OF else DEFAULT_SEEDS)
     several = tuple(("q_agrel", n) for n in seeds if n > 1)
-    torch_rules = ("q_agrel",) if quick else ("q_agrel", "backprop")
+    rules = ("q_agrel",) if quick else ("q_agrel", "backprop")
+    torch_rules = tuple(
+        (rule, c) for c in ((False, True) if compiled else (False,)) for rule in rules
+    )
     return Plan(
         steps=max(2, steps // 4) if quick else steps,
         runs=(("q_agrel", 1), ("backprop", 1), *several),

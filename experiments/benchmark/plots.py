@@ -15,6 +15,8 @@ WAYS = {
     "backprop": ("backprop", "s", 1),
     "torch_q_agrel": ("PyTorch, Q-AGREL", "^", 2),
     "torch_backprop": ("PyTorch, backprop", "v", 3),
+    "torch_compiled_q_agrel": ("PyTorch compiled, Q-AGREL", "2", 2),
+    "torch_compiled_backprop": ("PyTorch compiled, backprop", "1", 3),
     "roofline": ("matmul roofline", "|", 6),
 }
 

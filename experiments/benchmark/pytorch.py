@@ -1,8 +1,9 @@
 """The same networks and training step, written plainly in PyTorch, to be timed beside ours.
 
 PyTorch is no dependency: ask ``importable`` before calling anything else. What makes plain
-eager PyTorch fast is used: as many threads as cores, ``channels_last`` where a trial shows it to be
+PyTorch fast is used: as many threads as cores, ``channels_last`` where a trial shows it to be
 faster, cuDNN's search, denormals flushed, gradients set to None, images and labels on the device.
+Every training is timed eager, and with the network through ``torch.compile`` where that works.
 """
 
 import importlib.util
@@ -43,6 +44,17 @@ def device() -> "torch.device | None":
     if jax.default_backend() == "cpu":
         return torch.device("cpu")
     return torch.device("cuda") if torch.cuda.is_available() else None
+
+
+def compiles(on: "torch.device") -> bool:
+    """Whether ``torch.compile`` works: it needs a C++ compiler, on an accelerator Triton."""
+    import torch
+
+    try:
+        torch.compile(lambda x: 2 * x + 1)(torch.ones(4, device=on))
+    except Exception:  # of PyTorch's many kinds of compilers
+        return False
+    return True
 
 
 def set_up(precision: str) -> None:
@@ -159,12 +171,18 @@ class Side:
                 seconds[name] = min(timeit.repeat(call, number=1, repeat=2))
             self.memory_format = min(seconds, key=seconds.__getitem__)
 
-    def subject(self, rule: str) -> Subject:
-        """Build the training of "q_agrel" (max-Boltzmann) or "backprop"."""
-        steps, batch = self._rows.shape
-        return Subject(f"torch_{rule}", steps, self._training(rule), images_per_step=batch)
+    def subject(self, rule: str, compiled: bool = False) -> Subject:
+        """Build the training of "q_agrel" (max-Boltzmann) or "backprop".
 
-    def _training(self, rule: str) -> Callable[[], None]:
+        Args:
+          rule: its name.
+          compiled: the network through ``torch.compile``.
+        """
+        steps, batch = self._rows.shape
+        name = f"torch_compiled_{rule}" if compiled else f"torch_{rule}"
+        return Subject(name, steps, self._training(rule, compiled), images_per_step=batch)
+
+    def _training(self, rule: str, compiled: bool = False) -> Callable[[], None]:
         import torch
 
         config, on = self._config, self._on
@@ -173,6 +191,7 @@ class Side:
         network = make_network(config.architecture, image_shape, self._num_actions, config.hidden)
         network = network.to(on, **layout).train()
         optimizer = make_optimizer(network, config.learning_rate, config.l2)
+        forward = torch.compile(network) if compiled else network
         images = self._images.contiguous(**layout)
         cast = config.precision == "bfloat16"
 
@@ -181,7 +200,7 @@ class Side:
                 inputs = (images[row].float() / 255).contiguous(**layout)
                 optimizer.zero_grad(set_to_none=True)
                 with torch.autocast(on.type, torch.bfloat16, enabled=cast):
-                    outputs = network(inputs)
+                    outputs = forward(inputs)
                 loss(rule, outputs.float(), self._labels[row], config.epsilon).backward()
                 optimizer.step()
             if on.type == "cuda":

@@ -14,6 +14,8 @@ DEFINITIONS = {
     "median over rounds of the ratio within a round",
     "vs_torch": "our images/s over PyTorch's with the same rule (Q-AGREL), likewise; null without "
     "PyTorch. vs_torch_backprop: the same for backprop",
+    "vs_torch_compiled": "the same with PyTorch's network through torch.compile (Q-AGREL); null "
+    "where that does not work. vs_torch_compiled_backprop: the same for backprop",
     "roofline_fraction": "time of the step's bare matrix products (or, on an accelerator, "
     "convolutions) over the time of the Q-AGREL step, likewise; see "
     "experiments/benchmark/roofline.py",
@@ -61,6 +63,8 @@ def summarize(
         "q_agrel_over_backprop": medians("q_agrel_over_backprop"),
         "vs_torch": medians("vs_torch"),
         "vs_torch_backprop": medians("vs_torch_backprop"),
+        "vs_torch_compiled": medians("vs_torch_compiled"),
+        "vs_torch_compiled_backprop": medians("vs_torch_compiled_backprop"),
         "vs_torch_batch_on_cores": medians("vs_torch_batch_on_cores"),
         "roofline_fraction": medians("roofline_fraction"),
         "seeds_scaling": {
@@ -98,6 +102,8 @@ def cell_ratios(subjects: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread |
         "q_agrel_over_backprop": over("q_agrel", "backprop"),
         "vs_torch": over("torch_q_agrel", "q_agrel"),
         "vs_torch_backprop": over("torch_backprop", "backprop"),
+        "vs_torch_compiled": over("torch_compiled_q_agrel", "q_agrel"),
+        "vs_torch_compiled_backprop": over("torch_compiled_backprop", "backprop"),
         "vs_torch_batch_on_cores": over("torch_q_agrel", "q_agrel_batch_on_cores"),
         "seeds_on_cores": over("q_agrel", "q_agrel_seeds_on_cores", images=True),
         "batch_on_cores": over("q_agrel", "q_agrel_batch_on_cores"),
@@ -172,7 +178,7 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
             (
                 name,
                 _number(content["q_agrel_over_backprop"][name], 2),
-                _number(content["vs_torch"][name], 2),
+                _eager_and_compiled(content["vs_torch"][name], content["vs_torch_compiled"][name]),
                 _number(content["roofline_fraction"][name], 2),
                 "\n".join(f"{n}: {value:.2f}" for n, value in scaling.items() if n != "1") or "–",
                 _number(content["seeds_on_cores"][name], 2),
@@ -211,7 +217,7 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
 RATIOS = (
     "network",
     "step time\nQ-AGREL /\nbackprop",
-    "speed /\nPyTorch's",
+    "speed /\nPyTorch's\n(compiled)",
     "bare\nproducts'\nshare",
     "step time\nof N seeds\n/ one's",
     "speed, a\nseed a core\n/ one",
@@ -240,6 +246,10 @@ def _with_medians(cell: Mapping[str, Any]) -> dict[str, Any]:
             **subject,
         }
     return {**cell, "subjects": subjects}
+
+
+def _eager_and_compiled(eager: float | None, compiled: float | None) -> str:
+    return _number(eager, 2) if compiled is None else f"{_number(eager, 2)} ({compiled:.2f})"
 
 
 def _number(value: float | None, digits: int, scale: float = 1.0) -> str:

@@ -1,4 +1,4 @@
-"""The table of the project's own README: accuracy of Q-AGREL and backprop, their difference, and slowdown."""
+"""The table of the project's own README: accuracy of both rules, their difference, slowdown."""
 
 from pathlib import Path
 

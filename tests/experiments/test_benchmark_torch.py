@@ -127,6 +127,36 @@ def test_a_call_trains_for_all_its_steps():
     subject.call()
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch's compiler warns of PyTorch
+def test_a_compiled_network_is_trained_alike():
+    if not benchmark_torch.compiles(torch.device("cpu")):
+        pytest.skip("torch.compile needs a C++ compiler")
+    config = configs.replace(configs.load("digits"), {"hidden": (6,), "learning_rate": 0.1})
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
+    rows = np.array([[0, 1, 2], [2, 3, 4]])
+    side = benchmark_torch.Side(
+        config, images, np.arange(5) % CLASSES, rows, CLASSES, torch.device("cpu")
+    )
+    built = []
+
+    def remember(*arguments):
+        torch.manual_seed(0)
+        built.append(make_torch_network(*arguments))
+        return built[-1]
+
+    make_torch_network = benchmark_torch.make_network
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark_torch, "make_network", remember)
+        subjects = [side.subject("backprop", compiled) for compiled in (False, True)]
+    assert [s.name for s in subjects] == ["torch_backprop", "torch_compiled_backprop"]
+    for subject in subjects:
+        subject.call()
+    start = make_torch_network("dense", (8, 8, 1), CLASSES, (6,))
+    for eager, compiled, other in zip(*(n.parameters() for n in (*built, start)), strict=True):
+        assert torch.allclose(eager, compiled, atol=1e-6)
+        assert not torch.allclose(eager, other, atol=1e-4)
+
+
 def copy_weights(variables, network):
     """Copy a Flax tree into the PyTorch network, layer by layer."""
     params, stats = variables["params"], variables.get("batch_stats", {})
