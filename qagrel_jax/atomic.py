@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Give a binary file to fill; ``path`` becomes it once all of it is on disk.
 
     A crash at any moment leaves the old ``path`` or the new one, never a part. An exception leaves
@@ -21,6 +21,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
       OSError: it cannot be written.
     """
+    path = Path(path)
     # Not the process's number: containers on one disk may have the same.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -26,6 +26,22 @@ def known(*values: Any) -> bool:
     )
 
 
+def every_class(labels: Any, num_classes: int) -> None:
+    """Refuse labels that leave a class out, where they can be looked at.
+
+    Raises:
+      ValueError: a class has no example.
+    """
+    if not known(labels):
+        return
+    missing = np.setdiff1d(np.arange(num_classes), np.asarray(labels))
+    if missing.size:
+        raise ValueError(
+            f"class {missing[0]} has no examples, and a curriculum would wait for it: number the "
+            "classes that there are from 0 on"
+        )
+
+
 def number(
     name: str,
     value: Any,

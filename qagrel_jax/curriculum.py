@@ -184,7 +184,8 @@ def class_table(labels: chex.Array, num_classes: int) -> ClassTable:
       num_classes: classes in all.
 
     Raises:
-      ValueError: ``num_classes`` below 1, a label that is not in [0, ``num_classes``).
+      ValueError: ``num_classes`` below 1, a label that is not in [0, ``num_classes``), a class
+        without an example.
       TypeError: labels that are no whole numbers, ``num_classes`` no number.
 
     >>> class_table(jnp.array([1, 0, 1]), 2).rows.tolist()
@@ -192,6 +193,7 @@ def class_table(labels: chex.Array, num_classes: int) -> ClassTable:
     """
     checks.whole("num_classes", num_classes)
     checks.labels("label", labels, num_classes)
+    checks.every_class(labels, num_classes)
     size = jnp.bincount(labels, length=num_classes).astype(jnp.int32)
     rows = jnp.argsort(labels, stable=True).astype(jnp.int32)
     return ClassTable(rows, jnp.cumsum(size) - size, size)

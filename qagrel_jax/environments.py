@@ -67,7 +67,7 @@ class Steps(NamedTuple):
     reward: chex.Array  # float[steps], what this action brought
     terminated: chex.Array  # bool[steps], after this action
     truncated: chex.Array  # bool[steps], likewise
-    rpe: chex.Array  # float[steps], δ with which this action's reward was compared
+    rpe: chex.Array  # float[steps], δ of the reward before; of an episode's last action its own
 
 
 def from_gymnax(environment: Any, params: Any = None, on_off: bool = False) -> Environment:

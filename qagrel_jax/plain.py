@@ -41,7 +41,7 @@ def from_plain(plain: chex.ArrayTree, like: chex.ArrayTree) -> chex.ArrayTree:
       like: of the same structure and shapes, such as a run just started.
 
     Returns:
-      A pytree of JAX arrays; of NumPy arrays where ``like`` has those.
+      A pytree of JAX arrays; of NumPy arrays where ``like`` has those, or numbers.
 
     Raises:
       ValueError: another structure, shape or dtype.
@@ -52,7 +52,8 @@ def from_plain(plain: chex.ArrayTree, like: chex.ArrayTree) -> chex.ArrayTree:
 
 
 def _as_before(path: Any, like: Any, plain: Any) -> Any:
-    wanted = jax.random.key_data(like) if _is_key(like) else jnp.asarray(like)
+    kept = like if isinstance(like, jax.Array) else np.asarray(like)
+    wanted = jax.random.key_data(like) if _is_key(like) else kept
     found = np.asarray(plain)
     if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
         raise ValueError(

@@ -70,7 +70,7 @@ def path(text: str) -> Path:
     """Argument type: the path of a file or folder; an empty one is an error."""
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError(f"needs a path, got {text!r}")
-    return Path(text)
+    return Path(text).expanduser()  # of --out=~/runs the shell leaves the ~
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:

@@ -48,6 +48,13 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Write JSON lines, whole or not at all; a file that has just these is left alone."""
+    text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode()
+    if text != (path.read_bytes() if path.is_file() else b""):
+        write_bytes(path, text)
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the JSON objects of ``path``; a line that a crash cut off, or damaged, is left out."""
     try:

@@ -105,6 +105,11 @@ class CurveConfig:
             raise UserError(
                 f"--final-accuracy must be at least {self.accuracy}, got {self.final_accuracy}"
             )
+        if self.max_trials % self.test_every:
+            raise UserError(
+                f"--max-trials must be a multiple of --test-every ({self.test_every}), got "
+                f"{self.max_trials}"
+            )
         if self.max_length > (most := self.longest_curve):
             raise UserError(
                 f"two curves of {self.max_length} pixels hardly fit into {self.grid} x {self.grid} "

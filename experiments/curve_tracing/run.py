@@ -165,9 +165,7 @@ def _cut_tests(folder: Path, config: CurveConfig, trials: int) -> None:
             f"{path} lacks tests that {CHECKPOINT} has, or is damaged: move both away to start the "
             "run anew"
         )
-    path.unlink(missing_ok=True)
-    for line in lines:
-        files.append_line(path, line)
+    files.write_lines(path, lines)
 
 
 def _is_whole(line: dict[str, Any], config: CurveConfig) -> bool:

@@ -54,7 +54,7 @@ def summarize(out: Path) -> dict[str, Any]:
 def _result(name: str, kind: str, rule: str, run: RunResults) -> dict[str, Any]:
     config = run.config
     try:
-        angles = _by_layer(files.read_metrics(run.folder))
+        angles = _side_by_side([_by_layer(files.read_metrics(folder)) for folder in run.folders])
     except (TypeError, ValueError, AttributeError):
         raise UserError(f"{run.folder}: metrics.jsonl is damaged: move the run away") from None
     first = run.sessions[0] if run.sessions else {}
@@ -89,6 +89,23 @@ def _by_layer(lines: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
         layers = layer_names.in_order({layer for row in rows for layer in row})
         found[measure] = {layer: [_rounded(row.get(layer, [])) for row in rows] for layer in layers}
     return found
+
+
+def _side_by_side(
+    parts: list[dict[str, dict[str, list[Any]]]],
+) -> dict[str, dict[str, list[Any]]]:
+    """Put the angles of further seeds beside those of the first, as far as all have come."""
+    first = parts[0]
+    return {
+        measure: {
+            layer: [
+                [value for row in rows for value in row]
+                for rows in zip(*(part[measure].get(layer, []) for part in parts), strict=False)
+            ]
+            for layer in first[measure]
+        }
+        for measure in first
+    }
 
 
 def _rounded(values: Any) -> list[float | None]:

@@ -8,9 +8,10 @@ taken from runs of the same recipe only, of those not finished the best so far.
 import ast
 import dataclasses
 import re
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from experiments import config as configs
 from experiments.common import files
@@ -100,10 +101,11 @@ def _cost(found: list[RunResults], config: configs.Config) -> str:
 
 def _seconds(run: RunResults) -> float | None:
     """Seconds that one seed's epoch of Q-AGREL took, on average."""
+    epochs = np.isfinite(run.curves.get(runs.RULE, np.array([]))).sum()  # of all seeds together
     if run.summary is not None:
         for entry in run.summary["results"]:
             if entry["rule"] == runs.RULE:
-                return entry["train_seconds"] / (entry["epochs"] * len(entry["seeds"]))
-    lines = files.read_lines(run.folder / "timings.jsonl")
+                return entry["train_seconds"] / epochs
+    lines = [line for f in run.folders for line in files.read_lines(f / "timings.jsonl")]
     found = [line["seconds"] for line in lines if line["rule"] == runs.RULE]
-    return statistics.fmean(found) / run.config.seeds if found else None
+    return sum(found) / epochs if found else None

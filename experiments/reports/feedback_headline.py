@@ -35,10 +35,14 @@ def _table(found: list[dict[str, Any]]) -> str:
     columns: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for result in sorted(found, key=lambda r: (r["config_name"], r["rule"] != runs.RULE)):
         if result["rule"] in RULES:
-            config = result["config"]
-            network = f"{config['dataset']}, {config['architecture'].replace('_', ' ')}"
-            columns.setdefault((network, result["rule"]), {})[result["kind"]] = result
-    headings = [f"{network}: {RULES[rule]}" for network, rule in columns]
+            column = columns.setdefault((result["config_name"], result["rule"]), {})
+            column[result["kind"]] = result
+    networks = {name: _network(kinds) for (name, _), kinds in columns.items()}
+    alike = list(networks.values())
+    headings = [
+        f"{networks[name]}{f' ({name})' * (alike.count(networks[name]) > 1)}: {RULES[rule]}"
+        for name, rule in columns
+    ]
     there = {result["kind"] for result in found}
     rows = [
         [
@@ -56,6 +60,11 @@ def _table(found: list[dict[str, Any]]) -> str:
     unfinished = "\\* Not finished."
     table = markdown.table(["feedback", *headings], rows)
     return "\n\n".join([note, table, *[unfinished] * ("\\*" in table)])
+
+
+def _network(kinds: dict[str, dict[str, Any]]) -> str:
+    config = next(iter(kinds.values()))["config"]
+    return f"{config['dataset']}, {config['architecture'].replace('_', ' ')}"
 
 
 def _cell(result: dict[str, Any]) -> str:

@@ -46,6 +46,16 @@ def make_splits(dataset: Dataset, config: Config, mesh: Any = None) -> Splits:
             f"--batch-size {config.batch_size} is larger than the {len(train.labels)} training "
             f"images of {config.dataset}"
         )
+    if (
+        config.reward == "shuffled"
+        and config.last_batch == "keep"
+        and len(train.labels) % config.batch_size == 1
+    ):
+        raise UserError(
+            f"--batch-size {config.batch_size} leaves one of {len(train.labels)} training images "
+            "for the last batch, whose reward cannot be shuffled: choose another, or --last-batch "
+            "drop"
+        )
     train, test = fitting.place(train, mesh), fitting.place(test, mesh)
     monitored = test if config.protocol == "paper" else fitting.place(monitored, mesh)
     return Splits(train, monitored, test)
@@ -114,8 +124,7 @@ def make_optimizer(
         optimizer = optax.chain(optimizer, own)
     optimizer = _decayed(config, optimizer)
     if config.weight_decay:
-        decay = _weight_decay(config, steps_per_epoch)
-        optimizer = optax.chain(optimizer, optax.add_decayed_weights(decay, mask=_kernels))
+        optimizer = optax.chain(optimizer, *_decoupled_decay(config, steps_per_epoch))
     if config.trained_layers == "output":
         # A state of the optimizer for hidden layers would keep their gradients from being left out.
         kept = {True: optax.set_to_zero(), False: optimizer}
@@ -152,6 +161,22 @@ def _weight_decay(config: Config, steps_per_epoch: int) -> optax.ScalarOrSchedul
     return optax.cosine_decay_schedule(
         -config.weight_decay, _steps(config.weight_decay_epochs, steps_per_epoch)
     )
+
+
+def _decoupled_decay(config: Config, steps_per_epoch: int) -> list[optax.GradientTransformation]:
+    """Decay kernels behind the optimizer; feedback weights not before they learn."""
+    decay = _weight_decay(config, steps_per_epoch)
+    if not config.feedback_delay:
+        return [optax.add_decayed_weights(decay, mask=_kernels)]
+    begin = _steps(config.feedback_delay, steps_per_epoch)
+
+    def delayed(step: Any) -> Any:
+        return jnp.where(step < begin, 0.0, decay(step) if callable(decay) else decay)
+
+    return [
+        optax.add_decayed_weights(decay, mask=feedback_updates.is_forward),
+        optax.add_decayed_weights(delayed, mask=feedback_updates.is_feedback),
+    ]
 
 
 def make_curriculum(config: Config) -> Curriculum | None:

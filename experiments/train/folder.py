@@ -15,7 +15,6 @@
 =========================  ======================================================================
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -91,5 +90,4 @@ def cut_lines(path: Path, rule: str, epoch: int) -> None:
         for line in files.read_metrics(path.parent, path.name)
         if line["rule"] != rule or line["epoch"] <= epoch
     ]
-    text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in kept)
-    files.write_bytes(path, text.encode())
+    files.write_lines(path, kept)

@@ -30,6 +30,7 @@ class RunResults(NamedTuple):
     summary: dict[str, Any] | None  # None: not finished
     sessions: list[dict[str, Any]]  # device, commit, command of each
     failure: str | None
+    folders: tuple[Path, ...]  # with an epoch of every rule: of one run, or of further seeds, too
 
     @property
     def finished(self) -> bool:
@@ -100,7 +101,7 @@ def _read(folder: Path) -> RunResults | None:
         raise UserError(f"{folder / 'summary.json'} is damaged: move it away") from None
     if not lines:
         return None
-    return RunResults(folder, config, curves, content, sessions, failed.get("error"))
+    return RunResults(folder, config, curves, content, sessions, failed.get("error"), (folder,))
 
 
 def _check(content: dict[str, Any]) -> None:
@@ -133,6 +134,7 @@ def _together(parts: list[RunResults]) -> RunResults:
         summary=_joined(done) if len(done) == len(summaries) else None,
         sessions=[session for part in begun for session in part.sessions],
         failure=next((part.failure for part in begun if part.failure), None),
+        folders=tuple(part.folder for part in begun),
     )
 
 

@@ -76,10 +76,14 @@ def weights_at_stages(
                 patience=stage + 1,
                 last_batch=config.last_batch,
             )
-            for after, record in epochs:
-                run = after
-                shown = f"{100 * np.mean(record.accuracy):.1f} %"
-                report(f"{label}, {classes} classes: trained {record.epoch} epochs, {shown}")
+            try:
+                for after, record in epochs:
+                    run = after
+                    shown = f"{100 * np.mean(record.accuracy):.1f} %"
+                    report(f"{label}, {classes} classes: trained {record.epoch} epochs, {shown}")
+            except fitting.DivergedError as error:
+                named = error.counted_from(config.first_seed)
+                raise UserError(f"{label}: {named}; try a lower learning rate") from None
         if kept is None:
             saved.save(path, run, about)
         per_class = trainer.evaluate(run.states, *problem.splits.monitored)

@@ -50,6 +50,10 @@ def _what_and_where(arguments: Any) -> tuple[MemoryConfig, Path]:
         print(f"{folder} holds no run yet: starting one", file=sys.stderr)
     given = _given(arguments)
     if saved:
+        if "task_parameters" in given:  # a task's own are there, too
+            given["task_parameters"] = dict(
+                sorted((saved.task_parameters | given["task_parameters"]).items())
+            )
         config = dataclasses.replace(saved, **given)
         if names := fields.difference(saved, config):
             raise folders.other_config(folder, fields.told(saved, config, names))

@@ -44,4 +44,4 @@ def load(
         raise tfds.unknown(name, root)
     wanted = match.groupdict()
     folder = tfds.find_prepared(root, **wanted) or tfds.prepare(root, **wanted)
-    return decoding.read(folder, Path(cache_dir or cache.default_folder()), progress)
+    return decoding.read(folder, Path(cache_dir or cache.default_folder()).expanduser(), progress)

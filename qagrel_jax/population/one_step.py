@@ -89,8 +89,8 @@ def _init(
     task: vectors.VectorTask,
     key: chex.PRNGKey,
 ) -> Learners:
-    params = network.init(jax.random.fold_in(key, WEIGHTS), task.inputs[:1])
-    return Learners(params, optimizer.init(params))
+    variables = network.init(jax.random.fold_in(key, WEIGHTS), task.inputs[:1])
+    return Learners(variables, optimizer.init(variables["params"]))
 
 
 def _advance(
@@ -128,5 +128,7 @@ def _trial(
     else:
         outcome = vectors.step(task, pattern, decision.action[0])
     grads, _ = rule.update(decision, outcome[None])
-    updates, state = optimizer.update(grads, learner.optimizer_state, learner.params)
-    return Learners(optax.apply_updates(learner.params, updates), state)
+    # Other collections, such as fixed feedback weights, are no affair of the optimizer.
+    now = learner.params["params"]
+    updates, state = optimizer.update(grads["params"], learner.optimizer_state, now)
+    return Learners({**learner.params, "params": optax.apply_updates(now, updates)}, state)

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from qagrel_jax import checks
-from qagrel_jax.policies import max_boltzmann
 from qagrel_jax.rules import augment
 from qagrel_jax.rules.augment import Activity, AugmentConfig, AugmentState, Chooser
 
@@ -53,7 +52,7 @@ def step(
     reward: chex.Array,
     ended: chex.Array,
     plastic: chex.Array | bool = True,
-    choose: Chooser = max_boltzmann,
+    choose: Chooser | None = None,
     *,
     substeps: int,
 ) -> tuple[AugmentState, Activity]:
@@ -79,7 +78,7 @@ def step(
       reward: float[], brought by the previous action, at its end.
       ended: bool[], whether that action ended the trial.
       plastic: bool[], False freezes the network.
-      choose: the policy.
+      choose: the policy; None for ``config.policy``.
       substeps: T/dt; 1 is AuGMEnT.
 
     Returns:

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qagrel_jax import checks
 from qagrel_jax.tasks.criterion import Criterion
@@ -162,6 +163,15 @@ def at_least(params: Any, low: float, *names: str) -> None:
             checks.whole(name, value, int(low))
         else:
             checks.number(name, value, low)
+
+
+def known_number(value: Any) -> int | None:
+    """Return a whole number that can be looked at here; None for a traced one, or one of many."""
+    if isinstance(value, int | np.integer):
+        return int(value)
+    one = isinstance(value, jax.Array | np.ndarray) and value.ndim == 0 and checks.known(value)
+    # As NumPy's: within a traced function JAX's own comparison would be traced, too.
+    return int(np.asarray(value)) if one and np.issubdtype(value.dtype, np.integer) else None
 
 
 def probability(params: Any, *names: str) -> None:

@@ -81,14 +81,13 @@ class Params:
                 f"two curves of {self.max_length} pixels hardly fit into {size} pixels: max_length "
                 f"must be at most {most}"
             )
-        lengths = self.shortest, self.longest
-        # A traced length has no value to check.
-        if all(isinstance(n, int | np.integer) for n in lengths) and not (
-            2 <= self.shortest <= self.longest <= self.max_length
-        ):
+        shortest, longest = map(base.known_number, (self.shortest, self.longest))
+        if shortest is None or longest is None:
+            return
+        if not 2 <= shortest <= longest <= self.max_length:
             raise ValueError(
                 "lengths must be 2 <= shortest <= longest <= max_length, got "
-                f"{self.shortest}, {self.longest}, {self.max_length}"
+                f"{shortest}, {longest}, {self.max_length}"
             )
 
 

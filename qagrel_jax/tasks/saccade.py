@@ -55,8 +55,9 @@ class Params(base.TrialParams):
         base.at_least(self, 0, "delay_steps")
         if self.curriculum not in (True, False):
             raise ValueError(f"curriculum must be True or False, got {self.curriculum!r}")
-        if isinstance(self.level, int) and not 0 <= self.level < len(delays(self)):
-            raise ValueError(f"level must be in [0, {len(delays(self)) - 1}], got {self.level}")
+        level = base.known_number(self.level)
+        if level is not None and not 0 <= level < len(delays(self)):
+            raise ValueError(f"level must be in [0, {len(delays(self)) - 1}], got {level}")
 
 
 def delays(params: Params) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ qagrel_jax.training.checkpoints.CheckpointError: rule is 'q_agrel' there, 'backp
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,7 +43,9 @@ class CheckpointError(ValueError):
     """A checkpoint that is damaged, or of something else; the message is one line."""
 
 
-def save(path: Path, tree: chex.ArrayTree, metadata: Mapping[str, Any] | None = None) -> None:
+def save(
+    path: str | os.PathLike, tree: chex.ArrayTree, metadata: Mapping[str, Any] | None = None
+) -> None:
     """Write ``tree`` to ``path``, whole or not at all.
 
     Args:
@@ -86,7 +89,9 @@ def load(path: Path, template: Tree, metadata: Mapping[str, Any] | None = None) 
     return tree
 
 
-def write(path: Path, content: bytes, metadata: Mapping[str, Any] | None = None) -> None:
+def write(
+    path: str | os.PathLike, content: bytes, metadata: Mapping[str, Any] | None = None
+) -> None:
     """Write ``content`` with its checksum and ``metadata``, whole or not at all."""
     described = json.dumps(dict(metadata or {}), allow_nan=False).encode() + b"\n"
     with atomic.replacing(path) as file:

@@ -137,7 +137,7 @@ def fit(
     Raises:
       DivergedError: a seed's error is not finite; on CPU after that chunk, else after that epoch.
       ValueError: fewer training examples than a batch, ``last_batch`` is neither of the two, a
-        number or a label out of range.
+        number or a label out of range, with a curriculum a class without training examples.
       TypeError: an argument of another type.
     """
     checks.option("last_batch", last_batch, LAST_BATCH)
@@ -151,6 +151,8 @@ def fit(
     if trainer.num_classes is not None:
         checks.labels("labels of train", train.labels, trainer.num_classes)
         checks.labels("labels of monitored", monitored.labels, trainer.num_classes)
+        if trainer.curriculum is not None:
+            checks.every_class(train.labels, trainer.num_classes)
     run = _on_mesh(run, trainer.mesh)
     seeds = len(run.active)
     while run.epoch < epochs and run.active.any():

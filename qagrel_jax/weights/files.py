@@ -176,6 +176,11 @@ def _structured(arrays: dict[str, np.ndarray], like: Any) -> Any:
 
 def _json(metadata: dict[str, Any], shapes: dict[str, list[int]]) -> str:
     checks.instance("metadata", metadata, dict)
+    if metadata.get("format", FORMAT) != FORMAT:
+        raise ValueError(
+            f"metadata's 'format' is that of the file, {FORMAT!r}, got {metadata['format']!r}: "
+            "choose another name"
+        )
     try:
         return json.dumps({"format": FORMAT, **metadata, "shapes": shapes}, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -140,6 +140,12 @@ def test_one_line_code_2_and_nothing_left(command, arguments, says, tmp_path, mo
     assert left == before
 
 
+def test_a_folder_may_be_in_the_home_folder(tmp_path, monkeypatch):
+    """Of ``--out=~/runs`` the shell leaves the ~."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.path("~/runs") == tmp_path / "runs"
+
+
 def test_wrong_names_are_refused_before_jax_is_imported():
     """In a process of its own, which must be quick for every command."""
     code = """

@@ -11,7 +11,7 @@ from qagrel_jax.layers import feedback
 
 
 def _write(folder, config, accuracies, seconds, finished=True):
-    """A run of ten epochs, the rules in the order of ``accuracies``."""
+    """A run of ten epochs, rules in the order of ``accuracies``; a third seed stops after five."""
     folder.mkdir(parents=True)
     rules = dict(zip(config.rules, accuracies, strict=True))
     results = [
@@ -25,8 +25,20 @@ def _write(folder, config, accuracies, seconds, finished=True):
         for rule, accuracy in rules.items()
     ]
     lines = {
-        "metrics": [{"rule": rule, "epoch": 1, "test_accuracy": a} for rule, a in rules.items()],
-        "timings": [{"rule": rule, "epoch": 1, "seconds": seconds} for rule in rules],
+        "metrics": [
+            {
+                "rule": rule,
+                "epoch": e,
+                "test_accuracy": a[:2] + [None] * (len(a) - 2) if e > 5 else a,
+            }
+            for rule, a in rules.items()
+            for e in range(1, 11)
+        ],
+        "timings": [
+            {"rule": rule, "epoch": e, "seconds": seconds / 10}
+            for rule in rules
+            for e in range(1, 11)
+        ],
         "environments": [
             {"device": "a device", "versions": {}, "commit": "c" * 40, "command": "python -m it"}
         ],
@@ -44,9 +56,9 @@ def test_rows_by_hand(tmp_path):
     three = [[0.98, 0.99, 1.0], [0.995] * 3]
     _write(tmp_path / "cells" / "a", configs.replace(config, {"seeds": 3}), three, 60.0)
     one = configs.replace(config, {"seeds": 1, "protocol": "clean"})
-    _write(tmp_path / "cells" / "b", one, [[0.9], [0.8]], 9.0, finished=False)
-    other = configs.replace(one, {"initialisation": "he"})  # another recipe, the same cost
-    _write(tmp_path / "c", other, [[0.5], [0.5]], 15.0)
+    _write(tmp_path / "cells" / "b", one, [[0.9], [0.8]], 90.0, finished=False)
+    other = configs.replace(one, {"initialisation": "he", "seeds": 3})  # of the same cost
+    _write(tmp_path / "c", other, [[0.5] * 3, [0.5] * 3], 30.0)
     (tmp_path / "agrel").mkdir()
     (tmp_path / "agrel" / "config.json").write_text('{"name": "agrel"}')
     rows = {line.split("|")[1].strip(" `"): line for line in report.section(tmp_path).splitlines()}
@@ -56,7 +68,7 @@ def test_rows_by_hand(tmp_path):
         "99.31 (0.04) after 63 (18) epochs",
         "99.00 (1.00), 3 seeds, paper; 90.00, 1 seed, clean, not finished",
         "99.50 (0.00), 3 seeds, paper; 80.00, 1 seed, clean, not finished",
-        "1.5 s, a device",
+        "1.2 s, a device",  # 30 s for 10, 10 and 5 epochs
     ]
     cells = [cell.strip() for cell in rows["cifar100_conv"].split("|")[1:-1]]
     assert cells[2:] == ["not known to us", "not run", "not run", "not run"]

@@ -84,6 +84,25 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(finished, tmp_path, monke
         assert all(np.array_equal(a[name], b[name]) for name in a.files)
 
 
+def test_a_run_that_cannot_write_keeps_what_it_has(finished, tmp_path, monkeypatch):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    tests = folder / "tests.jsonl"
+    whole = tests.read_bytes()
+    tests.write_bytes(whole + b'{"trials": 120, "cut')  # a line to be dropped
+
+    def full(*_):
+        raise OSError(28, "no space left on device")
+
+    for module in ("files.write_bytes", "files.append_line"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"experiments.common.{module}", full)
+            with pytest.raises(UserError, match="no space left"):
+                command.main(["--resume", "--out", str(folder)])
+        assert tests.read_bytes().startswith(whole)
+    command.main(["--resume", "--out", str(folder)])
+    assert tests.read_bytes() == whole
+
+
 def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(finished, capsys):
     folder, _ = finished
     assert "add --resume" in refused(capsys, *SMALL, "--out", folder)
@@ -163,6 +182,8 @@ def test_a_checkpoint_that_tells_no_config_goes_on(finished, tmp_path):
 def test_what_cannot_be_is_refused(capsys):
     assert "--max-length must be at most 5" in refused(capsys, "--grid", "5", "--max-length", "6")
     assert "--final-accuracy must be at least 0.85" in refused(capsys, "--final-accuracy", "0.5")
+    message = refused(capsys, "--max-trials", "1000")
+    assert "--max-trials must be a multiple of --test-every (2000), got 1000" in message
     assert "unknown feedback 'tide'" in refused(capsys, "--feedback", "tide")
 
 

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from experiments import config as configs
+from experiments.common.cli import UserError
 from experiments.common.names import CONTROL_RULES, PROTOCOLS, RULES
 from experiments.train import build, one_rule
 from qagrel_jax import data, rules
@@ -121,6 +122,30 @@ def test_weight_decay_brings_pairs_together_whatever_the_optimizer(name, epochs)
         params = optax.apply_updates(params, updates)
         difference *= 1 - 0.25 * part
         np.testing.assert_allclose(params["kernel"] - params["feedback_kernel"], difference, 1e-5)
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_feedback_weights_neither_learn_nor_decay_before_their_time(epochs):
+    """2 epochs of 3 steps later they decay by what the others do then."""
+    made = config(
+        weight_decay=0.25, weight_decay_epochs=epochs, feedback_delay=1, feedback="kolen_pollack"
+    )
+    params = {"kernel": jnp.float32(5), "feedback_kernel": jnp.float32(-3)}
+    optimizer = build.make_optimizer(made, steps_per_epoch=3)
+    updates = _updates(optimizer, params, jax.tree.map(jnp.zeros_like, params), 6)
+    share = [(1 + np.cos(np.pi * t / 6)) / 2 if epochs else 1 for t in range(6)]
+    own = [0, 0, 0, *share[3:]]
+    np.testing.assert_allclose([u["kernel"] for u in updates], -1.25 * np.array(share), 1e-5)
+    np.testing.assert_allclose([u["feedback_kernel"] for u in updates], 0.75 * np.array(own), 1e-5)
+
+
+def test_shuffled_rewards_need_no_last_batch_of_one():
+    """1,437 images: 1,436 = 4 · 359."""
+    shuffled = config(reward="shuffled", batch_size=4, protocol="paper")
+    with pytest.raises(UserError, match="--batch-size 4 leaves one of 1437 training images"):
+        build.make_splits(DIGITS, shuffled)
+    build.make_splits(DIGITS, configs.replace(shuffled, {"last_batch": "drop"}))
+    build.make_splits(DIGITS, configs.replace(shuffled, {"batch_size": 5}))
 
 
 def test_an_epoch_counts_the_incomplete_last_batch(monkeypatch):

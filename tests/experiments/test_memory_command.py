@@ -135,7 +135,7 @@ def test_every_rule_and_task_has_its_published_settings():
     assert (given.learning_rates, given.memory) == ((0.2,), 9)
 
 
-def test_recollect_is_run_drawn_and_resumed(tmp_path):
+def test_recollect_is_run_drawn_and_resumed(tmp_path, capsys):
     folder = tmp_path / "run"
     arguments = (
         "saccade --rule recollect --networks 2 --max-trials 30 --end-input --slope corrected "
@@ -145,8 +145,12 @@ def test_recollect_is_run_drawn_and_resumed(tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["trials"] == [None, None] and summary["config"]["rule"] == "recollect"
     assert (folder / "activity.png").read_bytes().startswith(b"\x89PNG")
-    working_memory.main(["--resume", "--out", str(folder)])
-    assert json.loads((folder / "summary.json").read_text())["trials"] == summary["trials"]
+    for given in ([], arguments.split()):  # nothing again, or the same again
+        working_memory.main([*given, "--resume", "--out", str(folder)])
+        assert json.loads((folder / "summary.json").read_text())["trials"] == summary["trials"]
+    capsys.readouterr()
+    message = refused(capsys, "--set", "delay_steps=5", "--resume", "--out", folder)
+    assert "'delay_steps': 4} there" in message and "'delay_steps': 5} here" in message
 
 
 def test_hybrid_augment_learns_12ax_from_the_command_line(tmp_path):

@@ -10,6 +10,7 @@ from experiments.common.cli import UserError
 from experiments.update_statistics import __main__ as command
 from experiments.update_statistics import instrument, references, settings
 from experiments.update_statistics.summary import ALL
+from qagrel_jax.training import fitting
 
 pytestmark = pytest.mark.usefixtures("folded_keys")
 
@@ -110,6 +111,20 @@ def test_a_network_with_batchnorm_is_sampled(tmp_path, monkeypatch):
     for i, name in enumerate(settings.OBJECTIVES):
         part = references._of_objective(together, f"{name}/")
         assert list(part.mean) == list(part.images) == ["out"] and part.mean["out"] == i
+
+
+def test_weights_that_diverge_are_one_line(tmp_path, monkeypatch, capsys):
+    def diverge(*_, **__):
+        raise fitting.DivergedError(1, 3, 1)
+        yield
+
+    monkeypatch.setattr(fitting, "fit", diverge)
+    arguments = [_config(tmp_path), "--rules", "q_agrel", "--stages", "1", "--images", "50"]
+    with pytest.raises(SystemExit) as stop:
+        cli.run(command.main, [*arguments, "--out", str(tmp_path / "run")])
+    assert stop.value.code == 2
+    assert "q_agrel: " in (said := capsys.readouterr().err.splitlines()[-1])
+    assert "diverged" in said and said.endswith("try a lower learning rate")
 
 
 def test_own_weights():

@@ -24,8 +24,11 @@ def arrays(reference):
     return *reference.weights, *(reference.back or ()), *reference.tags, *own
 
 
-def test_one_substep_is_augment_to_the_bit():
-    config = AugmentConfig(inputs=4, feedback="kolen_pollack", leak=0.9)
+@pytest.mark.parametrize("policy", ["max_boltzmann", "epsilon_greedy"])
+def test_one_substep_is_augment_to_the_bit(policy):
+    config = AugmentConfig(
+        inputs=4, feedback="kolen_pollack", leak=0.9, policy=policy, exploration=0.5
+    )
     whole = jax.jit(augment.step)
     parts = jax.jit(functools.partial(augment_continuous.step, substeps=1))
     ours = theirs = start = augment.init(jax.random.key(0), config)

@@ -30,6 +30,12 @@ def test_what_was_saved_comes_back(path):
     np.testing.assert_array_equal(*map(jax.random.key_data, (back["key"], TREE["key"])))
 
 
+def test_a_path_may_be_text(tmp_path):
+    checkpoints.save(str(tmp_path / "run.msgpack"), TREE)
+    back = checkpoints.load(str(tmp_path / "run.msgpack"), TREE)
+    np.testing.assert_array_equal(back["w"], TREE["w"])
+
+
 def test_a_changed_byte_is_found_wherever_it_is(path):
     whole = path.read_bytes()
     for place in range(len(whole)):

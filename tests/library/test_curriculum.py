@@ -293,3 +293,22 @@ def test_what_is_shown_is_active():
 def test_bad_settings(change, says):
     with pytest.raises(ValueError, match=says):
         Curriculum(**change)
+
+
+@pytest.mark.parametrize(("shift", "missing"), [(1, 0), (0, 5)])
+def test_a_class_without_images_would_stop_it_and_is_refused(shift, missing):
+    says = f"class {missing} has no examples, and a curriculum would wait for it"
+    with pytest.raises(ValueError, match=says):
+        curricula.class_table(LABELS + shift, CLASSES + 1)
+    made = trainer.make_trainer(
+        rules.q_agrel(),
+        DenseNet(CLASSES + 1, hidden=(4,)),
+        optax.sgd(0.1),
+        image_shape=(8, 8, 1),
+        num_classes=CLASSES + 1,
+        curriculum=Curriculum(),
+    )
+    run = fitting.start(made, root_keys(np.arange(1)))
+    examples = DATA._replace(labels=DATA.labels + shift)
+    with pytest.raises(ValueError, match=says):
+        next(fitting.fit(made, run, examples, examples, epochs=1, patience=1))

@@ -103,6 +103,8 @@ def test_a_curriculum_changes_lengths_without_compiling_again():
         ({"max_length": 33, "apart": True}, "max_length must be at most 32"),
         ({"grid": 36, "max_length": 101}, "max_length must be at most 100"),
         ({"longest": 10}, "2 <= shortest <= longest <= max_length, got 3, 10, 9"),
+        ({"longest": jnp.int32(12)}, "2 <= shortest <= longest <= max_length, got 3, 12, 9"),
+        ({"longest": np.array(1)}, "2 <= shortest <= longest <= max_length, got 3, 1, 9"),
         ({"shortest": 1}, "2 <= shortest <= longest <= max_length, got 1, 9, 9"),
         ({"shortest": 7, "longest": 5}, "2 <= shortest <= longest <= max_length, got 7, 5, 9"),
         ({"correct_reward": -1}, "correct_reward must be at least 0, got -1"),

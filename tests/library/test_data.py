@@ -247,6 +247,15 @@ def test_cache_folder_from_the_environment(monkeypatch, tmp_path):
     assert array_cache.default_folder() == tmp_path / "q"
 
 
+def test_folders_may_be_in_the_home_folder(synthetic, tmp_path, monkeypatch):
+    root, _ = synthetic
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sets").symlink_to(root)
+    data.load("qj_pil", "~/sets", "~/cache")
+    assert (tmp_path / "cache").is_dir() and not (tmp_path / "~").exists()
+
+
 def test_newest_version_is_taken(synthetic, cache):
     root, folder = synthetic
     shutil.copytree(folder, root / "qj_pil" / "1.10.0")

@@ -210,13 +210,15 @@ def test_batchwise_magnitudes_need_a_random_stream_to_learn_not_to_compute():
         jax.grad(lambda v: layer.apply(v, inputs).sum())(variables)
 
 
-@pytest.mark.parametrize("kind", FEEDBACKS[1:])
+@pytest.mark.parametrize("kind", [k for k in FEEDBACKS[1:] if k not in ("sign", "sign_batchwise")])
 def test_the_scale_of_the_weights_that_are_drawn(kind):
+    """The two left out draw no weights that stay."""
     inputs = jnp.ones((1, 4))
     one, double = (
         Net(STACKS["dense"], kind, scale).init({"params": jax.random.key(0)}, inputs)
         for scale in (1.0, 2.0)
     )
+    compared = 0
     for collection, name in (
         ("params", "feedback_kernel"),
         ("feedback", "kernel"),
@@ -226,6 +228,8 @@ def test_the_scale_of_the_weights_that_are_drawn(kind):
         if name in one.get(collection, {}).get("layer_0", {}):
             a, b = (v[collection]["layer_0"][name] for v in (one, double))
             np.testing.assert_allclose(2 * a, b, rtol=1e-6)
+            compared += 1
+    assert compared > 0
     np.testing.assert_array_equal(
         one["params"]["output"]["kernel"], double["params"]["output"]["kernel"]
     )

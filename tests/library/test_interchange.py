@@ -135,6 +135,9 @@ def test_what_cannot_be_saved(tmp_path):
         interchange.save(tmp_path / "net.npz", {"params": {"w": jnp.ones(2, jnp.bfloat16)}}, {})
     with pytest.raises(ValueError, match=r"params/w holds complex64.* cannot: cast it first"):
         interchange.save(tmp_path / "net.safetensors", {"params": {"w": jnp.ones(2) * 1j}}, {})
+    with pytest.raises(ValueError, match="metadata's 'format' is that of the file"):
+        interchange.save(tmp_path / "net.npz", {"w": np.ones(2)}, {"format": "png"})
+    assert not list(tmp_path.iterdir())
     np.savez(tmp_path / "other.npz", x=np.ones(2))
     with pytest.raises(ValueError, match="not a file of parameters"):
         interchange.load(tmp_path / "other.npz")

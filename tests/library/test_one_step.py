@@ -33,8 +33,8 @@ def test_many_trials_at_once_are_the_same_trials_one_by_one(rule):
                 correct = (decision.action == right).astype(jnp.float32)
                 told = right[None] if rule.outcome == "label" else correct
                 grads, _ = rule.update(decision, told)
-                updates, state = optimizer.update(grads, state, params)
-                params = optax.apply_updates(params, updates)
+                updates, state = optimizer.update(grads["params"], state, params["params"])
+                params = {"params": optax.apply_updates(params["params"], updates)}
             jax.tree.map(
                 lambda ours, one, n=network: np.testing.assert_allclose(ours[n], one, atol=1e-6),
                 learners.params,
@@ -44,6 +44,22 @@ def test_many_trials_at_once_are_the_same_trials_one_by_one(rule):
             odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
             expected = odds[np.arange(len(odds)), TASK.labels].mean()
             np.testing.assert_allclose(rewards[network], expected, rtol=1e-5)
+
+
+def test_no_optimizer_changes_fixed_feedback_weights():
+    network = networks.ThreeLayer(TASK.num_actions, 4, "random", 1.0)
+    keys = jax.random.split(jax.random.key(0), 2)
+    trainer = make_online_trainer(
+        rules.agrel(), network, optax.adamw(0.1, weight_decay=0.1), TASK, trials=3
+    )
+    with jax.debug_key_reuse(False):
+        start = trainer.init(keys)
+        learners, _ = trainer.advance(keys, start, 0)
+    fixed = {name: values for name, values in start.params.items() if name != "params"}
+    assert jax.tree.leaves(fixed)
+    for name, values in fixed.items():
+        jax.tree.map(np.testing.assert_array_equal, learners.params[name], values)
+    assert not np.allclose(*(jax.tree.leaves(of.params["params"])[0] for of in (start, learners)))
 
 
 def test_another_task_may_be_tested():

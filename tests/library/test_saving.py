@@ -105,6 +105,21 @@ def test_loaded_parameters_are_usable_as_they_come(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, learn(loaded), learn(variables))
 
 
+@pytest.mark.parametrize(
+    "leaf", [3, 2.5, True, np.ones(3), np.arange(2), np.int64(4), np.float16(0.5)]
+)
+def test_numbers_and_numpys_wider_kinds_come_back(leaf, tmp_path):
+    plain = to_plain({"leaf": leaf})
+    back = from_plain(plain, {"leaf": leaf})["leaf"]
+    assert np.asarray(leaf).dtype == back.dtype
+    np.testing.assert_array_equal(back, leaf)
+    weights.save(tmp_path / "leaf.npz", {"leaf": np.asarray(leaf)}, {})
+    again, _ = weights.load(tmp_path / "leaf.npz", like={"leaf": leaf})
+    np.testing.assert_array_equal(again["leaf"], leaf)
+    with pytest.raises(ValueError, match="must be complex128"):
+        from_plain(plain, {"leaf": np.asarray(leaf, np.complex128)})
+
+
 def test_another_structure_is_refused():
     like = {"a": jnp.ones(2), "key": jax.random.key(0)}
     with pytest.raises(ValueError, match="structure"):

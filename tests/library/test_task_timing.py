@@ -300,6 +300,8 @@ def test_a_bandit_of_one_pull_and_a_reversal_at_either_end():
         ("saccade", "curriculum", "yes"),
         ("saccade", "level", 1),
         ("saccade", "level", -1),
+        ("saccade", "level", np.int64(1)),
+        ("saccade", "level", jnp.int32(1)),
         ("twelve_ax", "most_pairs", 0),
         ("twelve_ax", "target_probability", 1.5),
         ("twelve_ax", "correct_reward", float("nan")),
