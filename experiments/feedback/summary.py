@@ -20,8 +20,8 @@ MEASURES = ("feedback_angle_degrees", "update_angle_degrees", "update_norm_ratio
 HEADINGS = (
     "feedback",
     "test accuracy\n%, mean (sd)",
-    "- tied, points\n[95 %]",
-    "- output\nlayer only",
+    "minus tied,\npoints\n[95 %]",
+    "minus\noutput\nlayer only",
     "best\nepoch",
     "hidden\nfeedback °",
     "output\nfeedback °",
@@ -74,6 +74,7 @@ def _result(name: str, kind: str, rule: str, run: RunResults) -> dict[str, Any]:
         "device": first.get("device"),
         "commit": first.get("commit"),
         "command": first.get("command"),
+        "commands": [files.first_environment(folder)["command"] for folder in run.folders],
     }
 
 

@@ -33,12 +33,12 @@ def section(results: Path) -> str:
             "**Epochs** until the monitored accuracy first reaches 95, 98 and 99 % of backprop's "
             "accuracy (the mean over seeds of its best monitored accuracy), and the epoch of the "
             "best accuracy: mean (sd). Slowdown: ratio of the means, with its 95 % interval over "
-            "the seeds (Fieller, paired). The "
-            "papers count epochs to the best one (published slowdown 1.5–2.5, 2018; 1–3.5, 2020). "
-            "Epochs to a fraction of backprop's accuracy are the stricter measure.",
+            "the seeds (Fieller, paired). "
+            f"{runs.PAPERS_EPOCHS} Published slowdown: 1.5–2.5 (2018), 1–3.5 (2020). "
+            f"{runs.NO_INTERVAL}",
             _epoch_table(there),
             *_unfinished(there),
-            *([runs.DROPPED] if any(r.config.last_batch == "drop" for r in there.values()) else []),
+            *runs.dropped(*there.values()),
             "![Learning curves of every cell](learning_curves.png)",
             "Monitored: the test images under protocol `paper`, the validation split under "
             "`clean`. Lines are means over the seeds, bands their range. Each folder has its own "

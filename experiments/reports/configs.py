@@ -81,7 +81,7 @@ def _accuracy(found: list[RunResults], config: configs.Config, rule: str) -> str
             values = 100 * run.accuracy(rule)
             seeds = f"{len(values)} seed{'s' * (len(values) > 1)}"
             notes = "" if run.finished else ", not finished"
-            if run.config.last_batch == "drop":
+            if runs.drops_images(run):
                 notes += ", without the last batch"
             texts.append(f"{mean_sd(values, 2)}, {seeds}, {run.config.protocol}{notes}")
     return "; ".join(texts) or "not run"

@@ -47,7 +47,8 @@ def section(results: Path) -> str:
 def _part(name: str, rule: str, rows: list[dict[str, Any]], found: list[dict[str, Any]]) -> str:
     headings = [heading.replace("\n", " ") for heading in summary.HEADINGS]
     marked = [[cell.replace("*", r"\*") for cell in summary.row(r, found)] for r in rows]
-    commands = dict.fromkeys(r["command"] for r in rows if r["command"])
+    # Of further seeds there is a command each; summaries of before name the first alone.
+    commands = dict.fromkeys(c for r in rows for c in r.get("commands", [r["command"]]) if c)
     commits = dict.fromkeys(f"`{runs.short(r['commit'])}`" for r in rows)
     devices = dict.fromkeys(r["device"] for r in rows if r["device"])
     parts = [

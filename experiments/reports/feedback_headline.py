@@ -53,13 +53,23 @@ def _table(found: list[dict[str, Any]]) -> str:
         if kind in there
     ]
     note = (
-        "Kinds of feedback pathway, each network after the same number of epochs: test accuracy in "
-        "%, mean (sd) of seeds, and the mean angle of hidden feedback weights to the forward "
-        "weights ([details](experiments/results/feedback/README.md)):"
+        f"Kinds of feedback pathway, a network after equally many epochs ({_budgets(found)}): test "
+        "accuracy in %, mean (sd) of seeds, and the mean angle of hidden feedback weights to the "
+        "forward weights. Recipe and rates of each cell are on "
+        "[its page](experiments/results/feedback/README.md):"
     )
     unfinished = "\\* Not finished."
     table = markdown.table(["feedback", *headings], rows)
     return "\n\n".join([note, table, *[unfinished] * ("\\*" in table)])
+
+
+def _budgets(found: list[dict[str, Any]]) -> str:
+    epochs: dict[int, dict[str, None]] = {}
+    for result in found:
+        config = result["config"]
+        network = f"{config['dataset']} {config['architecture'].replace('_', ' ')}"
+        epochs.setdefault(result["epochs"], {})[network] = None
+    return "; ".join(f"{', '.join(names)}: {n}" for n, names in sorted(epochs.items()))
 
 
 def _network(kinds: dict[str, dict[str, Any]]) -> str:

@@ -31,9 +31,11 @@ def section(results: Path) -> str:
     notes = []
     if not all(run.finished for run in shown):
         notes.append("\\* Not finished: the best so far on the images that pick the epoch.")
-    if any(run.config.last_batch == "drop" for run in shown):
-        notes.append(runs.DROPPED)
-    return "\n\n".join([markdown.table(headings, [_row(run) for run in shown]), *notes])
+    notes += runs.dropped(*shown)
+    table = markdown.table(headings, [_row(run) for run in shown])
+    if "(no interval)" in table:
+        notes.append(runs.NO_INTERVAL)
+    return "\n\n".join([table, *notes])
 
 
 def _row(run: RunResults) -> list[str]:

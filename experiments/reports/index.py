@@ -121,7 +121,10 @@ def _update_statistics(results: Path) -> str | None:
         if (r["stage"], r["batch_size"], r["classes"], r["rule"]) == (*last, runs.RULE)
     )
     angle = entry["cross_entropy"]["all layers"]["angle"]["mean"]
-    return f"Q-AGREL's expected update lies {angle:.0f}° from the cross-entropy's gradient"
+    return (
+        f"on the digits, after {last[0]} epochs, Q-AGREL's expected update lies {angle:.0f}° from "
+        "the cross-entropy's gradient"
+    )
 
 
 def _agrel(results: Path) -> str | None:
@@ -161,10 +164,23 @@ def _curve_tracing(results: Path) -> str | None:
     content = _read(results / "curve_tracing" / "summary.json")
     if content is None:
         return None
+    wanted = f"{content['config']['accuracy']:.0%} of a frozen test"
     return (
-        f"{content['converged']} of {content['networks']} networks trace curves of "
-        f"{content['max_length']} pixels"
+        f"{content['converged']} of {content['networks']} networks reach {wanted} with curves of "
+        f"{content['max_length']} pixels, {content['all_right']['converged']} all of it"
     )
+
+
+def _share(name: str) -> Callable[[Path], str | None]:
+    def headline(results: Path) -> str | None:
+        run = memory_cells.read(results / "working_memory" / name)
+        if run is None:
+            return None
+        text = f"{sum(t is not None for t in run['trials'])} of {run['networks']} networks converge"
+        median = run["median_trials"]
+        return text if median is None else f"{text}, median {median:,.0f} trials"
+
+    return headline
 
 
 def _memory_speed(results: Path) -> str | None:
@@ -219,25 +235,25 @@ EXPERIMENTS = (
     ),
     Experiment(
         "Which settings learn the digits fastest?",
-        "train digits_fast",
+        "train digits_fast --first-seed 100",
         _accuracies("digits_fast"),
         "results/digits_fast/README.md",
     ),
     Experiment(
         "Does a learning rate of 1 explain the published accuracy of the dense network?",
-        "train mnist_dense --learning-rate 1",
+        "train mnist_dense --learning-rate 1 --seeds 3",
         _accuracies("mnist_dense_rate_1"),
         "results/mnist_dense_rate_1/README.md",
     ),
     Experiment(
         "What shortens the wait for the classes from the papers' small weights?",
-        "train mnist_dense --curriculum index",
+        "train mnist_dense --curriculum index --rule q_agrel --seeds 3 --epochs 30",
         _small_weights,
         "results/small_weights/README.md",
     ),
     Experiment(
         "How far does the dense network get in eight epochs from He initialization?",
-        "train mnist_dense --initialisation he --epochs 8",
+        "train mnist_dense --initialisation he --protocol clean --seeds 1 --epochs 8",
         _accuracies("mnist_dense_he_8_epochs"),
         "results/mnist_dense_he_8_epochs/README.md",
     ),
@@ -272,8 +288,20 @@ EXPERIMENTS = (
         "results/working_memory/README.md",
     ),
     Experiment(
+        "Does RECOLLECT learn the saccade task without a reset of its memory?",
+        "working_memory saccade --rule recollect",
+        _share("recollect_saccade"),
+        "results/working_memory/README.md",
+    ),
+    Experiment(
+        "Does AuGMEnT learn 12AX with memory units of which half leak?",
+        "working_memory twelve_ax --leak 0.7,1 --networks 60",
+        _share("twelve_ax_hybrid"),
+        "results/working_memory/README.md",
+    ),
+    Experiment(
         "Does RELEARNN learn to trace curves with a recurrent network?",
-        "curve_tracing",
+        "curve_tracing --max-length 7 --final-accuracy 1",
         _curve_tracing,
         "results/curve_tracing/README.md",
     ),

@@ -63,5 +63,5 @@ def _row(
     difference = ("–", "–") if run is single else runs.points(ours, reference)
     epochs = run.epochs_to(rule, run.target(0.98))
     reached = "not reached by all" if np.isnan(epochs).any() else statistics.mean_sd(epochs, 1)
-    precision += "†" * (run.config.last_batch == "drop")
+    precision += "†" * runs.drops_images(run)
     return [rule, precision, statistics.mean_sd(ours), *difference, reached]

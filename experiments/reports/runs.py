@@ -6,23 +6,45 @@ import numpy as np
 
 from experiments.common.significance import mean_sd, paired_difference, ratio_interval
 from experiments.reports import NOT_RUN, markdown
+from experiments.reproduce import stored_times
 from experiments.train import results as run_results
 from experiments.train.results import CONTROL, LEVELS, RunResults
 
 RULE = "q_agrel"
 
 
+PAPERS_EPOCHS = (
+    "The papers' epochs are probably those of the best accuracy: some lie shortly after halvings "
+    "of the learning rate, and the authors' script marks that epoch. Epochs to a fraction of "
+    "backprop's accuracy are the stricter measure."
+)
+NO_INTERVAL = (
+    "(no interval): one seed, no variation between the seeds, or epochs of backprop so variable "
+    "that the interval has no upper end."
+)
 DROPPED = "† Trained without the incomplete last batch of each epoch, on which the papers trained."
 
 
 def marks(run: RunResults) -> str:
     """Return what a row's name ends with: \\* not finished, † without the last batch."""
-    return ("" if run.finished else "\\*") + ("†" if run.config.last_batch == "drop" else "")
+    return ("" if run.finished else "\\*") + "†" * drops_images(run)
+
+
+def drops_images(run: RunResults) -> bool:
+    """Say whether each epoch left images out, which did not fill a batch."""
+    config = run.config
+    if config.last_batch != "drop":
+        return False
+    if config.dataset not in stored_times.IMAGES:
+        return True
+    examples = stored_times.IMAGES[config.dataset].train
+    held_out = round(examples * config.validation_fraction) if config.protocol == "clean" else 0
+    return config.epoch_of(examples - held_out)[1] < examples - held_out
 
 
 def dropped(*found: RunResults) -> list[str]:
     """Return the note on † where one of the runs needs it."""
-    return [DROPPED] * any(run.config.last_batch == "drop" for run in found)
+    return [DROPPED] * any(drops_images(run) for run in found)
 
 
 def link(folder: str, page: str) -> str:
@@ -88,8 +110,7 @@ def comparison(run: RunResults) -> list[str]:
             ),
             epoch_rows(run),
         ),
-        "The papers count epochs to the best one. Epochs to a fraction of backprop's accuracy are "
-        "the stricter measure.",
+        PAPERS_EPOCHS,
     ]
 
 

@@ -9,7 +9,7 @@ from experiments.train.results import CONTROL, RunResults
 PUBLISHED = "cells/mnist_dense/paper"
 VARIANTS = {
     "class curriculum": "small_weights/curriculum",
-    "feedback weights of their own": "small_weights/kolen_pollack",
+    "Kolen–Pollack feedback": "small_weights/kolen_pollack",
 }
 
 

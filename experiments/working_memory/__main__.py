@@ -10,8 +10,9 @@
     python -m experiments.working_memory --resume --out runs/vibro  # resume after a crash
 
 TASK is saccade, match_to_category, probabilistic, vibrotactile, twelve_ax or reversal_bandit; the
-networks are AuGMEnT's, or with --rule recollect RECOLLECT's. Every default is the published one of
-the rule and the task. The output folder gets
+networks are AuGMEnT's, or with --rule recollect RECOLLECT's. Parameters of rules and tasks default
+to the published ones or those of the authors' code; the number of networks, limits of trials that
+no paper gives, and the reversal bandit are ours. The output folder gets
 config.json, summary.json, converged.png (networks that have learned, by trials), activity.png
 (units through a trial of each type) and checkpoint.msgpack; a grid also gets grid.json and
 grid.png.
