@@ -161,6 +161,24 @@ def test_the_headline_has_a_column_for_each_network_and_rule(finished, tmp_path)
     assert f", {angle:.0f}° | – |" in random
 
 
+def test_angles_of_further_seeds_stand_beside_those_of_the_first():
+    def part(*rows):
+        return {"feedback_angle_degrees": {"Dense_0": [*rows]}, "update_norm_ratio": {}}
+
+    joined = summary._side_by_side([part([90.0, 80.0], [70.0, None]), part([60.0], [50.0])])
+    assert joined == part([90.0, 80.0, 60.0], [70.0, None, 50.0])
+
+
+def test_networks_of_the_same_shape_have_columns_of_their_own(finished, tmp_path):
+    content = json.loads((finished / "summary.json").read_text())
+    content["results"] += [r | {"config_name": "digits_fast"} for r in content["results"]]
+    (tmp_path / "feedback").mkdir()
+    (tmp_path / "feedback" / "summary.json").write_text(json.dumps(content))
+    text = reports.section("feedback_headline", tmp_path)
+    assert "| digits, dense (digits): backprop | digits, dense (digits_fast): backprop |" in text
+    assert "(digits dense: 2)" in text
+
+
 def test_the_output_layer_alone_learns_and_statistics_of_hidden_units_do_not_count():
     config = configs.replace(configs.load("digits"), {"hidden": (6,), "trained_layers": "output"})
     dataset = data.load("digits")

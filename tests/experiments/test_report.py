@@ -194,6 +194,10 @@ def test_a_run_without_the_last_batch_is_marked(tmp_path):
         text = reports.section(name, tmp_path)
         assert "mnist_conv" in text and "†" in text
         assert "† Trained without the incomplete last batch of each epoch" in text
+    # 60,000 images are 1,875 batches of 32: none was left out.
+    (folder / "config.json").write_text(json.dumps(config | {"batch_size": 32}))
+    for name in ("headline", "cells"):
+        assert "†" not in reports.section(name, tmp_path)
 
 
 @pytest.mark.parametrize("finished", [True, False])
