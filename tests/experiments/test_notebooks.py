@@ -11,9 +11,16 @@ import pytest
 from experiments.notebooks import refresh
 
 NOTEBOOKS = sorted(refresh.FOLDER.glob("*.ipynb"))
+LONG = "4_feedback_alignment", "5_your_own_task"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in LONG))
+        for path in NOTEBOOKS
+    ],
+)
 def test_runs_from_top_to_bottom(path):
     stored = nbformat.read(path, as_version=4)
     again = refresh.execute(path)

@@ -1,4 +1,4 @@
-"""Eight pretended devices, or two real processes, end where one device ends."""
+"""Four and eight pretended devices, or two real processes, end where one device ends."""
 
 import json
 import os
@@ -50,7 +50,12 @@ def _check(path, expected):
 
 
 @pytest.mark.parametrize(
-    ("shape", "devices"), [("2x4", 8), pytest.param("2x1", 2, marks=pytest.mark.slow)]
+    ("shape", "devices"),
+    [
+        ("2x2", 4),
+        pytest.param("2x4", 8, marks=pytest.mark.slow),
+        pytest.param("2x1", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_several_devices_are_one_device(one_device, tmp_path, shape, devices):
     process = _start(tmp_path / "out.npz", shape, devices=devices)
