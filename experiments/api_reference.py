@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, build, say where to look."""
     parser = cli.Parser(prog="python -m experiments.api_reference", description=__doc__)
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/api"), metavar="DIR", help="default: runs/api"
+        "--out", type=cli.path, default=Path("runs/api"), metavar="DIR", help="default: runs/api"
     )
     out = parser.parse_args(argv).out
     build(out)

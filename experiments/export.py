@@ -77,7 +77,11 @@ def best(
         "num_actions": _num_actions(variables["params"]),
         "feedback": config.feedback,
         "initialisation": config.initialisation,
+        "feedback_init": config.feedback_init,
+        "feedback_scale": config.feedback_scale,
     }
+    if config.precision == "bfloat16":
+        network["dtype"] = config.precision
     if config.hidden is not None:
         network["hidden"] = list(config.hidden)
     return variables, {

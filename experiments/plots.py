@@ -62,12 +62,18 @@ def band(
     axes: Axes, x: np.ndarray, values: np.ndarray, index: int, label: str, marker: str = ""
 ) -> None:
     """Draw the mean over the last axis (seeds) of ``values``, and the range as a band."""
-    color, line = COLORS[index % len(COLORS)], LINES[index % len(LINES)]
+    color, line = color_and_line(index)
     mean = np.nanmean(values, axis=-1)
     axes.plot(x, mean, color=color, linestyle=line, marker=marker, markersize=4, label=label)
     low, high = np.nanmin(values, axis=-1), np.nanmax(values, axis=-1)
     axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
     whole_numbers(axes.xaxis)
+
+
+def color_and_line(index: int) -> tuple[str, Any]:
+    """Return color and style of a line; beyond the colors each comes again with another style."""
+    again, number = divmod(index, len(COLORS))
+    return COLORS[number], LINES[(number + again) % len(LINES)]
 
 
 def whole_numbers(*several: Axis) -> None:
@@ -97,7 +103,7 @@ def class_discovery(folder: Path) -> None:
         panels[0].set_ylabel("class")
         drawing.colorbar(heat, ax=panels, label="accuracy (%)")
         drawing.suptitle(
-            f"{config.dataset}, {config.architecture}: accuracy by class, mean of seeds"
+            f"{config.dataset}, {config.architecture}: accuracy by class, mean of seeds that learn"
         )
 
 
@@ -187,7 +193,7 @@ def layer_angles(
 def unit_activity(axes: Axes, values: np.ndarray, names: Sequence[str]) -> None:
     """Draw activity, or any other value, of units [steps, units] through a trial, a line a unit."""
     for unit, name in enumerate(names):
-        style: dict[str, Any] = {"color": COLORS[unit % 7], "linestyle": LINES[unit % 7]}
+        style = dict(zip(("color", "linestyle"), color_and_line(unit), strict=True))
         axes.plot(values[:, unit], marker=".", markersize=5, label=name, **style)
 
 

@@ -110,7 +110,7 @@ def rebuild(text: str, results: Path) -> str:
         name = match["name"]
         try:
             body = reports.section(name, results)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"the part {name!r}: a file in {results} is damaged, or of another "
                 f"version ({type(error).__name__}: {error})"

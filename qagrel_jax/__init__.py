@@ -38,7 +38,7 @@ from qagrel_jax.policies import (
     max_boltzmann,
     softmax,
 )
-from qagrel_jax.rules import agrel, augment, backprop, q_agrel
+from qagrel_jax.rules import agrel, augment, backprop, make_rule, q_agrel, recollect, relearnn
 from qagrel_jax.tasks import make_task
 from qagrel_jax.training import make_trainer
 from qagrel_jax.weights import load_network
@@ -64,6 +64,7 @@ __all__ = [
     "load_network",
     "make_network",
     "make_policy",
+    "make_rule",
     "make_task",
     "make_trainer",
     "max_boltzmann",
@@ -73,7 +74,9 @@ __all__ = [
     "population",
     "q_agrel",
     "random_keys",
+    "recollect",
     "recurrent",
+    "relearnn",
     "rules",
     "sharding",
     "softmax",

@@ -1,6 +1,6 @@
 """Attention feedback made visible: what reaches each unit from a chosen one, down to the input."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -23,7 +23,11 @@ class Attention(NamedTuple):
 
 
 def attend(
-    network: nn.Module, variables: chex.ArrayTree, inputs: chex.Array, actions: chex.Array
+    network: nn.Module,
+    variables: chex.ArrayTree,
+    inputs: chex.Array,
+    actions: chex.Array,
+    **options: Any,
 ) -> Attention:
     r"""Compute the attention feedback from one output unit of each example, down to the input.
 
@@ -40,14 +44,16 @@ def attend(
       network: a Linen module ``inputs -> outputs [batch, actions]``; its layers are the submodules
         with a ``kernel``.
       variables: its parameters and other collections; nothing of them changes.
-      inputs: float[batch, ...].
+      inputs: float[batch, ...]; of images the pixels in [0, 1], as in training.
       actions: int[batch], the unit to start from; outside [0, actions) there is no feedback.
+      **options: further arguments of the network, such as ``train=False``.
 
     Returns:
       An ``Attention``.
 
     Raises:
       AssertionError: ``actions`` is not [batch].
+      TypeError: ``inputs`` are not floats: nothing could be differentiated by them.
       ValueError: a layer inside a transform of a part of the network.
 
     Reference:
@@ -59,6 +65,11 @@ def attend(
     >>> attend(network, {"params": {"kernel": kernel}}, x, jnp.array([1])).inputs.tolist()
     [[4.0, 5.0, 6.0]]
     """
+    if not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise TypeError(
+            f"inputs must be floats, got {inputs.dtype}: tasks.classification.normalize makes them "
+            "of uint8 images"
+        )
     chex.assert_shape(actions, inputs.shape[:1])
 
     def run(added: dict, inputs: chex.Array) -> tuple[chex.Array, dict]:
@@ -73,7 +84,7 @@ def attend(
             return outputs + added[name] if name in added else outputs
 
         with each_call(tap, has_kernel):
-            return network.apply(variables, inputs), drive
+            return network.apply(variables, inputs, **options), drive
 
     # Nothing added to what the units receive: the cotangent of it is the feedback they get.
     _, shapes = jax.eval_shape(run, {}, inputs)

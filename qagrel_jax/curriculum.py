@@ -35,14 +35,16 @@ class that comes compiles nothing. Only *when* classes come depends on what is l
 >>> images = jnp.repeat(jnp.eye(4), 10, axis=0)
 >>> labels = jnp.repeat(jnp.arange(4), 10)
 >>> net, rule, plan = make_network("dense", 4, hidden=(32,)), q_agrel(), Curriculum(window=5)
->>> params, table = net.init(jax.random.key(0), images), curriculum.class_table(labels, 4)
+>>> params = net.init(jax.random.key(0), images)["params"]
+>>> table = curriculum.class_table(labels, 4)
 >>> @jax.jit
 ... def trial(params, state, key):
 ...     any_key, draw_key, explore_key, act_key = jax.random.split(key, 4)
 ...     anything = jax.random.randint(any_key, (16,), 0, 40)
 ...     rows = curriculum.draw(draw_key, plan, state, table, anything)
 ...     explored = curriculum.explore(explore_key, plan, state, 16)
-...     forward = lambda p, x: curriculum.mask(plan, state, net.apply(p, x), explored)
+...     q_values = lambda p, x: net.apply({"params": p}, x)
+...     forward = lambda p, x: curriculum.mask(plan, state, q_values(p, x), explored)
 ...     decision = rule.act(act_key, forward, params, images[rows])
 ...     right = decision.action == labels[rows]
 ...     grads, _ = rule.update(decision, 1.0 * right)

@@ -39,7 +39,8 @@ class Environment(NamedTuple):
     inputs: int  # numbers in an observation
     actions: int  # number of actions
     reset: Callable[..., tuple[Any, chex.Array]]  # (key) -> (state, observation)
-    step: Callable[..., tuple]  # (key, state, action)
+    step: Callable[..., tuple]
+    # (key, state, action) -> (state, observation, reward, terminated, truncated)
 
 
 class Outcome(NamedTuple):
@@ -189,7 +190,8 @@ def trial(
       ``(grads, outcome)``, grads as from ``rule.update``: into any optax optimizer.
 
     Raises:
-      ValueError: a rule that needs labels; ``batch`` below 1.
+      ValueError: a rule that needs labels; ``batch`` below 1; an environment whose functions do not
+        return what they must.
       TypeError: an argument of another type.
     """
     checks.instance("rule", rule, Rule, "q_agrel() gives one")
@@ -220,7 +222,7 @@ def begin(key: chex.PRNGKey, config: augment.AugmentConfig, environment: Environ
       The ``Player``.
 
     Raises:
-      ValueError: sizes that differ.
+      ValueError: sizes that differ; an environment whose functions do not return what they must.
       TypeError: an argument of another type.
     """
     checks.instance("config", config, augment.AugmentConfig)
@@ -257,7 +259,7 @@ def play(
       ``(player, steps)``.
 
     Raises:
-      ValueError: ``steps`` below 1.
+      ValueError: ``steps`` below 1; an environment whose functions do not return what they must.
       TypeError: an argument of another type.
     """
     checks.instance("config", config, augment.AugmentConfig)
@@ -321,6 +323,32 @@ def _check_environment(environment: Environment) -> None:
     checks.whole("environment.actions", environment.actions)
     checks.function("environment.reset", environment.reset)
     checks.function("environment.step", environment.step)
+    begun = jax.eval_shape(environment.reset, jax.random.key(0))
+    if not (isinstance(begun, tuple) and len(begun) == 2):
+        raise ValueError(f"environment.reset must return (state, observation), got {_told(begun)}")
+    state, observation = begun
+    if getattr(observation, "size", None) != environment.inputs:
+        raise ValueError(
+            "environment.reset must return (state, observation), the latter of "
+            f"{environment.inputs} numbers, got {_told(observation)}"
+        )
+    action = jax.ShapeDtypeStruct((), jnp.int32)
+    after = jax.eval_shape(environment.step, jax.random.key(0), state, action)
+    if not (isinstance(after, tuple) and len(after) == 5):
+        raise ValueError(
+            "environment.step must return (state, observation, reward, terminated, truncated), got "
+            f"{_told(after)}"
+        )
+    kinds = [jax.tree.map(lambda x: (x.shape, x.dtype), s) for s in (state, after[0])]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"environment.step must return a state like that of reset, {_told(state)}, got "
+            f"{_told(after[0])}"
+        )
+
+
+def _told(shapes: Any) -> str:
+    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", shapes))
 
 
 def _select(which: chex.Array, these: Any, those: Any) -> Any:

@@ -235,7 +235,8 @@ def make_policy(name: str, *, epsilon: float = 0.02, temperature: float = 1.0) -
       temperature: softmax temperature, > 0.
 
     Returns:
-      ``(key, q_values) -> action``.
+      ``(key, q_values) -> action``. Within a compiled function both numbers may be traced, for a
+      schedule: ``q_agrel(make_policy("max_boltzmann", epsilon=schedule(step)))``.
 
     Raises:
       ValueError: an unknown name, or a parameter out of range.

@@ -137,19 +137,24 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
 
 
 @contextlib.contextmanager
-def resumable(folder: Path) -> Iterator[None]:
-    """Say how to resume the run in ``folder`` if Ctrl-C or SIGTERM ends it."""
-    with interrupted_says(f"to resume: --resume --out {folder}"):
+def resumable(folder: Path, begun: Callable[[Path], bool] = Path.is_dir) -> Iterator[None]:
+    """Say how to resume the run in ``folder`` if Ctrl-C or SIGTERM ends it, once it has begun."""
+
+    def what() -> str:
+        return f"to resume: --resume --out {folder}" if begun(folder) else "nothing was begun"
+
+    with interrupted_says(what):
         yield
 
 
 @contextlib.contextmanager
-def interrupted_says(what: str) -> Iterator[None]:
+def interrupted_says(what: str | Callable[[], str]) -> Iterator[None]:
     """Let the one line about an interruption end in ``what``."""
     try:
         yield
     except KeyboardInterrupt as error:
-        raise type(error)(str(error) or f"interrupted; {what}") from None
+        said = what if isinstance(what, str) else what()
+        raise type(error)(str(error) or f"interrupted; {said}") from None
 
 
 @contextlib.contextmanager

@@ -145,14 +145,15 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _let_go(lock: filelock.BaseFileLock, folder: Path, made: Sequence[Path]) -> None:
     """Release the lock; of an empty folder nothing stays that ``locked`` made."""
-    empty = False
+    empty = unlinked = False
     with contextlib.suppress(OSError):  # the folder may be gone, or Windows hold the file
         empty = not visible(folder)
         if empty:
             (folder / LOCK).unlink(missing_ok=True)
+            unlinked = True
     lock.release()
     with contextlib.suppress(OSError):
-        if empty:
+        if empty and not unlinked:  # else it may be another process's by now
             (folder / LOCK).unlink(missing_ok=True)
     _remove_empty(made)
 
@@ -181,6 +182,8 @@ def explained(folder: Path, if_gone: str = "") -> Iterator[None]:
     """An ``OSError`` about ``folder`` or what lies in it becomes a ``UserError``."""
     try:
         yield
+    except BrokenPipeError:  # of what is printed, to ``| head``
+        raise
     except OSError as error:
         if not _concerns(error, folder):
             raise

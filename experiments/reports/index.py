@@ -1,10 +1,10 @@
 """The index of experiments: a row each, with its question, command, headline and page."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.common import files
 from experiments.common.significance import mean_sd
 from experiments.reports import markdown, memory, memory_cells, precision, runs, small_weights
 from experiments.train import results as run_results
@@ -51,7 +51,7 @@ def _accuracies(folder: str) -> Callable[[Path], str | None]:
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.is_file() else None
+    return files.read_json(path)
 
 
 def _precision(results: Path) -> str | None:
@@ -115,11 +115,11 @@ def _update_statistics(results: Path) -> str | None:
         plan["batch_sizes"][0],
         max(r["classes"] for r in content["results"]),
     )
-    entry = next(
-        r
-        for r in content["results"]
-        if (r["stage"], r["batch_size"], r["classes"], r["rule"]) == (*last, runs.RULE)
-    )
+    wanted = (*last, runs.RULE)
+    keys = ("stage", "batch_size", "classes", "rule")
+    entry = next((r for r in content["results"] if tuple(r[k] for k in keys) == wanted), None)
+    if entry is None:
+        return None
     angle = entry["cross_entropy"]["all layers"]["angle"]["mean"]
     return (
         f"on the digits, after {last[0]} epochs, Q-AGREL's expected update lies {angle:.0f}° from "

@@ -19,7 +19,11 @@ def section(results: Path) -> str:
         return f"{NOT_RUN} `{COMMAND} --out experiments/results/{FOLDERS[1]}`"
     plots.learning_curves(faster.folder)
     rows = [
-        [rule, f"{run.config.learning_rate:g}", *runs.counted(run, rule, published)]
+        [
+            f"{rule}{runs.marks(run)}",
+            f"{run.config.learning_rate:g}",
+            *runs.counted(run, rule, published),
+        ]
         for rule in (runs.RULE, CONTROL)
         for run in (published, faster)
         if run.ran(rule)

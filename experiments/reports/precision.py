@@ -60,7 +60,8 @@ def _row(
     rule: str, precision: str, run: run_results.RunResults, single: run_results.RunResults
 ) -> list[str]:
     ours, reference = 100 * run.accuracy(rule), 100 * single.accuracy(rule)
-    difference = ("–", "–") if run is single else runs.points(ours, reference)
+    common = runs.of_common_seeds(run, ours, single, reference)
+    difference = ("–", "–") if run is single else runs.points(*common)
     epochs = run.epochs_to(rule, run.target(0.98))
     reached = "not reached by all" if np.isnan(epochs).any() else statistics.mean_sd(epochs, 1)
     precision += "†" * runs.drops_images(run)

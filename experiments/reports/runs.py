@@ -136,13 +136,27 @@ def counted(run: RunResults, rule: str, published: RunResults) -> list[str]:
         slowdown = "1"
     else:
         there = not np.isnan([*epochs[1], *control]).any()
-        slowdown = ratio(epochs[1], control) if there else "–"
+        slowdown = ratio(*of_common_seeds(run, epochs[1], published, control)) if there else "–"
     return [
         markdown.spread(100 * run.accuracy(rule)),
         *(reached(e) for e in epochs),
         mean_sd(run.best_epoch(rule), 1),
         slowdown,
     ]
+
+
+def of_common_seeds(
+    run: RunResults, values: np.ndarray, other: RunResults, others: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return values by seed of the seeds that two runs share, to be paired; of none, the means."""
+    ours, theirs = (
+        dict(zip(range(r.config.first_seed, r.config.first_seed + len(v)), v, strict=True))
+        for r, v in ((run, values), (other, others))
+    )
+    common = [seed for seed in ours if seed in theirs]
+    if not common:
+        return values.mean(keepdims=True), others.mean(keepdims=True)
+    return np.array([ours[s] for s in common]), np.array([theirs[s] for s in common])
 
 
 def unfinished(named: dict[str, RunResults]) -> list[str]:
@@ -173,13 +187,13 @@ def devices(run: RunResults) -> str:
     return ", then ".join(dict.fromkeys(s["device"] for s in run.sessions)) or "not recorded"
 
 
-def provenance(run: RunResults) -> str:
-    """Return the line that says how to run it again."""
+def provenance(run: RunResults, below: str = "results") -> str:
+    """Return the line that says how to run it again; the folder lies ``below`` another."""
     command = next((s["command"] for s in run.sessions), "not recorded")
     plural = "s" if run.config.seeds > 1 else ""
     return (
         f"Command: `{command}`; seed{plural} {seeds(run)}; {devices(run)}; commit "
-        f"{commits(run)}; folder `results/{run.folder.name}/`."
+        f"{commits(run)}; folder `{below}/{run.folder.name}/`."
     )
 
 
@@ -234,11 +248,11 @@ def tables(results: Path, folder: str, command: str) -> str:
         return f"{NOT_RUN} `{command} --out experiments/results/{folder}`"
     plots.learning_curves(run.folder)
     accuracies = [
-        [rule, markdown.spread(100 * run.accuracy(rule))]
+        [f"{rule}{marks(run)}", markdown.spread(100 * run.accuracy(rule))]
         for rule in (RULE, CONTROL)
         if run.ran(rule)
     ]
-    tail = [] if run.finished else [f"Not finished: {progress(run)}."]
+    tail = unfinished({run.config.name: run})
     return "\n\n".join(
         [
             provenance(run),

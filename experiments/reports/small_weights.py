@@ -77,4 +77,4 @@ def _read(results: Path) -> dict[str, RunResults]:
 
 
 def _run(run: RunResults) -> str:
-    return runs.provenance(run).replace("results/", "results/small_weights/")
+    return runs.provenance(run, "results/small_weights")

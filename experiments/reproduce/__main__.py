@@ -11,6 +11,7 @@ every unfinished cell gets an equal share of what is left, and of its share ever
 done; what some do not need goes to the others. ``python -m experiments.report`` makes the tables.
 """
 
+import math
 import os
 import sys
 import time
@@ -198,10 +199,10 @@ def _run(work: Work, data_dir: str | None, deadline: float | None, mesh: Any = N
     import jax
 
     print(f"{_name(work)} in {work.folder}", flush=True)
-    until = {} if deadline is None else {"deadline": deadline}
+    until = math.inf if deadline is None else deadline
     try:
         devices.check(mesh, work.config.seeds, work.config.batch_size)
-        train.run(work.config, work.folder, True, data_dir, mesh=mesh, **until)
+        train.run(work.config, work.folder, True, data_dir, until, mesh)
     except folders.InUse as error:
         print(f"error: {_name(work)}: {error}", file=sys.stderr)
         return work._replace(state="failed", note=IN_USE)

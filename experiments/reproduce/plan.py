@@ -87,12 +87,12 @@ def inspect(config: Config, folder: Path, seeds_asked: bool) -> Work:
             run_folder.check_summary(folder, saved, content)
             return Work(config, folder, "done", note)
         failure = files.read_json(folder / "failed.json")
+        if failure:
+            told = failure.get("error", "it failed")
+            return Work(config, folder, "failed", f"{told} (move it away to try again)")
+        return _estimated(config, folder, "unfinished", note)
     except UserError as error:
         return Work(saved, folder, "left out", str(error))
-    if failure:
-        told = failure.get("error", "it failed")
-        return Work(config, folder, "failed", f"{told} (move it away to try again)")
-    return _estimated(config, folder, "unfinished", note)
 
 
 def estimated(work: Work, stored: dict[tuple[str, int], Stored]) -> Work:

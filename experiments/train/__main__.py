@@ -43,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         devices.check(mesh, config.seeds, config.batch_size)
         if arguments.resume and not configs.holds_run(folder):
             print(f"{folder} holds no run yet: starting one", file=sys.stderr)
-        with cli.resumable(folder), tensorboard.following(folder, arguments.tensorboard):
-            run(config, folder, arguments.resume, arguments.data_dir, mesh=mesh)
+        with cli.resumable(folder, configs.holds_run):
+            event_files = arguments.tensorboard
+            run(config, folder, arguments.resume, arguments.data_dir, math.inf, mesh, event_files)
 
 
 def run(
@@ -54,13 +55,14 @@ def run(
     data_dir: str | None = None,
     deadline: float = math.inf,
     mesh: Any = None,
+    event_files: bool = False,
 ) -> dict[str, Any] | None:
     """Run ``config`` in ``folder`` on the devices of ``mesh`` (None: one); return its summary.
 
     Until a ``deadline`` on the clock of ``time.monotonic`` each rule that is not done gets an
     equal part of the time left. If that is too short, the summary is None and the folder holds
     what it takes to resume: ``resume`` then ends as a run without a deadline, on a CPU in the same
-    bits.
+    bits. ``event_files`` for TensorBoard are kept up to date, if wanted.
 
     Raises:
       UserError: data that cannot be had, a folder that holds another run, a diverged seed.
@@ -68,7 +70,7 @@ def run(
     began = run_folder.check(folder, config, resume)  # before the slow imports, if it fails
     content = run_folder.saved_summary(folder)
     if began and content is not None and configs.saved(folder) == config:
-        return _done(folder, config, content)
+        return _done(folder, config, content, event_files)
 
     import jax
 
@@ -84,6 +86,8 @@ def run(
         with devices.together(mesh):
             stack.enter_context(folders.claimed(folder, (configs.FILE,), resume))
             run_folder.claim(folder, config, resume)
+            # Not before the folder is ours: event files of another run would be replaced.
+            stack.enter_context(tensorboard.following(folder, event_files))
         try:
             return _train(config, folder, dataset, splits, deadline, mesh)
         except jax.errors.JaxRuntimeError as error:
@@ -96,7 +100,9 @@ def run(
             ) from None
 
 
-def _done(folder: Path, config: Config, content: dict[str, Any]) -> dict[str, Any]:
+def _done(
+    folder: Path, config: Config, content: dict[str, Any], event_files: bool
+) -> dict[str, Any]:
     """Print the table of a run that is done; draw what a kill left undrawn."""
     from experiments.train import summary
 
@@ -105,6 +111,9 @@ def _done(folder: Path, config: Config, content: dict[str, Any]) -> dict[str, An
     if run_folder.missing_pictures(folder, config) and files.read_metrics(folder):
         with folders.locked(folder):
             _draw(folder)
+    if event_files:
+        with folders.locked(folder), tensorboard.following(folder, event_files):
+            pass
     print(f"everything is in {folder}")
     return content
 

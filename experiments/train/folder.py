@@ -15,6 +15,7 @@
 =========================  ======================================================================
 """
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ def check_summary(folder: Path, config: Config, content: dict[str, Any]) -> None
 def missing_pictures(folder: Path, config: Config) -> list[str]:
     """Return the names of the pictures that a finished run lacks."""
     names = ["learning_curves.png", "class_discovery.png"]
-    names += ["angles.png"] * (config.feedback != "tied")
+    # Direct feedback has no forward weights beside it: angles of updates alone.
+    measured = config.feedback != "direct" or config.angle_images > 0
+    names += ["angles.png"] * (config.feedback != "tied" and measured)
     return [name for name in names if not (folder / name).is_file()]
 
 
@@ -81,6 +84,15 @@ def claim(folder: Path, config: Config, resume: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "summary.json").unlink(missing_ok=True)
         files.write_json(folder / configs.FILE, configs.to_json(config))
+
+
+def keep_aside(path: Path) -> Path:
+    """Copy ``path`` to a name of its own beside it; return that."""
+    numbers = itertools.count(1)
+    names = (path.with_name(f"{path.stem}_before_{n}{path.suffix}") for n in numbers)
+    copy = next(name for name in names if not name.exists())
+    files.write_bytes(copy, path.read_bytes())
+    return copy
 
 
 def cut_lines(path: Path, rule: str, epoch: int) -> None:

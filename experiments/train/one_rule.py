@@ -1,6 +1,7 @@
 """One rule of one configuration, trained to its stopping rule inside a run folder."""
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,9 +94,20 @@ def run_rule(
 def _resumed(
     folder: Path, checkpoint: Path, config: Config, rule: str, started: fitting.Fit
 ) -> fitting.Fit:
-    """Read the checkpoint, if there is one; cut off lines of epochs that it does not have."""
+    """Read the checkpoint, if there is one; cut off lines of epochs that it does not have.
+
+    Without one the rule begins anew, and the epochs that were there are kept in other files. (One
+    epoch is what a kill before the first checkpoint leaves.)
+    """
     run = saved.load(checkpoint, started, describe(config, rule)) or started
     metrics, timings = folder / "metrics.jsonl", folder / "timings.jsonl"
+    if not checkpoint.is_file() and len(_epochs_there(folder, config, rule)) > 1:
+        kept = [run_folder.keep_aside(path) for path in (metrics, timings) if path.is_file()]
+        print(
+            f"{checkpoint} is not there: {rule} begins anew; the epochs that were there are in "
+            f"{', '.join(path.name for path in kept)}",
+            file=sys.stderr,
+        )
     for path in (metrics, timings):
         run_folder.cut_lines(path, rule, int(run.epoch))
     if _epochs_there(folder, config, rule) != list(range(1, int(run.epoch) + 1)):

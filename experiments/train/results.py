@@ -112,10 +112,14 @@ def _check(content: dict[str, Any]) -> None:
 def _together(parts: list[RunResults]) -> RunResults:
     """Put runs of one recipe side by side, seed after seed."""
     first = parts[0]
-    begun = [part for part in parts if all(part.ran(rule) for rule in first.curves)]
+    recipe = _recipe(first.config)
+    begun = [
+        part
+        for part in parts
+        if _recipe(part.config) != recipe or all(part.ran(rule) for rule in first.curves)
+    ]
     if len(parts) == 1 or not begun:
         return first
-    recipe = _recipe(first.config)
     expected = begun[0].config.first_seed
     for part in begun:
         if _recipe(part.config) != recipe or part.config.first_seed != expected:

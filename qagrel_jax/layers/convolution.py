@@ -87,8 +87,9 @@ def convolve(
       ValueError, TypeError: as ``output_size``.
     """
     _check_geometry(kernel.shape[:2], strides, padding)
-    # Ours have the way back alone.
-    if jax.default_backend() == "cpu" and not in_forward_mode(images, kernel):
+    # Ours have the way back alone, and take groups of images.
+    ours = images.shape[0] > 0 and not in_forward_mode(images, kernel)
+    if jax.default_backend() == "cpu" and ours:
         return _convolve_on_cpu(images, kernel, strides, padding)
     return _forward_convolution(images, kernel, strides, padding)
 

@@ -14,6 +14,7 @@ import jax
 import optax
 
 from qagrel_jax import checks
+from qagrel_jax.policies import softmax_probabilities
 from qagrel_jax.rules import Rule
 from qagrel_jax.tasks import vectors
 
@@ -24,7 +25,7 @@ WEIGHTS = 2**31
 class Learners(NamedTuple):
     """The networks now; leading axes N run over them."""
 
-    params: chex.ArrayTree  # float[N, ...], variables of the network
+    params: chex.ArrayTree  # float[N, ...], all variables of the network: {"params": ..., ...}
     optimizer_state: chex.ArrayTree  # [N, ...]
 
 
@@ -44,6 +45,7 @@ def make_online_trainer(
     *,
     trials: int,
     test: vectors.VectorTask | None = None,
+    probabilities: Callable[[chex.Array], chex.Array] = softmax_probabilities,
 ) -> OnlineTrainer:
     """Compile the online training of ``rule`` on ``task``.
 
@@ -53,7 +55,9 @@ def make_online_trainer(
       optimizer: turns pseudo-gradients into weight changes.
       task: what is learned.
       trials: in one call of ``advance``.
-      test: patterns over which the softmax policy's expected reward is taken; None: ``task``.
+      test: patterns over which the policy's expected reward is taken; None: ``task``.
+      probabilities: of that policy, ``outputs [actions] -> probabilities [actions]``. The default
+        suits rules that choose by softmax; of Q values ask ``policies.greedy_probabilities``.
 
     Returns:
       ``OnlineTrainer``.
@@ -79,7 +83,8 @@ def make_online_trainer(
     checks.instance("test", test, vectors.VectorTask)
     checks.whole("trials", trials)
     init = partial(_init, network, optimizer, task)
-    advance = partial(_advance, rule, network, optimizer, task, test, trials)
+    checks.function("probabilities", probabilities)
+    advance = partial(_advance, rule, network, optimizer, task, test, trials, probabilities)
     return OnlineTrainer(jax.jit(jax.vmap(init)), jax.jit(advance))
 
 
@@ -100,6 +105,7 @@ def _advance(
     task: vectors.VectorTask,
     test: vectors.VectorTask,
     trials: int,
+    probabilities: Callable,
     keys: chex.PRNGKey,
     learners: Learners,
     first: chex.Array,
@@ -107,7 +113,8 @@ def _advance(
     one = jax.vmap(partial(_trial, rule, network, optimizer, task), (0, 0, None))
     learners = jax.lax.fori_loop(0, trials, lambda i, now: one(keys, now, first + i), learners)
     outputs = jax.vmap(network.apply, (0, None))(learners.params, test.inputs)
-    return learners, jax.vmap(vectors.expected_reward, (None, 0))(test, outputs)
+    reward = jax.vmap(lambda of_one: vectors.expected_reward(test, of_one, probabilities))(outputs)
+    return learners, reward
 
 
 def _trial(

@@ -66,7 +66,10 @@ class Packed:
         checks.number("tag_decay", decays, 0, 1, leaf=True)
         size = len(rates) if rates.ndim == 1 else 0
         if size < 1 or decays.shape != (size,):
-            raise ValueError(f"need settings for each network, got {rates.size} and {decays.size}")
+            raise ValueError(
+                "learning_rate and tag_decay must be [networks], a number for each network, got "
+                f"shapes {rates.shape} and {decays.shape}"
+            )
         if tied is not None and np.shape(tied) != (size,):
             raise ValueError(f"tied must be [{size}], one for each network, got {np.shape(tied)}")
         checks.whole("steps", steps)

@@ -4,7 +4,7 @@ The papers' rules are ``q_agrel``, ``agrel``, ``augment`` and ``recollect``; ``b
 supervised control. The other controls take something away: ``broadcast`` the attention feedback,
 ``node_perturbation`` and ``stochastic_units`` all structured feedback; ``reinforce`` learns a
 policy instead of values. ``relearnn`` is Q-AGREL at the fixed point of a recurrent network;
-``memory`` is the table of the working-memory rules.
+``make_rule`` finds these by name; ``memory`` is the table of the working-memory rules.
 """
 
 from qagrel_jax.rules import augment, memory, recollect
@@ -15,9 +15,11 @@ from qagrel_jax.rules._node_perturbation import node_perturbation
 from qagrel_jax.rules._q_agrel import amplified_prediction_error, q_agrel, reward_prediction_error
 from qagrel_jax.rules._reinforce import reinforce, stochastic_units
 from qagrel_jax.rules._relearnn import Settled, converged, relearnn
+from qagrel_jax.rules._table import RULES, make_rule
 from qagrel_jax.rules.base import Decision, Rule, one_step_rule
 
 __all__ = [
+    "RULES",
     "Decision",
     "Rule",
     "Settled",
@@ -27,6 +29,7 @@ __all__ = [
     "backprop",
     "broadcast",
     "converged",
+    "make_rule",
     "memory",
     "node_perturbation",
     "one_step_rule",

@@ -11,7 +11,14 @@ from qagrel_jax import checks
 from qagrel_jax.layers.interception import Layer, each_layer
 from qagrel_jax.policies import Policy, at_least_float32, max_boltzmann
 from qagrel_jax.rules._q_agrel import q_agrel
-from qagrel_jax.rules.base import Decision, Forward, Rule, choose, run_forward
+from qagrel_jax.rules.base import (
+    Decision,
+    Forward,
+    Rule,
+    choose,
+    outputs_and_aux,
+    run_forward,
+)
 
 
 def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
@@ -44,9 +51,10 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
     >>> import jax, jax.numpy as jnp
     >>> from qagrel_jax.networks import DenseNet
     >>> network, inputs = DenseNet(num_actions=2, hidden=(3,)), jnp.ones((1, 4))
-    >>> params = network.init(jax.random.key(0), inputs)
+    >>> params = network.init(jax.random.key(0), inputs)["params"]
+    >>> forward = lambda params, x: network.apply({"params": params}, x)
     >>> rule = broadcast()
-    >>> decision = rule.act(jax.random.key(1), network.apply, params, inputs)
+    >>> decision = rule.act(jax.random.key(1), forward, params, inputs)
     >>> grads, rpe = rule.update(decision, jnp.ones(1))
     """
     checks.number("strength", strength)
@@ -74,12 +82,10 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
                 result = run_forward(forward, params, inputs)
             if not layers_run():
                 raise ValueError("broadcast needs a network made of qagrel_jax.layers, found none")
-            outputs, aux = result if has_aux else (result, None)
-            outputs = at_least_float32(outputs)
+            outputs, aux = outputs_and_aux(result, has_aux)
             return (outputs, received.astype(outputs.dtype)), aux
 
         (outputs, _), pathway, aux = jax.vjp(lambda p: cut(p, inputs), params, has_aux=True)
-        chex.assert_rank(outputs, 2)
         action = choose(policy, key, outputs)
 
         return Decision(action, outputs, aux, jax.tree_util.Partial(_down, pathway))

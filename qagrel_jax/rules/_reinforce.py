@@ -109,9 +109,10 @@ def stochastic_units(noise_sd: float = 0.1) -> Rule:
     >>> import jax, jax.numpy as jnp
     >>> from qagrel_jax.networks import DenseNet
     >>> network, inputs = DenseNet(num_actions=2, hidden=(3,)), jnp.ones((1, 4))
-    >>> params = network.init(jax.random.key(0), inputs)
+    >>> params = network.init(jax.random.key(0), inputs)["params"]
+    >>> forward = lambda params, x: network.apply({"params": params}, x)
     >>> rule = stochastic_units()
-    >>> decision = rule.act(jax.random.key(1), network.apply, params, inputs)
+    >>> decision = rule.act(jax.random.key(1), forward, params, inputs)
     >>> grads, error = rule.update(decision, jnp.ones(1))
     """
     check_noise_sd(noise_sd)

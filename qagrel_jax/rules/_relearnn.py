@@ -117,8 +117,13 @@ def relearnn(
         checks.function("scale", scale)
 
     def act(
-        key: chex.PRNGKey, network: Recurrent, params: chex.ArrayTree, inputs: chex.Array
+        key: chex.PRNGKey,
+        network: Recurrent,
+        params: chex.ArrayTree,
+        inputs: chex.Array,
+        has_aux: bool = False,
     ) -> Decision:
+        del has_aux  # of other rules; here ``aux`` tells how the activity settled
         start = _first_state(network, params, inputs)
         state, taken, residual = _settle(
             lambda h: _step(network, params, h, inputs), start, steps, tolerance

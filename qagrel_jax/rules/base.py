@@ -58,7 +58,8 @@ class Decision(NamedTuple):
     outputs: chex.Array  # float[batch, actions]: Q values (or logits), float32 or wider
     aux: Any  # what ``forward`` returned beside the outputs; None if nothing
     pathway: Callable[[chex.Array], chex.ArrayTree]
-    # output errors [batch, actions] -> params-like; a pytree, as ``jax.tree_util.Partial`` is
+    # output errors [batch, actions], uphill -> params-like, summed over the batch; a pytree, as
+    # ``jax.tree_util.Partial`` is. The perturbation rules' takes global scalars [batch] instead
 
 
 class Rule(NamedTuple):
@@ -87,6 +88,29 @@ def run_forward(forward: Forward, params: chex.ArrayTree, inputs: chex.Array) ->
             "forward changes a flax.nnx model in place: merge it with nnx.merge(..., copy=True) "
             f"and return what changed, as (outputs, rest), with has_aux=True ({error})"
         ) from None
+
+
+def outputs_and_aux(result: Any, has_aux: bool) -> tuple[chex.Array, Any]:
+    """Tell what ``forward`` returned apart: outputs [batch, actions], float32 or wider, and aux.
+
+    Raises:
+      TypeError: a tuple without ``has_aux``, or no pair with it.
+      AssertionError: outputs that are not [batch, actions].
+    """
+    if has_aux and not (isinstance(result, tuple) and len(result) == 2):
+        kind = type(result).__name__
+        raise TypeError(f"has_aux=True: forward must return (outputs, aux), got {kind}")
+    if not has_aux and isinstance(result, tuple | list | dict):
+        raise TypeError(
+            f"forward must return outputs [batch, actions], got {type(result).__name__}: where it "
+            "returns (outputs, aux), call act with has_aux=True"
+        )
+    outputs, aux = result if has_aux else (result, None)
+    outputs = at_least_float32(outputs)
+    chex.assert_rank(
+        outputs, 2, custom_message="outputs must be [batch, actions]: inputs need a batch axis"
+    )
+    return outputs, aux
 
 
 def choose(policy: Policy, key: chex.PRNGKey, outputs: chex.Array) -> chex.Array:
@@ -129,6 +153,7 @@ def one_step_rule(
     checks.option("outcome", outcome, ("reward", "label"))
     checks.function("policy", policy, "make_policy gives one by its name")
     checks.function("teaching_signal", teaching_signal)
+    kind = outcome
 
     def act(
         key: chex.PRNGKey,
@@ -137,31 +162,58 @@ def one_step_rule(
         inputs: chex.Array,
         has_aux: bool = False,
     ) -> Decision:
+        """Run the network and choose.
+
+        Args:
+          key: a random key; each example chooses with one of its own.
+          forward: ``(params, inputs) -> outputs [batch, actions]``, with ``has_aux`` ``-> (outputs,
+            aux)``.
+          params: of the network.
+          inputs: float[batch, ...].
+          has_aux: ``forward`` returns ``aux``, too; it becomes ``decision.aux``.
+
+        Returns:
+          A ``Decision``: int32[batch] ``action``, float[batch, actions] ``outputs``.
+        """
+
         def run(params: chex.ArrayTree) -> tuple[chex.Array, Any]:
-            result = run_forward(forward, params, inputs)
-            outputs, aux = result if has_aux else (result, None)
-            return at_least_float32(outputs), aux
+            return outputs_and_aux(run_forward(forward, params, inputs), has_aux)
 
         with output_error.delivered():
             outputs, pathway, aux = jax.vjp(run, params, has_aux=True)
-        chex.assert_rank(outputs, 2)
         action = choose(policy, key, outputs)
         return Decision(action, outputs, aux, jax.tree_util.Partial(_onto_params, pathway))
 
-    def update(decision: Decision, told: chex.Array) -> tuple[chex.ArrayTree, chex.Array]:
+    def update(decision: Decision, outcome: chex.Array) -> tuple[chex.ArrayTree, chex.Array]:
+        """Compute the pseudo-gradient of what was chosen, given what it brought.
+
+        Args:
+          decision: from ``act``.
+          outcome: float[batch] rewards, or int[batch] labels for a rule that is told these.
+
+        Returns:
+          ``(grads, errors)``: shaped like ``params``, the mean over the batch, for any optax
+          optimizer; and float[batch], the reward-prediction error or the loss of each example.
+        """
         batch, actions = decision.outputs.shape
-        if outcome == "label":
-            told = _array(told)
-            chex.assert_shape(told, (batch,))
-            checks.labels("label", told, actions)
-            told = jnp.asarray(told)
+        if kind == "label":
+            outcome = _array(outcome)
+            _assert_one_each(outcome, batch)
+            checks.labels("label", outcome, actions)
+            outcome = jnp.asarray(outcome)
         else:
-            told = checked_rewards(told, batch)
-        output_errors, errors = jax.vmap(teaching_signal)(decision.outputs, decision.action, told)
+            outcome = checked_rewards(outcome, batch)
+        signals = jax.vmap(teaching_signal)(decision.outputs, decision.action, outcome)
+        output_errors, errors = signals
         output_errors = (output_errors / batch).astype(decision.outputs.dtype)
         return decision.pathway(output_errors), errors
 
-    return Rule(name, outcome, act, update)
+    return Rule(name, kind, act, update)
+
+
+def _assert_one_each(outcome: chex.Array, batch: int) -> None:
+    message = f"outcome must be [batch], here [{batch}]"
+    chex.assert_shape(outcome, (batch,), custom_message=message)
 
 
 def checked_rewards(rewards: chex.Array, batch: int) -> chex.Array:
@@ -173,7 +225,7 @@ def checked_rewards(rewards: chex.Array, batch: int) -> chex.Array:
       AssertionError: rewards that are not [batch].
     """
     rewards = _array(rewards)
-    chex.assert_shape(rewards, (batch,))
+    _assert_one_each(rewards, batch)
     checks.finite("reward", rewards)
     return at_least_float32(rewards)
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from qagrel_jax import checks
 from qagrel_jax.layers.interception import Layer, each_layer
 from qagrel_jax.policies import at_least_float32
+from qagrel_jax.rules.base import outputs_and_aux
 
 
 class NoisyPass(NamedTuple):
@@ -44,9 +45,7 @@ def quiet_pass(
     """
     with each_layer(lambda index, layer, x: layer(x)) as layers_run:
         result = forward(params, inputs)
-    outputs, aux = result if has_aux else (result, None)
-    outputs = at_least_float32(outputs)
-    chex.assert_rank(outputs, 2)
+    outputs, aux = outputs_and_aux(result, has_aux)
     if not layers_run():
         raise ValueError("perturbation needs a network made of qagrel_jax.layers, found none")
     return jax.lax.stop_gradient(outputs), aux, layers_run()

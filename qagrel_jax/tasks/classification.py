@@ -90,10 +90,15 @@ def normalize(images: chex.Array) -> chex.Array:
     """Scale uint8 pixels to float32 in [0, 1], as the papers do: divide by 255.
 
     Args:
-      images: uint8[batch, height, width, channels].
+      images: uint8[batch, height, width, channels]; floats stay as they are.
 
     Returns:
-      float32 of the same shape.
+      Of the same shape, float32 or the dtype of the floats.
+
+    >>> normalize(jnp.array([0, 255], jnp.uint8)).tolist(), normalize(jnp.array([0.5])).tolist()
+    ([0.0, 1.0], [0.5])
     """
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return jnp.asarray(images)
     chex.assert_type(images, jnp.uint8)
     return images.astype(jnp.float32) / 255

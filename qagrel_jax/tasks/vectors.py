@@ -13,6 +13,7 @@ the pattern's, else with 0. The label stays with the task.
 ===============  ==================================================================================
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from qagrel_jax import checks
+from qagrel_jax.policies import softmax_probabilities
 
 
 class VectorTask(NamedTuple):
@@ -59,18 +61,23 @@ def step(task: VectorTask, pattern: chex.Array, action: chex.Array) -> chex.Arra
     return (action == task.labels[pattern]).astype(jnp.float32)
 
 
-def expected_reward(task: VectorTask, logits: chex.Array) -> chex.Array:
-    """Return the mean reward of a softmax policy: the mean over patterns of p(right action).
+def expected_reward(
+    task: VectorTask,
+    outputs: chex.Array,
+    probabilities: Callable[[chex.Array], chex.Array] = softmax_probabilities,
+) -> chex.Array:
+    """Return the mean reward of a policy: the mean over patterns of p(right action).
 
     Args:
       task: the task.
-      logits: float[patterns, actions], a network's outputs for ``task.inputs``.
+      outputs: float[patterns, actions], a network's outputs for ``task.inputs``.
+      probabilities: ``outputs [actions] -> probabilities [actions]`` of the policy.
 
     Returns:
       float[], in [0, 1].
     """
-    chex.assert_shape(logits, (task.labels.shape[0], task.num_actions))
-    p = jax.nn.softmax(logits)
+    chex.assert_shape(outputs, (task.labels.shape[0], task.num_actions))
+    p = jax.vmap(probabilities)(outputs)
     return jnp.take_along_axis(p, task.labels[:, None], axis=1).mean()
 
 

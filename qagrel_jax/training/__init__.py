@@ -13,6 +13,7 @@ from qagrel_jax.training.step import (
     TrainState,
     init_state,
     train_step,
+    variables_of,
 )
 from qagrel_jax.training.trainer import Trainer, make_trainer, select_seeds
 
@@ -41,4 +42,5 @@ __all__ = [
     "split",
     "start",
     "train_step",
+    "variables_of",
 ]

@@ -15,7 +15,7 @@ from qagrel_jax import sharding
 from qagrel_jax.data import streaming
 from qagrel_jax.policies import at_least_float32
 from qagrel_jax.tasks import classification
-from qagrel_jax.training.step import TrainState
+from qagrel_jax.training.step import TrainState, mode, variables_of
 
 
 def count_correct(
@@ -31,7 +31,7 @@ def count_correct(
     """Count greedy choices that are correct.
 
     Args:
-      network: ``(images float[batch, ...], train) -> outputs [batch, actions]``.
+      network: ``(images float[batch, ...][, train]) -> outputs [batch, actions]``.
       batch: images evaluated at once.
       num_classes: classes the labels run over.
       across_seeds: turns a function of one seed into that of all, see ``make_trainer``.
@@ -52,11 +52,12 @@ def count_correct(
     labels = labels.reshape(batches, batch)
 
     def one_seed(state: TrainState, shared: tuple) -> chex.Array:
-        variables = {"params": state.params, **state.model_state}
+        variables = variables_of(state)
 
         def one_batch(examples: tuple[chex.Array, chex.Array]) -> chex.Array:
             images, labels = sharding.constrain_batch(examples, mesh)
-            outputs = network.apply(variables, classification.normalize(images), train=False)
+            inputs = classification.normalize(images)
+            outputs = network.apply(variables, inputs, **mode(network, False))
             correct = at_least_float32(outputs).argmax(-1) == labels
             of_class = jax.nn.one_hot(labels, num_classes)
             return (of_class * correct[:, None].astype(of_class.dtype)).sum(0)

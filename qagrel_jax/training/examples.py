@@ -15,7 +15,7 @@ from qagrel_jax.data import streaming
 class Examples(NamedTuple):
     """Images and their labels."""
 
-    images: chex.Array | streaming.HostImages  # uint8[n, height, width, channels]
+    images: chex.Array | streaming.HostImages  # uint8[n, height, width, channels], or floats
     labels: chex.Array  # int32[n], the class of each image
 
 

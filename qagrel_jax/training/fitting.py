@@ -49,7 +49,9 @@ LAST_BATCH = ("keep", "drop")
 class Fit(NamedTuple):
     """A run after some epoch: all it takes to resume. Leading axes S run over seeds.
 
-    ``qagrel_jax.plain`` makes of it what flax.serialization and orbax save, and back.
+    ``training.save`` and ``training.load`` keep it in a file; ``qagrel_jax.plain`` makes of it what
+    flax.serialization and orbax save, and back. ``training.variables_of(run.best, seed)`` is what
+    ``network.apply`` takes.
     """
 
     epoch: chex.Array  # int32[], epochs done
@@ -79,8 +81,12 @@ def start(trainer: Trainer, keys: chex.PRNGKey) -> Fit:
       ValueError: no keys, or S is not divisible over the trainer's mesh.
       TypeError: ``keys`` is one key, or none.
     """
-    if not isinstance(keys, jax.Array) or keys.ndim == 0 or keys.ndim > 2:
-        raise TypeError(f"keys must be random keys [seeds], as root_keys gives, got {keys!r}")
+    typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    if not isinstance(keys, jax.Array) or keys.ndim != (1 if typed else 2):
+        raise TypeError(
+            "keys must be random keys [seeds], such as jax.random.split(jax.random.key(0), seeds), "
+            f"got {keys!r}"
+        )
     seeds = keys.shape[0]
     checks.whole("the number of keys", seeds)
     parts = trainer.mesh.shape[sharding.SEEDS] if trainer.mesh is not None else 1
@@ -106,7 +112,7 @@ def fit(
     monitored: Examples,
     *,
     epochs: int,
-    patience: int,
+    patience: int | None = None,
     min_gain: float = 0.001,
     last_batch: str = "keep",
     chunk_steps: int | None = None,
@@ -122,7 +128,8 @@ def fit(
         puts them on the device.
       monitored: examples the stopping rule watches.
       epochs: at most this many in all, those already in ``run`` included.
-      patience: epochs without a gain after which a seed stops.
+      patience: epochs without a gain after which a seed stops; None: none stops early. A seed
+        that has stopped stays so when the run is resumed.
       min_gain: what counts as a gain, as a fraction of the monitored examples.
       last_batch: what becomes of the examples that do not fill a last batch: "keep", trained on
         (see ``make_trainer``), or "drop", left out of this epoch.
@@ -136,17 +143,21 @@ def fit(
 
     Raises:
       DivergedError: a seed's error is not finite; on CPU after that chunk, else after that epoch.
-      ValueError: fewer training examples than a batch, ``last_batch`` is neither of the two, a
-        number or a label out of range, with a curriculum a class without training examples.
+      ValueError: fewer training examples than a batch, images of another shape than the trainer's
+        or not as many as labels, ``last_batch`` is neither of the two, a number or a label out of
+        range, with a curriculum a class without training examples.
       TypeError: an argument of another type.
     """
     checks.option("last_batch", last_batch, LAST_BATCH)
     checks.whole("epochs", epochs, 0)
-    checks.whole("patience", patience)
+    if patience is not None:
+        checks.whole("patience", patience)
     checks.number("min_gain", min_gain, 0)
     if chunk_steps is not None:
         checks.whole("chunk_steps", chunk_steps)
     checks.function("on_chunk", on_chunk)
+    for name, examples in (("train", train), ("monitored", monitored)):
+        _check_examples(name, examples, trainer.image_shape)
     train, monitored = place(train, trainer.mesh), place(monitored, trainer.mesh)
     if trainer.num_classes is not None:
         checks.labels("labels of train", train.labels, trainer.num_classes)
@@ -178,7 +189,20 @@ def fit(
         yield run, record
 
 
-def _after_epoch(run: Fit, accuracy: np.ndarray, patience: int, min_gain: float) -> Fit:
+def _check_examples(name: str, examples: Examples, image_shape: tuple[int, ...] | None) -> None:
+    images, labels = examples
+    count, *shape = images.shape
+    if image_shape is not None and tuple(shape) != image_shape:
+        wanted = ", ".join(map(str, image_shape))
+        raise ValueError(f"images of {name} must be [n, {wanted}], got {list(images.shape)}")
+    dtype = getattr(images, "dtype", np.uint8)  # streamed images are uint8
+    if dtype != np.uint8 and not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"images of {name} must be uint8, or floats as they are, got {dtype}")
+    if count != len(labels):
+        raise ValueError(f"{name} has {count} images, but {len(labels)} labels")
+
+
+def _after_epoch(run: Fit, accuracy: np.ndarray, patience: int | None, min_gain: float) -> Fit:
     better = run.active & (accuracy > run.best_accuracy)
     # In double precision, as Keras: a gain of exactly ``min_gain`` must not depend on rounding.
     gained = run.active & (np.asarray(accuracy, np.float64) - min_gain > run.reference)
@@ -189,7 +213,7 @@ def _after_epoch(run: Fit, accuracy: np.ndarray, patience: int, min_gain: float)
         best_epoch=np.where(better, run.epoch, run.best_epoch),
         reference=np.where(gained, accuracy, run.reference),
         reference_epoch=reference_epoch,
-        active=run.active & (run.epoch - reference_epoch < patience),
+        active=run.active & (patience is None or run.epoch - reference_epoch < patience),
     )
 
 

@@ -4,9 +4,10 @@ Everything random is drawn from the learner's own key folded with the number of 
 step does is a function of the state and the batch alone.
 
 Whatever the network computes in, its parameters, BatchNorm's statistics, the Q values, the
-reward-prediction error and the optimizer stay in float32.
+reward-prediction error and the optimizer stay in float32 (or float64, under ``jax_enable_x64``).
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ RewardFunction = Callable[[chex.PRNGKey, chex.Array, chex.Array], chex.Array]
 class Learner(NamedTuple):
     """What learns: one network, one rule, one optimizer, and the reward it is given."""
 
-    network: nn.Module  # (images float[batch, ...], train) -> outputs [batch, actions]
+    network: nn.Module  # (images float[batch, ...][, train]) -> outputs [batch, actions]
     rule: Rule  # the learning rule
     optimizer: optax.GradientTransformation  # makes updates of the rule's ``grads``
     reward: RewardFunction = classification.reward  # (key, labels, actions) -> rewards
@@ -64,15 +65,30 @@ def init_state(
       learner: network, rule, optimizer and reward.
       key: of the seed.
       image_shape: (height, width, channels).
-      num_classes: classes the labels run over, for the curriculum.
+      num_classes: classes the labels run over.
+
+    Raises:
+      ValueError: outputs that are not [batch, actions], or fewer actions than classes.
     """
-    variables = learner.network.init(jax.random.fold_in(key, 0), jnp.zeros((1, *image_shape)))
+    outputs, variables = learner.network.init_with_output(
+        jax.random.fold_in(key, 0), jnp.zeros((1, *image_shape)), **mode(learner.network, False)
+    )
+    if outputs.ndim != 2 or outputs.shape[1] < num_classes:
+        raise ValueError(
+            f"the network must have an output for each of {num_classes} classes, [1, "
+            f"{num_classes}] for one image, got {list(outputs.shape)}"
+        )
     model_state = {name: value for name, value in variables.items() if name != "params"}
     opt_state = learner.optimizer.init(variables["params"])
     shown = None
     if learner.curriculum is not None:
         shown = curricula.start(jax.random.fold_in(key, 5), learner.curriculum, num_classes)
     return TrainState(key, jnp.int32(0), variables["params"], model_state, opt_state, shown)
+
+
+def mode(network: nn.Module, train: bool) -> dict[str, Any]:
+    """Return ``train`` as an argument of the network's, nothing where it takes none."""
+    return {"train": train} if "train" in inspect.signature(network.__call__).parameters else {}
 
 
 def train_step(
@@ -83,7 +99,7 @@ def train_step(
     Args:
       learner: network, rule, optimizer and reward.
       state: of one seed.
-      images: uint8[batch, height, width, channels].
+      images: uint8[batch, height, width, channels], or floats, see ``classification.normalize``.
       labels: int32[batch]; a reward-based rule is told the rewards alone.
 
     Returns:
@@ -110,13 +126,40 @@ def train_step(
     updates, opt_state = _told(learner.optimizer, error)(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
 
-    model_state = {**state.model_state, **decision.aux}
+    # Flax updates BatchNorm's statistics in the widest dtype there is.
+    changed = {
+        name: jax.tree.map(lambda new, old: new.astype(old.dtype), value, state.model_state[name])
+        for name, value in decision.aux.items()
+    }
+    model_state = {**state.model_state, **changed}
     correct = decision.action == labels
     metrics = StepMetrics(correct.mean().astype(jnp.float32), error.astype(jnp.float32))
     shown = state.curriculum
     if learner.curriculum is not None:
         shown = curricula.update(learner.curriculum, shown, labels, correct, explored)
     return TrainState(state.key, state.step + 1, params, model_state, opt_state, shown), metrics
+
+
+def variables_of(states: TrainState, seed: int | None = None) -> dict[str, Any]:
+    """Return what ``network.apply`` takes: the parameters and all other collections.
+
+    Args:
+      states: of one learner or of many, such as ``run.best``.
+      seed: one of many, by its place; None: states as they are, with their leading axis if any.
+
+    Q values of images, by the fourth of five learners:
+
+    >>> import numpy as np
+    >>> from qagrel_jax import make_network, make_trainer, q_agrel
+    >>> network, shape = make_network("dense", num_actions=2, hidden=(3,)), (4, 4, 1)
+    >>> trainer = make_trainer(q_agrel(), network, optax.sgd(1), image_shape=shape, num_classes=2)
+    >>> states = trainer.init(jax.random.split(jax.random.key(0), 5))
+    >>> images = classification.normalize(np.zeros((6, *shape), np.uint8))
+    >>> network.apply(variables_of(states, 3), images).shape
+    (6, 2)
+    """
+    variables = {"params": states.params, **states.model_state}
+    return variables if seed is None else jax.tree.map(lambda x: x[seed], variables)
 
 
 def choose_rows(learner: Learner, state: TrainState, table: Any, rows: chex.Array) -> chex.Array:
@@ -150,7 +193,7 @@ def forward_of(
         outputs, changed = learner.network.apply(
             {"params": params, **state.model_state},
             inputs,
-            train=True,
+            **mode(learner.network, True),
             rngs=rngs,
             mutable=list(state.model_state),
         )

@@ -57,7 +57,8 @@ class Trainer(NamedTuple):
     run_batches: Callable[..., tuple[TrainState, StepMetrics]]
     # the same, from (states, active, images [S, steps, batch, ...], labels [S, steps, batch],
     # count=None, rate=None)
-    evaluate: Callable[..., np.ndarray]  # (states, images, labels) -> accuracy f64[S, classes]
+    evaluate: Callable[..., np.ndarray]  # (states, images, labels) -> accuracy f64[S, classes];
+    # not within a compiled function, where count_correct can be called
     count_correct: Callable[..., tuple]  # the same -> correct [S, classes], images [classes]
     mesh: Mesh | None  # the devices; None: one
     batch_size: int  # examples a step; an epoch's last batch may hold fewer
@@ -66,6 +67,7 @@ class Trainer(NamedTuple):
     choose_rows: Any = None
     # (states, labels, order [S, steps, batch]) -> order as the curriculum has it; the steps are
     # those up to the end of a window of the curriculum, at most. run_steps does so by itself
+    image_shape: tuple[int, ...] | None = None  # (height, width, channels)
     learning_rate: Any = None  # float[] that ``fit`` hands on as ``rate``; None: in the optimizer
 
 
@@ -88,7 +90,8 @@ def make_trainer(
 
     Args:
       rule: a one-step rule; if its ``outcome`` is "label" it is told labels, else rewards only.
-      network: a Linen module ``(images float[batch, ...], train) -> outputs [batch, actions]``.
+      network: a Linen module ``images float[batch, ...] -> outputs [batch, actions]``. One that
+        differs in training (dropout, BatchNorm) takes an argument ``train``, too.
       optimizer: any ``optax.GradientTransformation``; ``optax.sgd(α)`` is the published rule. One
         that wants a ``value`` (``optax.contrib.reduce_on_plateau``) gets the step's error, the mean
         of δ² or of the loss. There is no ``value_fn`` for line searches: ``optax.lbfgs`` goes with
@@ -100,7 +103,8 @@ def make_trainer(
         authors' published code: a reward-based rule divides its sum by ``batch_size`` all the same,
         so that this batch weighs less; a rule told labels averages over the images it sees. Where
         a mesh does not divide it, every device works on the whole of it.
-      reward: answers (key, labels, actions) with rewards.
+      reward: ``(key, labels int[batch], actions int32[batch]) -> rewards float[batch]``. It is
+        compiled: what depends on values is written with ``jnp.where``.
       seeds_by: "vmap" or "map", on each device; by default "map" on CPU and "vmap" elsewhere.
       evaluation_batch: images evaluated at once.
       mesh: from ``sharding.make_mesh``: the devices to divide seeds and batches over.
@@ -169,6 +173,7 @@ def make_trainer(
         num_classes=num_classes,
         curriculum=curriculum,
         choose_rows=jax.jit(partial(_choose_rows, learner, num_classes), out_shardings=by_seed),
+        image_shape=tuple(image_shape),
         learning_rate=rate,
     )
 

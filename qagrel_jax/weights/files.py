@@ -37,7 +37,9 @@ FORMAT = "qagrel_jax 1"
 _METADATA = "__metadata__"
 
 
-def save(path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str, Any]) -> None:
+def save(
+    path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str, Any] | None = None
+) -> None:
     """Write variables, or any state, to a ``.npz`` or ``.safetensors`` file, whole or not at all.
 
     Args:
@@ -67,7 +69,7 @@ def save(path: str | os.PathLike, variables: chex.ArrayTree, metadata: dict[str,
             f"{name} holds {array.dtype}, which a {suffix} file cannot: {other}cast it first"
         )
     shapes = {name: list(array.shape) for name, array in arrays.items()}
-    text = _json(metadata, shapes)
+    text = _json({} if metadata is None else metadata, shapes)
     if suffix == ".npz":
         buffer = io.BytesIO()
         np.savez(buffer, **arrays | {_METADATA: np.asarray(text)})  # type: ignore[arg-type]
@@ -141,7 +143,8 @@ def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], di
       path: as for ``load``; its metadata must have ``network``.
 
     Returns:
-      ``(network, variables, metadata)``; ``network.apply(variables, images)`` gives Q values.
+      ``(network, variables, metadata)``; ``network.apply(variables, images)`` gives Q values of
+      images float[batch, height, width, channels] in [0, 1] (``tasks.classification.normalize``).
 
     Raises:
       ValueError: as ``load``, or no ``network`` in the metadata.

@@ -43,6 +43,8 @@ def test_the_file_answers_as_the_run_said(run, suffix, rule, seed, tmp_path):
     assert metadata["seed"] == seed
     assert metadata["rule"] == (rule or "q_agrel")
     assert metadata["config"]["hidden"] == [16]
+    for name in ("feedback_init", "feedback_scale"):
+        assert metadata["network"][name] == metadata["config"][name] == getattr(network, name)
     assert metadata["commit"] == entry["commit"]
 
 

@@ -1,5 +1,6 @@
 """The report against numbers worked out by hand, on results made up for it."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -11,10 +12,11 @@ import pytest
 from scipy import stats
 
 from experiments import config as configs
-from experiments import report, reports
+from experiments import plots, report, reports
 from experiments.common.cli import UserError
 from experiments.common.significance import paired_difference, ratio_interval, signed_rank_test
 from experiments.config import Config
+from experiments.reports import runs
 from experiments.train import results as run_results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -354,3 +356,33 @@ def test_check_needs_no_jax_and_leaves_no_trace(tmp_path):
     assert stop.value.code == 1
     report.main(["--readme", str(readme)])
     assert readme.read_text() == original
+
+
+def test_runs_of_other_seeds_are_paired_by_seed(tmp_path):
+    """Epochs to .882 of the published run: 2, 1, 2 by backprop; seed 1 alone is in both."""
+    backprop = [[0.6, 0.9, 0.7], [0.9, 0.9, 0.9]]
+    published = run_results.read(write_run(tmp_path / "a" / "paper", backprop=backprop))
+    options = {"seeds": 2, "first_seed": 1, "finished": False, "backprop": []}
+    folder = write_run(tmp_path / "b" / "paper", **options)
+    other = run_results.read(folder)
+    ours, theirs = np.array([5.0, 6.0]), np.array([2.0, 1.0, 4.0])
+    paired = runs.of_common_seeds(other, ours, published, theirs)
+    assert [list(values) for values in paired] == [[5.0, 6.0], [1.0, 4.0]]
+    apart = other._replace(config=dataclasses.replace(other.config, first_seed=7))
+    paired = runs.of_common_seeds(apart, ours, published, theirs)
+    assert [list(values) for values in paired] == [[5.5], [7 / 3]]
+    assert runs.ratio(*paired) == "2.36 (no interval)"
+    assert runs.counted(apart, "q_agrel", published)
+
+
+def test_seeds_trained_with_other_rules_are_told(tmp_path):
+    folder = write_run(tmp_path / "paper")
+    beside = write_run(tmp_path / "paper_from_seed_3", seeds=3, first_seed=3)
+    config = json.loads((beside / "config.json").read_text())
+    (beside / "config.json").write_text(json.dumps(config | {"rules": ["q_agrel"]}))
+    with pytest.raises(UserError, match="paper_from_seed_3 is not the same run as"):
+        run_results.read(folder)
+
+
+def test_forty_lines_of_a_picture_are_told_apart():
+    assert len({str(plots.color_and_line(n)) for n in range(40)}) == 40

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import config as configs
-from experiments.common import files, folders, saved
+from experiments.common import cli, files, folders, saved
 from experiments.common.cli import UserError
 
 
@@ -107,3 +107,18 @@ def test_a_json_file_that_is_no_mapping_is_one_line(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(UserError, match=r"cannot read .*config\.json"):
         configs.saved(tmp_path)
+
+
+def test_a_broken_pipe_is_not_blamed_on_the_folder(tmp_path):
+    with pytest.raises(BrokenPipeError), folders.explained(tmp_path):
+        raise BrokenPipeError
+
+
+def test_what_has_not_begun_cannot_be_resumed(tmp_path):
+    (tmp_path / "run").mkdir()
+    for begun, says in ((Path.is_dir, "to resume: --resume --out"), (configs.holds_run, "nothing")):
+        with (
+            pytest.raises(KeyboardInterrupt, match=f"interrupted; {says}"),
+            cli.resumable(tmp_path / "run", begun),
+        ):
+            raise KeyboardInterrupt

@@ -175,6 +175,21 @@ def test_epochs_that_got_lost_are_missed(finished, tmp_path):
     _refused(train("--out", folder, "--resume"), "move the latter away to start this rule anew")
 
 
+def test_epochs_without_their_checkpoint_are_kept_aside(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / "copy")
+    (folder / "summary.json").unlink()
+    rule = json.loads((folder / "config.json").read_text())["rules"][0]
+    (folder / f"checkpoint_{rule}.msgpack").unlink()
+    before = (folder / "metrics.jsonl").read_bytes()
+    result = train("--out", folder, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert f"{rule} begins anew; the epochs that were there are in" in result.stderr
+    assert (folder / "metrics_before_1.jsonl").read_bytes() == before
+    assert sorted((folder / "metrics.jsonl").read_bytes().splitlines()) == sorted(
+        before.splitlines()
+    )
+
+
 def test_another_architecture_leaves_the_sizes_of_the_dense_one_behind(tmp_path):
     arguments = train_command._parser(configs.load("digits")).parse_args(["--architecture", "conv"])
     config, _ = train_command._what_and_where(arguments)

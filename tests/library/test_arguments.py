@@ -336,7 +336,7 @@ TABLE = [
         {},
         {
             "epochs": FROM_ZERO,
-            "patience": COUNT,
+            "patience": tuple(v for v in COUNT if v is not None),
             "min_gain": NOT_NEGATIVE,
             "last_batch": NAME,
             "chunk_steps": ("3", 0, -1, 2.5),

@@ -81,3 +81,14 @@ def test_equal_kernels_everywhere_make_a_convolution(case):
 def test_a_window_larger_than_the_image_is_refused():
     with pytest.raises(ValueError, match="3x3 window does not fit into images of shape"):
         output_size((2, 2, 1), (3, 3), (1, 1), "VALID")
+
+
+def test_no_images_have_no_outputs():
+    kernel = jnp.ones((3, 3, 9, 4))
+
+    def total(kernel):
+        outputs = convolution.convolve(jnp.zeros((0, 8, 6, 9)), kernel, (2, 2), "SAME")
+        assert outputs.shape == (0, 4, 3, 4)
+        return outputs.sum()
+
+    np.testing.assert_array_equal(jax.grad(total)(kernel), 0)

@@ -228,3 +228,31 @@ def test_what_is_no_environment_for_us_is_refused():
     old = environments.from_gymnax(_StandIn(answers=5))
     with pytest.raises(ValueError, match=r"it needs gymnax 1\.0 or later"):
         old.step(jax.random.key(0), jnp.int32(0), jnp.int32(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"reset": lambda key: jnp.zeros(2)}, r"reset must return \(state, observation\), got"),
+        ({"reset": lambda key: (jnp.zeros(2), jnp.int32(0))}, "the latter of 2 numbers, got int32"),
+        (
+            {"step": lambda key, state, action: (state, jnp.zeros(2), 0.0, True)},
+            r"step must return \(state, observation, reward, terminated, truncated\), got",
+        ),
+        (
+            {"step": lambda key, state, action: (1.0 * state, jnp.zeros(2), 0.0, True, False)},
+            "a state like that of reset, int32",
+        ),
+    ],
+)
+def test_functions_that_answer_otherwise_are_told(changes, says):
+    environment = environments.Environment(
+        inputs=2,
+        actions=3,
+        reset=lambda key: (jnp.int32(0), jnp.zeros(2)),
+        step=lambda key, state, action: (state, jnp.zeros(2), 0.0, True, False),
+    )
+    config = AugmentConfig(inputs=2, actions=3)
+    environments.begin(jax.random.key(0), config, environment)
+    with pytest.raises(ValueError, match=says):
+        environments.begin(jax.random.key(1), config, environment._replace(**changes))

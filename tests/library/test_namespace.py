@@ -17,23 +17,25 @@ MODULES = [m.name for m in pkgutil.walk_packages(qagrel_jax.__path__, "qagrel_ja
 PUBLIC = {
     "qagrel_jax": "Conv Dense LocallyConnected agrel analysis attend attention augment backprop "
     "curriculum data environments epsilon_greedy greedy layers load_network make_network "
-    "make_policy make_task make_trainer max_boltzmann networks plain policies population q_agrel "
-    "random_keys recurrent rules sharding softmax tasks training update_statistics weights",
+    "make_policy make_rule make_task make_trainer max_boltzmann networks plain policies "
+    "population q_agrel random_keys recollect recurrent relearnn rules sharding softmax tasks "
+    "training update_statistics weights",
     "qagrel_jax.data": "DataError Dataset HostImages Progress WELL_KNOWN limit_bytes load validate",
     "qagrel_jax.layers": "Conv Dense FEEDBACKS Initializer Layer LocallyConnected Padding "
     "as_multiplied convolve each_layer feedback_kernels he_normal locally_connect output_size "
     "with_feedback",
     "qagrel_jax.population": "Learners OnlineTrainer Packed Population Recording Settings Setup "
     "advance epsilon_greedy_from_gumbel make_online_trainer max_boltzmann_from_gumbel record start",
-    "qagrel_jax.rules": "Decision Rule Settled agrel amplified_prediction_error augment backprop "
-    "broadcast converged memory node_perturbation one_step_rule q_agrel recollect reinforce "
-    "relearnn reward_prediction_error stochastic_units",
+    "qagrel_jax.rules": "Decision RULES Rule Settled agrel amplified_prediction_error augment "
+    "backprop broadcast converged make_rule memory node_perturbation one_step_rule q_agrel "
+    "recollect reinforce relearnn reward_prediction_error stochastic_units",
     "qagrel_jax.tasks": "FIXATE LEFT RIGHT TASKS Task TimeStep TrialState classification "
     "criterion curve_tracing make_task match_to_category probabilistic reversal_bandit saccade "
     "twelve_ax vectors vibrotactile",
     "qagrel_jax.training": "CheckpointError DivergedError EpochRecord Examples Fit Learner "
     "PROTOCOLS RewardFunction StepMetrics TrainState Trainer checkpoints feedback_updates fit "
-    "init_state load make_trainer overall_accuracy place save select_seeds split start train_step",
+    "init_state load make_trainer overall_accuracy place save select_seeds split start train_step "
+    "variables_of",
     "qagrel_jax.update_statistics": "ALL Moments Statistics exact_gradient exact_moments "
     "jackknife kernels objective_gradients of_batch pool sampled_moments statistics",
     "qagrel_jax.weights": "FORMAT load load_keras load_network optional_package save",

@@ -1,0 +1,177 @@
+"""The trainer with a user's own network and own arrays: what works, and what is told otherwise."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from qagrel_jax import attend, layers, make_network, make_rule, make_trainer, q_agrel, rules
+from qagrel_jax.networks import DenseNet
+from qagrel_jax.policies import greedy_probabilities
+from qagrel_jax.population import make_online_trainer
+from qagrel_jax.tasks import classification, vectors
+from qagrel_jax.training import Examples, fit, start, variables_of
+
+pytestmark = pytest.mark.usefixtures("folded_keys")
+
+SHAPE, CLASSES = (4, 4, 1), 3
+PIXELS = np.random.default_rng(0).integers(0, 256, (20, *SHAPE), np.uint8)
+EXAMPLES = Examples(PIXELS, np.arange(20) % CLASSES)
+
+
+class Plain(nn.Module):
+    """A network that does the same in training and afterwards."""
+
+    @nn.compact
+    def __call__(self, x):
+        return layers.Dense(CLASSES)(nn.relu(layers.Dense(5)(x.reshape(len(x), -1))))
+
+
+class Regularized(nn.Module):
+    """A network that must be told which of the two it is."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.relu(layers.Dense(5)(x.reshape(len(x), -1)))
+        x = nn.BatchNorm(use_running_average=not train)(x)
+        return layers.Dense(CLASSES)(nn.Dropout(0.3, deterministic=not train)(x))
+
+
+def _trainer(network, **changes):
+    options = {"image_shape": SHAPE, "num_classes": CLASSES, "batch_size": 8} | changes
+    return make_trainer(q_agrel(), network, optax.sgd(0.1), **options)
+
+
+def _start(trainer, seeds=2):
+    return start(trainer, jax.random.split(jax.random.key(0), seeds))
+
+
+def _fitted(trainer, examples=EXAMPLES, epochs=1, **options):
+    *_, (run, record) = fit(trainer, _start(trainer), examples, examples, epochs=epochs, **options)
+    return run, record
+
+
+@pytest.mark.parametrize("network", [Plain(), Regularized()], ids=["plain", "regularized"])
+def test_a_network_may_take_train_or_not(network):
+    run, record = _fitted(_trainer(network))
+    variables = variables_of(run.states, 1)
+    options = {"train": False} if isinstance(network, Regularized) else {}
+    inputs = classification.normalize(PIXELS)
+    q_values = network.apply(variables, inputs, **options)
+    assert record.accuracy[1] == np.float32((q_values.argmax(1) == EXAMPLES.labels).mean())
+    seen = attend(network, variables, inputs, q_values.argmax(1), **options)
+    np.testing.assert_array_equal(seen.outputs, q_values)
+    both = variables_of(run.states)
+    jax.tree.map(lambda all, one: np.testing.assert_array_equal(all[1], one), both, variables)
+
+
+def test_floats_are_learned_from_as_they_are():
+    pixels, _ = _fitted(_trainer(Plain()))
+    floats = EXAMPLES._replace(images=PIXELS.astype(np.float32) / 255)
+    same, _ = _fitted(_trainer(Plain()), floats)
+    close = functools.partial(np.testing.assert_allclose, atol=1e-5)
+    jax.tree.map(close, pixels.states.params, same.states.params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"images": PIXELS[..., 0]}, ValueError, r"images of train must be \[n, 4, 4, 1\], got \["),
+        ({"images": PIXELS[:15]}, ValueError, "train has 15 images, but 20 labels"),
+        ({"labels": EXAMPLES.labels[:15]}, ValueError, "train has 20 images, but 15 labels"),
+        (
+            {"images": PIXELS.astype(int)},
+            TypeError,
+            "must be uint8, or floats as they are, got int",
+        ),
+    ],
+)
+def test_arrays_that_do_not_fit_are_told(changes, error, says):
+    trainer = _trainer(Plain())
+    with pytest.raises(error, match=says):
+        next(fit(trainer, _start(trainer), EXAMPLES._replace(**changes), EXAMPLES, epochs=1))
+    with pytest.raises(error, match=says.replace("train", "monitored")):
+        next(fit(trainer, _start(trainer), EXAMPLES, EXAMPLES._replace(**changes), epochs=1))
+
+
+def test_fewer_outputs_than_classes_are_told():
+    with pytest.raises(ValueError, match=r"an output for each of 4 classes, .* got \[1, 3\]"):
+        _start(_trainer(Plain(), num_classes=4))
+
+
+def test_without_patience_none_stops():
+    trainer = _trainer(Plain())
+    run, _ = _fitted(trainer, epochs=4, min_gain=1.0)
+    assert run.epoch == 4 and run.active.all()
+    run, _ = _fitted(trainer, epochs=4, min_gain=1.0, patience=2)
+    assert run.epoch == 3 and not run.active.any()
+
+
+@pytest.mark.parametrize("key", [jax.random.PRNGKey(0), jax.random.key(0), 3])
+def test_one_key_is_no_keys(key):
+    with pytest.raises(TypeError, match=r"keys must be random keys \[seeds\], such as jax.random"):
+        start(_trainer(Plain()), key)
+
+
+def test_statistics_keep_their_dtype_in_float64(x64):
+    trainer = _trainer(make_network("conv", CLASSES))
+    run, _ = _fitted(trainer)
+    before = _start(trainer).states
+    kinds = [jax.tree.map(lambda x: x.dtype, s.model_state) for s in (before, run.states)]
+    assert kinds[0] == kinds[1]
+    assert run.states.params["Dense_0"]["kernel"].dtype == np.float64
+
+
+INPUTS = jnp.ones((2, 16))
+
+
+@pytest.mark.parametrize("name", [name for name in rules.RULES if name != "relearnn"])
+def test_what_forward_returns_is_told_apart(name):
+    rule, network = make_rule(name), Plain()
+    variables = network.init(jax.random.key(0), INPUTS)
+    plain, with_aux = network.apply, lambda v, x: (network.apply(v, x), {"some": 1.0})
+    key = jax.random.key(1)
+    with pytest.raises(TypeError, match="call act with has_aux=True"):
+        rule.act(key, with_aux, variables, INPUTS)
+    with pytest.raises(TypeError, match=r"forward must return \(outputs, aux\)"):
+        rule.act(key, plain, variables, INPUTS, has_aux=True)
+    with pytest.raises(AssertionError, match="inputs need a batch axis"):
+        rule.act(key, lambda v, x: network.apply(v, x)[0], variables, INPUTS)
+    decision = rule.act(key, with_aux, variables, INPUTS, has_aux=True)
+    assert decision.aux == {"some": 1.0}
+    outcome = np.ones((2, 1), np.int32 if rule.outcome == "label" else np.float32)
+    with pytest.raises(AssertionError, match=r"outcome must be \[batch\], here \[2\]"):
+        rule.update(decision, outcome)
+    rule.update(decision, outcome=outcome[:, 0])
+
+
+def test_rules_by_name():
+    assert make_rule("node_perturbation", noise_sd=0.1).name == "node_perturbation"
+    with pytest.raises(ValueError, match="unknown rule 'qagrel'"):
+        make_rule("qagrel")
+    with pytest.raises(TypeError, match="backprop has no option 'policy'; valid: "):
+        make_rule("backprop", policy=None)
+
+
+def test_q_values_are_not_measured_by_softmax():
+    """Right Q values of 1 beside 0: greedy is always rewarded, softmax e/(1 + e)."""
+    task = vectors.xor()
+    q_values = jax.nn.one_hot(task.labels, 2)
+    assert vectors.expected_reward(task, q_values, greedy_probabilities) == 1
+    np.testing.assert_allclose(vectors.expected_reward(task, q_values), np.e / (1 + np.e), 1e-6)
+    trainer = make_online_trainer(
+        q_agrel(),
+        DenseNet(2, hidden=(5,)),
+        optax.sgd(0.1),
+        task,
+        trials=1,
+        probabilities=greedy_probabilities,
+    )
+    keys = jax.random.split(jax.random.key(0), 3)
+    _, reward = trainer.advance(keys, trainer.init(keys), 0)
+    # Each of four patterns is right, wrong, or, where both values are equal, half of it.
+    assert (8 * reward == jnp.round(8 * reward)).all()
