@@ -74,7 +74,9 @@ def _result(name: str, kind: str, rule: str, run: RunResults) -> dict[str, Any]:
         "device": first.get("device"),
         "commit": first.get("commit"),
         "command": first.get("command"),
-        "commands": [files.first_environment(folder)["command"] for folder in run.folders],
+        "commands": [
+            session["command"] for f in run.folders for session in files.environments(f)[:1]
+        ],
     }
 
 

@@ -123,7 +123,7 @@ def test_learning_rate(tmp_path):
     assert "Not finished: q_agrel 2 epochs, backprop 0 epochs." in text
     assert "epochs to 85.50 % | epochs to 88.20 % | epochs to 89.10 %" in text
     # 2, 2, 2 against 2, 1, 2, whose mean is 5/3 ± 4.3027 · 1/3: Fieller's ends are 2 over those.
-    assert row(text, "q_agrel", "1") == [
+    assert row(text, "q_agrel\\*", "1") == [
         "88.60 (0.36) [88.30–89.00]",
         "2.0 (0.0)",
         "2.0 (0.0)",

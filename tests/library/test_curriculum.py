@@ -193,7 +193,7 @@ DENSE, CONV = DenseNet(CLASSES, hidden=(16,)), ConvNet(CLASSES)
     [
         pytest.param(DENSE, rules.q_agrel(), id="dense-q_agrel"),
         pytest.param(DENSE, rules.backprop(), id="dense-backprop"),
-        pytest.param(CONV, rules.q_agrel(), id="conv-q_agrel"),
+        pytest.param(CONV, rules.q_agrel(), id="conv-q_agrel", marks=pytest.mark.slow),
         pytest.param(CONV, rules.backprop(), id="conv-backprop", marks=pytest.mark.slow),
     ],
 )

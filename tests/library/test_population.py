@@ -190,7 +190,7 @@ def test_a_recording_is_one_whole_trial():
 
 def test_bad_populations_are_named():
     shared = setup()
-    with pytest.raises(ValueError, match="settings for each network, got 0 and 0"):
+    with pytest.raises(ValueError, match=r"must be \[networks\], .* got shapes \(0,\) and"):
         start(0, shared)
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         start(2, shared, steps=0)

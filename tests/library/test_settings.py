@@ -31,7 +31,8 @@ def _all_numbers(results):
     return np.concatenate([np.ravel(value) for value in results.values()])
 
 
-@pytest.mark.parametrize("kinds", [pytest.param("typed", marks=pytest.mark.slow), "pinned legacy"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kinds", SETTINGS)
 def test_everything_runs_under_the_settings(kinds, expected):
     """A root key gives the same numbers under any default; other kinds of key work as well."""
     process = subprocess.run(

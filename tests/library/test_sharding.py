@@ -83,7 +83,8 @@ def test_every_kind_of_feedback_on_two_devices_is_that_of_one():
         assert distance < 1e-5 and gathers == 0
 
 
-@pytest.mark.parametrize("shape", ["2x1", pytest.param("1x2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["2x1", "1x2"])
 def test_two_processes_are_one_device(one_device, tmp_path, shape):
     address = _free_address()
     processes = [
