@@ -7,6 +7,7 @@ from typing import Any
 from experiments.common import files
 from experiments.reports import NOT_RUN, markdown, runs
 
+FOLDER, FILE = "curve_tracing", "summary.json"
 PUBLISHED = {7: "5 of 5 (2026), mean 23,200, all correct"}
 """By the length of the last curves: Mollard, Bohté & Roelfsema, PLoS CB 22(4), 2026."""
 
@@ -17,14 +18,14 @@ def section(results: Path) -> str:
     Args:
       results: ``experiments/results``.
     """
-    folders = [path.parent for path in sorted(results.glob("curve_tracing*/summary.json"))]
-    if not folders:
-        return NOT_RUN
-    found = {path.name: files.read_json(path / "summary.json") for path in folders}
-    return "\n\n".join(_part(name, content) for name, content in found.items() if content)
+    base = results / FOLDER
+    folders = {"": base} | {f"{p.parent.name}/": p.parent for p in sorted(base.glob(f"*/{FILE}"))}
+    found = {link: files.read_json(path / FILE) for link, path in folders.items()}
+    parts = [_part(link, content) for link, content in found.items() if content]
+    return "\n\n".join(parts) or NOT_RUN
 
 
-def _part(name: str, content: dict[str, Any]) -> str:
+def _part(link: str, content: dict[str, Any]) -> str:
     config, networks = content["config"], content["networks"]
     length = content["max_length"]
     criterion = (f"{config['accuracy']:.0%} of a frozen test correct", content)
@@ -42,13 +43,15 @@ def _part(name: str, content: dict[str, Any]) -> str:
     accuracies = content["accuracy"].values()
     tests = [["mean", *map(_mean, accuracies)]]
     tests += [["lowest", *(f"{100 * min(row):.1f}" for row in accuracies)]]
-    if apart := content.get("accuracy_apart"):
+    apart = content.get("accuracy_apart")
+    if apart and not config.get("apart"):
         tests += [["mean, no pixel beside both curves", *map(_mean, apart.values())]]
     headings = ("curves of " + f"{length} pixels", "networks", "trials, mean", "trials, median")
     weights = "shared" if config["shared"] else "unshared"
+    where = ", no pixel beside both curves" * config.get("apart", False)
     parts = [
         f"Command: `{content['command']}`; {networks} networks, {weights} weights, "
-        f"{config['feedback']} feedback, seed {config['seed']}; {content['device']}; commit "
+        f"{config['feedback']} feedback{where}, seed {config['seed']}; {content['device']}; commit "
         f"`{runs.short(content['commit'])}`.",
         markdown.table(headings, rows),
     ]
@@ -59,7 +62,7 @@ def _part(name: str, content: dict[str, Any]) -> str:
         "networks (accuracy, %):",
         markdown.table(("pixels", *lengths), tests),
         *(
-            f"![{title}]({runs.link(name, 'curve_tracing')}{picture}.png)"
+            f"![{title}]({link}{picture}.png)"
             for title, picture in (
                 ("Trials to each curve length", "learning"),
                 ("Accuracy on longer curves", "generalization"),

@@ -165,9 +165,16 @@ def _curve_tracing(results: Path) -> str | None:
     if content is None:
         return None
     wanted = f"{content['config']['accuracy']:.0%} of a frozen test"
-    return (
+    text = (
         f"{content['converged']} of {content['networks']} networks reach {wanted} with curves of "
         f"{content['max_length']} pixels, {content['all_right']['converged']} all of it"
+    )
+    apart = _read(results / "curve_tracing" / "apart" / "summary.json")
+    if apart is None:
+        return text
+    return (
+        f"{text}; where no pixel is beside both curves {apart['all_right']['converged']} of "
+        f"{apart['networks']} all of it"
     )
 
 

@@ -163,6 +163,13 @@ def test_curve_tracing(tmp_path):
     assert row(text, "lowest") == ["90.0", "50.0"]
     assert "shared weights, tied feedback, seed 3" in text
     assert "(activity.png)" in text
+    (tmp_path / "curve_tracing" / "apart").mkdir()
+    content["config"]["apart"] = True
+    content["accuracy_apart"] = content["accuracy"]
+    (tmp_path / "curve_tracing" / "apart" / "summary.json").write_text(json.dumps(content))
+    text = reports.section("curve_tracing", tmp_path)
+    assert "tied feedback, no pixel beside both curves, seed 3" in text
+    assert "(activity.png)" in text and "(apart/activity.png)" in text
 
 
 def test_update_statistics_by_number_of_classes(tmp_path):
