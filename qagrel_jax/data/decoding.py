@@ -21,10 +21,11 @@ from qagrel_jax.data.tfds import feature_names, import_tfds, quiet, reason
 _CHUNK = 500  # images read at once, between two reports of progress
 
 
-def read(folder: Path, cache: Path, progress: Progress | None) -> Dataset:
+def read(name: str, folder: Path, cache: Path, progress: Progress | None) -> Dataset:
     """Read a prepared set from the cache, or decode it into the cache.
 
     Args:
+      name: of the set, with its builder config if it has any: ``mnist``, ``emnist/balanced``.
       folder: of a prepared version of the set.
       cache: where decoded arrays are kept.
       progress: called as images are decoded; None: a bar on an interactive stderr.
@@ -33,7 +34,6 @@ def read(folder: Path, cache: Path, progress: Progress | None) -> Dataset:
       DataError: a damaged or missing file, or a set of another kind.
     """
     version = folder.name
-    name = folder.parent.name
     path = array_cache.entry(cache, folder, f"{name}-{version}")
     limit = streaming.limit_bytes()
     arrays = array_cache.read(path, limit)

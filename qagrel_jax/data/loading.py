@@ -44,4 +44,6 @@ def load(
         raise tfds.unknown(name, root)
     wanted = match.groupdict()
     folder = tfds.find_prepared(root, **wanted) or tfds.prepare(root, **wanted)
-    return decoding.read(folder, Path(cache_dir or cache.default_folder()).expanduser(), progress)
+    kept = Path(cache_dir or cache.default_folder()).expanduser()
+    named = folder.parent.relative_to(root).as_posix()
+    return decoding.read(named, folder, kept, progress)

@@ -265,10 +265,12 @@ def test_newest_version_is_taken(synthetic, cache):
     assert our_tfds.find_prepared(root, "qj_pil", None, None).name == "1.10.0"
 
 
-def test_several_configs_must_be_told_apart(synthetic):
+def test_several_configs_must_be_told_apart(synthetic, cache):
     root, folder = synthetic
     for config in ("a", "b"):
         shutil.copytree(folder, root / "many" / config / "1.0.0")
     with pytest.raises(data.DataError, match="valid: many/a, many/b"):
         data.load("many", root)
     assert our_tfds.find_prepared(root, "many", "b", None) == root / "many" / "b" / "1.0.0"
+    assert data.load("many/b", root, cache).name == "many/b"
+    assert [path.name[:7] for path in cache.iterdir()] == ["many-b-"]
