@@ -77,9 +77,9 @@ def measure(name: str, settings: Settings, torch_device: Any, folder: Path) -> d
         for subject in _jax_subjects(bench, plan, warm):
             warm.add(subject)
         side: Any = _torch_side(bench, torch_device, warm) if plan.torch_rules else None
-        for rule, compiled in plan.torch_rules:
-            warm.report(f"PyTorch, {rule}{', compiling' * compiled}")
-            warm.add(side.subject(rule, compiled))
+        for rule, through_compile in plan.torch_rules:
+            warm.report(f"PyTorch, {rule}{', compiling' * through_compile}")
+            warm.add(side.subject(rule, through_compile))
         warm.add(_roofline_subject(layers, bench.steps, settings.precision, warm))
         seconds = timing.interleave(
             warm.subjects,

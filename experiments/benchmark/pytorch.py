@@ -6,6 +6,7 @@ faster, cuDNN's search, denormals flushed, gradients set to None, images and lab
 Every training is timed eager, and with the network through ``torch.compile`` where that works.
 """
 
+import functools
 import importlib.util
 import math
 import os
@@ -46,6 +47,7 @@ def device() -> "torch.device | None":
     return torch.device("cuda") if torch.cuda.is_available() else None
 
 
+@functools.cache
 def compiles(on: "torch.device") -> bool:
     """Whether ``torch.compile`` works: it needs a C++ compiler, on an accelerator Triton."""
     import torch
