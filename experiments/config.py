@@ -60,7 +60,7 @@ def from_json(content: Mapping[str, Any]) -> Config:
     if not isinstance(content, dict):
         raise UserError(f"not a config: {str(content)[:40]!r} is no mapping")
     try:
-        given = {"last_batch": "drop", **content}
+        given = {"last_batch": "drop", **fields.renamed(Config, content)}
         return Config(**fields.as_given(given))
     except TypeError as error:
         raise UserError(f"not a config of this version: {error}") from None

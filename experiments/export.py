@@ -76,7 +76,7 @@ def best(
         "architecture": config.architecture,
         "num_actions": _num_actions(variables["params"]),
         "feedback": config.feedback,
-        "initialisation": config.initialisation,
+        "initialization": config.initialization,
         "feedback_init": config.feedback_init,
         "feedback_scale": config.feedback_scale,
     }

@@ -12,9 +12,11 @@ import importlib.util
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from experiments import config as configs
 from experiments.common import cli, files
@@ -32,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not configs.holds_run(folder):
         raise UserError(f"{folder} holds no run (no config.json)")
     with Mirror(folder) as mirror:
+        if not mirror.claim():
+            raise UserError(f"the training in {folder} keeps its event files up to date itself")
         print(f"{mirror.update()} scalars in {folder / 'tensorboard'}")
 
 
@@ -71,7 +75,7 @@ def following(folder: Path, wanted: bool) -> Iterator[None]:
 
 
 class Mirror:
-    """Writes what is new in ``metrics.jsonl``; use as a context manager."""
+    """Writes what is new in ``metrics.jsonl``, one process at a time; use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         check()
@@ -80,6 +84,7 @@ class Mirror:
         self._folder, self._make = folder, SummaryWriter
         self._writers: dict[str, Any] = {}
         self._written: set[tuple[str, int]] = set()
+        self._lock = filelock.FileLock(folder / ".tensorboard.lock", blocking=False)
 
     def __enter__(self) -> "Mirror":
         return self
@@ -87,10 +92,21 @@ class Mirror:
     def __exit__(self, *_: object) -> None:
         for writer in self._writers.values():
             writer.close()
+        self._lock.release()
+
+    def claim(self) -> bool:
+        """Take the event files for this process; say whether they are its own."""
+        if not self._lock.is_locked:
+            with suppress(filelock.Timeout):
+                self._lock.acquire()
+        return self._lock.is_locked
 
     def update(self) -> int:
-        """Write the epochs not written yet; return how many numbers that was."""
-        if not configs.holds_run(self._folder):
+        """Write the epochs not written yet; return how many numbers that was.
+
+        None without a run, or while another process writes them.
+        """
+        if not configs.holds_run(self._folder) or not self.claim():
             return 0
         if not self._written:
             shutil.rmtree(self._folder / "tensorboard", ignore_errors=True)

@@ -33,7 +33,7 @@ from qagrel_jax import checks
 from qagrel_jax.layers import Conv, Dense, Initializer, LocallyConnected, he_normal
 from qagrel_jax.layers.feedback import canonical
 
-INITIALISATIONS = ("he", "paper")
+INITIALIZATIONS = ("he", "paper")
 
 FEEDBACK_INITS = ("kernel", "he")
 """How feedback weights are drawn: as the layer's forward kernel, or by He et al. in every layer."""
@@ -46,7 +46,7 @@ class _Network(nn.Module):
 
     num_actions: int
     feedback: str = "tied"
-    initialisation: str = "he"
+    initialization: str = "he"
     dtype: Any = None
     feedback_init: str = "kernel"
     feedback_scale: float = 1.0
@@ -58,7 +58,7 @@ class _Network(nn.Module):
         super().__post_init__()
         checks.whole("num_actions", self.num_actions)
         canonical(self.feedback)
-        checks.option("initialisation", self.initialisation, INITIALISATIONS)
+        checks.option("initialization", self.initialization, INITIALIZATIONS)
         checks.option("feedback_init", self.feedback_init, FEEDBACK_INITS)
         checks.number("feedback_scale", self.feedback_scale, 0, above=True)
         checks.whole("expansion", self.expansion)
@@ -69,7 +69,7 @@ class _Network(nn.Module):
         return kind(
             features,
             feedback=self.feedback,
-            kernel_init=self._initialiser(output),
+            kernel_init=self._initializer(output),
             feedback_init=he_normal if self.feedback_init == "he" else None,
             feedback_scale=self.feedback_scale,
             num_actions=self.num_actions,
@@ -79,13 +79,13 @@ class _Network(nn.Module):
             **options,
         )
 
-    def _initialiser(self, output: bool) -> Initializer:
-        match self.initialisation:
+    def _initializer(self, output: bool) -> Initializer:
+        match self.initialization:
             case "he":
                 return SMALL_OUTPUT if output else he_normal
             case "paper":
                 return nn.initializers.normal(self.paper_sd)
-        raise AssertionError(self.initialisation)
+        raise AssertionError(self.initialization)
 
     def _dense(self, x: chex.Array, features: int) -> chex.Array:
         return nn.relu(self._layer(Dense, features)(x))
@@ -107,7 +107,7 @@ class DenseNet(_Network):
     Attributes:
       num_actions: number of output units.
       feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
-      initialisation: one of ``INITIALISATIONS``.
+      initialization: one of ``INITIALIZATIONS``.
       dtype: dtype of the computation; None means that of inputs and parameters.
       feedback_init: one of ``FEEDBACK_INITS``; "he" makes the feedback from the output units as
         strong as that from others, while forward kernels onto them start small.
@@ -203,7 +203,7 @@ def make_network(
     num_actions: int,
     *,
     feedback: str = "tied",
-    initialisation: str = "he",
+    initialization: str = "he",
     dtype: Any = None,
     **options: Any,
 ) -> nn.Module:
@@ -213,7 +213,7 @@ def make_network(
       architecture: a key of ``ARCHITECTURES``.
       num_actions: number of output units, ≥ 1.
       feedback: one of ``qagrel_jax.layers.FEEDBACKS``.
-      initialisation: one of ``INITIALISATIONS``.
+      initialization: one of ``INITIALIZATIONS``.
       dtype: dtype of the computation, e.g. ``jnp.bfloat16``; parameters, BatchNorm's statistics and
         the output layer stay float32.
       **options: further attributes of the architecture: ``hidden`` sizes of ``dense``,
@@ -238,7 +238,7 @@ def make_network(
     return ARCHITECTURES[architecture](
         num_actions=num_actions,
         feedback=canonical(feedback),
-        initialisation=initialisation,
+        initialization=initialization,
         dtype=dtype,
         **options,
     )

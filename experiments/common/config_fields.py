@@ -13,7 +13,7 @@ from experiments.common.names import (
     FEEDBACK_ALIASES,
     FEEDBACK_INITS,
     FEEDBACKS,
-    INITIALISATIONS,
+    INITIALIZATIONS,
     LAST_BATCH,
     OPTIMIZERS,
     POLICIES,
@@ -96,8 +96,12 @@ class Config:
         group=_FEEDBACK,
         default=256,
     )
-    initialisation: str = fields.choice(
-        INITIALISATIONS, "how kernels are drawn", group=_NETWORK, default="he"
+    initialization: str = fields.choice(
+        INITIALIZATIONS,
+        "how kernels are drawn",
+        group=_NETWORK,
+        default="he",
+        former="initialisation",
     )
     policy: str = fields.choice(
         POLICIES,

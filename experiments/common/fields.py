@@ -20,11 +20,19 @@ KINDS = {
     dict: "a mapping",
     bool: "True or False",
 }
+NONE = object()
+"""What "none" on the command line is there: an option that was not given is None."""
 MANY = {int: "whole numbers", float: "numbers", str: "names"}
 
 
 def text(
-    help: str = "", *, group: str = "", option: str = "", default_is: str = "", **extra: Any
+    help: str = "",
+    *,
+    group: str = "",
+    option: str = "",
+    default_is: str = "",
+    former: str = "",
+    **extra: Any,
 ) -> Any:
     """A field that its annotation alone describes; an option of the command line if it has a help.
 
@@ -33,10 +41,11 @@ def text(
       group: its heading in the help.
       option: its name, if not the field's.
       default_is: what the help says of the default, if not its value.
+      former: the field's name in earlier versions; its option is taken, but not in the help.
       **extra: as ``dataclasses.field`` takes it.
     """
     described = {"help": help, "group": group, "option": option, "default_is": default_is}
-    return dataclasses.field(metadata=described, **extra)
+    return dataclasses.field(metadata=described | {"former": former}, **extra)
 
 
 def flag(value: bool, help: str, **extra: Any) -> Any:
@@ -139,13 +148,21 @@ def add_options(
             metavar=_metavar(entry),
             help=f"{metadata['help']} (default: {default})".replace("%", "%%"),
         )
+        if metadata["former"]:
+            groups[title].add_argument(
+                "--" + metadata["former"].replace("_", "-"),
+                dest=entry.name,
+                type=_argument(entry),
+                help=argparse.SUPPRESS,
+            )
     return groups
 
 
 def given(kind: type, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the fields of ``kind`` that the command line gave."""
     names = {entry.name for entry in dataclasses.fields(kind)}
-    return {k: v for k, v in vars(arguments).items() if k in names and v is not None}
+    values = {k: v for k, v in vars(arguments).items() if k in names and v is not None}
+    return {name: None if value is NONE else value for name, value in values.items()}
 
 
 def difference(there: Any, here: Any) -> list[str]:
@@ -164,6 +181,12 @@ def told(there: Any, here: Any, names: Sequence[str]) -> str:
 def as_given(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what JSON made of a record: its lists were tuples."""
     return {name: tuple(v) if isinstance(v, list) else v for name, v in content.items()}
+
+
+def renamed(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``content`` of a record, its fields called as they are now."""
+    names = {e.metadata.get("former"): e.name for e in dataclasses.fields(kind)}
+    return {names.get(name, name): value for name, value in content.items()}
 
 
 def shown(value: Any) -> str:
@@ -242,6 +265,13 @@ def _is_a(value: Any, kind: type) -> bool:
 
 
 def _argument(entry: dataclasses.Field) -> Callable[[str], Any]:
+    parse = _argument_of_value(entry)
+    if not _kind(entry)[2]:
+        return parse
+    return lambda text: NONE if text == shown(None) else parse(text)
+
+
+def _argument_of_value(entry: dataclasses.Field) -> Callable[[str], Any]:
     metadata = entry.metadata
     kind, several, _ = _kind(entry)
     if "choices" in metadata:

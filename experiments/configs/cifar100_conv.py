@@ -11,6 +11,6 @@ config = Config(
     name="cifar100_conv",
     dataset="cifar100",
     architecture="conv",
-    initialisation="paper",
+    initialization="paper",
     protocol="paper",
 )

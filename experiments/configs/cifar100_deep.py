@@ -11,7 +11,7 @@ config = Config(
     name="cifar100_deep",
     dataset="cifar100",
     architecture="deep",
-    initialisation="paper",
+    initialization="paper",
     protocol="paper",
     l2=5e-4,
 )

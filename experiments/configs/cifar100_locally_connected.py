@@ -11,7 +11,7 @@ config = Config(
     name="cifar100_locally_connected",
     dataset="cifar100",
     architecture="locally_connected",
-    initialisation="paper",
+    initialization="paper",
     protocol="paper",
     batch_size=32,
 )

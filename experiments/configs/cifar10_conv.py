@@ -11,6 +11,6 @@ config = Config(
     name="cifar10_conv",
     dataset="cifar10",
     architecture="conv",
-    initialisation="paper",
+    initialization="paper",
     protocol="paper",
 )

@@ -11,7 +11,7 @@ config = Config(
     name="cifar10_deep",
     dataset="cifar10",
     architecture="deep",
-    initialisation="paper",
+    initialization="paper",
     protocol="paper",
     l2=5e-4,
 )

@@ -11,7 +11,7 @@ config = Config(
     name="cifar10_locally_connected",
     dataset="cifar10",
     architecture="locally_connected",
-    initialisation="paper",
+    initialization="paper",
     protocol="paper",
     batch_size=32,
 )

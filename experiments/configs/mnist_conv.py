@@ -11,6 +11,6 @@ config = Config(
     name="mnist_conv",
     dataset="mnist",
     architecture="conv",
-    initialisation="paper",
+    initialization="paper",
     protocol="paper",
 )

@@ -11,6 +11,6 @@ config = Config(
     name="mnist_dense",
     dataset="mnist",
     architecture="dense",
-    initialisation="paper",
+    initialization="paper",
     protocol="paper",
 )

@@ -11,7 +11,7 @@ config = Config(
     name="mnist_locally_connected",
     dataset="mnist",
     architecture="locally_connected",
-    initialisation="paper",
+    initialization="paper",
     protocol="paper",
     batch_size=32,
 )

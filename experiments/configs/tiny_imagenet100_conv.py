@@ -11,6 +11,6 @@ config = Config(
     name="tiny_imagenet100_conv",
     dataset="tiny_imagenet100",
     architecture="conv",
-    initialisation="paper",
+    initialization="paper",
     protocol="paper",
 )

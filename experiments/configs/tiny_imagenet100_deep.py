@@ -11,7 +11,7 @@ config = Config(
     name="tiny_imagenet100_deep",
     dataset="tiny_imagenet100",
     architecture="deep",
-    initialisation="paper",
+    initialization="paper",
     protocol="paper",
     l2=5e-4,
 )

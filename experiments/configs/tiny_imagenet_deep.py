@@ -12,7 +12,7 @@ config = Config(
     name="tiny_imagenet_deep",
     dataset="tiny_imagenet",
     architecture="deep",
-    initialisation="paper",
+    initialization="paper",
     protocol="paper",
     l2=5e-4,
 )

@@ -122,7 +122,7 @@ def _classes(given: dict[str, Any]) -> Control:
 def _classes_tiny_imagenet100(given: dict[str, Any]) -> Control:
     base = make_base(given, epochs=15, seeds=1, config="tiny_imagenet100_conv")
     base = configs.replace(
-        base, {"initialisation": "he", "protocol": "clean", "learning_rate": 0.01, "batch_size": 32}
+        base, {"initialization": "he", "protocol": "clean", "learning_rate": 0.01, "batch_size": 32}
     )
     return Control(
         "What does a larger number of actions cost? The first 2 to 100 classes of "

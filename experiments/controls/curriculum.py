@@ -11,7 +11,7 @@ QUESTION = (
     "most often, shorten the way? A variant of ours (`qagrel_jax.curriculum`); an epoch is the "
     "same number of presented images with and without it."
 )
-STARTS: dict[str, dict[str, Any]] = {"papers' start": {"initialisation": "paper"}, "He start": {}}
+STARTS: dict[str, dict[str, Any]] = {"papers' start": {"initialization": "paper"}, "He start": {}}
 CURRICULUM: dict[str, Any] = {"curriculum": "index"}
 
 
@@ -49,14 +49,14 @@ def curriculum(given: dict[str, Any]) -> Control:
 def curriculum_mnist(given: dict[str, Any]) -> Control:
     """The curriculum on MNIST."""
     base = make_base(given, epochs=100, seeds=3, config="mnist_dense")
-    base = configs.replace(base, {"initialisation": "he", "protocol": "clean"})
+    base = configs.replace(base, {"initialization": "he", "protocol": "clean"})
     return Control(QUESTION, tuple(_with_and_without(base)), picture="discovery")
 
 
 def curriculum_tiny_imagenet100(given: dict[str, Any]) -> Control:
     """The curriculum on 2 to 100 classes."""
     base = make_base(given, epochs=40, seeds=1, config="tiny_imagenet100_conv")
-    base = configs.replace(base, {"initialisation": "he", "protocol": "clean"})
+    base = configs.replace(base, {"initialization": "he", "protocol": "clean"})
     settings = []
     for n in (2, 10, 50, 100):
         settings += _with_and_without(base, x=n, classes=n)

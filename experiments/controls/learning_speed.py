@@ -6,7 +6,7 @@ from experiments import config as configs
 from experiments.controls.settings import Control, make_base, setting
 
 CHANGES: dict[str, dict[str, Any]] = {
-    "paper's N(0, 0.01²), rate 0.1": {"initialisation": "paper"},
+    "paper's N(0, 0.01²), rate 0.1": {"initialization": "paper"},
     "He, rate 0.1": {},
     "He, rate 0.2": {"learning_rate": 0.2},
     "He, rate 0.3": {"learning_rate": 0.3},
@@ -72,7 +72,7 @@ def fast_mnist(given: dict[str, Any]) -> Control:
     """The best of it on MNIST."""
     base = make_base(given, epochs=10, seeds=2, config="mnist_dense")
     small = {"hidden": (300, 200, 100), "batch_size": 32}
-    base = configs.replace(base, {"initialisation": "he", "protocol": "clean", **small})
+    base = configs.replace(base, {"initialization": "he", "protocol": "clean", **small})
     settings = [
         setting(f"{prefix}{label}", rule, base, CHANGES[label], train_images=12_000)
         for label in (
@@ -95,7 +95,7 @@ def fast_conv(given: dict[str, Any]) -> Control:
     """Learning rates and Adam for the papers\' conv network, on the digits."""
     base = make_base(given, epochs=15, seeds=2)
     base = configs.replace(base, {"architecture": "conv", "hidden": None, "batch_size": 64})
-    paper = {"initialisation": "paper"}
+    paper = {"initialization": "paper"}
     adam = {"optimizer": "adam", "learning_rate": 0.001}
     settings = [
         setting(f"{prefix}{label}", rule, base, changes)

@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from experiments import config as configs
 from experiments.common import files, saved
+from experiments.common.cli import UserError
 from qagrel_jax.training import Fit
 
 SECONDS_BETWEEN = 60
@@ -32,13 +34,15 @@ class Unfinished:
             return start, 0.0
         try:
             kept = json.loads(self._curves.read_bytes())
-            if kept["label"] != label or kept["config"] != line["config"]:
+            config = configs.to_json(configs.from_json(kept["config"]))
+            if kept["label"] != label or config != line["config"]:
                 return start, 0.0
             kept_epochs = min(len(rows) for rows in kept["curves"].values())
             whole = kept["curves"].keys() == line.keys() & set(BY_EPOCH)
             if not (whole and kept["seconds"] >= 0):
                 return start, 0.0
-        except (ValueError, KeyError, TypeError, AttributeError):  # damaged: from the beginning
+        except (ValueError, KeyError, TypeError, AttributeError, UserError):
+            # Damaged: from the beginning.
             return start, 0.0
         run = saved.load(self._learners, start, {"label": label})
         if run is None:

@@ -43,7 +43,7 @@ def section(results: Path) -> str:
             (
                 f"`{name}`",
                 f"{config.architecture}, {config.dataset}; batch {config.batch_size}, at most "
-                f"{config.epochs} epochs, initialisation {config.initialisation}",
+                f"{config.epochs} epochs, initialization {config.initialization}",
                 published(configs.CONFIGS / f"{name}.py"),
                 _accuracy(found, config, runs.RULE),
                 _accuracy(found, config, run_results.CONTROL),

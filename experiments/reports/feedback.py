@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import fields, files
+from experiments.config import Config
 from experiments.feedback import summary
 from experiments.reports import NOT_RUN, markdown, runs
 
@@ -14,7 +15,7 @@ SETTINGS = (
     "weight_decay",
     "weight_decay_epochs",
     "optimizer",
-    "initialisation",
+    "initialization",
     "feedback_init",
     "feedback_scale",
     "feedback_rate",
@@ -65,14 +66,13 @@ def _part(name: str, rule: str, rows: list[dict[str, Any]], found: list[dict[str
 
 def _settings(rows: list[dict[str, Any]]) -> str:
     """Return a table of the settings that are not alike in all rows; empty if all are."""
-    different = [
-        name for name in SETTINGS if len({str(row["config"].get(name)) for row in rows}) > 1
-    ]
+    given = [fields.renamed(Config, row["config"]) for row in rows]
+    different = [name for name in SETTINGS if len({str(one.get(name)) for one in given}) > 1]
     if not different:
         return ""
     cells = [
-        [row["kind"], *(fields.shown(row["config"].get(name)) for name in different)]
-        for row in rows
+        [row["kind"], *(fields.shown(one.get(name)) for name in different)]
+        for row, one in zip(rows, given, strict=True)
     ]
     return markdown.table(("feedback", *different), cells)
 

@@ -260,7 +260,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         "How far does the dense network get in eight epochs from He initialization?",
-        "train mnist_dense --initialisation he --protocol clean --seeds 1 --epochs 8",
+        "train mnist_dense --initialization he --protocol clean --seeds 1 --epochs 8",
         _accuracies("mnist_dense_he_8_epochs"),
         "results/mnist_dense_he_8_epochs/README.md",
     ),

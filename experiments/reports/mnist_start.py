@@ -1,4 +1,4 @@
-"""The first epochs of the papers' dense network on MNIST, from He initialisation."""
+"""The first epochs of the papers' dense network on MNIST, from He initialization."""
 
 from pathlib import Path
 

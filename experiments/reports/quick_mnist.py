@@ -24,7 +24,7 @@ def section(results: Path) -> str:
         f"After {run.config.epochs} epochs the test accuracy of Q-AGREL was {ours} %, of backprop "
         f"{control} % (seed {runs.seeds(run)}, {runs.devices(run)}, commit {runs.commits(run)}; "
         f"[details](experiments/results/{FOLDER}/README.md)). "
-        "Without `--initialisation he` the weights start from the papers' N(0, 0.01²). Q-AGREL "
+        "Without `--initialization he` the weights start from the papers' N(0, 0.01²). Q-AGREL "
         f"then discovers the ten digits one at a time: it has {100 * last:.1f} % after 5 epochs, "
         f"and reaches 98 % of backprop's accuracy after {mean_sd(epochs, 0)} epochs "
         f"({slow.config.seeds} seeds; [details](experiments/results/cells/README.md))."

@@ -203,7 +203,7 @@ def build_network(config: Config, num_classes: int) -> nn.Module:
         config.architecture,
         num_classes,
         feedback=config.feedback,
-        initialisation=config.initialisation,
+        initialization=config.initialization,
         dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
         feedback_init=config.feedback_init,
         feedback_scale=config.feedback_scale,

@@ -25,7 +25,7 @@ def forward_of(config: Config, problem: Problem, feedback: str) -> Callable:
         config.architecture,
         problem.dataset.num_classes,
         feedback=feedback,
-        initialisation=config.initialisation,
+        initialization=config.initialization,
         feedback_init=config.feedback_init,
         feedback_scale=1.0 if feedback == "tied" else config.feedback_scale,
         **options,

@@ -186,8 +186,8 @@ class Dense(_FeedbackLayer):
       features: number of units.
       feedback: one of ``qagrel_jax.layers.FEEDBACKS``, where they are explained.
       use_bias: add a bias to each unit (each feature map of ``Conv``); off in the papers' networks.
-      kernel_init: initialiser of W [inputs, features].
-      feedback_init: initialiser of B where it is drawn; by default that of W.
+      kernel_init: initializer of W [inputs, features].
+      feedback_init: initializer of B where it is drawn; by default that of W.
       dtype: dtype of the computation (parameters stay float32).
       feedback_scale: factor on the B that is drawn, and on that of the ``sign`` kinds.
       num_actions: number of the network's outputs; ``direct`` needs it.

@@ -45,7 +45,7 @@ def with_bias(activity: chex.Array, bias: bool = True) -> chex.Array:
 
 def project(weights: chex.Array, activity: chex.Array) -> chex.Array:
     """Return weightsᵀ activity, for weights [before, after]."""
-    # A product and a sum, not a dot: XLA fuses it and vectorises over the networks' axis.
+    # A product and a sum, not a dot: XLA fuses it and vectorizes over the networks' axis.
     return (weights * activity[:, None]).sum(0)
 
 

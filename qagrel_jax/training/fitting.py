@@ -72,6 +72,7 @@ class EpochRecord(NamedTuple):
     class_accuracy: np.ndarray  # float[S, classes], accuracy of each class
     train_accuracy: np.ndarray  # float[S], choices during learning, exploration included
     error: np.ndarray  # float[S], mean δ² or loss
+    reward: np.ndarray  # float[S], mean reward during learning; NaN: the rule is told labels
 
 
 def start(trainer: Trainer, keys: chex.PRNGKey) -> Fit:
@@ -183,6 +184,7 @@ def fit(
             of_active(class_accuracy),
             of_active(metrics.correct),
             of_active(metrics.error),
+            of_active(metrics.error * np.nan if metrics.reward is None else metrics.reward),
         )
         run = run._replace(epoch=np.int32(epoch), states=states)
         run = _after_epoch(run, accuracy, patience, min_gain)

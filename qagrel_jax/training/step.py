@@ -54,6 +54,7 @@ class StepMetrics(NamedTuple):
 
     correct: chex.Array  # float32[], fraction of correct choices, exploration included
     error: chex.Array  # float32[], mean of δ² (reward-based rules) or of the loss (backprop)
+    reward: chex.Array | None = None  # float32[], mean reward; None: the rule is told labels
 
 
 def init_state(
@@ -133,7 +134,9 @@ def train_step(
     }
     model_state = {**state.model_state, **changed}
     correct = decision.action == labels
-    metrics = StepMetrics(correct.mean().astype(jnp.float32), error.astype(jnp.float32))
+    reward = None if told_labels else outcome.mean()
+    metrics = StepMetrics(correct.mean(), error, reward)
+    metrics = jax.tree.map(lambda mean: mean.astype(jnp.float32), metrics)
     shown = state.curriculum
     if learner.curriculum is not None:
         shown = curricula.update(learner.curriculum, shown, labels, correct, explored)

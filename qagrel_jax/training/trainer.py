@@ -277,7 +277,7 @@ def _scan(
     examples, count, rate = shared
     learner = at_rate(rate)
     zeros = jnp.zeros(jax.tree.leaves(batches)[0].shape[0], jnp.float32)
-    nothing = StepMetrics(zeros, zeros)
+    nothing = StepMetrics(zeros, zeros, None if learner.rule.outcome == "label" else zeros)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
         batch = sharding.constrain_batch(batch_of(state, examples, batch), mesh)

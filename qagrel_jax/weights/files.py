@@ -154,6 +154,8 @@ def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], di
     if "network" not in metadata:
         raise ValueError(f"{path} does not say which network it belongs to: use load")
     options = dict(metadata["network"])
+    if "initialisation" in options:  # of an earlier version
+        options["initialization"] = options.pop("initialisation")
     if options.get("hidden") is not None:
         options["hidden"] = tuple(options["hidden"])
     return make_network(**options), variables, metadata

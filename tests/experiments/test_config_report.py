@@ -57,7 +57,7 @@ def test_rows_by_hand(tmp_path):
     _write(tmp_path / "cells" / "a", configs.replace(config, {"seeds": 3}), three, 60.0)
     one = configs.replace(config, {"seeds": 1, "protocol": "clean"})
     _write(tmp_path / "cells" / "b", one, [[0.9], [0.8]], 90.0, finished=False)
-    other = configs.replace(one, {"initialisation": "he", "seeds": 3})  # of the same cost
+    other = configs.replace(one, {"initialization": "he", "seeds": 3})  # of the same cost
     _write(tmp_path / "c", other, [[0.5] * 3, [0.5] * 3], 30.0)
     (tmp_path / "agrel").mkdir()
     (tmp_path / "agrel" / "config.json").write_text('{"name": "agrel"}')

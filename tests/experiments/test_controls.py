@@ -285,7 +285,7 @@ def test_a_settings_accuracy_is_that_of_its_best_parameters(folded_keys, monkeyp
         forgotten = jax.tree.map(np.zeros_like, best[0])
         run = run._replace(states=run.states._replace(params=forgotten))
         nothing = np.zeros(2)
-        yield run, fitting.EpochRecord(1, nothing, np.zeros((2, 10)), nothing, nothing)
+        yield run, fitting.EpochRecord(1, nothing, np.zeros((2, 10)), nothing, nothing, nothing)
 
     monkeypatch.setattr(fitting, "fit", fit)
     digits = data.load("digits")

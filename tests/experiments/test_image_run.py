@@ -1,5 +1,6 @@
 """What an image run is made of: who learns from what, at which rate, for which reward."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -10,9 +11,12 @@ import optax
 import pytest
 
 from experiments import config as configs
+from experiments.agrel.__main__ import Options as AgrelOptions
+from experiments.common import cli, fields
 from experiments.common.cli import UserError
 from experiments.common.names import CONTROL_RULES, PROTOCOLS, RULES
 from experiments.train import build, one_rule
+from experiments.working_memory.config import MemoryConfig
 from qagrel_jax import data, rules
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.networks import DenseNet
@@ -96,7 +100,7 @@ def test_kernels_decay_at_a_rate_that_halves():
         ("lion", [-0.5, -0.5]),
     ],
 )
-def test_optimisers_by_hand(name, expected):
+def test_optimizers_by_hand(name, expected):
     """Gradients of 1 at a rate of ½ that stays; the parameter is large, and nothing decays."""
     optimizer = build.make_optimizer(
         config(optimizer=name, learning_rate=0.5, halve_every=0), steps_per_epoch=1
@@ -256,6 +260,7 @@ def test_a_line_of_metrics_by_hand(protocol, watched):
         class_accuracy=np.array([[1.0, 0.5, 0.75], [0.5, 0.49, 0.51], [np.nan] * 3]),
         train_accuracy=np.array([0.625, 0.25, np.nan]),
         error=np.array([2.0, 3.0, np.nan]),
+        reward=np.array([0.625, 0.25, np.nan]),
     )
     run = SimpleNamespace(states=SimpleNamespace(step=np.array([70, 70, 60])))
     assert one_rule._metrics_line("backprop", config(protocol=protocol), run, record) == {
@@ -328,6 +333,30 @@ def test_the_curriculum_is_what_the_options_say():
     )
     # The options' defaults are the library's.
     assert build.make_curriculum(config(curriculum="index")) == Curriculum()
+
+
+@pytest.mark.parametrize("kind", [configs.Config, MemoryConfig, AgrelOptions])
+def test_none_can_be_given_wherever_it_is_a_value(kind):
+    optional = [f.name for f in dataclasses.fields(kind) if "None" in str(f.type) if f.metadata]
+    parser = cli.Parser()
+    fields.add_options(parser, kind, SimpleNamespace(**dict.fromkeys(kind.__annotations__, 1)))
+    for name in optional:
+        option = "--" + name.replace("_", "-")
+        assert fields.given(kind, parser.parse_args([option, "none"])) == {name: None}
+        assert fields.given(kind, parser.parse_args([])) == {}
+        assert fields.given(kind, parser.parse_args([option, "1"]))[name] in (1, (1,))
+    assert len(optional) == 2
+
+
+def test_an_earlier_name_of_an_option_is_still_taken():
+    old = configs.to_json(config(initialization="paper"))
+    old["initialisation"] = old.pop("initialization")
+    assert configs.from_json(old) == config(initialization="paper")
+    parser = cli.Parser()
+    fields.add_options(parser, configs.Config, config())
+    given = parser.parse_args(["--initialisation", "paper"])
+    assert fields.given(configs.Config, given) == {"initialization": "paper"}
+    assert "initialisation" not in parser.format_help()
 
 
 def test_a_configuration_of_a_version_without_a_curriculum_has_none():

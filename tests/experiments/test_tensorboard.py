@@ -8,6 +8,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from experiments import config, tensorboard
 from experiments.common import cli, files
+from experiments.common.cli import UserError
 from experiments.train import folder as run_folder
 
 
@@ -86,6 +87,15 @@ def test_a_run_that_is_there_already(folder, capsys):
     assert json.loads((folder / "metrics.jsonl").read_text())["epoch"] == 1
     with pytest.raises(SystemExit):
         cli.run(tensorboard.main, [str(folder / "none")])
+
+
+def test_one_process_at_a_time_writes_them(folder):
+    with tensorboard.following(folder, wanted=True), tensorboard.Mirror(folder) as training:
+        assert training.update() == 11
+        with pytest.raises(UserError, match="keeps its event files up to date itself"):
+            tensorboard.main([str(folder)])
+    assert len(_events(folder)["q_agrel/seed_7"]) == 5
+    tensorboard.main([str(folder)])
 
 
 def test_unwanted_or_without_a_run_it_does_nothing(folder, tmp_path):

@@ -196,7 +196,7 @@ TABLE = [
             "architecture": NAME,
             "num_actions": COUNT,
             "feedback": NAME,
-            "initialisation": NAME,
+            "initialization": NAME,
             "dtype": ("text", jnp.int32),
             "hidden": (3, "30", None),
         },

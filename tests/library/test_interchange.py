@@ -29,8 +29,10 @@ def saved():
 def test_there_and_back(saved, suffix, tmp_path):
     network, built, variables, images = saved
     path = tmp_path / f"net{suffix}"
-    interchange.save(path, variables, {"network": network, "rule": "q_agrel", "ε": 0.02})
+    earlier = {**network, "initialisation": "paper"}  # as an earlier version called it
+    interchange.save(path, variables, {"network": earlier, "rule": "q_agrel", "ε": 0.02})
     again, loaded, metadata = interchange.load_network(path)
+    assert again.initialization == "paper"
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
     np.testing.assert_array_equal(again.apply(loaded, images), built.apply(variables, images))
     assert metadata["rule"] == "q_agrel"

@@ -58,7 +58,7 @@ def play(name, params, seed, choose, **options):
     answer, literal = script(name, jax.tree.map(np.asarray, state.trial), **options)
     observation, reward, done = next(literal)
     rewards, steps, right = [], 0, False
-    # Where both colours are as likely, either response is right.
+    # Where both colors are as likely, either response is right.
     tie = getattr(state.trial, "probability", None) == 0.5
     while True:
         np.testing.assert_allclose(seen.observation, observation, atol=2e-5)
@@ -209,7 +209,7 @@ def test_additive_noise_is_the_same_for_every_rate():
         ("baited", 0.9, {2}),
     ],
 )
-def test_what_is_right_where_both_colours_are_as_likely(ties, probability, right_answers):
+def test_what_is_right_where_both_colors_are_as_likely(ties, probability, right_answers):
     params = params_of("probabilistic", 7, ties=ties)
     trial = probabilistic.Trial(
         symbols=jnp.array([2, 3, 0, 0]),
@@ -272,8 +272,8 @@ def test_draws_have_the_stated_distributions():
     kinds = np.bincount(trials["saccade"].kind, minlength=4)
     assert kinds.shape == (4,) and (abs(kinds - 1000) < 120).all()
     match = trials["match_to_category"]
-    centre = 15 + 30 * np.stack([match.first, match.second], 1)
-    assert np.std(match.shown - centre) == pytest.approx(5.0, rel=0.05)
+    center = 15 + 30 * np.stack([match.first, match.second], 1)
+    assert np.std(match.shown - center) == pytest.approx(5.0, rel=0.05)
     assert len(set(zip(match.first.tolist(), match.second.tolist(), strict=True))) == 144
     first, second = np.asarray(trials["vibrotactile"].frequencies).T
     assert abs(second - first).min() >= 2 - 1e-4

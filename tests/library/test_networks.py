@@ -48,20 +48,20 @@ def test_sizes_are_the_published_ones(architecture):
 
 @pytest.mark.parametrize(("architecture", "sd"), [("dense", 0.01), ("conv", 0.005)])
 def test_the_papers_kernels_have_one_spread(architecture, sd):
-    found, _ = _kernels(architecture, initialisation="paper")
+    found, _ = _kernels(architecture, initialization="paper")
     for kernel in found.values():
         few = 5 / np.sqrt(2 * kernel.size)  # five standard errors of a standard deviation
         np.testing.assert_allclose(kernel.std(), sd, rtol=few)
 
 
 def test_he_kernels_keep_the_size_of_activity_but_for_the_output():
-    found, _ = _kernels("dense", initialisation="he")
+    found, _ = _kernels("dense", initialization="he")
     variances = [2 / 784, 2 / 1500, 2 / 1000, 0.01 / 500]
     for kernel, variance in zip(found.values(), variances, strict=True):
         np.testing.assert_allclose(kernel.var(), variance, rtol=10 / np.sqrt(2 * kernel.size))
 
 
-def test_normalisation_comes_after_the_relu():
+def test_normalization_comes_after_the_relu():
     """Its input is never negative, so its running mean moves up wherever it moves."""
     network = networks.make_network("conv", 2)
     inputs = jax.random.uniform(jax.random.key(1), (4, 8, 8, 1))
@@ -87,7 +87,7 @@ def test_pooling_is_the_maximum_of_four():
     [
         ({"architecture": "wide"}, "unknown architecture 'wide'; valid: dense, conv"),
         ({"feedback": "magic"}, "unknown feedback 'magic'; valid: tied"),
-        ({"initialisation": "zero"}, "unknown initialisation 'zero'; valid: he, paper"),
+        ({"initialization": "zero"}, "unknown initialization 'zero'; valid: he, paper"),
         ({"num_actions": 0}, "num_actions must be at least 1, got 0"),
     ],
 )

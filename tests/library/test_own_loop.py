@@ -19,7 +19,7 @@ from qagrel_jax.random_keys import root_key, root_keys
 REWARDS = jnp.array([1.0, 0.0, 0.5, 1.0])
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         x = nn.relu(layers.Dense(16)(x))
@@ -55,7 +55,7 @@ def _compare(got, expected):
 
 
 def test_batch_norm_and_dropout_in_linen():
-    net, rule, optimizer = Normalised(), rules.q_agrel(), optax.sgd(0.1)
+    net, rule, optimizer = Normalized(), rules.q_agrel(), optax.sgd(0.1)
     x = jax.random.normal(root_key(1), (4, 8))
     variables = net.init(root_key(0), x, train=False)
     params, batch_stats = variables["params"], variables["batch_stats"]
@@ -158,7 +158,7 @@ def _one_epoch(optimizer, rule):
 
 
 @pytest.mark.parametrize("name", ["q_agrel", "backprop"])
-def test_an_optimiser_that_asks_for_a_value_gets_the_steps_error(name):
+def test_an_optimizer_that_asks_for_a_value_gets_the_steps_error(name):
     def remember(grads, state, params=None, *, value, **_):
         return grads, value
 

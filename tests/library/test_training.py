@@ -11,6 +11,7 @@ import pytest
 from qagrel_jax import analysis, data, rules, sharding, training
 from qagrel_jax.networks import ConvNet, DenseNet
 from qagrel_jax.policies import greedy
+from qagrel_jax.tasks.classification import make_reward
 from qagrel_jax.training import fitting
 
 pytestmark = pytest.mark.usefixtures("folded_keys")
@@ -221,7 +222,7 @@ def test_dropout_is_drawn_anew_and_running_statistics_add_up():
     np.testing.assert_allclose(running, (1 - 0.99**2) * mean, rtol=1e-3)
 
 
-def test_the_optimiser_remembers():
+def test_the_optimizer_remembers():
     """At a rate of 0.1, then 0, two steps are one."""
     trainer = _trainer(optimizer=optax.sgd(lambda count: jnp.where(count == 0, 0.1, 0.0)))
     start = trainer.init(_keys(0)).params["Dense_0"]["kernel"]
@@ -309,6 +310,15 @@ def test_the_validation_split_is_held_out():
     assert sorted([*kept.labels, *held.labels]) == list(range(COUNT))
     with pytest.raises(ValueError, match=r"got 1\.5"):
         fitting.split(fitting.Examples(IMAGES, LABELS), 1.5)
+
+
+@pytest.mark.parametrize("rule", [rules.q_agrel(), rules.backprop()], ids=lambda rule: rule.name)
+def test_an_epoch_has_its_mean_reward(rule):
+    trainer = _trainer(rule=rule, reward=make_reward(2.0, -1.0))
+    _, (record,) = _run(trainer, 0, 1, epochs=1)
+    told_labels = rule.outcome == "label"
+    by_hand = np.nan if told_labels else 3 * record.train_accuracy - 1
+    np.testing.assert_allclose(record.reward, np.broadcast_to(by_hand, 2), atol=1e-6)
 
 
 def test_the_task_may_reward_as_it_likes():

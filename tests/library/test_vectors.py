@@ -41,8 +41,8 @@ def test_orientation_ignores_color():
     task = vectors.orientation()
     assert task.inputs.shape == (48, 12)
     assert np.bincount(task.labels).tolist() == [24, 24]
-    by_colour = task.labels.reshape(12, 4)
-    assert (by_colour == by_colour[:, :1]).all()
+    by_color = task.labels.reshape(12, 4)
+    assert (by_color == by_color[:, :1]).all()
 
 
 def test_images_are_flat_and_scaled():

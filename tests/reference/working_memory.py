@@ -117,7 +117,7 @@ def probabilistic(
     targets_stay="delay",
     **options,
 ):
-    """One symbol a step, all on until the end of the delay; then choose a colour by its side."""
+    """One symbol a step, all on until the end of the delay; then choose a color by its side."""
     mark = np.zeros(45)
     mark[0] = 1
     targets = np.zeros(45)
