@@ -36,40 +36,53 @@ class Packed:
         self,
         setup: population.Setup,
         key: chex.PRNGKey,
-        learning_rate: np.ndarray,
-        tag_decay: np.ndarray,
+        learning_rate: np.ndarray | float | None = None,
+        tag_decay: np.ndarray | float | None = None,
         tied: np.ndarray | None = None,
         *,
+        networks: int | None = None,
         steps: int = 512,
         block: int | None = None,
     ) -> None:
-        """Start as many networks as there are settings.
+        """Start as many networks as there are settings, or as asked for.
 
         Args:
           setup: what the networks share.
           key: the run's random key.
-          learning_rate: float[networks], β.
-          tag_decay: float[networks], λ.
+          learning_rate: β, float[networks] or one for all; None: that of ``setup.config``.
+          tag_decay: λ, likewise.
           tied: bool[networks], where ``setup.config.feedback`` is "kolen_pollack" whose feedback
             weights shall equal the forward ones all the same; None for no one's.
+          networks: how many; may be left out where one of the settings is an array.
           steps: steps a turn.
           block: the largest block; None for what suits the device.
 
         Raises:
-          ValueError: no networks, not one ``tag_decay`` (and ``tied``) for each ``learning_rate``,
-            one of them out of range, no steps, no block.
+          ValueError: no networks, settings of different numbers of networks or out of range, no
+            steps, no block.
           TypeError: a value of another type.
+
+        Does AuGMEnT learn the saccade task?
+
+        >>> import jax, qagrel_jax as qj
+        >>> from qagrel_jax.population import Setup
+        >>> task = qj.make_task("saccade")
+        >>> config = qj.rules.augment.AugmentConfig(inputs=task.inputs)
+        >>> setup = Setup(task, task.params(), config, task.criterion)
+        >>> packed = Packed(setup, jax.random.key(0), networks=8)
+        >>> packed.advance()  # while len(packed.learning) > 0
+        >>> len(packed.trials_to_convergence())
+        8
         """
         checks.instance("setup", setup, population.Setup)
-        rates, decays = np.asarray(learning_rate), np.asarray(tag_decay)
+        own = setup.config
+        rates = np.asarray(own.learning_rate if learning_rate is None else learning_rate)
+        decays = np.asarray(own.tag_decay if tag_decay is None else tag_decay)
         checks.number("learning_rate", rates, 0, leaf=True)
         checks.number("tag_decay", decays, 0, 1, leaf=True)
-        size = len(rates) if rates.ndim == 1 else 0
-        if size < 1 or decays.shape != (size,):
-            raise ValueError(
-                "learning_rate and tag_decay must be [networks], a number for each network, got "
-                f"shapes {rates.shape} and {decays.shape}"
-            )
+        if networks is not None:
+            checks.whole("networks", networks)
+        size = _size(rates, decays, networks)
         if tied is not None and np.shape(tied) != (size,):
             raise ValueError(f"tied must be [{size}], one for each network, got {np.shape(tied)}")
         checks.whole("steps", steps)
@@ -78,8 +91,8 @@ class Packed:
         self.setup, self.steps, self.turn = setup, steps, 0
         self._sizes = _block_sizes(size, block)
         settings = population.Settings(
-            jnp.asarray(learning_rate, jnp.float32),
-            jnp.asarray(tag_decay, jnp.float32),
+            jnp.asarray(np.broadcast_to(rates, size), jnp.float32),
+            jnp.asarray(np.broadcast_to(decays, size), jnp.float32),
             jnp.zeros(size, bool) if tied is None else jnp.asarray(tied, bool),
         )
         self.networks = _to_host(population.start(setup, key, jnp.arange(size), settings))
@@ -138,6 +151,19 @@ class Packed:
     def network(self, number: int) -> population.Population:
         """One network alone, without the networks' axis."""
         return jax.tree.map(lambda x: jnp.asarray(x[..., number]), self.networks)
+
+
+def _size(rates: np.ndarray, decays: np.ndarray, networks: int | None) -> int:
+    """Return how many networks have these settings."""
+    shapes = {x.shape for x in (rates, decays)} - {()}
+    shapes |= {(networks,)} if networks is not None else set()
+    if len(shapes) != 1 or len(*shapes) != 1 or (0,) in shapes:
+        raise ValueError(
+            "learning_rate and tag_decay must be [networks], a number for each network, or one "
+            f"number with networks=, got shapes {rates.shape} and {decays.shape} with networks "
+            f"{networks}"
+        )
+    return shapes.pop()[0]
 
 
 def _block_sizes(networks: int, block: int | None) -> tuple[int, ...]:

@@ -148,6 +148,27 @@ def fit(
         or not as many as labels, ``last_batch`` is neither of the two, a number or a label out of
         range, with a curriculum a class without training examples.
       TypeError: an argument of another type.
+
+    Two seeds of a dense network learn the digits for two epochs:
+
+    >>> import optax, qagrel_jax as qj
+    >>> digits = qj.data.load("digits")
+    >>> trainer = qj.make_trainer(
+    ...     qj.q_agrel(),
+    ...     qj.make_network("dense", num_actions=10, hidden=(20,)),
+    ...     optax.sgd(0.1),
+    ...     image_shape=(8, 8, 1),
+    ...     num_classes=10,
+    ... )
+    >>> run = start(trainer, jax.random.split(jax.random.key(0), 2))
+    >>> train = Examples(digits.train_images, digits.train_labels)
+    >>> test = Examples(digits.test_images, digits.test_labels)
+    >>> for run, record in fit(trainer, run, train, test, epochs=2):
+    ...     print(record.epoch, record.accuracy.shape)
+    1 (2,)
+    2 (2,)
+    >>> qj.training.variables_of(run.best, seed=0)["params"]["Dense_0"]["kernel"].shape
+    (64, 20)
     """
     checks.option("last_batch", last_batch, LAST_BATCH)
     checks.whole("epochs", epochs, 0)

@@ -105,6 +105,15 @@ def train_step(
 
     Returns:
       The new state, and the ``StepMetrics`` of this batch.
+
+    >>> from qagrel_jax import make_network, q_agrel
+    >>> network = make_network("dense", num_actions=2, hidden=(3,))
+    >>> learner = Learner(network, q_agrel(), optax.sgd(0.1))
+    >>> state = init_state(learner, jax.random.key(0), image_shape=(4, 4, 1), num_classes=2)
+    >>> images, labels = jnp.zeros((8, 4, 4, 1), jnp.uint8), jnp.zeros(8, jnp.int32)
+    >>> state, metrics = jax.jit(train_step, static_argnums=0)(learner, state, images, labels)
+    >>> int(state.step), metrics.reward.shape
+    (1, ())
     """
     step_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
     choice_key, dropout_key, reward_key = jax.random.split(step_key, 3)

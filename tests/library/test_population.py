@@ -204,6 +204,20 @@ def test_bad_populations_are_named():
         Packed(shared, jax.random.key(0), np.full(2, 0.15), np.array([0.2, 1.5]))
 
 
+def test_settings_left_out_are_the_configs():
+    shared = setup()
+    shared = dataclasses.replace(
+        shared, config=dataclasses.replace(shared.config, learning_rate=0.1, tag_decay=0.3)
+    )
+    given = Packed(shared, jax.random.key(0), np.full(3, 0.1), np.full(3, 0.3)).networks
+    for options in ({"networks": 3}, {"tag_decay": np.full(3, 0.3)}, {"learning_rate": [0.1] * 3}):
+        networks = Packed(shared, jax.random.key(0), **options).networks
+        jax.tree.map(np.testing.assert_array_equal, given, networks)
+    for options in ({}, {"networks": 3, "tag_decay": [0.3]}, {"learning_rate": [[0.1]]}):
+        with pytest.raises(ValueError, match="a number for each network, or one number with"):
+            Packed(shared, jax.random.key(0), **options)
+
+
 def test_settings_reach_their_network():
     rates = np.where(np.arange(8) < 4, 0.0, 0.3)
     packed = Packed(setup(), jax.random.key(0), rates, np.full(8, 0.2), steps=STEPS)
