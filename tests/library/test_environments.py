@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import qagrel_jax
-from qagrel_jax import data, environments
+from qagrel_jax import data, environments, make_task
 from qagrel_jax.environments import Environment
 from qagrel_jax.rules.augment import AugmentConfig
 
@@ -67,6 +67,37 @@ def test_a_terminated_value_ends_and_a_truncated_one_goes_on(ending):
     # A step that ends nothing tells the error of the reward before it: at an episode's first none.
     expected = [0.8 * first, 2 + follows - second] * 2
     np.testing.assert_allclose(steps.rpe, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["saccade", "twelve_ax", "reversal_bandit"])
+def test_a_task_is_an_environment_of_its_trials(name):
+    task = make_task(name)
+    environment = environments.from_task(task)
+    states, seen = jax.vmap(environment.reset)(jax.random.split(jax.random.key(0), 9))
+    assert seen.shape == (9, task.inputs)
+    theirs = jax.jit(jax.vmap(lambda *given: task.step(*given, task.params())))
+    ours = jax.jit(jax.vmap(environment.step))
+    over = np.zeros(9, bool)
+    for number in range(40):
+        keys, actions = jax.random.split(jax.random.key(number), 9), np.arange(9) % task.actions
+        _, timestep = theirs(keys, states, actions)
+        states, *answer = ours(jax.random.clone(keys), states, actions)
+        expected = [timestep.observation, timestep.reward, timestep.done, np.zeros(9, bool)]
+        jax.tree.map(np.testing.assert_array_equal, answer, expected)
+        over |= timestep.done
+    assert over.any()
+
+
+def test_augment_plays_a_task():
+    environment = environments.from_task(make_task("saccade"))
+    config = AugmentConfig(inputs=4)
+    player = environments.begin(jax.random.key(0), config, environment)
+    play = jax.jit(lambda key: environments.play(key, config, player, environment, 300)[1])
+    steps = play(jax.random.key(1))
+    # Each trial brings nothing, the reward of fixation, that of a saccade, or both.
+    trials = np.split(steps.reward, np.flatnonzero(steps.terminated) + 1)
+    assert len(trials) > 20
+    assert {round(float(t.sum()), 1) for t in trials} <= {0.0, 0.2, 1.5, 1.7}
 
 
 def test_what_ends_is_forgotten_but_not_the_weights():

@@ -21,6 +21,8 @@ PUBLIC = {
     "population q_agrel random_keys recollect recurrent relearnn rules sharding softmax tasks "
     "training update_statistics weights",
     "qagrel_jax.data": "DataError Dataset HostImages Progress WELL_KNOWN limit_bytes load validate",
+    "qagrel_jax.environments": "Environment Outcome Player Steps begin forget from_gymnax "
+    "from_task mnist_bandit play trial",
     "qagrel_jax.layers": "Conv Dense FEEDBACKS Initializer Layer LocallyConnected Padding "
     "as_multiplied convolve each_layer feedback_kernels he_normal locally_connect output_size "
     "with_feedback",

@@ -1,0 +1,64 @@
+"""A one-step rule, such as Q-AGREL, plays episodes that are one action long."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+
+from qagrel_jax import checks
+from qagrel_jax.environments.environment import Environment, check
+from qagrel_jax.rules.base import Rule
+
+
+class Outcome(NamedTuple):
+    """What a batch of one-step episodes brought."""
+
+    action: chex.Array  # int32[batch], the chosen action
+    reward: chex.Array  # float[batch], what it brought
+    error: chex.Array  # float[batch], δ
+    ended: chex.Array  # bool[batch]; False: this environment is not for a one-step rule
+
+
+def trial(
+    key: chex.PRNGKey,
+    rule: Rule,
+    forward: Callable[..., Any],
+    params: chex.ArrayTree,
+    environment: Environment,
+    batch: int = 1,
+    has_aux: bool = False,
+) -> tuple[chex.ArrayTree, Outcome]:
+    """Let a one-step rule play one-step episodes: see, act, be rewarded, learn.
+
+    Args:
+      key: a random key.
+      rule: one that takes rewards, such as ``qagrel_jax.q_agrel()``.
+      forward: ``(params, inputs float[batch, inputs]) -> outputs float[batch, actions]``.
+      params: of the network.
+      environment: its episodes end with the first action.
+      batch: episodes at once.
+      has_aux: whether ``forward`` returns ``(outputs, aux)``.
+
+    Returns:
+      ``(grads, outcome)``, grads as from ``rule.update``: into any optax optimizer.
+
+    Raises:
+      ValueError: a rule that needs labels; ``batch`` below 1; an environment whose functions do not
+        return what they must.
+      TypeError: an argument of another type.
+    """
+    checks.instance("rule", rule, Rule, "q_agrel() gives one")
+    checks.function("forward", forward)
+    check(environment)
+    checks.whole("batch", batch)
+    checks.flag("has_aux", has_aux)
+    if rule.outcome != "reward":
+        raise ValueError(f"an environment gives rewards, but {rule.name} learns from labels")
+    reset_key, act_key, step_key = jax.random.split(key, 3)
+    states, inputs = jax.vmap(environment.reset)(jax.random.split(reset_key, batch))
+    decision = rule.act(act_key, forward, params, inputs, has_aux=has_aux)
+    keys = jax.random.split(step_key, batch)
+    _, _, reward, terminated, truncated = jax.vmap(environment.step)(keys, states, decision.action)
+    grads, error = rule.update(decision, reward)
+    return grads, Outcome(decision.action, reward, error, terminated | truncated)

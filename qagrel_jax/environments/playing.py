@@ -1,0 +1,141 @@
+"""AuGMEnT plays an environment, episode after episode."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from qagrel_jax import checks
+from qagrel_jax.environments.environment import Environment, check
+from qagrel_jax.rules import augment
+
+
+class Player(NamedTuple):
+    """An AuGMEnT network in the midst of an environment."""
+
+    learner: augment.AugmentState  # the network
+    state: Any  # the environment's
+    observation: chex.Array  # float[inputs], what the network is about to see
+    reward: chex.Array  # float[], what its last action brought
+
+
+class Steps(NamedTuple):
+    """What happened, action by action."""
+
+    action: chex.Array  # int32[steps], the chosen actions
+    reward: chex.Array  # float[steps], what this action brought
+    terminated: chex.Array  # bool[steps], after this action
+    truncated: chex.Array  # bool[steps], likewise
+    rpe: chex.Array  # float[steps], δ of the reward before; of an episode's last action its own
+
+
+def begin(key: chex.PRNGKey, config: augment.AugmentConfig, environment: Environment) -> Player:
+    """Make an untrained AuGMEnT network at the start of an episode.
+
+    Args:
+      key: a random key.
+      config: sizes and parameters; inputs and actions must be the environment's.
+      environment: what it will play.
+
+    Returns:
+      The ``Player``.
+
+    Raises:
+      ValueError: sizes that differ; an environment whose functions do not return what they must.
+      TypeError: an argument of another type.
+    """
+    checks.instance("config", config, augment.AugmentConfig)
+    check(environment)
+    for name in ("inputs", "actions"):
+        ours, theirs = getattr(config, name), getattr(environment, name)
+        if ours != theirs:
+            raise ValueError(f"config.{name} must be {theirs}, the environment's, got {ours}")
+    weights_key, reset_key = jax.random.split(key)
+    state, observation = environment.reset(reset_key)
+    learner = augment.init(weights_key, config)
+    return Player(learner, state, jnp.asarray(observation, float), jnp.zeros(()))
+
+
+def play(
+    key: chex.PRNGKey,
+    config: augment.AugmentConfig,
+    player: Player,
+    environment: Environment,
+    steps: int,
+    plastic: chex.Array | bool = True,
+) -> tuple[Player, Steps]:
+    """Let AuGMEnT act and learn for a number of actions, episode after episode.
+
+    Args:
+      key: a random key.
+      config: sizes and parameters.
+      player: from ``begin``, or an earlier ``play``.
+      environment: what it plays.
+      steps: actions.
+      plastic: bool[], False freezes the network: β = ε = 0.
+
+    Returns:
+      ``(player, steps)``.
+
+    Raises:
+      ValueError: ``steps`` below 1; an environment whose functions do not return what they must.
+      TypeError: an argument of another type.
+    """
+    checks.instance("config", config, augment.AugmentConfig)
+    checks.instance("player", player, Player, "begin gives one")
+    check(environment)
+    checks.whole("steps", steps)
+    checks.truth_value("plastic", plastic)
+
+    def one(player: Player, numbers: chex.Array) -> tuple[Player, Steps]:
+        keys = jax.random.split(jax.random.wrap_key_data(numbers, impl=implementation), 4)
+        act_key, step_key, last_key, reset_key = keys
+        off = jnp.bool_(False)
+        learner, activity = augment.step(
+            act_key, config, player.learner, player.observation, player.reward, off, plastic
+        )
+        state, observation, reward, terminated, truncated = environment.step(
+            step_key, player.state, activity.action
+        )
+        observation, reward = jnp.asarray(observation, float), jnp.asarray(reward, float)
+        over = terminated | truncated
+
+        # An episode that is over is seen once more, with its last reward; then all is forgotten.
+        closed, last = augment.step(
+            last_key, config, learner, observation, reward, terminated, plastic
+        )
+        fresh_state, fresh = environment.reset(reset_key)
+        following = Player(
+            learner=_select(over, forget(closed), learner),
+            state=_select(over, fresh_state, state),
+            observation=jnp.where(over, jnp.asarray(fresh, float), observation),
+            reward=jnp.where(over, 0, reward),
+        )
+        rpe = jnp.where(over, last.rpe, activity.rpe)
+        return following, Steps(activity.action, reward, terminated, truncated, rpe)
+
+    # As plain numbers: JAX's check for reused keys does not follow keys through a mapped scan.
+    implementation = jax.random.key_impl(key)
+    return jax.lax.scan(one, player, jax.random.key_data(jax.random.split(key, steps)))
+
+
+def forget(learner: augment.AugmentState) -> augment.AugmentState:
+    """Reset all that AuGMEnT keeps from step to step, as at a trial's end; weights stay.
+
+    Args:
+      learner: between two steps.
+
+    Returns:
+      The same weights and feedback weights; all else 0.
+
+    Raises:
+      TypeError: ``learner`` is no ``AugmentState``.
+    """
+    checks.instance("learner", learner, augment.AugmentState, "player.learner is one")
+    blank = jax.tree.map(jnp.zeros_like, learner)
+    return blank._replace(weights=learner.weights, feedback=learner.feedback)
+
+
+def _select(which: chex.Array, these: Any, those: Any) -> Any:
+    return jax.tree.map(lambda a, b: jax.lax.select(which, a, b), these, those)
