@@ -90,7 +90,7 @@ def test_shares_by_kind_of_work():
 def watched(tmp_path_factory):
     network = make_network("conv", 3)
     images = jnp.ones((64, 12, 12, 8))
-    variables = network.init(jax.random.key(0), images)
+    variables = jax.jit(network.init)(jax.random.key(0), images)
 
     def loss(params, images):
         q_values, _ = network.apply(

@@ -180,6 +180,7 @@ def test_a_run_and_its_resumption(small, tmp_path, monkeypatch, capsys):
         controls.main([*command, "--resume", "--seeds", "5"])
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_without_being_told_what_it_was(small, tmp_path, monkeypatch):
     """The same controls, and as many seeds and epochs, of those too that had not begun."""
     monkeypatch.setitem(catalogue._CONTROLS, "other", catalogue._CONTROLS["small"])

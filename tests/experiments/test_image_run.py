@@ -212,7 +212,7 @@ def _update(name, rewards, **changes):
     rule = build.make_rule(name, config(policy="greedy", **changes))
     network = DenseNet(3, hidden=(5,))
     inputs = jax.random.uniform(jax.random.key(0), (2, 4))
-    params = network.init(jax.random.key(1), inputs)["params"]
+    params = jax.jit(network.init)(jax.random.key(1), inputs)["params"]
     decision = rule.act(
         jax.random.key(2), lambda p, x: network.apply({"params": p}, x), params, inputs
     )

@@ -153,6 +153,7 @@ def test_recollect_is_run_drawn_and_resumed(tmp_path, capsys):
     assert "'delay_steps': 4} there" in message and "'delay_steps': 5} here" in message
 
 
+@pytest.mark.slow
 def test_hybrid_augment_learns_12ax_from_the_command_line(tmp_path):
     folder = tmp_path / "run"
     arguments = "twelve_ax --leak 0.7,1 --networks 2 --max-trials 40 --memory 4"

@@ -131,6 +131,7 @@ CURRICULUM = (
 )
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_with_a_curriculum_it_ends_the_same(tmp_path):
     folder, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-m", "experiments.train", "--out", str(folder), *CURRICULUM.split()]

@@ -70,22 +70,26 @@ def _compared(kind, rule):
     """Return the angles of ``kind``, and what they are made of."""
     network = make_network("dense", 3, hidden=(5, 4), feedback=kind, feedback_init="he")
     inputs = jax.random.uniform(jax.random.key(0), (3, 6), float)
-    variables = network.init(jax.random.key(1), inputs)
+    variables = jax.jit(network.init)(jax.random.key(1), inputs)
 
     def forward_of(network):
         streams = {"feedback": jax.random.key(2)}
         return lambda params, x: network.apply({**variables, "params": params}, x, rngs=streams)
 
     forwards = forward_of(network), forward_of(network.clone(feedback="tied"))
-    actions = []
 
-    def answer(chosen):
-        actions.append(chosen)
-        return OUTCOMES[rule.name]
+    @jax.jit
+    def compare(params):
+        actions = []
 
-    found = analysis.update_angles(
-        jax.random.key(3), rule, *forwards, variables["params"], inputs, answer
-    )
+        def answer(chosen):
+            actions.append(chosen)
+            return OUTCOMES[rule.name]
+
+        key = jax.random.key(3)
+        return analysis.update_angles(key, rule, *forwards, params, inputs, answer), actions
+
+    found, actions = compare(variables["params"])
     np.testing.assert_array_equal(*actions)  # the same choices with both pathways
     return found, variables, inputs, actions[0]
 
@@ -122,7 +126,7 @@ def test_update_angles_are_those_of_local_changes_to_the_gradient_of_the_loss(ru
         else:
             ours, _ = local_learning.q_agrel_change(layers, image, action, outcome)
         changes = [total - change / 3 for total, change in zip(changes, ours, strict=True)]
-    gradients = jax.grad(loss)(kernels)
+    gradients = jax.jit(jax.grad(loss))(kernels)
     for name, change, gradient in zip(LAYERS, changes, map(np.asarray, gradients), strict=True):
         norms = np.linalg.norm(change), np.linalg.norm(gradient)
         cosine = np.clip((change * gradient).sum() / norms[0] / norms[1], -1, 1)

@@ -20,7 +20,7 @@ BATCH = 3
 def _net():
     network = DenseNet(num_actions=SIZES[-1], hidden=SIZES[:-1])
     inputs = jax.random.uniform(jax.random.key(0), (BATCH, 6), jnp.result_type(float))
-    params = network.init(jax.random.key(3), inputs)
+    params = jax.jit(network.init)(jax.random.key(3), inputs)
     # The read-out at full size, so that hidden units matter to it.
     params["params"]["Dense_2"]["kernel"] = 10 * params["params"]["Dense_2"]["kernel"]
     return network.apply, params, inputs
@@ -66,12 +66,15 @@ def test_the_local_equations(name, monkeypatch):
             lambda b, k, s, r: literal.broadcast_change(k, np.asarray(inputs[b]), 0.7, s, r),
         ),
     }[name]
-    decision = rule.act(jax.random.key(2), apply, params, inputs)
     rewards = np.array([1.0, 0.0, 0.4])
-    grads, _ = rule.update(decision, jnp.asarray(rewards))
-    changes = [
-        change_of(b, _kernels(params), int(decision.action[b]), rewards[b]) for b in range(BATCH)
-    ]
+
+    @jax.jit
+    def learn(params):
+        decision = rule.act(jax.random.key(2), apply, params, inputs)
+        return decision.action, rule.update(decision, jnp.asarray(rewards))[0]
+
+    action, grads = learn(params)
+    changes = [change_of(b, _kernels(params), int(action[b]), rewards[b]) for b in range(BATCH)]
     for layer in range(len(SIZES)):
         expected = np.mean([change[layer] for change in changes], axis=0)
         np.testing.assert_allclose(
@@ -84,7 +87,7 @@ def test_node_perturbation_tends_to_q_agrel():
     """Averaged over ever more noise it turns towards the change that feedback gives at once."""
     apply, params, inputs = _net()
     noisy, attentive = rules.node_perturbation(noise_sd=0.01), rules.q_agrel()
-    toward = _learn(attentive, apply, params, inputs[:1])
+    toward = jax.jit(lambda params: _learn(attentive, apply, params, inputs[:1]))(params)
     learn = jax.jit(
         lambda keys: jax.vmap(lambda key: _learn(noisy, apply, params, inputs[:1], key))(keys)
     )
@@ -137,24 +140,28 @@ def test_reinforce_is_the_gradient_of_the_expected_reward():
     """Exactly, once its change is averaged over the actions it might have taken."""
     apply, params, inputs = _net()
     rule, paid = rules.reinforce(), jnp.array([1.0, -0.5, 0.2])
-    decision = rule.act(jax.random.key(6), apply, params, inputs[:1])
+    decision = jax.jit(lambda q: rule.act(jax.random.key(6), apply, q, inputs[:1]))(params)
+    update = jax.jit(rule.update)
     p = jax.nn.softmax(decision.outputs[0])
     total = jax.tree.map(jnp.zeros_like, params)
     for action in range(3):
-        grads, error = rule.update(
-            decision._replace(action=jnp.array([action])), paid[action, None]
-        )
+        grads, error = update(decision._replace(action=jnp.array([action])), paid[action, None])
         np.testing.assert_allclose(error, paid[action] - (p**2).sum())
         total = jax.tree.map(lambda t, g, a=action: t + p[a] * g, total, grads)
-    slope = jax.grad(lambda q: jax.nn.softmax(apply(q, inputs[:1])[0]) @ paid)(params)
+    slope = jax.jit(jax.grad(lambda q: jax.nn.softmax(apply(q, inputs[:1])[0]) @ paid))(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(-a, b, atol=1e-12), total, slope)
 
 
 def test_without_strength_only_the_read_out_learns():
     apply, params, inputs = _net()
     rule = rules.broadcast(strength=0.0)
-    decision = rule.act(jax.random.key(2), apply, params, inputs)
-    grads, _ = rule.update(decision, jnp.ones(BATCH))
+
+    @jax.jit
+    def learn(params):
+        decision = rule.act(jax.random.key(2), apply, params, inputs)
+        return rule.update(decision, jnp.ones(BATCH))[0]
+
+    grads = learn(params)
     sizes = [float(jnp.abs(grads["params"][f"Dense_{i}"]["kernel"]).max()) for i in range(3)]
     assert sizes[:2] == [0.0, 0.0]
     assert sizes[2] > 0
@@ -172,7 +179,7 @@ def test_a_network_of_other_layers_is_refused(rule):
 def test_a_network_with_one_other_layer_is_refused(rule):
     """Its synapses would not learn, and nothing would say so."""
     network = nn.Sequential([nn.Dense(3), nn.relu, layers.Dense(2)])
-    params = network.init(jax.random.key(0), jnp.ones((1, 3)))
+    params = jax.jit(network.init)(jax.random.key(0), jnp.ones((1, 3)))
     with pytest.raises(ValueError, match=r"a Dense of flax.* use the layers of qagrel_jax\.layers"):
         getattr(rules, rule)().act(jax.random.key(1), network.apply, params, jnp.ones((1, 3)))
 

@@ -141,7 +141,7 @@ def test_masked_outputs_are_not_chosen_and_do_not_learn(rule):
     state = curricula.start(root_key(0), settings, CLASSES)
     network = DenseNet(CLASSES, hidden=(6,))
     inputs = jax.random.uniform(root_key(1), (64, 8))
-    params = network.init(root_key(2), inputs)
+    params = jax.jit(network.init)(root_key(2), inputs)
 
     def forward(params, inputs):
         return curricula.mask(settings, state, network.apply(params, inputs))
@@ -224,6 +224,7 @@ def test_with_all_classes_active_it_is_ordinary_training_to_the_bit():
 EAGER = Curriculum(threshold=0.4, initial_classes=2, window=7, recency=2.0, order="random")
 
 
+@pytest.mark.slow
 def test_streamed_it_is_the_same_to_the_bit(monkeypatch):
     """Windows of 7 steps in epochs of 18 and an incomplete batch."""
     whole, _ = _run(_trainer(EAGER), 1, 2)

@@ -68,6 +68,7 @@ def test_digits_values_and_split(file, monkeypatch):
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_mnist_values(real):
     mnist = real("mnist")
     assert mnist.train_images.shape == (60000, 28, 28, 1)
@@ -82,6 +83,7 @@ def test_mnist_values(real):
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_mnist_is_read_record_by_record_unchanged(real):
     """Checksum against TFDS's own reader, one record at a time."""
     mnist = real("mnist")

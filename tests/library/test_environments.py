@@ -181,7 +181,7 @@ def test_q_agrel_learns_the_image_bandit():
     environment = environments.from_gymnax(bandit)
     assert (environment.inputs, environment.actions) == (64, 10)
     network = qagrel_jax.make_network("dense", 10, hidden=(60,))
-    params = network.init(jax.random.key(0), jnp.zeros((1, 64)))["params"]
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 64)))["params"]
     rule, optimizer = qagrel_jax.q_agrel(), optax.sgd(0.2)
 
     def forward(params, inputs):

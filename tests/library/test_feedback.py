@@ -165,7 +165,7 @@ def test_who_reads_the_forward_kernel_on_the_way_down(name, kind):
         [layer.clone(feedback=kind, num_actions=4), lambda x: x.mean((1, 2)) if x.ndim == 4 else x]
     )
     inputs = jax.random.normal(jax.random.key(0), shape)
-    variables = network.init(jax.random.key(1), inputs)
+    variables = jax.jit(network.init)(jax.random.key(1), inputs)
     kernel = variables["params"]["layers_0"]["kernel"]
 
     @jax.jit
@@ -193,7 +193,7 @@ def test_batchwise_magnitudes_are_drawn_in_each_pass_and_the_others_stay():
 
     def down(kind, seed):
         layer = Dense(4, feedback=kind)
-        variables = layer.init(jax.random.key(1), inputs)
+        variables = jax.jit(layer.init)(jax.random.key(1), inputs)
         streams = {"feedback": jax.random.key(seed)}
         _, pathway = jax.vjp(lambda x: layer.apply(variables, x, rngs=streams), inputs)
         return pathway(jnp.ones((1, 4)))[0]
@@ -204,7 +204,7 @@ def test_batchwise_magnitudes_are_drawn_in_each_pass_and_the_others_stay():
 
 def test_batchwise_magnitudes_need_a_random_stream_to_learn_not_to_compute():
     layer, inputs = Dense(4, feedback="sign_batchwise"), jnp.ones((1, 5))
-    variables = layer.init(jax.random.key(1), inputs)
+    variables = jax.jit(layer.init)(jax.random.key(1), inputs)
     layer.apply(variables, inputs)
     with pytest.raises(ValueError, match=r"'Dense' with feedback 'sign_batchwise' draws .* rngs="):
         jax.grad(lambda v: layer.apply(v, inputs).sum())(variables)
@@ -237,7 +237,7 @@ def test_the_scale_of_the_weights_that_are_drawn(kind):
 
 def test_product_feedback_is_of_the_size_that_was_drawn_and_turns_to_the_forward_weights():
     layer = Dense(300, feedback="product", expansion=4)
-    variables = layer.init(jax.random.key(0), jnp.ones((1, 100)))
+    variables = jax.jit(layer.init)(jax.random.key(0), jnp.ones((1, 100)))
     down = feedback.feedback_kernels(variables["params"], variables, "product")[()]
     np.testing.assert_allclose(down.std(), variables["params"]["kernel"].std(), rtol=0.15)
     # After enough decay C is W M: the angle that is left is arctan √(1/expansion).
@@ -267,7 +267,8 @@ def test_settings_out_of_range(case):
 def test_earlier_names_are_the_same_layer(alias):
     inputs = jnp.ones((1, 3))
     old, new = (
-        Dense(2, feedback=f).init(jax.random.key(0), inputs) for f in (alias, "kolen_pollack")
+        jax.jit(Dense(2, feedback=f).init)(jax.random.key(0), inputs)
+        for f in (alias, "kolen_pollack")
     )
     jax.tree.map(np.testing.assert_array_equal, old, new)
     assert networks.make_network("dense", 2, feedback=alias).feedback == "kolen_pollack"
@@ -278,7 +279,7 @@ class TestDirect:
 
     def test_it_needs_the_output_error_to_learn_not_to_compute(self):
         layer, inputs = Dense(2, feedback="direct", num_actions=2), jnp.ones((1, 3))
-        variables = layer.init(jax.random.key(0), inputs)
+        variables = jax.jit(layer.init)(jax.random.key(0), inputs)
         assert set(variables) == {"params", "feedback"}
         layer.apply(variables, inputs)
         with pytest.raises(ValueError, match="'Dense' with feedback 'direct' needs the error of"):
@@ -286,7 +287,7 @@ class TestDirect:
 
     def test_outputs_of_another_shape_are_refused(self):
         network = nn.Sequential([Dense(2, feedback="direct", num_actions=3)])
-        variables = network.init(jax.random.key(0), jnp.ones((1, 3)))
+        variables = jax.jit(network.init)(jax.random.key(0), jnp.ones((1, 3)))
         with pytest.raises(ValueError, match=r"shape \(1, 3\), but the network returns \(1, 2\)"):
             rules.q_agrel().act(
                 jax.random.key(0),

@@ -100,7 +100,9 @@ def test_every_kind_of_number_comes_back_to_the_bit(suffix, kind, tmp_path):
 def test_a_network_of_bfloat16_learns_on_from_its_file(tmp_path):
     safetensors = pytest.importorskip("safetensors.flax")
     network, images = make_network("dense", 3, hidden=(4,)), jnp.ones((2, 3, 3, 1))
-    half = jax.tree.map(lambda w: w.astype(jnp.bfloat16), network.init(jax.random.key(0), images))
+    half = jax.tree.map(
+        lambda w: w.astype(jnp.bfloat16), jax.jit(network.init)(jax.random.key(0), images)
+    )
     path = tmp_path / "net.safetensors"
     interchange.save(path, half, {})
     loaded = interchange.load(path, like=half)[0]

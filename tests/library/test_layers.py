@@ -22,7 +22,7 @@ def _make(name, feedback, **options):
     layer, shape = LAYERS[name]
     layer = layer.clone(feedback=feedback, num_actions=2, **options)
     inputs = jax.random.normal(jax.random.key(1), shape)
-    return layer, layer.init(jax.random.key(0), inputs), inputs
+    return layer, jax.jit(layer.init)(jax.random.key(0), inputs), inputs
 
 
 def _kernels(variables, feedback):
@@ -69,7 +69,7 @@ def test_down_through_feedback_weights_onto_the_same_synapses(name, feedback):
 def test_tied_dense_is_flax_dense():
     inputs = jax.random.normal(jax.random.key(1), (3, 5))
     ours, flax = Dense(4), nn.Dense(4, use_bias=False)
-    variables = ours.init(jax.random.key(0), inputs)
+    variables = jax.jit(ours.init)(jax.random.key(0), inputs)
 
     def loss(layer, v):
         return jnp.sum(jnp.sin(layer.apply(v, inputs)))
@@ -82,7 +82,7 @@ def test_tied_conv_is_flax_conv():
     inputs = jax.random.normal(jax.random.key(1), (2, 6, 6, 3))
     ours = Conv(4, strides=(2, 2))
     flax = nn.Conv(4, (3, 3), strides=(2, 2), use_bias=False)
-    variables = ours.init(jax.random.key(0), inputs)
+    variables = jax.jit(ours.init)(jax.random.key(0), inputs)
     np.testing.assert_allclose(
         ours.apply(variables, inputs), flax.apply(variables, inputs), atol=1e-5
     )
@@ -93,8 +93,13 @@ def test_bias_is_off_by_default_and_learns_when_on():
     assert set(variables["params"]) == {"kernel"}
     for name in LAYERS:
         layer, variables, inputs = _make(name, "random", use_bias=True)
-        outputs, pathway = jax.vjp(lambda v, la=layer, x=inputs: la.apply(v, x), variables)
-        (changes,) = pathway(jnp.ones_like(outputs))
+
+        @jax.jit
+        def learn(variables, layer=layer, inputs=inputs):
+            outputs, pathway = jax.vjp(lambda v: layer.apply(v, inputs), variables)
+            return outputs, *pathway(jnp.ones_like(outputs))
+
+        outputs, changes = learn(variables)
         # No unit shares its bias but those of a feature map, and none where kernels are not shared.
         shape = outputs.shape[1:] if name.startswith("local") else outputs.shape[-1:]
         expected = np.full(shape, outputs.size / np.prod(shape))
@@ -106,7 +111,7 @@ def test_local_kernels_are_drawn_position_by_position():
     kernel = variables["params"]["kernel"]
     assert kernel.shape == (3, 3, 3, 3, 3, 4)
     assert len(np.unique(kernel)) == kernel.size
-    big = LocallyConnected(64).init(jax.random.key(0), jnp.zeros((1, 10, 10, 8)))
+    big = jax.jit(LocallyConnected(64).init)(jax.random.key(0), jnp.zeros((1, 10, 10, 8)))
     # He: variance 2 / (inputs of one unit), whatever the number of positions.
     np.testing.assert_allclose(big["params"]["kernel"].var(), 2 / (9 * 8), rtol=0.02)
 

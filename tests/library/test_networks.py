@@ -33,7 +33,7 @@ PUBLISHED = {
 def _kernels(architecture, **options):
     shape, expected = PUBLISHED[architecture]
     network = networks.make_network(architecture, 10, **options)
-    params = network.init(jax.random.key(0), jnp.zeros((1, *shape)))["params"]
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, *shape)))["params"]
     found = {name: layer["kernel"] for name, layer in params.items() if "kernel" in layer}
     for name in found:
         assert "bias" not in params[name]
@@ -65,7 +65,7 @@ def test_normalization_comes_after_the_relu():
     """Its input is never negative, so its running mean moves up wherever it moves."""
     network = networks.make_network("conv", 2)
     inputs = jax.random.uniform(jax.random.key(1), (4, 8, 8, 1))
-    variables = network.init(jax.random.key(0), inputs)
+    variables = jax.jit(network.init)(jax.random.key(0), inputs)
     _, changed = network.apply(
         variables,
         inputs,

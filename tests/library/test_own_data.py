@@ -132,7 +132,7 @@ INPUTS = jnp.ones((2, 16))
 @pytest.mark.parametrize("name", [name for name in rules.RULES if name != "relearnn"])
 def test_what_forward_returns_is_told_apart(name):
     rule, network = make_rule(name), Plain()
-    variables = network.init(jax.random.key(0), INPUTS)
+    variables = jax.jit(network.init)(jax.random.key(0), INPUTS)
     plain, with_aux = network.apply, lambda v, x: (network.apply(v, x), {"some": 1.0})
     key = jax.random.key(1)
     with pytest.raises(TypeError, match="call act with has_aux=True"):

@@ -27,7 +27,7 @@ def _told(rule):
 def _dense(dtype=None):
     network = networks.DenseNet(3, hidden=(5, 4))
     inputs = jax.random.normal(jax.random.key(1), (4, 6), dtype)
-    params = network.init(jax.random.key(0), inputs)
+    params = jax.jit(network.init)(jax.random.key(0), inputs)
     return network.apply, jax.tree.map(lambda w: w.astype(dtype or w.dtype), params), inputs
 
 
@@ -84,11 +84,13 @@ class TestHalfPrecision:
         """To half precision, with the same choices, whatever the dtype of the rewards."""
         rule, (forward, params, inputs) = RULES[name], _dense(dtype)
         wide = jax.tree.map(lambda x: x.astype(jnp.float32), (params, inputs))
-        half = rule.act(jax.random.key(4), forward, params, inputs)
-        full = rule.act(jax.random.key(4), forward, *wide)._replace(action=half.action)
+        act = jax.jit(lambda params, inputs: rule.act(jax.random.key(4), forward, params, inputs))
+        half = act(params, inputs)
+        full = act(*wide)._replace(action=half.action)
+        update = jax.jit(rule.update)
         for told in (_told(rule), *((np.float16(REWARDS),) if rule.outcome == "reward" else ())):
-            grads, errors = rule.update(half, told)
-            expected, expected_errors = rule.update(full, told)
+            grads, errors = update(half, told)
+            expected, expected_errors = update(full, told)
             assert errors.dtype == jnp.float32
             np.testing.assert_allclose(errors, expected_errors, atol=0.03)
             for got, true in zip(*map(jax.tree.leaves, (grads, expected)), strict=True):
@@ -159,7 +161,7 @@ def test_act_and_update_compile_apart(name, feedback):
     """An environment in Python between two programs, each compiled once."""
     rule, network = RULES[name], networks.DenseNet(3, hidden=(5,), feedback=feedback)
     inputs = jax.random.normal(jax.random.key(1), (4, 6))
-    params = network.init(jax.random.key(0), inputs)
+    params = jax.jit(network.init)(jax.random.key(0), inputs)
     traced = []
 
     def forward(params, inputs):

@@ -235,7 +235,9 @@ def recollect_setup(**options):
     return Setup(task, params, config, criterion)
 
 
-@pytest.mark.parametrize("feedback", ["tied", "kolen_pollack"])
+@pytest.mark.parametrize(
+    "feedback", [pytest.param("tied", marks=pytest.mark.slow), "kolen_pollack"]
+)
 def test_recollects_frozen_test_keeps_every_array_to_the_bit_and_resets_nothing(feedback):
     shared = recollect_setup(exploration=1.0, feedback=feedback, end_input=True)
     packed = start(6, shared, steps=48)

@@ -86,15 +86,10 @@ def test_master_weights_keep_what_bfloat16_would_lose():
 def test_batchnorm_counts_in_float32():
     """Its running mean after one step is 0.01 of the float32 mean of the bfloat16 activity."""
     network = make_network("conv", 7, dtype=jnp.bfloat16)
-    variables = network.init(jax.random.key(0), jnp.zeros((1, 5, 5, 1)))
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 5, 5, 1)))
     inputs = classification.normalize(IMAGES)
-    _, changed = network.apply(
-        variables,
-        inputs,
-        train=True,
-        rngs={"dropout": jax.random.key(1)},
-        mutable=["batch_stats"],
-    )
+    options = {"train": True, "rngs": {"dropout": jax.random.key(1)}, "mutable": ["batch_stats"]}
+    _, changed = jax.jit(lambda *given: network.apply(*given, **options))(variables, inputs)
     kernel = np.asarray(variables["params"]["Conv_0"]["kernel"].astype(jnp.bfloat16), np.float64)
     padded = np.pad(
         np.asarray(inputs.astype(jnp.bfloat16), np.float64), ((0, 0), (1, 1), (1, 1), (0, 0))
@@ -125,7 +120,7 @@ def test_on_a_cpu_tensorfloat32_rounds_the_operands_of_all_three_products(feedba
     inputs, cotangent = (
         jax.random.normal(k, s) for k, s in zip(keys, [(5, 7), (5, 6)], strict=False)
     )
-    params = layer.init(keys[2], inputs)["params"]
+    params = jax.jit(layer.init)(keys[2], inputs)["params"]
     up, down = params["kernel"], params.get("feedback_kernel", params["kernel"])
 
     def run(precision):

@@ -65,7 +65,7 @@ def test_feedback_pathways(feedback):
     trace_training(rules.q_agrel(), "conv", feedback)
 
 
-@pytest.mark.parametrize("curriculum", [None, Curriculum()])
+@pytest.mark.parametrize("curriculum", [None, pytest.param(Curriculum(), marks=pytest.mark.slow)])
 def test_fitting(curriculum):
     """What runs between the epochs, too: evaluation, the best seeds' states."""
     images = np.zeros((9, 8, 8, 2), np.uint8)
@@ -144,7 +144,7 @@ def test_curve_tracing_by_relearnn(shared):
     def run(key):
         trial, image = curve_tracing.reset(key, params)
         recurrent = as_recurrent(network)
-        variables = network.init(key, recurrent.start(image[None]), image[None])
+        variables = jax.jit(network.init)(key, recurrent.start(image[None]), image[None])
         fixed = {name: value for name, value in variables.items() if name != "params"}
         forward = as_recurrent(network, fixed)
         decision = rule.act(key, forward, variables["params"], image[None])

@@ -35,7 +35,7 @@ def _grid(shared, feedback="tied", weight_range=0.25):
     network = GridNet(shared=shared, feedback=feedback, weight_range=weight_range)
     images = _curves()
     functions = as_recurrent(network)
-    variables = network.init(jax.random.key(3), functions.start(images), images)
+    variables = jax.jit(network.init)(jax.random.key(3), functions.start(images), images)
     fixed = {name: value for name, value in variables.items() if name != "params"}
     return as_recurrent(network, fixed), variables["params"], images
 
@@ -112,7 +112,7 @@ def _small():
         step=lambda p, h, x: network.apply({"params": p}, h, x, method="step"),
         read_out=lambda p, h: network.apply({"params": p}, h, method="read_out"),
     )
-    params = network.init(jax.random.key(1), functions.start(inputs), inputs)["params"]
+    params = jax.jit(network.init)(jax.random.key(1), functions.start(inputs), inputs)["params"]
     return functions, params, inputs
 
 
@@ -280,7 +280,7 @@ def test_weights_from_neighbors_are_those_that_one_pixel_alone_does_not_use(feed
     images = jnp.ones((1, 1, 1, 4))
     functions = as_recurrent(network)
     state = GridState(*[jnp.ones((1, 1, 1, 4))] * 4)
-    params = network.init(jax.random.key(0), state, images)["params"]
+    params = jax.jit(network.init)(jax.random.key(0), state, images)["params"]
 
     def activity(params):
         after = functions.step(params, state, images)
@@ -288,7 +288,7 @@ def test_weights_from_neighbors_are_those_that_one_pixel_alone_does_not_use(feed
 
     rates = relative_rates(network, params, neighbors=0.5, outputs=0.3)
     assert jax.tree.map(jnp.shape, rates) == jax.tree.map(jnp.shape, params)
-    for layer, grads in jax.grad(activity)(params).items():
+    for layer, grads in jax.jit(jax.grad(activity))(params).items():
         used = np.asarray(grads["kernel"]) != 0
         for kernel in rates[layer].values():
             if layer == "to_output":  # reads no neighbors but the mean of all other pixels
@@ -297,7 +297,7 @@ def test_weights_from_neighbors_are_those_that_one_pixel_alone_does_not_use(feed
                 np.testing.assert_array_equal(kernel, np.where(used, 1, 0.5))
 
     unshared = GridNet(shared=False, feedback=feedback)
-    params = unshared.init(jax.random.key(0), state, images)["params"]
+    params = jax.jit(unshared.init)(jax.random.key(0), state, images)["params"]
     assert all((leaf == 1).all() for leaf in jax.tree.leaves(relative_rates(unshared, params)))
 
 
@@ -318,8 +318,8 @@ def test_a_step_of_the_grid_is_its_equations(shared):
     rng = np.random.default_rng(0)
     state = GridState(*(jnp.asarray(rng.uniform(size=images.shape)) for _ in range(4)))
     kernels = {name: np.asarray(layer["kernel"]) for name, layer in params.items()}
-    after = functions.step(params, state, images)
-    q_values = functions.read_out(params, state)
+    after = jax.jit(functions.step)(params, state, images)
+    q_values = jax.jit(functions.read_out)(params, state)
 
     n = images.shape[1]
     steps = ((-1, 0), (1, 0), (0, -1), (0, 1))

@@ -40,7 +40,7 @@ def _setup(architecture, shape=(8, 8, 2), feedback="tied"):
     network = networks.make_network(architecture, 3, feedback=feedback, **options)
     x_key, p_key, d_key = jax.random.split(jax.random.key(7), 3)
     inputs = jax.random.uniform(x_key, (BATCH, *shape), jnp.result_type(float))
-    variables = dict(network.init(p_key, inputs))
+    variables = dict(jax.jit(network.init)(p_key, inputs))
     params = variables.pop("params")
 
     def forward(params, inputs):
@@ -90,14 +90,19 @@ def test_backprop_is_the_gradient_of_cross_entropy(architecture):
     params, inputs, forward = _setup(architecture)
     labels = jnp.array([0, 1, 2, 1])
     rule = rules.backprop()
-    decision = rule.act(jax.random.key(1), forward, params, inputs, has_aux=True)
-    grads, loss = rule.update(decision, labels)
+
+    @jax.jit
+    def learn(params):
+        decision = rule.act(jax.random.key(1), forward, params, inputs, has_aux=True)
+        return rule.update(decision, labels)
+
+    grads, loss = learn(params)
 
     def cross_entropy(params):
         logits, _ = forward(params, inputs)
         return -jax.nn.log_softmax(logits)[jnp.arange(BATCH), labels].mean()
 
-    value, expected = jax.value_and_grad(cross_entropy)(params)
+    value, expected = jax.jit(jax.value_and_grad(cross_entropy))(params)
     np.testing.assert_allclose(loss.mean(), value, atol=1e-10)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10), grads, expected)
 
@@ -140,13 +145,17 @@ def test_q_agrel_is_the_local_equations(name):
     """Against a loop over synapses, with feedback weights that are not the forward weights."""
     network = Small(NETS[name])
     inputs = jax.random.uniform(jax.random.key(0), (BATCH, 6, 6, 2), jnp.float64)
-    params = network.init(jax.random.key(1), inputs)["params"]
+    params = jax.jit(network.init)(jax.random.key(1), inputs)["params"]
     rule = rules.q_agrel(policy=softmax)
-    decision = rule.act(
-        jax.random.key(2), lambda p, x: network.apply({"params": p}, x), params, inputs
-    )
     rewards = np.array([1.0, 0.0, 0.5, -1.0])
-    grads, rpe = rule.update(decision, jnp.asarray(rewards))
+
+    @jax.jit
+    def learn(params):
+        forward = lambda p, x: network.apply({"params": p}, x)  # noqa: E731
+        decision = rule.act(jax.random.key(2), forward, params, inputs)
+        return decision.action, *rule.update(decision, jnp.asarray(rewards))
+
+    actions, grads, rpe = learn(params)
 
     literal = []
     names = [layer for layer in params if layer.startswith(("Conv", "Locally"))]
@@ -165,7 +174,7 @@ def test_q_agrel_is_the_local_equations(name):
     mean_change = [0] * len(names)
     for b in range(BATCH):
         changes, delta = local_learning.q_agrel_change(
-            literal, np.asarray(inputs[b]), int(decision.action[b]), rewards[b]
+            literal, np.asarray(inputs[b]), int(actions[b]), rewards[b]
         )
         np.testing.assert_allclose(rpe[b], delta, atol=1e-10)
         mean_change = [m + c / BATCH for m, c in zip(mean_change, changes, strict=True)]
@@ -179,10 +188,15 @@ def test_q_agrel_is_the_local_equations(name):
 def test_synapses_onto_unchosen_actions_do_not_change():
     params, inputs, forward = _setup("dense")
     rule = rules.q_agrel()
-    decision = rule.act(jax.random.key(1), forward, params, inputs[:1], has_aux=True)
-    grads, _ = rule.update(decision, jnp.ones(1))
+
+    @jax.jit
+    def learn(params):
+        decision = rule.act(jax.random.key(1), forward, params, inputs[:1], has_aux=True)
+        return decision.action, rule.update(decision, jnp.ones(1))[0]
+
+    action, grads = learn(params)
     change = np.abs(grads["Dense_3"]["kernel"]).sum(0)
-    assert set(np.flatnonzero(change)) == {int(decision.action[0])}
+    assert set(np.flatnonzero(change)) == {int(action[0])}
 
 
 @pytest.mark.parametrize("name", [n for n, r in RULES.items() if r.outcome == "reward"])
@@ -310,8 +324,9 @@ class TestContract:
         network = networks.make_network("dense", 3, **SMALL)
         inputs = jax.random.uniform(jax.random.key(0), (BATCH, 4, 4, 1))
         keys = jax.random.split(jax.random.key(1), 2)
-        params = [network.init(k, inputs)["params"] for k in keys]
+        params = [jax.jit(network.init)(k, inputs)["params"] for k in keys]
 
+        @jax.jit
         def learn(params):
             return self._learn(
                 rule,
@@ -321,7 +336,7 @@ class TestContract:
                 jax.random.key(2),
             )[1]
 
-        together = jax.vmap(learn)(jax.tree.map(lambda *x: jnp.stack(x), *params))
+        together = jax.jit(jax.vmap(learn))(jax.tree.map(lambda *x: jnp.stack(x), *params))
         for seed in range(2):
             jax.tree.map(
                 lambda a, b, seed=seed: np.testing.assert_allclose(a[seed], b, atol=1e-5),
@@ -333,7 +348,7 @@ class TestContract:
     def test_wrong_shapes_are_refused(self, name):
         rule = RULES[name]
         layer, x = Dense(2), jnp.ones((1, 3))
-        params = layer.init(jax.random.key(1), x)
+        params = jax.jit(layer.init)(jax.random.key(1), x)
         with pytest.raises(AssertionError):
             rule.act(jax.random.key(0), lambda p, x: layer.apply(p, x).sum(), params, x)
         decision = rule.act(jax.random.key(0), layer.apply, params, x)

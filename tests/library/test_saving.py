@@ -91,7 +91,7 @@ def test_augments_state_is_loaded_as_it_was(feedback, suffix, tmp_path):
 def test_loaded_parameters_are_usable_as_they_come(tmp_path):
     """A rule, an optimizer and a layer take them without conversion."""
     network, images = make_network("dense", 3, hidden=(4,)), jnp.ones((2, 3, 3, 1))
-    variables = network.init(jax.random.key(0), images)
+    variables = jax.jit(network.init)(jax.random.key(0), images)
     weights.save(tmp_path / "net.npz", variables, {})
     loaded, _ = weights.load(tmp_path / "net.npz")
     rule, optimizer = q_agrel(), optax.sgd(0.1)

@@ -51,6 +51,7 @@ def test_everything_runs_under_the_settings(kinds, expected):
         )
 
 
+@pytest.mark.slow
 def test_legacy_keys_draw_what_typed_ones_do(expected):
     with jax.debug_key_reuse(False):
         legacy = settings_run.run(jax.random.PRNGKey(0))

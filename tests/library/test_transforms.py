@@ -103,7 +103,7 @@ INPUTS = jax.random.normal(jax.random.key(0), (BATCH, UNITS))
 
 
 def _variables(kind, where="plain"):
-    return dict(Net(kind, where).init(jax.random.key(1), INPUTS))
+    return dict(jax.jit(Net(kind, where).init)(jax.random.key(1), INPUTS))
 
 
 def _forward(network, variables):
@@ -251,7 +251,7 @@ def test_direct_feedback_through_a_transform_that_was_not_told():
             )
             return lifted(ACTIONS, feedback="direct", num_actions=ACTIONS, name="deaf")(x)
 
-    variables = dict(Deaf().init(jax.random.key(0), INPUTS))
+    variables = dict(jax.jit(Deaf().init)(jax.random.key(0), INPUTS))
     with pytest.raises(ValueError, match=r"'deaf' .* list 'output_error' in the variable_axes"):
         _learn({"q_agrel": rules.q_agrel()}, Deaf(), variables)
 
@@ -271,12 +271,13 @@ def test_a_forward_pass_that_is_compiled_by_itself(plain, before):
 def test_seeds_side_by_side():
     """``jax.vmap`` over learners, with direct feedback, too."""
     for kind in ("kolen_pollack", "direct"):
-        all_variables = [Net(kind).init(jax.random.key(s), INPUTS) for s in range(2)]
+        all_variables = [jax.jit(Net(kind).init)(jax.random.key(s), INPUTS) for s in range(2)]
 
+        @jax.jit
         def learn(variables, kind=kind):
             return _update(rules.q_agrel(), _forward(Net(kind), variables), variables["params"])
 
-        together = jax.vmap(learn)(jax.tree.map(lambda *x: jnp.stack(x), *all_variables))
+        together = jax.jit(jax.vmap(learn))(jax.tree.map(lambda *x: jnp.stack(x), *all_variables))
         for seed, variables in enumerate(all_variables):
             _equal(jax.tree.map(lambda x, s=seed: x[s], together), learn(variables))
 

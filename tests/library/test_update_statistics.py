@@ -34,7 +34,7 @@ def _problem(images=5, feedback="tied", seed=0):
     image_key, label_key, key = jax.random.split(jax.random.key(seed), 3)
     inputs = jax.random.uniform(image_key, (images, 6), jnp.result_type(float))
     labels = jax.random.randint(label_key, (images,), 0, ACTIONS)
-    variables = network.init(key, inputs)
+    variables = jax.jit(network.init)(key, inputs)
     params = jax.tree.map(lambda w: w.astype(inputs.dtype), variables["params"])
     params["Dense_2"]["kernel"] *= 10
     fixed = {name: value for name, value in variables.items() if name != "params"}
