@@ -89,14 +89,14 @@ def _losses(forward, params, inputs, labels):
 def test_expected_updates_are_their_closed_forms():
     problem = _problem(images=3)
     gradients = _losses(*problem)
-    ours = objective_gradients(*problem, _policy)
+    forward, *given = problem
+    ours = jax.jit(lambda *given: objective_gradients(forward, *given, _policy))(*given)
     for name, gradient in gradients.items():
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10), ours[name], gradient
         )
     for name, loss in LOSSES.items():
-        rule, probabilities = RULES[name]
-        exact = exact_moments(rule, probabilities, *problem)
+        exact = _exact(*RULES[name], problem)
         for layer, mean in exact.mean.items():
             true = gradients[loss][layer]["kernel"]
             assert jnp.abs(true).max() > 1e-3
@@ -106,6 +106,11 @@ def test_expected_updates_are_their_closed_forms():
             np.testing.assert_allclose(found[layer].angle, 0, atol=1e-4)
             np.testing.assert_allclose(found[layer].norm_ratio, 1, atol=1e-10)
             np.testing.assert_allclose(found[layer].bias, 0, atol=1e-6)
+
+
+def _exact(rule, probabilities, problem):
+    forward, *given = problem
+    return jax.jit(lambda *given: exact_moments(rule, probabilities, forward, *given))(*given)
 
 
 def _every_update(name, problem, batch):
@@ -136,7 +141,7 @@ def _every_update(name, problem, batch):
 def test_variance_is_that_of_all_there_can_be(name, batch):
     problem = _problem(images=3)
     drawn = _every_update(name, problem, batch)
-    exact = of_batch(exact_moments(*RULES[name], *problem), batch)
+    exact = of_batch(_exact(*RULES[name], problem), batch)
     for layer, mean in exact.mean.items():
         expected = sum(chance * u[layer] for chance, _, u in drawn)
         np.testing.assert_allclose(mean, expected, atol=1e-12)
@@ -176,7 +181,7 @@ def test_sampled_statistics_agree_with_exact_ones(name, feedback, batch):
     reference = exact_gradient(
         objective_gradients(tied, params, inputs, labels, probabilities)["cross_entropy"]
     )
-    exact = statistics(of_batch(exact_moments(rule, probabilities, *problem), batch), reference)
+    exact = statistics(of_batch(_exact(rule, probabilities, problem), batch), reference)
     found, errors = statistics(pool(groups), reference), jackknife(groups, reference)
     compared = [n for n in Statistics._fields if (name, n) not in UNBIASED]
     for layer, statistic in itertools.product(exact, compared):
