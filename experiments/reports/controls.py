@@ -51,10 +51,15 @@ def _part(name: str, content: dict[str, Any]) -> str:
 
 def _criterion(results: list[dict[str, Any]]) -> str:
     """Say which validation accuracy the epochs to criterion are counted to."""
-    targets = sorted({r["criterion_accuracy"] for r in results} - {None})
+    there = [r for r in results if r["criterion_accuracy"] is not None]
+    by_classes = len({r["classes"] for r in there}) > 1
+    targets: dict[str, str] = {}
+    for r in there:
+        group = f"{r['classes']} classes" if by_classes else f"batch {r['config']['batch_size']}"
+        targets[group] = f"{100 * r['criterion_accuracy']:.2f} %"
+    listed = ", ".join(f"{t} ({g})" if len(targets) > 1 else t for g, t in targets.items())
     whose = "backprop's" if any(r["rule"] == "backprop" for r in results) else ("any setting's")
-    listed = ", ".join(f"{100 * target:.2f}" for target in targets)
-    return f"Criterion: {listed} %, 98 % of the best of {whose} mean best validation accuracies."
+    return f"Criterion: {listed}, 98 % of the best of {whose} mean best validation accuracies."
 
 
 def _row(result: dict[str, Any], results: list[dict[str, Any]]) -> list[str]:
