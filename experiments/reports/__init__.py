@@ -20,6 +20,7 @@ NAMES = (
     "digits_fast",
     "learning_rate",
     "small_weights",
+    "hundred_classes",
     "update_statistics",
     "digits",
     "precision",

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 from experiments.common import files
 from experiments.common.significance import mean_sd
-from experiments.reports import markdown, memory, memory_cells, precision, runs, small_weights
+from experiments.reports import (
+    hundred_classes,
+    markdown,
+    memory,
+    memory_cells,
+    precision,
+    runs,
+    small_weights,
+)
 from experiments.train import results as run_results
 from experiments.train.results import CONTROL
 
@@ -103,6 +111,13 @@ def _small_weights(results: Path) -> str | None:
     return "slowdown to 98 % of backprop: " + ", ".join(
         f"{name} {slowdown}" for name, slowdown in found.items()
     )
+
+
+def _hundred_classes(results: Path) -> str | None:
+    found = hundred_classes.accuracies(results)
+    if len(found) < 3:
+        return None
+    return "best test accuracy, %: " + ", ".join(f"{n} {best:.2f}" for n, best in found.items())
 
 
 def _update_statistics(results: Path) -> str | None:
@@ -257,6 +272,13 @@ EXPERIMENTS = (
         "train mnist_dense --curriculum index --rule q_agrel --seeds 3 --epochs 30",
         _small_weights,
         "results/small_weights/README.md",
+    ),
+    Experiment(
+        "Does the class curriculum help with 100 classes?",
+        "train tiny_imagenet100_conv --curriculum index --curriculum-start 10 --curriculum-step 10 "
+        "--curriculum-max-wait 390",
+        _hundred_classes,
+        "results/hundred_classes/README.md",
     ),
     Experiment(
         "How far does the dense network get in eight epochs from He initialization?",
