@@ -82,9 +82,10 @@ def run_rule(
         there = checkpoint.is_file()
         kept = f"the last good checkpoint is {checkpoint}" if there else "no epoch was finished"
         named = error.counted_from(config.first_seed)
-        raise Diverged(
-            f"{rule}: {named}; {kept}; try a lower --learning-rate in a new --out"
-        ) from None
+        other = "a lower --learning-rate"
+        if config.curriculum != "off":  # a batch of few classes pulls at the same weights
+            other += " or a higher --curriculum-start"
+        raise Diverged(f"{rule}: {named}; {kept}; try {other} in a new --out") from None
     saver.save(run, at_once=True)
     if not _finished(run, config):
         return None

@@ -283,8 +283,10 @@ def test_damaged_data_is_one_line(prepared, tmp_path, monkeypatch, capsys, damag
 def test_a_diverging_run_says_so(tmp_path):
     out = tmp_path / "out"
     hopeless = ["--reward-right", "1e9", "--seeds", "1", "--first-seed", "7"]  # backprop has none
-    result = train("--out", out, *QUICK, *hopeless)
+    curriculum = ["--curriculum", "index", "--curriculum-start", "9"]
+    result = train("--out", out, *QUICK, *hopeless, *curriculum)
     _refused(result, "q_agrel: seed 7 diverged at step")
+    _refused(result, "try a lower --learning-rate or a higher --curriculum-start in a new --out")
     failure = json.loads((out / "failed.json").read_text())
     assert "diverged at step" in failure["error"]
     assert not (out / "summary.json").exists()
