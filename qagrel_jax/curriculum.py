@@ -21,8 +21,8 @@ nothing but exploration tells it: no unit answers to the new images, so that all
 and an old action is always the greedy one. So a fraction ``exploration`` of choices is made among
 the newest classes' actions alone, whatever the image. These choices are not counted.
 
-With one active class all images of a batch pull at the same weights, which multiplies the step: at a
-high learning rate begin with several (``initial_classes``), or the network diverges.
+With one active class all images of a batch pull at the same weights, which multiplies the step: at
+a high learning rate begin with several (``initial_classes``), or the network diverges.
 
 Once all classes are active and the newest are learned, the curriculum is over: from then on it is
 ordinary training, in the ordinary order, to the bit. An epoch is as many presented images as
