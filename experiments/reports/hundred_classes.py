@@ -9,13 +9,16 @@ PUBLISHED = "cells/tiny_imagenet100_conv/paper"
 VARIANTS = {"class curriculum": "hundred_classes/curriculum"}
 
 
-def accuracies(results: Path) -> dict[str, float]:
-    """Return Q-AGREL's best accuracy, %, with the recipe and each variant, and backprop's."""
+def accuracies(results: Path) -> dict[str, str]:
+    """Return the best accuracy with the recipe and each variant, and the epochs it is of."""
     shown = variants.read(results, PUBLISHED, VARIANTS)
-    best = {f"Q-AGREL, {n}": 100 * r.best(runs.RULE).mean() for n, r in shown.items()}
-    if best:
-        best["backprop"] = 100 * shown[variants.RECIPE].best(CONTROL).mean()
-    return best
+    cells = {f"Q-AGREL, {name}": (run, runs.RULE) for name, run in shown.items()}
+    if shown:
+        cells["backprop"] = shown[variants.RECIPE], CONTROL
+    return {
+        name: f"{100 * run.best(rule).mean():.2f} ({len(run.curves[rule])})"
+        for name, (run, rule) in cells.items()
+    }
 
 
 def section(results: Path) -> str:
