@@ -66,6 +66,15 @@ def from_json(content: Mapping[str, Any]) -> Config:
         raise UserError(f"not a config of this version: {error}") from None
 
 
+def as_now(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``to_json`` of an earlier version wrote as this version writes it.
+
+    Raises:
+      UserError: as ``from_json``.
+    """
+    return to_json(from_json(content))
+
+
 def holds_run(folder: Path) -> bool:
     """Whether ``folder`` holds a run, finished or not."""
     return (folder / FILE).is_file()

@@ -102,9 +102,9 @@ def class_discovery(folder: Path) -> None:
             axes.set_title(rule)
         panels[0].set_ylabel("class")
         drawing.colorbar(heat, ax=panels, label="accuracy (%)")
-        drawing.suptitle(
-            f"{config.dataset}, {config.architecture}: accuracy by class, mean of seeds that learn"
-        )
+        named = f"{config.dataset}, {config.architecture}:"
+        wide = " " if len(rules) > 1 else "\n"  # one line would be cut off above a single panel
+        drawing.suptitle(f"{named}{wide}accuracy by class, mean of seeds that learn")
 
 
 def class_map(axes: Axes, epochs: Sequence[int], accuracy: np.ndarray) -> object:

@@ -185,7 +185,8 @@ def as_given(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def renamed(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``content`` of a record, its fields called as they are now."""
-    names = {e.metadata.get("former"): e.name for e in dataclasses.fields(kind)}
+    entries = dataclasses.fields(kind)
+    names = {e.metadata["former"]: e.name for e in entries if e.metadata.get("former")}
     return {names.get(name, name): value for name, value in content.items()}
 
 

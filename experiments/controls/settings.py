@@ -69,8 +69,11 @@ def identity(setting: Setting) -> dict[str, Any]:
 
 def identity_of_line(line: dict[str, Any]) -> dict[str, Any]:
     """Return the ``identity`` of the setting whose line of results this is."""
-    config = configs.to_json(configs.from_json(line["config"]))
-    return {"rule": line["rule"], "config": config, "family": line["family"]}
+    return {
+        "rule": line["rule"],
+        "config": configs.as_now(line["config"]),
+        "family": line["family"],
+    }
 
 
 def make_base(

@@ -34,8 +34,7 @@ class Unfinished:
             return start, 0.0
         try:
             kept = json.loads(self._curves.read_bytes())
-            config = configs.to_json(configs.from_json(kept["config"]))
-            if kept["label"] != label or config != line["config"]:
+            if kept["label"] != label or configs.as_now(kept["config"]) != line["config"]:
                 return start, 0.0
             kept_epochs = min(len(rows) for rows in kept["curves"].values())
             whole = kept["curves"].keys() == line.keys() & set(BY_EPOCH)
