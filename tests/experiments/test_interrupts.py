@@ -24,11 +24,13 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 COMMANDS = {
     "agrel": ("xor --networks 300 --max-trials 100000000", signal.SIGTERM),
+    "controls": ("baselines --seeds 5", signal.SIGINT),
     "working_memory": ("saccade --checkpoint-seconds 1e9", signal.SIGTERM),
     "train": ("--batch-size 2 --hidden 256", signal.SIGINT),
 }
 SAID = {
     "agrel": "interrupted; nothing was written",
+    "controls": "interrupted; to resume: --resume --out {}",
     "working_memory": "interrupted; to resume: --resume --out {}",
     "train": "interrupted; to resume: --resume --out {}",
 }
