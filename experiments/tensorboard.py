@@ -84,7 +84,10 @@ class Mirror:
         self._folder, self._make = folder, SummaryWriter
         self._writers: dict[str, Any] = {}
         self._written: set[tuple[str, int]] = set()
-        self._lock = filelock.FileLock(folder / ".tensorboard.lock", blocking=False)
+        # The thread that follows a run and the one that writes its end share the lock.
+        self._lock = filelock.FileLock(
+            folder / ".tensorboard.lock", blocking=False, thread_local=False
+        )
 
     def __enter__(self) -> "Mirror":
         return self

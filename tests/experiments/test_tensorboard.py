@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
@@ -79,6 +80,19 @@ def test_resuming_shows_every_epoch_once(folder):
             files.append_line(metrics, _line("q_agrel", epoch, [0.75, 0.5]))
     epochs = [e for tag, e, _ in _events(folder)["q_agrel/seed_7"] if tag == "validation_accuracy"]
     assert epochs == [1, 2, 3]
+
+
+def test_what_comes_after_the_last_look_is_written_too(folder, monkeypatch):
+    monkeypatch.setattr(tensorboard, "SECONDS", 0.001)
+    with tensorboard.following(folder, wanted=True):
+        while not _events(folder):
+            time.sleep(0.01)
+        monkeypatch.setattr(tensorboard, "SECONDS", 60)
+        time.sleep(0.05)
+        files.append_line(folder / "metrics.jsonl", _line("backprop", 1, [0.125, 1.0]))
+    assert set(_events(folder)) == {
+        f"{r}/seed_{s}" for r in ("q_agrel", "backprop") for s in (7, 8)
+    }
 
 
 def test_a_run_that_is_there_already(folder, capsys):
