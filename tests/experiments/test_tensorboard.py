@@ -12,6 +12,8 @@ from experiments.common import cli, files
 from experiments.common.cli import UserError
 from experiments.train import folder as run_folder
 
+RUNS = {f"{rule}/seed_{seed}" for rule in ("q_agrel", "backprop") for seed in (7, 8)}
+
 
 def _line(rule, epoch, accuracy):
     return {
@@ -60,7 +62,7 @@ def test_numbers_seeds_and_epochs(folder):
         assert mirror.update() == 10 + 11
         assert mirror.update() == 0
     events = _events(folder)
-    assert set(events) == {f"{r}/seed_{s}" for r in ("q_agrel", "backprop") for s in (7, 8)}
+    assert set(events) == RUNS
     accuracy = [row[1:] for row in events["q_agrel/seed_7"] if row[0] == "validation_accuracy"]
     assert accuracy == [(1, 0.25), (2, 0.75)]
     assert ("feedback_angle_degrees/Dense_0", 2, 70.0) in events["q_agrel/seed_8"]
@@ -90,9 +92,7 @@ def test_what_comes_after_the_last_look_is_written_too(folder, monkeypatch):
         monkeypatch.setattr(tensorboard, "SECONDS", 60)
         time.sleep(0.05)
         files.append_line(folder / "metrics.jsonl", _line("backprop", 1, [0.125, 1.0]))
-    assert set(_events(folder)) == {
-        f"{r}/seed_{s}" for r in ("q_agrel", "backprop") for s in (7, 8)
-    }
+    assert set(_events(folder)) == RUNS
 
 
 def test_a_run_that_is_there_already(folder, capsys):
