@@ -5,7 +5,8 @@ What is no number, function or name at all is a ``TypeError``; one that is out o
 of a leaf; text, lists and the like never do.
 """
 
-from collections.abc import Collection
+import inspect
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -191,8 +192,14 @@ def floating_dtype(name: str, value: Any) -> None:
     raise TypeError(f"{name} must be a floating-point dtype, got {value!r}")
 
 
-def function(name: str, value: Any, instead: str = "") -> None:
+def function(name: str, value: Any, instead: str = "", takes: Sequence[str] = ()) -> None:
     """Check that ``value`` can be called; ``instead`` tells where to get one.
+
+    Args:
+      name: of the argument.
+      value: a function.
+      instead: what to use, said at the end of the message.
+      takes: the arguments it is called with, by position; none: anything goes.
 
     Raises:
       TypeError: it can't.
@@ -200,18 +207,43 @@ def function(name: str, value: Any, instead: str = "") -> None:
     >>> function("policy", "greedy", "use make_policy")
     Traceback (most recent call last):
     TypeError: policy must be a function, got 'greedy': use make_policy
+    >>> function("reward", lambda actions: 1.0, takes=("key", "labels", "actions"))
+    Traceback (most recent call last):
+    TypeError: reward must be a function of (key, labels, actions), got one of (actions)
     """
+    end = f": {instead}" if instead else ""
     if not callable(value):
-        end = f": {instead}" if instead else ""
         raise TypeError(f"{name} must be a function, got {_in_a_line(value)}{end}")
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # built into Python
+        return
+    try:
+        if takes:
+            signature.bind(*takes)
+    except TypeError:
+        own, wanted = ", ".join(signature.parameters), ", ".join(takes)
+        raise TypeError(
+            f"{name} must be a function of ({wanted}), got one of ({own}){end}"
+        ) from None
 
 
 def instance(name: str, value: Any, kind: type, instead: str = "") -> None:
-    """Check that ``value`` is a ``kind``.
+    """Check that ``value`` is a ``kind``; ``instead`` tells where to get one.
 
     Raises:
       TypeError: it isn't.
+
+    >>> import flax.linen as nn
+    >>> instance("network", nn.Dense, nn.Module)
+    Traceback (most recent call last):
+    TypeError: network must be a Module, got the class itself: make one, Dense(...)
     """
+    if isinstance(value, type) and issubclass(value, kind):
+        raise TypeError(
+            f"{name} must be a {kind.__name__}, got the class itself: make one, "
+            f"{value.__name__}(...)"
+        )
     if not isinstance(value, kind):
         end = f": {instead}" if instead else ""
         raise TypeError(f"{name} must be a {kind.__name__}, got {_in_a_line(value)}{end}")

@@ -30,8 +30,8 @@ def check(environment: Environment) -> None:
     checks.instance("environment", environment, Environment, "from_gymnax gives one")
     checks.whole("environment.inputs", environment.inputs)
     checks.whole("environment.actions", environment.actions)
-    checks.function("environment.reset", environment.reset)
-    checks.function("environment.step", environment.step)
+    checks.function("environment.reset", environment.reset, takes=("key",))
+    checks.function("environment.step", environment.step, takes=("key", "state", "action"))
     begun = jax.eval_shape(environment.reset, jax.random.key(0))
     if not (isinstance(begun, tuple) and len(begun) == 2):
         raise ValueError(f"environment.reset must return (state, observation), got {_told(begun)}")

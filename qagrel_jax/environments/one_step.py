@@ -49,7 +49,7 @@ def trial(
       TypeError: an argument of another type.
     """
     checks.instance("rule", rule, Rule, "q_agrel() gives one")
-    checks.function("forward", forward)
+    checks.function("forward", forward, takes=("params", "inputs"))
     check(environment)
     checks.whole("batch", batch)
     checks.flag("has_aux", has_aux)

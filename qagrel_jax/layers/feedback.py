@@ -97,8 +97,9 @@ def canonical(feedback: str) -> str:
     >>> canonical("reciprocal")
     'kolen_pollack'
     """
-    checks.option("feedback", feedback, (*FEEDBACKS, *ALIASES))
-    return ALIASES.get(feedback, feedback)
+    name = ALIASES.get(feedback, feedback) if isinstance(feedback, str) else feedback
+    checks.option("feedback", name, FEEDBACKS)
+    return name
 
 
 def with_feedback(linear: Linear) -> Callable[[chex.Array, chex.Array, chex.Array], chex.Array]:

@@ -60,9 +60,9 @@ class _FeedbackLayer(nn.Module):
         checks.whole("features", self.features)
         canonical(self.feedback)
         checks.flag("use_bias", self.use_bias)
-        checks.function("kernel_init", self.kernel_init)
+        checks.function("kernel_init", self.kernel_init, takes=("key", "shape"))
         if self.feedback_init is not None:
-            checks.function("feedback_init", self.feedback_init)
+            checks.function("feedback_init", self.feedback_init, takes=("key", "shape"))
         if self.dtype is not None:
             checks.floating_dtype("dtype", self.dtype)
         checks.number("feedback_scale", self.feedback_scale, 0, above=True)

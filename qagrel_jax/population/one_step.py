@@ -83,7 +83,7 @@ def make_online_trainer(
     checks.instance("test", test, vectors.VectorTask)
     checks.whole("trials", trials)
     init = partial(_init, network, optimizer, task)
-    checks.function("probabilities", probabilities)
+    checks.function("probabilities", probabilities, takes=("outputs",))
     advance = partial(_advance, rule, network, optimizer, task, test, trials, probabilities)
     return OnlineTrainer(jax.jit(jax.vmap(init)), jax.jit(advance))
 

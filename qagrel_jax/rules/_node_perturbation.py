@@ -66,7 +66,7 @@ def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> 
     >>> grads, rpe = rule.update(decision, jnp.ones(1))
     """
     check_noise_sd(noise_sd)
-    checks.function("policy", policy, "make_policy gives one by its name")
+    checks.function("policy", policy, "make_policy gives one by its name", ("key", "q_values"))
 
     def act(
         key: chex.PRNGKey,

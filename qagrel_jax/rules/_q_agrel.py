@@ -110,7 +110,7 @@ def q_agrel(
     >>> float(rpe[0]), float(grads[0, decision.action[0]])
     (1.0, -1.0)
     """
-    checks.function("rpe", rpe)
+    checks.function("rpe", rpe, takes=("q_selected", "reward"))
 
     def teaching_signal(
         q_values: chex.Array, action: chex.Array, reward: chex.Array

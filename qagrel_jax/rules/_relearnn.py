@@ -15,6 +15,13 @@ from qagrel_jax.recurrent import Recurrent
 from qagrel_jax.rules._q_agrel import RewardPredictionError, q_agrel, reward_prediction_error
 from qagrel_jax.rules.base import Decision, Rule, choose
 
+TAKES = {
+    "start": ("inputs",),
+    "step": ("params", "state", "inputs"),
+    "read_out": ("params", "state"),
+}
+"""With what the functions of a ``Recurrent`` network are called."""
+
 
 class Settled(NamedTuple):
     """How far both phases came: ``Decision.aux`` of this rule.
@@ -114,7 +121,7 @@ def relearnn(
     if clip is not None:
         checks.number("clip", clip, 0, above=True)
     if scale is not None:
-        checks.function("scale", scale)
+        checks.function("scale", scale, takes=("traces",))
 
     def act(
         key: chex.PRNGKey,
@@ -204,7 +211,7 @@ def _first_state(network: Recurrent, params: chex.ArrayTree, inputs: chex.Array)
     if not isinstance(network, Recurrent):
         raise TypeError(f"relearnn needs a Recurrent network, got {type(network).__name__}")
     for name, function in zip(network._fields, network, strict=True):
-        checks.function(f"network.{name}", function)
+        checks.function(f"network.{name}", function, takes=TAKES[name])
     start = jax.tree.map(jnp.asarray, network.start(inputs))
     if not _is_batch(start, np.shape(inputs)[0]):
         raise ValueError(

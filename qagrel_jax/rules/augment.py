@@ -242,7 +242,7 @@ def step(
     """
     checks.instance("config", config, AugmentConfig)
     if choose is not None:
-        checks.function("choose", choose)
+        checks.function("choose", choose, takes=("randomness", "q_values", "epsilon"))
     checks.finite("reward", reward)
     checks.truth_value("ended", ended)
     checks.truth_value("plastic", plastic)

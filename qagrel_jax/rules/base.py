@@ -80,7 +80,9 @@ def run_forward(forward: Forward, params: chex.ArrayTree, inputs: chex.Array) ->
 
     Raises:
       ValueError: a flax.nnx model that ``forward`` changes in place.
+      TypeError: ``forward`` is no function of parameters and inputs.
     """
+    checks.function("forward", forward, takes=("params", "inputs"))
     try:
         return forward(params, inputs)
     except TraceContextError as error:
@@ -151,8 +153,8 @@ def one_step_rule(
         that are not [batch].
     """
     checks.option("outcome", outcome, ("reward", "label"))
-    checks.function("policy", policy, "make_policy gives one by its name")
-    checks.function("teaching_signal", teaching_signal)
+    checks.function("policy", policy, "make_policy gives one by its name", ("key", "q_values"))
+    checks.function("teaching_signal", teaching_signal, takes=("outputs", "action", "outcome"))
     kind = outcome
 
     def act(
@@ -198,7 +200,7 @@ def one_step_rule(
         batch, actions = decision.outputs.shape
         if kind == "label":
             outcome = _array(outcome)
-            _assert_one_each(outcome, batch)
+            _assert_one_each("labels", outcome, batch)
             checks.labels("label", outcome, actions)
             outcome = jnp.asarray(outcome)
         else:
@@ -211,9 +213,9 @@ def one_step_rule(
     return Rule(name, kind, act, update)
 
 
-def _assert_one_each(outcome: chex.Array, batch: int) -> None:
-    message = f"outcome must be [batch], here [{batch}]"
-    chex.assert_shape(outcome, (batch,), custom_message=message)
+def _assert_one_each(name: str, outcome: chex.Array, batch: int) -> None:
+    if outcome.shape != (batch,):
+        raise AssertionError(f"{name} must be [batch], here [{batch}], got {list(outcome.shape)}")
 
 
 def checked_rewards(rewards: chex.Array, batch: int) -> chex.Array:
@@ -225,7 +227,7 @@ def checked_rewards(rewards: chex.Array, batch: int) -> chex.Array:
       AssertionError: rewards that are not [batch].
     """
     rewards = _array(rewards)
-    _assert_one_each(rewards, batch)
+    _assert_one_each("rewards", rewards, batch)
     checks.finite("reward", rewards)
     return at_least_float32(rewards)
 

@@ -177,7 +177,7 @@ def fit(
     checks.number("min_gain", min_gain, 0)
     if chunk_steps is not None:
         checks.whole("chunk_steps", chunk_steps)
-    checks.function("on_chunk", on_chunk)
+    checks.function("on_chunk", on_chunk, takes=("epoch", "done", "steps"))
     for name, examples in (("train", train), ("monitored", monitored)):
         _check_examples(name, examples, trainer.image_shape)
     train, monitored = place(train, trainer.mesh), place(monitored, trainer.mesh)

@@ -130,7 +130,7 @@ def make_trainer(
     rate = None
     if learning_rate is not None:
         checks.number("learning_rate", learning_rate, 0)
-        checks.function("optimizer", optimizer)
+        checks.function("optimizer", optimizer, "optax.sgd is one", takes=("learning_rate",))
         make_optimizer, optimizer = optimizer, optimizer(learning_rate)
         rate = np.asarray(learning_rate, jnp.result_type(float))
     checks.instance("optimizer", optimizer, optax.GradientTransformation, "optax.sgd(0.1) is one")
@@ -138,7 +138,7 @@ def make_trainer(
     checks.whole("num_classes", num_classes)
     checks.whole("batch_size", batch_size)
     checks.whole("evaluation_batch", evaluation_batch)
-    checks.function("reward", reward)
+    checks.function("reward", reward, takes=("key", "labels", "actions"))
     if curriculum is not None:
         checks.instance("curriculum", curriculum, Curriculum)
     across_seeds = _across_seeds(seeds_by, mesh)

@@ -52,7 +52,7 @@ def objective_gradients(
     >>> gradients["cross_entropy"].tolist(), gradients["expected_reward"].tolist()
     ([[-0.5, 0.5]], [[-0.25, 0.25]])
     """
-    checks.function("probabilities", probabilities)
+    checks.function("probabilities", probabilities, takes=("outputs",))
     check_examples(forward, params, inputs, labels, reward)
     outputs, pathway = jax.vjp(lambda p: forward(p, inputs), params)
     batch, actions = outputs.shape

@@ -87,7 +87,7 @@ def exact_moments(
     ([[-0.5, 0.5]], 0.5)
     """
     checks.instance("rule", rule, Rule, "q_agrel() gives one")
-    checks.function("probabilities", probabilities)
+    checks.function("probabilities", probabilities, takes=("outputs",))
     check_examples(forward, params, inputs, labels, reward)
 
     def of_image(image: chex.Array, label: chex.Array) -> tuple:
@@ -172,7 +172,7 @@ def sampled_moments(
     >>> bool(abs(moments.mean["out"] - 1) < 0.1), bool(abs(moments.choices["out"] - 1) < 0.1)
     (True, True)
     """
-    checks.function("learn", learn)
+    checks.function("learn", learn, takes=("batch_key", "choice_key"))
     checks.whole("samples", samples, 2)
 
     def one(key: chex.PRNGKey) -> tuple[dict, dict]:
@@ -228,8 +228,8 @@ def check_examples(
     forward: Forward, params: chex.ArrayTree, inputs: Any, labels: Any, reward: Reward
 ) -> None:
     """Check that inputs are finite and that each has the label of an action."""
-    checks.function("forward", forward)
-    checks.function("reward", reward)
+    checks.function("forward", forward, takes=("params", "inputs"))
+    checks.function("reward", reward, takes=("key", "labels", "actions"))
     checks.finite("inputs", inputs)
     chex.assert_equal_shape_prefix([inputs, labels], 1)
     checks.labels("label", labels, jax.eval_shape(forward, params, inputs[:1]).shape[-1])

@@ -26,7 +26,7 @@ NOT_NEGATIVE = (*NUMBER, -1.0)
 SHARE = (*NOT_NEGATIVE, 1.5)
 COUNT = ("3", None, NAN, 2.5, 0, -1, True, [3])
 FROM_ZERO = ("3", None, NAN, 2.5, -1, [3])
-FUNCTION = ("greedy", None, 3)
+FUNCTION = ("greedy", None, 3, lambda: 0)
 NAME = ("nonsense", None, 3, ["greedy"])
 OTHER = ("text", None, 3)
 FLAG = ("yes", None, 1)
@@ -380,7 +380,7 @@ def is_named_in_one_line(function, good, argument, values):
         assert argument in message, message
         single = value[0] if isinstance(value, list) and len(value) == 1 else value
         shown = any(str(v) in message for v in (value, single, np.asarray(value).dtype))
-        assert shown or isinstance(value, np.ndarray | tuple | list), message
+        assert shown or callable(value) or isinstance(value, np.ndarray | tuple | list), message
         assert "\n" not in message
 
 

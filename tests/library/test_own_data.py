@@ -144,7 +144,9 @@ def test_what_forward_returns_is_told_apart(name):
     decision = rule.act(key, with_aux, variables, INPUTS, has_aux=True)
     assert decision.aux == {"some": 1.0}
     outcome = np.ones((2, 1), np.int32 if rule.outcome == "label" else np.float32)
-    with pytest.raises(AssertionError, match=r"outcome must be \[batch\], here \[2\]"):
+    with pytest.raises(
+        AssertionError, match=r"(rewards|labels) must be \[batch\], here \[2\], got \["
+    ):
         rule.update(decision, outcome)
     rule.update(decision, outcome=outcome[:, 0])
 
