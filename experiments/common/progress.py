@@ -40,7 +40,7 @@ class Reporter:
             self._bars.update(self._task, completed=done, state=state)
             return
         if important or time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._print(f"{done:.4g}/{self._total:g}", state)
+            self._print(f"{_number(done)}/{_number(self._total)}", state)
 
     def finish(self, done: str, state: str) -> None:
         """Show that all is done, though it may have been less than the total: the bar is full."""
@@ -48,11 +48,15 @@ class Reporter:
             text = f"{done}, {state}" if done else state
             self._bars.update(self._task, completed=self._total, state=text)
         else:
-            self._print(done or f"{self._total:g}/{self._total:g}", state)
+            self._print(done or f"{_number(self._total)}/{_number(self._total)}", state)
 
     def _print(self, done: str, state: str) -> None:
         self._last_line = time.monotonic()
         print(f"{self._title}  {done}  {state}", file=sys.stderr, flush=True)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
 
 
 class _Bars(Progress):

@@ -5,10 +5,11 @@
     python -m experiments.controls fast --seeds 5 --out DIR
     python -m experiments.controls --resume --out DIR  # resume after a crash
 
-Each control trains its settings (``experiments/controls/settings.py``) one after the other, several
-seeds each, under the clean protocol, and leaves in DIR/NAME: plan.json (--seeds and --epochs),
-settings.jsonl (a line a setting, with its learning curves), summary.json, picture.png (and
-angles.png). A setting that was killed resumes at its last checkpoint, at most a few minutes old.
+Each control trains its settings (``experiments/controls/catalogue.py``) one after the other,
+several seeds each, under the clean protocol, and leaves in DIR/NAME: plan.json (--seeds and
+--epochs), settings.jsonl (a line a setting, with its learning curves), summary.json, picture.png
+(and angles.png). A setting that was killed resumes at its last checkpoint, at most a few minutes
+old.
 """
 
 import contextlib

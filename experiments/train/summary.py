@@ -137,7 +137,7 @@ def print_table(content: dict[str, Any]) -> None:
         f"({content['criterion_is']})"
     )
     measures = {
-        "slowdown_by_best_epoch": "the best epoch, probably the papers' measure",
+        "slowdown_by_best_epoch": "the best epoch (probably the papers')",
         "slowdown": "the criterion",
     }
     for key, measure in measures.items():

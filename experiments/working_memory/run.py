@@ -224,6 +224,11 @@ def _load(folder: Path, packed: Packed, config: MemoryConfig) -> float:
     if state is None:
         with saved.explained(old):
             state = _read_old(old)
+        if state.keys() != template.keys():
+            raise UserError(
+                f"{old} is of an earlier version, which this one cannot resume: start the run anew "
+                "in another folder"
+            )
     try:
         packed.restore(state)
     except Exception as error:

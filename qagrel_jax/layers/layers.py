@@ -139,6 +139,11 @@ class _FeedbackLayer(nn.Module):
 
     def _fixed(self, name: str, draw: Callable[[chex.PRNGKey], chex.Array]) -> chex.Array:
         """Return feedback weights that never learn, drawn at initialization."""
+        if not (self.has_variable("feedback", name) or self.is_mutable_collection("feedback")):
+            raise ValueError(
+                f"{self._where()} has feedback weights that never learn: give apply the collection "
+                "'feedback' of what init returned, beside 'params'"
+            )
         weights = self.variable("feedback", name, lambda: draw(self.make_rng("params")))
         return jax.lax.stop_gradient(weights.value)
 
@@ -195,7 +200,8 @@ class Dense(_FeedbackLayer):
         the nearer B = C Mᵀ comes to W: to an angle of about arctan √(1/expansion).
 
     Raises:
-      ValueError: unknown ``feedback``; a size, scale, number of actions or expansion out of range.
+      ValueError: unknown ``feedback``; a size, scale, number of actions or expansion out of range;
+        from ``apply``, fixed feedback weights that are missing (the collection ``"feedback"``).
       TypeError: an attribute of another type.
     """
 

@@ -26,7 +26,7 @@ from qagrel_jax import checks, sharding
 from qagrel_jax.training.epoch import DivergedError, chunks_of_epoch, run_epoch
 from qagrel_jax.training.evaluation import overall_accuracy
 from qagrel_jax.training.examples import Examples, place, split
-from qagrel_jax.training.step import TrainState
+from qagrel_jax.training.step import StepMetrics, TrainState
 from qagrel_jax.training.trainer import Trainer, select_seeds
 
 __all__ = [
@@ -178,14 +178,10 @@ def fit(
     if chunk_steps is not None:
         checks.whole("chunk_steps", chunk_steps)
     checks.function("on_chunk", on_chunk, takes=("epoch", "done", "steps"))
-    for name, examples in (("train", train), ("monitored", monitored)):
-        _check_examples(name, examples, trainer.image_shape)
-    train, monitored = place(train, trainer.mesh), place(monitored, trainer.mesh)
-    if trainer.num_classes is not None:
-        checks.labels("labels of train", train.labels, trainer.num_classes)
-        checks.labels("labels of monitored", monitored.labels, trainer.num_classes)
-        if trainer.curriculum is not None:
-            checks.every_class(train.labels, trainer.num_classes)
+    train = _on_device("train", train, trainer)
+    monitored = _on_device("monitored", monitored, trainer)
+    if trainer.curriculum is not None and trainer.num_classes is not None:
+        checks.every_class(train.labels, trainer.num_classes)
     run = _on_mesh(run, trainer.mesh)
     seeds = len(run.active)
     while run.epoch < epochs and run.active.any():
@@ -194,22 +190,36 @@ def fit(
         states, metrics = run_epoch(trainer, run.states, run.active, train, epoch, chunks, on_chunk)
         class_accuracy = trainer.evaluate(states, *monitored)
         accuracy = overall_accuracy(class_accuracy, monitored.labels)
-
-        def of_active(values: np.ndarray, active: np.ndarray = run.active) -> np.ndarray:
-            shape = (seeds, *[1] * (values.ndim - 1))
-            return np.where(active.reshape(shape), values, np.nan)
-
-        record = EpochRecord(
-            epoch,
-            of_active(accuracy),
-            of_active(class_accuracy),
-            of_active(metrics.correct),
-            of_active(metrics.error),
-            of_active(metrics.error * np.nan if metrics.reward is None else metrics.reward),
-        )
+        record = _record(epoch, accuracy, class_accuracy, metrics, run.active)
         run = run._replace(epoch=np.int32(epoch), states=states)
         run = _after_epoch(run, accuracy, patience, min_gain)
         yield run, record
+
+
+def _on_device(name: str, examples: Examples, trainer: Trainer) -> Examples:
+    """Check examples and put them on the device."""
+    _check_examples(name, examples, trainer.image_shape)
+    examples = place(examples, trainer.mesh)
+    if trainer.num_classes is not None:
+        checks.labels(f"labels of {name}", examples.labels, trainer.num_classes)
+    return examples
+
+
+def _record(
+    epoch: int,
+    accuracy: np.ndarray,
+    class_accuracy: np.ndarray,
+    metrics: StepMetrics,
+    active: np.ndarray,
+) -> EpochRecord:
+    """Return the record of an epoch; ``metrics`` are means over its steps."""
+
+    def of_active(values: np.ndarray) -> np.ndarray:
+        return np.where(active.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
+
+    reward = metrics.error * np.nan if metrics.reward is None else metrics.reward
+    values = (accuracy, class_accuracy, metrics.correct, metrics.error, reward)
+    return EpochRecord(epoch, *map(of_active, values))
 
 
 def _check_examples(name: str, examples: Examples, image_shape: tuple[int, ...] | None) -> None:

@@ -126,14 +126,6 @@ def make_trainer(
     """
     checks.instance("rule", rule, Rule, "q_agrel() gives one")
     checks.instance("network", network, nn.Module, "make_network gives one by its name")
-    make_optimizer: MakeOptimizer | None = None
-    rate = None
-    if learning_rate is not None:
-        checks.number("learning_rate", learning_rate, 0)
-        checks.function("optimizer", optimizer, "optax.sgd is one", takes=("learning_rate",))
-        make_optimizer, optimizer = optimizer, optimizer(learning_rate)
-        rate = np.asarray(learning_rate, jnp.result_type(float))
-    checks.instance("optimizer", optimizer, optax.GradientTransformation, "optax.sgd(0.1) is one")
     checks.wholes("image_shape", image_shape)
     checks.whole("num_classes", num_classes)
     checks.whole("batch_size", batch_size)
@@ -141,14 +133,10 @@ def make_trainer(
     checks.function("reward", reward, takes=("key", "labels", "actions"))
     if curriculum is not None:
         checks.instance("curriculum", curriculum, Curriculum)
+    optimizer, make_optimizer, rate = _at_first(optimizer, learning_rate)
     across_seeds = _across_seeds(seeds_by, mesh)
-    by_seed = None
-    if mesh is not None:
-        parts = mesh.shape[sharding.BATCH]
-        if batch_size % parts:
-            raise ValueError(f"batch_size {batch_size} is not divisible over {parts} devices")
-        evaluation_batch = -(-evaluation_batch // parts) * parts
-        by_seed = NamedSharding(mesh, PartitionSpec(sharding.SEEDS))
+    evaluation_batch = _divided(batch_size, evaluation_batch, mesh)
+    by_seed = None if mesh is None else NamedSharding(mesh, PartitionSpec(sharding.SEEDS))
     learner = Learner(network, rule, optimizer, reward, batch_size, curriculum)
     at_rate = partial(_at_rate, learner, make_optimizer)
     compiled = partial(jax.jit, donate_argnums=0, out_shardings=by_seed)
@@ -185,6 +173,32 @@ def select_seeds(use_new: chex.Array, new: chex.ArrayTree, old: chex.ArrayTree) 
         return jnp.where(use_new.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
     return jax.tree.map(pick, new, old)
+
+
+def _at_first(
+    optimizer: optax.GradientTransformation | MakeOptimizer, learning_rate: float | None
+) -> tuple[optax.GradientTransformation, MakeOptimizer | None, np.ndarray | None]:
+    """Return the optimizer; where a learning rate was given, what makes it of one, and this."""
+    make_optimizer, rate = None, None
+    if learning_rate is not None:
+        checks.number("learning_rate", learning_rate, 0)
+        checks.function("optimizer", optimizer, "optax.sgd is one", takes=("learning_rate",))
+        make_optimizer, optimizer = optimizer, optimizer(learning_rate)
+        rate = np.asarray(learning_rate, jnp.result_type(float))
+    checks.instance("optimizer", optimizer, optax.GradientTransformation, "optax.sgd(0.1) is one")
+    return optimizer, make_optimizer, rate
+
+
+def _divided(batch_size: int, evaluation_batch: int, mesh: Mesh | None) -> int:
+    """Return ``evaluation_batch`` as a multiple of the devices that a batch is divided over.
+
+    Raises:
+      ValueError: these do not divide ``batch_size``.
+    """
+    parts = 1 if mesh is None else mesh.shape[sharding.BATCH]
+    if batch_size % parts:
+        raise ValueError(f"batch_size {batch_size} is not divisible over {parts} devices")
+    return -(-evaluation_batch // parts) * parts
 
 
 def _at_rate(

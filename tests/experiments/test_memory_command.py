@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from flax.serialization import msgpack_restore
 
 from experiments.common.cli import UserError
 from experiments.working_memory import __main__ as working_memory
@@ -11,6 +13,7 @@ from experiments.working_memory import config as memory_config
 from experiments.working_memory import run as memory_run
 from experiments.working_memory import summary as memory_summary
 from experiments.working_memory.config import MemoryConfig
+from qagrel_jax.training import checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +61,22 @@ def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(compared, capsys
     checkpoint = folder / memory_run.CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
     assert "damaged" in refused(capsys, "--resume", "--out", folder)
+
+
+def test_earlier_checkpoints_are_read_or_named(tmp_path, capsys):
+    folder, options = tmp_path / "run", "saccade --networks 2 --max-trials 5"
+    working_memory.main([*options.split(), "--out", str(folder)])
+    content, _ = checkpoints.read(folder / memory_run.CHECKPOINT)
+    state = {**msgpack_restore(content), "seconds": np.float64(1000)}
+    (folder / memory_run.CHECKPOINT).unlink()
+    np.savez(folder / memory_run.OLD_CHECKPOINT, **state)
+    working_memory.main(["--resume", "--out", str(folder)])
+    assert json.loads((folder / "summary.json").read_text())["seconds"] > 1000
+    (folder / memory_run.CHECKPOINT).unlink()
+    state.popitem()
+    np.savez(folder / memory_run.OLD_CHECKPOINT, **state)
+    capsys.readouterr()
+    assert "earlier version" in refused(capsys, "--resume", "--out", folder)
 
 
 def test_long_delays_are_drawn_and_a_later_sitting_does_not_sign(tmp_path):

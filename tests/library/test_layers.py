@@ -123,6 +123,15 @@ def test_forward_and_feedback_kernels_are_drawn_independently():
         assert not np.isin(np.asarray(kernel), np.asarray(down)).any()
 
 
+@pytest.mark.parametrize("feedback", ["random", "sign_fixed", "direct", "product"])
+@pytest.mark.parametrize("name", ["dense", "conv_same", "local_same"])
+def test_fixed_feedback_weights_that_were_left_behind_are_missed(name, feedback):
+    layer, variables, inputs = _make(name, feedback)
+    for collections in ({"params": variables["params"]}, {**variables, "feedback": {}}):
+        with pytest.raises(ValueError, match=f"{feedback}.* give apply the collection 'feedback'"):
+            layer.apply(collections, inputs)
+
+
 def test_an_unknown_feedback_lists_the_valid_ones():
     with pytest.raises(ValueError, match="'magic'; valid: tied, kolen_pollack, random, sign"):
         _make("dense", "magic")
