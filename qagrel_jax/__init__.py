@@ -104,6 +104,10 @@ _MOVED = {
 fields.document(__name__)
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     if name in _MOVED:
         return importlib.import_module(f"qagrel_jax.{_MOVED[name]}")

@@ -1,5 +1,7 @@
 """Measures of learning: angles between weights, or between updates."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import NamedTuple
 

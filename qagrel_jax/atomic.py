@@ -1,5 +1,7 @@
 """Files that are either whole or absent: write beside, flush to disk, rename."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import secrets

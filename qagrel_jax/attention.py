@@ -1,5 +1,7 @@
 """Attention feedback made visible: what reaches each unit from a chosen one, down to the input."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import chex

@@ -5,6 +5,8 @@ What is no number, function or name at all is a ``TypeError``; one that is out o
 of a leaf; text, lists and the like never do.
 """
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Collection, Sequence
 from typing import Any

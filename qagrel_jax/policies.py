@@ -22,6 +22,8 @@ Whatever the dtype of the Q values, choices are made in float32 or wider.
 Bohté & Roelfsema 2018).
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 

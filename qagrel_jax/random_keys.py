@@ -4,6 +4,8 @@ A run is a function of its seeds alone. ``JAX_DEFAULT_PRNG_IMPL`` would change w
 every root key names its implementation; keys that are split or folded from it keep that.
 """
 
+from __future__ import annotations
+
 import chex
 import jax
 import jax.numpy as jnp

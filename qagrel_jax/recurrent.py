@@ -28,6 +28,8 @@ Reference:
   Mollard, Bohté & Roelfsema (2024), PLoS Comput Biol 20(4): e1012030, and the authors' code.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -9,6 +9,8 @@ has joined them, a mesh holds the devices of all. The functions here then are co
 process calls them, in the same order.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

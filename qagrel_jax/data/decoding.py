@@ -4,6 +4,8 @@ Images of a split larger than ``streaming.limit_bytes`` are never in memory: the
 disk and mapped from there.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 import os

@@ -1,5 +1,7 @@
 """Any data set by its name: the digits, or a set of TensorFlow Datasets."""
 
+from __future__ import annotations
+
 import os
 import re
 from pathlib import Path

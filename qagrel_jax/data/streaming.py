@@ -8,6 +8,8 @@ same either way; only the place that they come from differs.
 The limit is 4 GiB for each split, or $QAGREL_JAX_RESIDENT_GIB (0: stream everything).
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +66,7 @@ class HostImages:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def rows(self, chosen: np.ndarray) -> "HostImages":
+    def rows(self, chosen: np.ndarray) -> HostImages:
         """Return a view of the ``chosen`` rows int[m]."""
         return HostImages(self._array, self._rows[chosen])
 

@@ -4,6 +4,8 @@ Sets are prepared as ArrayRecord, whose random-access ``data_source`` needs no T
 the only file that imports ``tensorflow_datasets``, and only when used.
 """
 
+from __future__ import annotations
+
 import contextlib
 import difflib
 import io

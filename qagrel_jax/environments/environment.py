@@ -1,5 +1,7 @@
 """What answers actions: two pure functions and two sizes."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -1,5 +1,7 @@
 """A one-step rule, such as Q-AGREL, plays episodes that are one action long."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

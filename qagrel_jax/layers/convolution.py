@@ -8,6 +8,8 @@ forward convolution, and the one onto the kernel, as every narrow one, as matrix
 patches of a few images at a time. All give the same values to rounding.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from collections.abc import Sequence

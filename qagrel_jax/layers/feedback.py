@@ -51,6 +51,8 @@ References:
   Ji-An & Benna (2024), Deep learning without weight symmetry, arXiv:2405.20594.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 

@@ -9,6 +9,8 @@ inside a transform (``nn.remat``, ``nn.jit``, ``nn.scan``, ``nn.vmap``, ``jax.ji
 of the network.
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

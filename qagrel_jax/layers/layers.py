@@ -7,6 +7,8 @@ reaches the layer below through *feedback weights*, and the synapses change by p
 × feedback. Biases are off by default, as in the papers.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -13,6 +13,8 @@ The learning rules do this by themselves. Where a network is differentiated with
         grads = jax.grad(lambda params: loss(network.apply(params, inputs)))(params)
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -4,6 +4,8 @@ Each trial shows one pattern and is followed by one weight change, as a brain le
 sees and does depends on its own key and the number of the trial alone, on no other network.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple

@@ -9,6 +9,8 @@ its loop, which is what makes it fast. A network that has converged or given up 
 ``Packed`` takes such networks out between calls.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 from typing import Any, NamedTuple

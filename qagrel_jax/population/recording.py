@@ -1,5 +1,7 @@
 """Look inside a network trained on a working-memory task: its units through one trial."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 from typing import Any, NamedTuple

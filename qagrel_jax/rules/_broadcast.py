@@ -1,5 +1,7 @@
 """Q-AGREL without attention: every hidden unit receives the reward-prediction error alike."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Node perturbation: Q-AGREL's objective without any structured feedback."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

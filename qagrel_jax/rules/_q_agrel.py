@@ -1,5 +1,7 @@
 """Q-AGREL: deep networks that learn from a reward alone."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import chex

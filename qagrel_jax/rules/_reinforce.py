@@ -1,5 +1,7 @@
 """REINFORCE: policy gradient from a reward, with and without structured feedback."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

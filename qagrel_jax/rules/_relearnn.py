@@ -1,5 +1,7 @@
 """RELEARNN: Q-AGREL at the fixed point of a recurrent network."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple

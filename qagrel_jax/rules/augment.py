@@ -11,6 +11,8 @@ Reference:
   working memories in sequential tasks, PLoS Comput Biol 11(3): e1004060.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 from typing import Any, NamedTuple

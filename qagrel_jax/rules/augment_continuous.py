@@ -4,6 +4,8 @@ It is a construction in the spirit of continuous-time AuGMEnT (Zambrano, Roelfse
 not that paper's equations.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from typing import Any
 

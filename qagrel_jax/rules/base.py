@@ -27,6 +27,8 @@ error, the mean over the batch. ``params - learning_rate * grads`` is the publis
 averaged over the batch, so ``grads`` goes into any ``optax.GradientTransformation`` unchanged.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -1,5 +1,7 @@
 """The working-memory rules under one contract, so that one program runs populations of either."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -9,6 +9,8 @@ with x_i the presynaptic activity, itself noisy where i is noisy. A global scala
 eligibility is all that learning by perturbation needs; nothing runs down through the network.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -8,6 +8,8 @@ Reference:
   working memory and learning-to-learn, PLoS ONE 19(12): e0316453.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from typing import Any, NamedTuple
 

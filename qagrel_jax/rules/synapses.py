@@ -3,6 +3,8 @@
 All functions take one network's arrays, or those of many networks along one more axis at the end.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
 from typing import Any

@@ -23,6 +23,8 @@ be drawn at once: ``draw(key, params)`` gives the raw randomness of a trial,
 frozen test asks for.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -156,7 +158,7 @@ def at_least(params: Any, low: float, *names: str) -> None:
       ValueError: such a field.
       TypeError: one that is no number.
     """
-    whole = {field.name for field in dataclasses.fields(params) if field.type is int}
+    whole = {field.name for field in dataclasses.fields(params) if field.type in (int, "int")}
     for name in names:
         value = getattr(params, name)
         if name in whole:

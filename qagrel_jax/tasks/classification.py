@@ -4,6 +4,8 @@ One step a trial: an image is shown, the network chooses one of n actions, and i
 action is the image's class. The label stays with the task; only the reward leaves it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import chex

@@ -13,6 +13,8 @@ another (``consecutive``), counted on from trial to trial.
 All arrays may carry one more axis at their end, over networks.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from typing import NamedTuple

@@ -23,6 +23,8 @@ Reference:
   Mollard, Bohté & Roelfsema (2024), PLoS Comput Biol 20(4): e1012030, and the authors' code.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from typing import NamedTuple
 

@@ -13,6 +13,8 @@ the pattern's, else with 0. The label stays with the task.
 ===============  ==================================================================================
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import NamedTuple
 

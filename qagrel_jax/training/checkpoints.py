@@ -20,6 +20,8 @@ Traceback (most recent call last):
 qagrel_jax.training.checkpoints.CheckpointError: rule is 'q_agrel' there, 'backprop' here
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

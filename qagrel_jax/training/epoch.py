@@ -5,6 +5,8 @@ incomplete last batch. On CPU it is cut into chunks, after each of which progres
 divergence noticed. The cuts change no number, and all full chunks are of one compiled length.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -28,7 +30,7 @@ class DivergedError(FloatingPointError):
         super().__init__(f"seed {seed} diverged at step {step} (epoch {epoch}): NaN or infinity")
         self.seed, self.step, self.epoch = seed, step, epoch
 
-    def counted_from(self, first_seed: int) -> "DivergedError":
+    def counted_from(self, first_seed: int) -> DivergedError:
         """Return the same error, its message naming the seed of a run that begins with another."""
         return DivergedError(first_seed + self.seed, self.step, self.epoch)
 

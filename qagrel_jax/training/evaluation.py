@@ -1,5 +1,7 @@
 """Accuracy of many seeds of a network on one set of images, class by class."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any

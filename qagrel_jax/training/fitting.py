@@ -13,6 +13,8 @@ Learners stay on the device, which is asked for numbers only at the end of an ep
 stopping rule remembers is a few numbers a seed, and lives on the host.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 

@@ -7,6 +7,8 @@ Whatever the network computes in, its parameters, BatchNorm's statistics, the Q 
 reward-prediction error and the optimizer stay in float32 (or float64, under ``jax_enable_x64``).
 """
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple

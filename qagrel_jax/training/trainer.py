@@ -11,6 +11,8 @@ the other (``lax.map``) on a CPU, where a batched matrix product is no faster th
 finished seed then costs nothing.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple

@@ -1,5 +1,7 @@
 """Bias and variance from moments: angles, norms, signal to noise, and their standard errors."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import chex

@@ -1,5 +1,7 @@
 """The gradients that updates are compared with."""
 
+from __future__ import annotations
+
 import chex
 import jax
 import jax.numpy as jnp

@@ -1,5 +1,7 @@
 """Mean and variance of one update, by enumerating actions or by sampling."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -11,6 +11,8 @@ Kernels are stored as the layers use them: dense [inputs, units], convolutions [
 channels, features], locally connected [out_height, out_width, rows, columns, channels, features].
 """
 
+from __future__ import annotations
+
 import importlib
 import io
 import json

@@ -23,6 +23,8 @@ Reference:
   Pozzi, Bohté & Roelfsema (2020), NeurIPS 33.
 """
 
+from __future__ import annotations
+
 import itertools
 import os
 from collections import Counter

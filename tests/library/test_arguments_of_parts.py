@@ -31,6 +31,8 @@ from tests.library.test_arguments import (
     is_named_in_one_line,
 )
 
+pytestmark = pytest.mark.usefixtures("folded_keys")
+
 LAYER = {
     "features": COUNT,
     "feedback": NAME,
@@ -268,9 +270,3 @@ def test_truth_values_may_be_arrays_and_traced():
     jax.jit(lambda x: checks.truth_value("plastic", x))(True)
     with pytest.raises(TypeError, match="plastic must be True or False, got"):
         jax.jit(lambda x: checks.truth_value("plastic", x))(1.0)
-
-
-@pytest.fixture(autouse=True)
-def _keys_are_used_again():
-    with jax.debug_key_reuse(False):
-        yield

@@ -105,15 +105,14 @@ def trained():
     return trainer, fit, fresh
 
 
-def test_a_fit_goes_on_in_the_same_bits(trained, tmp_path):
+def test_a_fit_goes_on_in_the_same_bits(trained, folded_keys, tmp_path):
     """Saved after an epoch and loaded into a fresh start, as a notebook would."""
     trainer, fit, _ = trained
-    with jax.debug_key_reuse(False):  # a learner and its best epoch share one key
-        begun = fit(training.start(trainer, root_keys(jnp.arange(2))), 1)
-        training.save(tmp_path / "fit", begun)
-        end = fit(begun, 3)
-        fresh = training.start(trainer, root_keys(jnp.arange(2)))
-        again = fit(training.load(tmp_path / "fit", fresh), 3)
+    begun = fit(training.start(trainer, root_keys(jnp.arange(2))), 1)
+    training.save(tmp_path / "fit", begun)
+    end = fit(begun, 3)
+    fresh = training.start(trainer, root_keys(jnp.arange(2)))
+    again = fit(training.load(tmp_path / "fit", fresh), 3)
     for one, other in zip(jax.tree.leaves(end), jax.tree.leaves(again), strict=True):
         raw = checkpoints._raw_keys
         np.testing.assert_array_equal(raw(one), raw(other))

@@ -1,6 +1,8 @@
 """``import qagrel_jax`` leads everywhere, and each public name is meant to be one."""
 
+import contextlib
 import importlib
+import inspect
 import pkgutil
 import subprocess
 import sys
@@ -49,6 +51,20 @@ def test_public_names(name):
     module = importlib.import_module(name)
     assert sorted(module.__all__) == PUBLIC[name].split()
     assert all(hasattr(module, public) for public in module.__all__)
+
+
+def test_completion_shows_what_is_public():
+    assert dir(qagrel_jax) == sorted([*qagrel_jax.__all__, "__version__"])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_signatures_name_types_as_they_are_written(name):
+    """Not what the names stand for, over several lines."""
+    for function in vars(importlib.import_module(name)).values():
+        if callable(function) and getattr(function, "__module__", None) == name:
+            with contextlib.suppress(ValueError):  # what has no signature
+                signature = str(inspect.signature(function))
+                assert "typing.U" not in signature and "abc.Callable" not in signature, function
 
 
 def test_every_package_says_what_is_public():

@@ -10,6 +10,8 @@ from qagrel_jax import networks, rules
 from qagrel_jax.population import make_online_trainer
 from qagrel_jax.tasks import vectors
 
+pytestmark = pytest.mark.usefixtures("folded_keys")
+
 TASK = vectors.count_ones()
 NETWORK = networks.ThreeLayer(TASK.num_actions, 4, "kolen_pollack", 1.0)
 
@@ -20,30 +22,29 @@ def test_many_trials_at_once_are_the_same_trials_one_by_one(rule):
     optimizer = optax.sgd(0.1, momentum=0.5)
     keys = jax.random.split(jax.random.key(0), 2)
     trainer = make_online_trainer(rule, NETWORK, optimizer, TASK, trials=3)
-    with jax.debug_key_reuse(False):  # one by one, the same keys are used again
-        learners, rewards = trainer.advance(keys, trainer.init(keys), 5)
-        for network, key in enumerate(keys):
-            learner = jax.tree.map(lambda x, n=network: x[n], trainer.init(keys))
-            params, state = learner
-            for number in range(5, 8):
-                draw, choose = jax.random.split(jax.random.fold_in(key, number))
-                pattern = int(jax.random.randint(draw, (), 0, len(TASK.labels)))
-                decision = rule.act(choose, NETWORK.apply, params, TASK.inputs[pattern][None])
-                right = TASK.labels[pattern]
-                correct = (decision.action == right).astype(jnp.float32)
-                told = right[None] if rule.outcome == "label" else correct
-                grads, _ = rule.update(decision, told)
-                updates, state = optimizer.update(grads["params"], state, params["params"])
-                params = {"params": optax.apply_updates(params["params"], updates)}
-            jax.tree.map(
-                lambda ours, one, n=network: np.testing.assert_allclose(ours[n], one, atol=1e-6),
-                learners.params,
-                params,
-            )
-            logits = np.asarray(NETWORK.apply(params, TASK.inputs), float)
-            odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-            expected = odds[np.arange(len(odds)), TASK.labels].mean()
-            np.testing.assert_allclose(rewards[network], expected, rtol=1e-5)
+    learners, rewards = trainer.advance(keys, trainer.init(keys), 5)
+    for network, key in enumerate(keys):
+        learner = jax.tree.map(lambda x, n=network: x[n], trainer.init(keys))
+        params, state = learner
+        for number in range(5, 8):
+            draw, choose = jax.random.split(jax.random.fold_in(key, number))
+            pattern = int(jax.random.randint(draw, (), 0, len(TASK.labels)))
+            decision = rule.act(choose, NETWORK.apply, params, TASK.inputs[pattern][None])
+            right = TASK.labels[pattern]
+            correct = (decision.action == right).astype(jnp.float32)
+            told = right[None] if rule.outcome == "label" else correct
+            grads, _ = rule.update(decision, told)
+            updates, state = optimizer.update(grads["params"], state, params["params"])
+            params = {"params": optax.apply_updates(params["params"], updates)}
+        jax.tree.map(
+            lambda ours, one, n=network: np.testing.assert_allclose(ours[n], one, atol=1e-6),
+            learners.params,
+            params,
+        )
+        logits = np.asarray(NETWORK.apply(params, TASK.inputs), float)
+        odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        expected = odds[np.arange(len(odds)), TASK.labels].mean()
+        np.testing.assert_allclose(rewards[network], expected, rtol=1e-5)
 
 
 def test_no_optimizer_changes_fixed_feedback_weights():
@@ -52,9 +53,8 @@ def test_no_optimizer_changes_fixed_feedback_weights():
     trainer = make_online_trainer(
         rules.agrel(), network, optax.adamw(0.1, weight_decay=0.1), TASK, trials=3
     )
-    with jax.debug_key_reuse(False):
-        start = trainer.init(keys)
-        learners, _ = trainer.advance(keys, start, 0)
+    start = trainer.init(keys)
+    learners, _ = trainer.advance(keys, start, 0)
     fixed = {name: values for name, values in start.params.items() if name != "params"}
     assert jax.tree.leaves(fixed)
     for name, values in fixed.items():
@@ -67,9 +67,8 @@ def test_another_task_may_be_tested():
     keys = jax.random.split(jax.random.key(0), 2)
     trainer = make_online_trainer(rules.agrel(), NETWORK, optax.sgd(0.1), TASK, trials=1, test=test)
     own = make_online_trainer(rules.agrel(), NETWORK, optax.sgd(0.1), TASK, trials=1)
-    with jax.debug_key_reuse(False):
-        learners, reward = trainer.advance(keys, trainer.init(keys), 0)
-        same, other = own.advance(keys, own.init(keys), 0)
+    learners, reward = trainer.advance(keys, trainer.init(keys), 0)
+    same, other = own.advance(keys, own.init(keys), 0)
     jax.tree.map(np.testing.assert_array_equal, learners, same)
     assert (reward != other).all()
 

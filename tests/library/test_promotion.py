@@ -1,4 +1,7 @@
-"""No dtype is promoted implicitly: the library's programs, traced but not run."""
+"""No dtype is promoted implicitly: the library's programs, traced but not run.
+
+Not in the other tests: their references compute in float64 what the library does in float32.
+"""
 
 import dataclasses
 

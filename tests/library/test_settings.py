@@ -22,9 +22,8 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def expected():
-    with jax.debug_key_reuse(False):
-        return settings_run.run(root_key(0))
+def expected(folded_keys):
+    return settings_run.run(root_key(0))
 
 
 def _all_numbers(results):
@@ -52,7 +51,6 @@ def test_everything_runs_under_the_settings(kinds, expected):
 
 
 @pytest.mark.slow
-def test_legacy_keys_draw_what_typed_ones_do(expected):
-    with jax.debug_key_reuse(False):
-        legacy = settings_run.run(jax.random.PRNGKey(0))
+def test_legacy_keys_draw_what_typed_ones_do(expected, folded_keys):
+    legacy = settings_run.run(jax.random.PRNGKey(0))
     np.testing.assert_allclose(_all_numbers(legacy), _all_numbers(expected), rtol=1e-6)

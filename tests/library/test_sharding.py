@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def one_device():
-    with jax.debug_key_reuse(False), jax.numpy_rank_promotion("allow"):
+def one_device(folded_keys):
+    with jax.numpy_rank_promotion("allow"):
         return sharded_run.arrays(*sharded_run.small_run())
 
 
