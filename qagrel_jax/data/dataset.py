@@ -1,7 +1,7 @@
 """What an image classification set is here: uint8 images and int32 labels, checked."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,12 @@ class DataError(ValueError):
 
 
 class Dataset(NamedTuple):
-    """An image classification set in memory, or (``np.memmap``) on disk."""
+    """An image classification set in memory, or (``np.memmap``) on disk.
+
+    >>> images, labels = np.zeros((5, 8, 8, 1), np.uint8), np.zeros(5, np.int32)
+    >>> Dataset("blank", "1.0.0", images[:3], labels[:3], images[3:], labels[3:], 10)
+    <Dataset 'blank' 1.0.0: 3 training and 2 test images [8, 8, 1], 10 classes>
+    """
 
     name: str  # of the TFDS data set, or "digits"
     version: str  # of the data set
@@ -30,6 +35,16 @@ class Dataset(NamedTuple):
     test_images: np.ndarray  # uint8[m, height, width, channels]
     test_labels: np.ndarray  # int32[m], likewise
     num_classes: int  # labels are in [0, num_classes)
+
+    def __repr__(self) -> str:
+        shapes: list[Any] = [getattr(x, "shape", 0) for x in (self.train_images, self.test_images)]
+        if not all(isinstance(shape, tuple) and len(shape) == 4 for shape in shapes):
+            return f"Dataset{tuple(self)!r}"  # after jax.tree.map anything may stand in a field
+        train, test = shapes
+        return (
+            f"<Dataset {self.name!r} {self.version}: {train[0]:,} training and {test[0]:,} test "
+            f"images {list(train[1:])}, {self.num_classes} classes>"
+        )
 
 
 def validate(images: np.ndarray, labels: np.ndarray, num_classes: int) -> None:

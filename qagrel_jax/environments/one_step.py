@@ -49,6 +49,27 @@ def trial(
       ValueError: a rule that needs labels; ``batch`` below 1; an environment whose functions do not
         return what they must.
       TypeError: an argument of another type.
+
+    One of two inputs is active, and the action of its number is right:
+
+    >>> import jax.numpy as jnp
+    >>> from qagrel_jax import q_agrel
+    >>> def reset(key):
+    ...     number = jax.random.randint(key, (), 0, 2)
+    ...     return number, jax.nn.one_hot(number, 2)
+    >>> def step(key, number, action):
+    ...     return number, jnp.zeros(2), 1.0 * (action == number), True, False
+    >>> world = Environment(inputs=2, actions=2, reset=reset, step=step)
+    >>> @jax.jit
+    ... def learn(params, key):
+    ...     forward = lambda params, inputs: inputs @ params
+    ...     grads, outcome = trial(key, q_agrel(), forward, params, world, batch=8)
+    ...     return params - 0.5 * grads, outcome.reward.mean()
+    >>> params = jnp.zeros((2, 2))
+    >>> for key in jax.random.split(jax.random.key(0), 40):
+    ...     params, fraction_right = learn(params, key)
+    >>> params.argmax(1).tolist(), float(fraction_right)
+    ([0, 1], 1.0)
     """
     checks.instance("rule", rule, Rule, "q_agrel() gives one")
     checks.function("forward", forward, takes=("params", "inputs"))

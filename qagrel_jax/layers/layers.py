@@ -205,6 +205,16 @@ class Dense(_FeedbackLayer):
       ValueError: unknown ``feedback``; a size, scale, number of actions or expansion out of range;
         from ``apply``, fixed feedback weights that are missing (the collection ``"feedback"``).
       TypeError: an attribute of another type.
+
+    What comes down arrives through the feedback weights B [inputs, features], not through W:
+
+    >>> layer, x = Dense(features=3, feedback="random"), jnp.ones((2, 4))
+    >>> variables = jax.jit(layer.init)(jax.random.key(0), x)
+    >>> outputs, down = jax.vjp(lambda x: layer.apply(variables, x), x)
+    >>> bool(jnp.allclose(outputs, x @ variables["params"]["kernel"]))
+    True
+    >>> bool(jnp.allclose(down(outputs)[0], outputs @ variables["feedback"]["kernel"].T))
+    True
     """
 
     @nn.compact
@@ -230,10 +240,29 @@ class _WindowedLayer(_FeedbackLayer):
 class Conv(_WindowedLayer):
     """A convolutional layer with a feedback pathway: one kernel for all positions.
 
-    Attributes as in ``Dense``, and:
+    Attributes:
+      features: number of feature maps.
       window: (rows, columns) of the kernel [rows, columns, channels, features].
       strides: (down, right).
       padding: "SAME" or "VALID".
+      feedback: one of ``qagrel_jax.layers.FEEDBACKS``, where they are explained.
+      use_bias: add a bias to each feature map.
+      kernel_init: initializer of the kernel W.
+      feedback_init: initializer of B where it is drawn; by default that of W.
+      dtype: dtype of the computation (parameters stay float32).
+      feedback_scale: factor on the B that is drawn, and on that of the ``sign`` kinds.
+      num_actions: number of the network's outputs; ``direct`` needs it.
+      expansion: of ``product``, see ``Dense``.
+
+    Raises:
+      ValueError: as ``Dense``; a window or strides below 1, another padding.
+      TypeError: an attribute of another type.
+
+    >>> images = jnp.ones((2, 8, 8, 3))
+    >>> layer = Conv(features=5, strides=(2, 2))
+    >>> maps, variables = jax.jit(layer.init_with_output)(jax.random.key(0), images)
+    >>> maps.shape, variables["params"]["kernel"].shape
+    ((2, 4, 4, 5), (3, 3, 3, 5))
     """
 
     @nn.compact
@@ -251,8 +280,34 @@ class LocallyConnected(_WindowedLayer):
     """A convolutional layer without weight sharing: a kernel of its own at every position.
 
     No neuron can copy its weights to its neighbors, so this is the biological version of ``Conv``.
-    Attributes as in ``Conv``; the kernel is [out_height, out_width, rows, columns, channels,
-    features], the bias, if any, [out_height, out_width, features].
+
+    Attributes:
+      features: number of feature maps.
+      window: (rows, columns) of the kernel [out_height, out_width, rows, columns, channels,
+        features].
+      strides: (down, right).
+      padding: "SAME" or "VALID".
+      feedback: one of ``qagrel_jax.layers.FEEDBACKS``, where they are explained.
+      use_bias: add a bias [out_height, out_width, features].
+      kernel_init: initializer of the kernel W at each position.
+      feedback_init: initializer of B where it is drawn; by default that of W.
+      dtype: dtype of the computation (parameters stay float32).
+      feedback_scale: factor on the B that is drawn, and on that of the ``sign`` kinds.
+      num_actions: number of the network's outputs; ``direct`` needs it.
+      expansion: of ``product``, see ``Dense``.
+
+    Raises:
+      ValueError: as ``Conv``.
+      TypeError: an attribute of another type.
+
+    With the same kernel at every position it computes what ``Conv`` computes:
+
+    >>> images = jax.random.normal(jax.random.key(0), (2, 4, 4, 1))
+    >>> conv, local = Conv(features=3), LocallyConnected(features=3)
+    >>> maps, shared = jax.jit(conv.init_with_output)(jax.random.key(1), images)
+    >>> own = jax.tree.map(lambda kernel: jnp.broadcast_to(kernel, (4, 4, 3, 3, 1, 3)), shared)
+    >>> bool(jnp.allclose(jax.jit(local.apply)(own, images), maps, atol=1e-5))
+    True
     """
 
     @nn.compact

@@ -25,11 +25,41 @@ CPU_BLOCK, CPU_ALONE, SMALL_BLOCK = 64, 128, 16
 class Packed:
     """All networks of a run, on the host, and what it takes to advance them.
 
+    As many start as there are settings, or as asked for.
+
+    Args:
+      setup: what the networks share.
+      key: the run's random key.
+      learning_rate: β, float[networks] or one for all; None: that of ``setup.config``.
+      tag_decay: λ, likewise.
+      tied: bool[networks], where ``setup.config.feedback`` is "kolen_pollack" whose feedback
+        weights shall equal the forward ones all the same; None for no one's.
+      networks: how many; may be left out where one of the settings is an array.
+      steps: steps a turn.
+      block: the largest block; None for what suits the device.
+
     Attributes:
       setup: what the networks share.
       networks: the ``Population`` as NumPy arrays, networks' axis last.
       turn: turns taken so far.
       steps: steps a turn.
+
+    Raises:
+      ValueError: no networks, settings of different numbers of networks or out of range, no
+        steps, no block.
+      TypeError: a value of another type.
+
+    Does AuGMEnT learn the saccade task?
+
+    >>> import jax, qagrel_jax as qj
+    >>> from qagrel_jax.population import Setup
+    >>> task = qj.make_task("saccade")
+    >>> config = qj.rules.augment.AugmentConfig(inputs=task.inputs)
+    >>> setup = Setup(task, task.params(), config, task.criterion)
+    >>> packed = Packed(setup, jax.random.key(0), networks=8)
+    >>> packed.advance()  # while len(packed.learning) > 0
+    >>> len(packed.trials_to_convergence())
+    8
     """
 
     def __init__(
@@ -44,36 +74,6 @@ class Packed:
         steps: int = 512,
         block: int | None = None,
     ) -> None:
-        """Start as many networks as there are settings, or as asked for.
-
-        Args:
-          setup: what the networks share.
-          key: the run's random key.
-          learning_rate: β, float[networks] or one for all; None: that of ``setup.config``.
-          tag_decay: λ, likewise.
-          tied: bool[networks], where ``setup.config.feedback`` is "kolen_pollack" whose feedback
-            weights shall equal the forward ones all the same; None for no one's.
-          networks: how many; may be left out where one of the settings is an array.
-          steps: steps a turn.
-          block: the largest block; None for what suits the device.
-
-        Raises:
-          ValueError: no networks, settings of different numbers of networks or out of range, no
-            steps, no block.
-          TypeError: a value of another type.
-
-        Does AuGMEnT learn the saccade task?
-
-        >>> import jax, qagrel_jax as qj
-        >>> from qagrel_jax.population import Setup
-        >>> task = qj.make_task("saccade")
-        >>> config = qj.rules.augment.AugmentConfig(inputs=task.inputs)
-        >>> setup = Setup(task, task.params(), config, task.criterion)
-        >>> packed = Packed(setup, jax.random.key(0), networks=8)
-        >>> packed.advance()  # while len(packed.learning) > 0
-        >>> len(packed.trials_to_convergence())
-        8
-        """
         checks.instance("setup", setup, population.Setup)
         own = setup.config
         rates = np.asarray(own.learning_rate if learning_rate is None else learning_rate)

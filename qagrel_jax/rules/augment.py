@@ -241,6 +241,16 @@ def step(
       TypeError: ``config`` is no ``AugmentConfig``, ``choose`` no function, the reward no number,
         ``ended`` or ``plastic`` no truth value.
       ValueError: the reward is not finite, where it is known.
+
+    Two steps of a trial; the second brings a reward of 1, so that δ = 1 + γ q_a(t) − q_a(t−1):
+
+    >>> config = AugmentConfig(inputs=2)
+    >>> state, one_step = jax.jit(init)(jax.random.key(0), config), jax.jit(step)
+    >>> keys = jax.random.split(jax.random.key(1))
+    >>> before, _ = one_step(keys[0], config, state, jnp.array([1.0, 0.0]), 0.0, False)
+    >>> after, activity = one_step(keys[1], config, before, jnp.array([0.0, 1.0]), 1.0, False)
+    >>> bool(jnp.allclose(activity.rpe, 1 + 0.9 * after.q_previous - before.q_previous))
+    True
     """
     checks.instance("config", config, AugmentConfig)
     if choose is not None:

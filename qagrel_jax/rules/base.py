@@ -153,6 +153,19 @@ def one_step_rule(
         no numbers, labels that are no integers.
       AssertionError: from ``act``, outputs that are not [batch, actions]; from ``update``, outcomes
         that are not [batch].
+
+    A rule that knows only whether the reward was more or less than expected, δ = sign(r − q_s):
+
+    >>> from qagrel_jax import greedy
+    >>> def signal(outputs, action, reward):
+    ...     rpe = jnp.sign(reward - outputs[action])
+    ...     return -rpe * jax.nn.one_hot(action, outputs.size), rpe
+    >>> rule = one_step_rule("sign", greedy, signal)
+    >>> params, inputs = jnp.array([[0.0, 1.0]]), jnp.array([[2.0]])
+    >>> decision = rule.act(jax.random.key(0), lambda w, x: x @ w, params, inputs)
+    >>> grads, rpe = rule.update(decision, jnp.array([5.0]))
+    >>> decision.action.tolist(), rpe.tolist(), float(grads[0, 1])
+    ([1], [1.0], -2.0)
     """
     checks.option("outcome", outcome, ("reward", "label"))
     checks.function("policy", policy, "make_policy gives one by its name", ("key", "q_values"))

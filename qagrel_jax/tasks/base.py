@@ -21,6 +21,10 @@ Below ``reset``, drawing is kept apart from showing, so that the random numbers 
 be drawn at once: ``draw(key, params)`` gives the raw randomness of a trial,
 ``build(noise, params)`` the trial, and ``test_trial(noise, index, params)`` the trial that the
 frozen test asks for.
+
+Each task module writes these functions and its ``TASK`` out instead of inheriting them from a
+class, so that it reads like the task's description in the paper, from top to bottom. What most of
+them share, the phases of a trial, is ``advance`` below.
 """
 
 from __future__ import annotations

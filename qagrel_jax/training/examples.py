@@ -13,7 +13,13 @@ from qagrel_jax.data import streaming
 
 
 class Examples(NamedTuple):
-    """Images and their labels."""
+    """Images and their labels.
+
+    >>> examples = Examples(np.zeros((5, 8, 8, 1), np.uint8), np.arange(5))
+    >>> kept, held_out = split(examples, 0.2)
+    >>> kept.images.shape, held_out.images.shape
+    ((4, 8, 8, 1), (1, 8, 8, 1))
+    """
 
     images: chex.Array | streaming.HostImages  # uint8[n, height, width, channels], or floats
     labels: chex.Array  # int32[n], the class of each image

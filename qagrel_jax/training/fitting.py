@@ -83,6 +83,14 @@ def start(trainer: Trainer, keys: chex.PRNGKey) -> Fit:
     Raises:
       ValueError: no keys, or S is not divisible over the trainer's mesh.
       TypeError: ``keys`` is one key, or none.
+
+    >>> import optax
+    >>> from qagrel_jax import make_network, make_trainer, q_agrel
+    >>> network, sizes = make_network("dense", 2, hidden=(3,)), {"image_shape": (2, 2, 1)}
+    >>> trainer = make_trainer(q_agrel(), network, optax.sgd(1.0), num_classes=2, **sizes)
+    >>> run = start(trainer, jax.random.split(jax.random.key(0), 4))
+    >>> run.states.params["Dense_0"]["kernel"].shape, run.active.tolist()
+    ((4, 4, 3), [True, True, True, True])
     """
     typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
     if not isinstance(keys, jax.Array) or keys.ndim != (1 if typed else 2):

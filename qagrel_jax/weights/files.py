@@ -57,6 +57,15 @@ def save(
         that hold NaN or infinity.
       TypeError: metadata that are no dictionary, or hold what JSON cannot.
       ImportError: a ``.safetensors`` file without the package.
+
+    NumPy alone reads a ``.npz`` file. ``load`` and ``load_network`` have examples of their own.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "net.npz"
+    >>> save(path, {"params": {"Dense_0": {"kernel": np.ones((2, 3))}}})
+    >>> with np.load(path) as file:
+    ...     file["params/Dense_0/kernel"].shape
+    (2, 3)
     """
     path = Path(path)
     suffix = _suffix(path)
@@ -117,6 +126,7 @@ def load(path: str | os.PathLike, like: Any = None) -> tuple[Any, dict[str, Any]
         else:
             found = optional_package("safetensors").deserialize(content)
             arrays = {name: _array(**entry) for name, entry in found}
+            # Not safe_open(path).metadata(): it would open the file again, by then maybe another.
             length = int.from_bytes(content[:8], "little")  # of the JSON header that follows
             text = json.loads(content[8 : 8 + length])["__metadata__"]["qagrel_jax"]
         metadata = json.loads(text)
@@ -151,6 +161,18 @@ def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], di
     Raises:
       ValueError: as ``load``, or no ``network`` in the metadata.
       ImportError, OSError: as ``load``.
+
+    The network that is read gives the Q values of the one that was saved:
+
+    >>> import jax, tempfile
+    >>> options = {"architecture": "dense", "num_actions": 2, "hidden": (3,)}
+    >>> network, images = make_network(**options), jnp.ones((4, 2, 2, 1))
+    >>> q_values, variables = jax.jit(network.init_with_output)(jax.random.key(0), images)
+    >>> path = Path(tempfile.mkdtemp()) / "net.npz"
+    >>> save(path, variables, {"network": options})
+    >>> network, variables, metadata = load_network(path)
+    >>> bool(jnp.allclose(network.apply(variables, images), q_values))
+    True
     """
     variables, metadata = load(path)
     if "network" not in metadata:
