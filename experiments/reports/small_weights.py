@@ -8,6 +8,7 @@ PUBLISHED = "cells/mnist_dense/paper"
 VARIANTS = {
     "class curriculum": "small_weights/curriculum",
     "Kolen–Pollack feedback": "small_weights/kolen_pollack",
+    "He initialization": "small_weights/he",
 }
 
 
