@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from experiments import config as configs
-from experiments.common import files
+from experiments.common import display, files
 
 # Okabe & Ito's color-blind-safe palette; line styles differ too, for print in gray.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -99,7 +99,7 @@ def class_discovery(folder: Path) -> None:
             heat = class_map(
                 axes, [r["epoch"] for r in rows], np.array([r["class_accuracy"] for r in rows])
             )
-            axes.set_title(rule)
+            axes.set_title(display.shown(rule))
         panels[0].set_ylabel("class")
         drawing.colorbar(heat, ax=panels, label="accuracy (%)")
         named = f"{config.dataset}, {config.architecture}:"
@@ -155,10 +155,10 @@ def angles(folder: Path) -> None:
                 layer_angles(axes, epochs, by_layer, f"angle, {ANGLES[measure]}")
                 axes.label_outer()
         for axes, rule in zip(grid[0], rules, strict=True):
-            axes.set_title(rule)
+            axes.set_title(display.shown(rule))
         # In two lines: with one rule the picture is narrow.
         drawing.suptitle(
-            f"{config.dataset}, {config.architecture}, feedback {config.feedback}\n"
+            f"{config.dataset}, {config.architecture}, feedback {display.shown(config.feedback)}\n"
             f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}",
             fontsize=10,
         )
@@ -205,9 +205,11 @@ def learning_curves(folder: Path) -> None:
         for index, rule in enumerate(rules):
             of_rule = [line for line in lines if line["rule"] == rule]
             monitored = next(k for k in of_rule[0] if k in ("validation_accuracy", "test_accuracy"))
-            errors(left, np.array([line[monitored] for line in of_rule], float), index, rule)
+            accuracy = np.array([line[monitored] for line in of_rule], float)
+            name = display.shown(rule)
+            errors(left, accuracy, index, name)
             classes = _carried([line["classes_learned"] for line in of_rule])
-            band(right, np.array([line["epoch"] for line in of_rule]), classes, index, rule)
+            band(right, np.array([line["epoch"] for line in of_rule]), classes, index, name)
         images = monitored.removesuffix("_accuracy")
         error_axis(left, f"error rate, {images} images (%)")
         right.set_ylabel("classes with accuracy of at least 50 %")
@@ -217,7 +219,7 @@ def learning_curves(folder: Path) -> None:
         right.legend(loc="lower right")
         config = configs.saved(folder)
         drawing.suptitle(
-            f"{config.dataset}, {config.architecture}, feedback {config.feedback}: "
+            f"{config.dataset}, {config.architecture}, feedback {display.shown(config.feedback)}: "
             f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}"
         )
 
@@ -237,7 +239,7 @@ def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]
     with figure(path, max(5.0, 3.6 * columns), 3.2 * rows, **size) as (_, grid):
         for axes, (title, curves, published) in zip(grid.flat, panels, strict=False):
             for rule, accuracy in curves.items():
-                errors(axes, accuracy, rules.index(rule), rule)
+                errors(axes, accuracy, rules.index(rule), display.shown(rule))
             if published is not None:
                 axes.axhline(
                     100 - published,

@@ -4,9 +4,9 @@
     python -m experiments.streaming_speed --cells conv --repeats 9 --out DIR
 
 Each cell trains a network on random images (speed does not depend on what they show), in memory and
-mapped from a file (``qagrel_jax.data.streaming``), an epoch in turn of each, after one of each that
+mapped from a file (``qagrel_jax.data.streaming``), in alternating epochs, after one of each that
 compiles; both in chunks of ten steps, so that an epoch here is many, as it is with large data. The
-figure is the median over repeats of time in memory / time streamed in the same turn: 1 means that
+figure is the median over repeats of time in memory / time streamed in the same repeat: 1 means that
 streaming is free. The file is in the operating system's cache; a disk that delivers less than the
 network consumes would show. Both end in the same parameters, bit for bit, or the command fails. DIR
 gets streaming_speed.json.
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=cli.number(int, 1, 1000),
         default=5,
         metavar="N",
-        help="turns measured (default: 5)",
+        help="repeats measured (default: 5)",
     )
     parser.add_argument(
         "--out",
@@ -84,7 +84,7 @@ def _measure_all(arguments: Any) -> None:
 
 
 def measure(cell: Cell, repeats: int) -> dict[str, Any]:
-    """Train on images in memory and on streamed ones in turn.
+    """Train on images in memory and on streamed ones, alternating.
 
     Returns:
       Median images per second (of all seeds together) either way, and the median of the ratios.
@@ -103,15 +103,15 @@ def measure(cell: Cell, repeats: int) -> dict[str, Any]:
         seconds = _alternate(
             cell,
             repeats,
-            resident=fitting.Examples(jnp.asarray(np.array(mapped)), labels),
+            in_memory=fitting.Examples(jnp.asarray(np.array(mapped)), labels),
             streamed=fitting.Examples(streaming.HostImages(mapped), labels),
         )
     seen = cell.images // 128 * 128 * cell.seeds
-    pairs = zip(seconds["resident"], seconds["streamed"], strict=True)
+    pairs = zip(seconds["in_memory"], seconds["streamed"], strict=True)
     return {
-        "resident_images_per_second": seen / statistics.median(seconds["resident"]),
+        "resident_images_per_second": seen / statistics.median(seconds["in_memory"]),
         "streamed_images_per_second": seen / statistics.median(seconds["streamed"]),
-        "streamed_over_resident": statistics.median(r / s for r, s in pairs),
+        "streamed_over_resident": statistics.median(m / s for m, s in pairs),
         "architecture": cell.architecture,
         "image_shape": list(cell.shape),
         "images": cell.images,
@@ -120,7 +120,7 @@ def measure(cell: Cell, repeats: int) -> dict[str, Any]:
 
 
 def _alternate(cell: Cell, repeats: int, **sources: Any) -> dict[str, list[float]]:
-    """Train an epoch on each of ``sources`` in turn; return the seconds of each, by name.
+    """Train an epoch on each of ``sources``, alternating; return the seconds of each, by name.
 
     Raises:
       UserError: the parameters at the end differ.

@@ -2,7 +2,7 @@
 
     python -m experiments.train --tensorboard ...     # while training
     python -m experiments.tensorboard runs/digits-... # of a run that is there already
-    tensorboard --logdir runs                         # look; from `pip install tensorboard`
+    tensorboard --logdir runs                         # view; from `pip install tensorboard`
 
 Event files are written to RUN/tensorboard/RULE/seed_N. They are made from `metrics.jsonl` alone and
 anew each time, so a resumed run shows every epoch once.

@@ -6,11 +6,11 @@ after another, as performance allows, and sample recent ones more often. Only th
 be read, which has neither thresholds nor step sizes nor the form of the bias: what follows is a
 variant of our own.
 
-A set of active classes begins with ``initial_classes``. Over every ``window`` batches right choices
-are counted, exploration included. Where their fraction reaches ``threshold`` on all that was shown
-*and* on the newest classes, the next ``step_classes`` become active. (Without the second condition
-ten classes at 0.8 may include two that were never learned.) An image of an active class is drawn,
-with replacement, with a probability proportional to
+A set of active classes begins with ``initial_classes``. Over every ``window`` batches correct
+choices are counted, exploration included. Where their fraction reaches ``threshold`` on all that
+was shown *and* on the newest classes, the next ``step_classes`` become active. (Without the second
+condition ten classes at 0.8 may include two that were never learned.) An image of an active class
+is drawn, with replacement, with a probability proportional to
 
     w(a) = 1 + recency · decay^a,
 
@@ -21,7 +21,7 @@ nothing but exploration tells it: no unit answers to the new images, so that all
 and an old action is always the greedy one. So a fraction ``exploration`` of choices is made among
 the newest classes' actions alone, whatever the image. These choices are not counted.
 
-With one active class all images of a batch pull at the same weights, which multiplies the step: at
+With one active class all images of a batch change the same weights, which multiplies the step: at
 a high learning rate begin with several (``initial_classes``), or the network diverges.
 
 Once all classes are active and the newest are learned, the curriculum is over: from then on it is
@@ -80,7 +80,7 @@ class Curriculum:
     """When classes come, and how often they are shown.
 
     Attributes:
-      threshold: θ in [0, 1]: fraction of right choices at which the next classes come.
+      threshold: θ in [0, 1]: fraction of correct choices at which the next classes come.
       initial_classes: active from the start, at least 1.
       step_classes: so many come at a time, at least 1.
       window: batches over which choices are counted, at least 1.
@@ -127,9 +127,9 @@ class Curriculum:
 class CurriculumState(NamedTuple):
     """How far one learner has come."""
 
-    turn: chex.Array  # int32[classes], the place of each class in the order of arrival
-    arrival: chex.Array  # int32[classes], the how-manieth arrival brought it; 0: there at the start
-    count: chex.Array  # int32[], active classes: those whose turn is before it
+    turn: chex.Array  # int32[classes], each class's position in the order of arrival
+    arrival: chex.Array  # int32[classes], the arrival that added it; 0: active from the start
+    count: chex.Array  # int32[], active classes: those whose ``turn`` is below it
     arrivals: chex.Array  # int32[], times that classes have come
     over: chex.Array  # bool[], all classes are active, and the newest learned
     step: chex.Array  # int32[], batches seen
@@ -308,13 +308,13 @@ def update(
     right: chex.Array,
     explored: chex.Array | None = None,
 ) -> CurriculumState:
-    """Count a batch; at the end of a window of good choices the next classes come.
+    """Count a batch; at the end of a window of enough correct choices the next classes come.
 
     Args:
       curriculum: its settings.
       state: before the batch.
       labels: int[batch], what was shown. The learner is not told.
-      right: bool[batch], whether each choice was right, as the reward tells.
+      right: bool[batch], whether each choice was correct, as the reward tells.
       explored: bool[batch] from ``explore``, choices that are not counted; None: all are.
 
     >>> curriculum = Curriculum(threshold=0.5, initial_classes=2, window=1)

@@ -6,7 +6,7 @@
 
 Both rules train the same three-layer networks, with the same initial weights and learning rate, on
 the same patterns in the same order: one pattern a trial, weights change after every trial. AGREL is
-told only whether its choice was right, backpropagation what would have been right. A network has
+told only whether its choice was correct, backpropagation the correct choice. A network has
 reached the criterion when the expected reward of its softmax policy over all patterns (digits: over
 the held-out test images) is high enough; this is tested every few trials, without learning.
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from experiments import plots
+from experiments.common import display
 
 
 def trials_to_criterion(path: Path, results: list[dict[str, Any]]) -> None:
@@ -36,7 +37,7 @@ def trials_to_criterion(path: Path, results: list[dict[str, Any]]) -> None:
                     where="post",
                     color=plots.COLORS[index],
                     linestyle=plots.LINES[index],
-                    label=row["rule"],
+                    label=display.shown(row["rule"]),
                 )
             axes.set_title(f"{task}: expected reward ≥ {of_task[0]['criterion']:g}")
             axes.set_ylim(-2, 102)

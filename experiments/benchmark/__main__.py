@@ -7,7 +7,7 @@
 Run it on a machine that does nothing else. In one process, after everything is compiled and warm,
 each round times every way of training a network once; ratios are taken within rounds.
 
-Cells: dense (MNIST's shape), conv, locally_connected, deep (CIFAR10's shape), each with its paper
+Cells: dense (MNIST's shape), conv, locally_connected, deep (CIFAR-10's shape), each with its paper
 configuration; mnist_conv and mnist_locally_connected on request; digits, small, to try the command.
 All train on random images, so no data set is needed. PyTorch is timed if it can be imported.
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from experiments import plots
-from experiments.benchmark.summary import parts_of
+from experiments.benchmark import summary
 
 WAYS = {
     "q_agrel": ("Q-AGREL", "o", 0),
@@ -46,7 +46,7 @@ def draw_time_shares(content: Mapping[str, Any], path: Path) -> None:
         return
     with plots.figure(path, 8, 1.8 + 0.5 * len(shares)) as (drawing, axes):
         begin = np.zeros(len(shares))
-        for index, part in enumerate(parts_of(shares)):
+        for index, part in enumerate(summary.parts_of(shares)):
             width = np.array([100 * of_cell.get(part, 0.0) for of_cell in shares.values()])
             axes.barh(
                 range(len(shares)),
@@ -54,7 +54,7 @@ def draw_time_shares(content: Mapping[str, Any], path: Path) -> None:
                 left=begin,
                 color=plots.COLORS[index % len(plots.COLORS)],
                 edgecolor="white",
-                label=part,
+                label=summary.SHOWN.get(part, part),
             )
             for row, (left, share) in enumerate(zip(begin, width, strict=True)):
                 if share >= 3:

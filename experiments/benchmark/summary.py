@@ -16,7 +16,7 @@ DEFINITIONS = {
     "PyTorch. vs_torch_backprop: the same for backprop",
     "vs_torch_compiled": "the same with PyTorch's network through torch.compile (Q-AGREL); null "
     "where that does not work. vs_torch_compiled_backprop: the same for backprop",
-    "roofline_fraction": "time of the step's bare matrix products (or, on an accelerator, "
+    "roofline_fraction": "time of the step's matrix products alone (or, on an accelerator, "
     "convolutions) over the time of the Q-AGREL step, likewise; see "
     "experiments/benchmark/roofline.py",
     "seeds_scaling": "time of one step of N seeds together over that of one seed, likewise",
@@ -112,6 +112,8 @@ def cell_ratios(subjects: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread |
 
 
 PATCHES = "cutting and adding patches"
+SHOWN = {PRODUCTS: "matrix products", PATCHES: "patch extraction (im2col)"}
+"""What tables and figures call two of the kinds of work; ``benchmark.json`` keeps its keys."""
 
 
 def time_shares(profile: Mapping[str, Any] | None) -> dict[str, float] | None:
@@ -154,6 +156,11 @@ def parts_of(shares: Mapping[str, Mapping[str, float] | None]) -> list[str]:
         for part, share in (of_cell or {}).items():
             total[part] += share
     return sorted(total, key=lambda part: -total[part])
+
+
+def shown(parts: Iterable[str]) -> list[str]:
+    """Return kinds of work as tables and figures call them."""
+    return [SHOWN.get(part, part) for part in parts]
 
 
 def print_table(content: Mapping[str, Any], folder: Path) -> None:
@@ -203,7 +210,11 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
             (name, *(_number((of_cell or {}).get(part), 0, 100) for part in parts))
             for name, of_cell in shares.items()
         ]
-        console.table("where Q-AGREL's time goes, %", ("network", *_broken(parts)), rows)
+        console.table(
+            "share of each kind of operation in a Q-AGREL step, %",
+            ("network", *_broken(shown(parts))),
+            rows,
+        )
     settings = content["settings"]
     missing = "" if "torch" in content["versions"] else "; PyTorch is not installed: not compared"
     print(
@@ -218,7 +229,7 @@ RATIOS = (
     "network",
     "step time\nQ-AGREL /\nbackprop",
     "speed /\nPyTorch's\n(compiled)",
-    "bare\nproducts'\nshare",
+    "matmul\nroofline /\nstep time",
     "step time\nof N seeds\n/ one's",
     "speed, a\nseed a core\n/ one",
     "speed,\nbatch over\ncores / one",

@@ -115,17 +115,17 @@ class Config:
     )
     reward: str = fields.choice(
         REWARDS,
-        "what is paid: right choices, those of others in the batch, or any choice",
+        "which choices are rewarded: correct ones, by the rewards of others in the batch, or all",
         group=_CHOICE,
         default="right",
     )
     reward_right: float = fields.number(
-        -1e9, 1e9, "the reward of a right choice", group=_CHOICE, default=1.0
+        -1e9, 1e9, "the reward of a correct choice", group=_CHOICE, default=1.0
     )
     reward_wrong: float = fields.number(
         -1e9,
         1e9,
-        "of a wrong one; right 1-c and wrong -c is the same as Q values that start at c",
+        "of an incorrect choice; 1-c and -c are equivalent to Q values that start at c",
         group=_CHOICE,
         default=0.0,
     )

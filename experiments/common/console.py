@@ -39,16 +39,16 @@ WORDS = {
     "█": "#",
 }
 
-SPELT_OUT = "spelt_out"
+SPELLED_OUT = "spelled_out"
 """The error handler of a stream whose encoding lacks letters."""
 
 
 def spell_out() -> None:
     """Let standard output and error print every text, whatever their encoding: ``Σ`` as ``sum``."""
-    codecs.register_error(SPELT_OUT, _spelt_out)
+    codecs.register_error(SPELLED_OUT, _spelled_out)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure") and not _is_unicode(stream.encoding):
-            stream.reconfigure(errors=SPELT_OUT)
+            stream.reconfigure(errors=SPELLED_OUT)
 
 
 def table(title: str | None, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -97,16 +97,16 @@ def _groups(rows: Sequence[Sequence[str]], space: int) -> list[list[int]]:
 def _printed(text: str) -> str:
     """Return ``text`` as standard output prints it: what is spelled out takes more columns."""
     stream = sys.stdout
-    if getattr(stream, "errors", None) != SPELT_OUT:
+    if getattr(stream, "errors", None) != SPELLED_OUT:
         return text
-    return text.encode(stream.encoding, SPELT_OUT).decode(stream.encoding)
+    return text.encode(stream.encoding, SPELLED_OUT).decode(stream.encoding)
 
 
 def _is_unicode(encoding: str | None) -> bool:
     return (encoding or "").lower().replace("-", "").startswith("utf")
 
 
-def _spelt_out(error: UnicodeError) -> tuple[str, int]:
+def _spelled_out(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]

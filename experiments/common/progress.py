@@ -60,7 +60,7 @@ def _number(value: float) -> str:
 
 
 class _Bars(Progress):
-    """A line with the bar and the time left, and below it what is going on, however long."""
+    """A line with the bar and the time left, and below it the current state, however long."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(

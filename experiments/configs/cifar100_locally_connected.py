@@ -1,4 +1,4 @@
-"""CIFAR100, the `locally_connected` network: the faithful recipe.
+"""CIFAR-100, the `locally_connected` network: the faithful recipe.
 
 Paper     Pozzi, Bohté & Roelfsema (2018, 2020); recipe as in the authors' published code
 Command   python -m experiments.train cifar100_locally_connected

@@ -1,4 +1,4 @@
-"""CIFAR10, the `locally_connected` network: the faithful recipe.
+"""CIFAR-10, the `locally_connected` network: the faithful recipe.
 
 Paper     Pozzi, Bohté & Roelfsema (2018, 2020); recipe as in the authors' published code
 Command   python -m experiments.train cifar10_locally_connected

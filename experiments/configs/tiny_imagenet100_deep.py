@@ -2,7 +2,7 @@
 
 Paper     Pozzi, Bohté & Roelfsema (2018, 2020); recipe as in the authors' published code
 Command   python -m experiments.train tiny_imagenet100_deep
-Published none: 100 classes of Tiny ImageNet at 32×32, not comparable with CIFAR100
+Published none: 100 classes of Tiny ImageNet at 32×32, not comparable with CIFAR-100
 """
 
 from experiments.config import Config

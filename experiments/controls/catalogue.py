@@ -29,7 +29,7 @@ def load(name: str, seeds: int | None, epochs: int | None) -> Control:
 def _reward(given: dict[str, Any]) -> Control:
     base = make_base(given)
     return Control(
-        "Is it the reward that teaches? Each choice gets the reward of another in the batch; "
+        "Does learning depend on the reward? Each choice gets the reward of another in the batch; "
         "and a reward for every choice (attention gates learning, the reward says nothing).",
         (
             setting("right choices rewarded", "q_agrel", base),
@@ -54,7 +54,7 @@ def _attention(given: dict[str, Any]) -> Control:
         setting("read-out alone learns", "broadcast", base, {"broadcast_strength": 0.0})
     )
     return Control(
-        "Is it the attention feedback that teaches? The reward-prediction error reaches every "
+        "Does learning depend on attention feedback? The reward-prediction error reaches every "
         "hidden unit alike (weight c), no feedback from the chosen unit; and c = 0, where only the "
         "output layer learns.",
         tuple(settings),

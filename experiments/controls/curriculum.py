@@ -7,8 +7,8 @@ from experiments.config import Config
 from experiments.controls.settings import Control, Setting, make_base, setting
 
 QUESTION = (
-    "Many classes without the long wait: do classes that come one after another, the newest shown "
-    "most often, shorten the way? A variant of ours (`qagrel_jax.curriculum`); an epoch is the "
+    "Does a curriculum that adds classes one at a time, and shows the newest most often, speed up "
+    "learning? A variant of ours (`qagrel_jax.curriculum`); an epoch is the "
     "same number of presented images with and without it."
 )
 STARTS: dict[str, dict[str, Any]] = {"papers' start": {"initialization": "paper"}, "He start": {}}

@@ -48,7 +48,7 @@ def _sweep(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
             of_family = [line for line in lines if line["family"] == family]
             x = np.array([line["x"] for line in of_family])
             accuracy = np.array([line["best_validation_accuracy"] for line in of_family])
-            plots.band(left, x, 100 * accuracy, index, family, marker="o")
+            plots.band(left, x, 100 * accuracy, index, shown(family), marker="o")
             reached = np.array(
                 [
                     [
@@ -139,7 +139,7 @@ def _discovery(path: Path, control: Control, lines: list[dict[str, Any]]) -> Non
                     target = 100 * reference * level / controls_summary.CRITERION
                     left.axhline(target, color="0.6", linewidth=0.7)
             left.set_ylim(0, 102)
-            left.set_title(line["label"], fontsize=8)
+            left.set_title(shown(line["label"]), fontsize=8)
             epochs = range(1, len(accuracy) + 1)
             heat = plots.class_map(right, epochs, np.array(line["class_accuracy"], float))
             right.set_ylabel("class", fontsize=8)

@@ -1,30 +1,38 @@
 """What a control is: a question, and settings that differ in one thing.
 
 Learning rates that differ between rules are compared by ``family``: of the settings of a family,
-the one of the highest validation accuracy stands for it. The test set has no say.
+the one of the highest validation accuracy stands for it. The test set is not used.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from experiments import config as configs
+from experiments.common import display
 from experiments.config import Config
 
 TERMS = {
     "read-out alone learns": "only the output layer learns",
     "read-out": "output layer",
     "right choices rewarded": "correct choices rewarded",
+    "reciprocal": "kolen_pollack",
+    "Many classes without the long wait: do classes that come one after another, the newest shown "
+    "most often, shorten the way?": "Does a curriculum that adds classes one at a time, and shows "
+    "the newest most often, speed up learning?",
+    "Is it the reward that teaches?": "Does learning depend on the reward?",
+    "Is it the attention feedback that teaches?": "Does learning depend on attention feedback?",
 }
+"""Of labels and of questions in older summaries."""
 
 
 def shown(label: str) -> str:
-    """Return a label, or a question of an older summary, in the field's terms.
+    """Return a label, or a question of an older summary, in the field's terms, as it is shown.
 
     Labels are keys of ``settings.jsonl``: another one would be another setting to resume.
     """
     for old, new in TERMS.items():
         label = label.replace(old, new)
-    return label
+    return display.shown(label)
 
 
 @dataclass(frozen=True)

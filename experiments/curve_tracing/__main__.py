@@ -6,7 +6,7 @@
     python -m experiments.curve_tracing --resume --out runs/curves    # resume after a crash
 
 Every network has a curriculum of its own: it begins with a red and a blue pixel alone, and curves
-become one pixel longer whenever 85 % of a frozen test's trials are right. The output folder gets
+become one pixel longer whenever 85 % of a frozen test's trials are correct. The output folder gets
 config.json, summary.json, learning.png (lengths learned, by trials), generalization.png (frozen
 tests of longer curves), activity.png (activity spreading along the target curve) and
 checkpoint.npz.

@@ -41,7 +41,7 @@ class CurveConfig:
         four synapses' traces, 1: their sum.
       output_rate: of weights onto the outputs, which all pixels share.
       exploration: ε of the max-Boltzmann policy.
-      reward: for the right eye movement.
+      reward: for the correct eye movement.
       clip: of a weight's trace, after these rates.
       steps: most steps of the activity.
       sweeps: most sweeps of the accessory network.

@@ -91,7 +91,7 @@ def _train(
             _save(folder, config, state, line)
             reporter.update(
                 state["trials"],
-                f"lengths {', '.join(map(str, line['length']))}: right "
+                f"lengths {', '.join(map(str, line['length']))}: accuracy "
                 f"{', '.join(f'{a:.1%}' for a in accuracy)}; "
                 f"{learning.sum() * config.test_every / line['seconds']:,.0f} trials/s",
                 important=True,
@@ -183,7 +183,7 @@ def _draw_activity(
     state: dict[str, Any],
     content: dict[str, Any],
 ) -> None:
-    """Draw the network that is right most often at the last length, and the means of all."""
+    """Draw the network of the highest accuracy at the last length, and the means of all."""
     length = config.max_length
     best = int(np.argmax(content["accuracy"][str(length)]))
     keys = jax.random.split(root_key(config.seed), EXAMPLES)

@@ -37,7 +37,7 @@ def summarize(
         "networks": config.networks,
         "max_length": config.max_length,
         "trials_are": "training trials of a network up to the first frozen test, of "
-        f"{config.test_trials} trials, with so many right; null: there was none",
+        f"{config.test_trials} trials, with this accuracy; null: there was none",
         "trials": passed[config.max_length],
         **describe(passed[config.max_length]),
         "trials_to_all_right": perfect,
@@ -79,7 +79,7 @@ def show(content: dict[str, Any], folder: Path) -> None:
         line += f"; trials: mean {content['mean_trials']:,.0f}"
     print(line)
     for length, accuracy in content["accuracy"].items():
-        print(f"  {length:>3} pixels: {', '.join(f'{a:.1%}' for a in accuracy)} right")
+        print(f"  {length:>3} pixels: accuracy {', '.join(f'{a:.1%}' for a in accuracy)}")
     print(f"{content['seconds']:.1f} s; everything is in {folder}")
 
 
@@ -90,7 +90,7 @@ def finite(values: Any) -> list[float | None]:
 
 
 def _first(lines: list[dict[str, Any]], network: int, length: int, accuracy: float) -> int | None:
-    """Return the trials at the first test of this length with so many right."""
+    """Return the trials at the first test of this length with this accuracy."""
     for line in lines:
         here = line["length"][network] == length and line["learning"][network]
         if here and line["accuracy"][network] >= accuracy - 1e-6:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments import plots
+from experiments.common import display
 from experiments.feedback import cells, summary
 
 ROWS = {
@@ -44,12 +45,12 @@ def _accuracy(path: Path, by_rule: dict[str, list[dict[str, Any]]]) -> None:
                 color = "0.4" if output_only else plots.COLORS[index % len(plots.COLORS)]
                 axes.plot(values, np.full(len(values), place), "o", mfc="none", color=color, ms=5)
                 axes.plot([values.mean()] * 2, [place - 0.3, place + 0.3], "-", color=color)
-            axes.set_title(rule)
+            axes.set_title(display.shown(rule))
             axes.set_xlabel("test accuracy (%)")
-        panels[0].set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
+        panels[0].set_yticks(range(len(kinds)), [display.shown(kind) for kind in kinds])
         panels[0].invert_yaxis()
         title = summary.title([result for found in by_rule.values() for result in found])
-        rule = next(iter(by_rule))
+        rule = display.shown(next(iter(by_rule)))
         drawing.suptitle(title.replace(f" {rule},", ""), fontsize=10)
 
 
@@ -86,5 +87,11 @@ def _angles(path: Path, results: list[dict[str, Any]]) -> None:
         for layer, above, below in zip(layers, *grid, strict=True):
             above.set_title(layer)
             below.set_xlabel("epoch")
-        drawing.legend(drawn.values(), drawn, loc="outside lower center", ncols=4, fontsize=8)
+        drawing.legend(
+            drawn.values(),
+            list(map(display.shown, drawn)),
+            loc="outside lower center",
+            ncols=4,
+            fontsize=8,
+        )
         drawing.suptitle(summary.title(results), fontsize=10)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments import config as configs
-from experiments.common import console, files
+from experiments.common import console, display, files
 from experiments.common.cli import UserError
 from experiments.common.significance import mean_sd, paired_difference
 from experiments.feedback import cells
@@ -166,7 +166,7 @@ def row(result: dict[str, Any], results: list[dict[str, Any]]) -> list[str]:
     tied = _partner(result, TIED, results)
     other_budget = tied is not None and tied["epochs"] != result["epochs"]
     mark = "*" * (not result["finished"]) or "**" * other_budget
-    kind = "output layer only" if result["kind"] == OUTPUT_ONLY else result["kind"]
+    kind = display.shown(result["kind"])
     apart = result["minus_output_layer_only"]
     return [
         f"{kind}{mark}" if result["failure"] is None else f"{kind} (diverged)",
@@ -203,7 +203,7 @@ def title(results: list[dict[str, Any]]) -> str:
     sizes = "" if config["hidden"] is None else " " + "–".join(map(str, config["hidden"]))
     epochs = max(r["epochs"] for r in results)
     return (
-        f"{config['dataset']}, {config['architecture']}{sizes}, {first['rule']}, "
+        f"{config['dataset']}, {config['architecture']}{sizes}, {display.shown(first['rule'])}, "
         f"{epochs} epoch{'s' * (epochs > 1)}, {counts} seed{'s' * (seeds[-1] > 1)}"
     )
 

@@ -1,15 +1,15 @@
 """How many trials a second do many AuGMEnT networks learn from, compiled and in plain NumPy?
 
     python -m experiments.memory_speed             # 1, 100, 1,000 and 10,000 networks; minutes
-    python -m experiments.memory_speed --quick     # a rehearsal: 1 and 100 networks, few repeats
+    python -m experiments.memory_speed --quick     # a short trial run: 1 and 100 networks
     python -m experiments.memory_speed --networks 128,1024 --repeats 9 --out DIR
 
-Both learn the saccade task. ``qagrel_jax`` is the very program of ``experiments.working_memory``,
+Both learn the saccade task. ``qagrel_jax`` is the program of ``experiments.working_memory``,
 criterion and packing included; ``numpy`` is ``experiments.memory_speed.numpy_baseline``, which
 keeps no criterion.
 Both start from the same networks, which have learned for some thousand trials, so that trials are
 as long as they mostly are in a run; they keep learning while they are timed, and none converges.
-Repeats of the two alternate. The first turn of each, in which XLA compiles, is timed apart.
+Repeats of the two alternate. The first chunk of each, in which XLA compiles, is timed separately.
 
 DIR gets memory_speed.json and memory_speed.png.
 """
@@ -22,17 +22,19 @@ from typing import Any
 
 from experiments.common import cli, files, folders
 
-FULL: dict[str, Any] = {"networks": (1, 100, 1000, 10_000), "repeats": 7, "first_turns": 40}
-QUICK: dict[str, Any] = {"networks": (1, 100), "repeats": 3, "first_turns": 4}
+# In memory_speed.json a "turn" is a chunk of steps, a "piece" a timed repeat.
+
+FULL: dict[str, Any] = {"networks": (1, 100, 1000, 10_000), "repeats": 7, "first_chunks": 40}
+QUICK: dict[str, Any] = {"networks": (1, 100), "repeats": 3, "first_chunks": 4}
 NETWORK_STEPS = 1_000_000
-"""Each timed piece is about so long, but at most ``MOST_TURNS`` turns, at least one."""
-MOST_TURNS = 20
+"""Steps of all networks in a timed repeat, about; in 1 to ``MOST_CHUNKS`` chunks."""
+MOST_CHUNKS = 20
 TRAINED = 128
 """Networks that learn beforehand; larger populations hold copies of them."""
 
 
 Implementation = tuple[Callable[[], None], Callable[[], int]]
-"""``(learn for another turn, count the trials)``."""
+"""``(learn for another chunk, count the trials)``."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,13 +52,13 @@ def _measure_all(arguments: Any, folder: Path) -> None:
     environment = provenance.environment()
     given = {name: getattr(arguments, name) for name in ("networks", "repeats")}
     how = (QUICK if arguments.quick else FULL) | {k: v for k, v in given.items() if v is not None}
-    rows = measure(how["networks"], how["repeats"], how["first_turns"], arguments.seed)
+    rows = measure(how["networks"], how["repeats"], how["first_chunks"], arguments.seed)
     content = {
         "task": "saccade",
         "seed": arguments.seed,
-        "turns_learned_beforehand": how["first_turns"],
+        "turns_learned_beforehand": how["first_chunks"],
         "trials_per_second_are": "ended training trials of all networks together over wall seconds;"
-        " median of the repeats, the first turn left out",
+        " median of the repeats, the first chunk left out",
         "rows": rows,
         **environment,
     }
@@ -66,14 +68,14 @@ def _measure_all(arguments: Any, folder: Path) -> None:
 
 
 def measure(
-    sizes: Sequence[int], repeats: int, first_turns: int, seed: int = 0
+    sizes: Sequence[int], repeats: int, first_chunks: int, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Time both implementations at every size; return a row for each size.
 
     Args:
       sizes: networks.
-      repeats: timed pieces of each.
-      first_turns: turns the networks learn beforehand.
+      repeats: timed repeats of each.
+      first_chunks: chunks that the networks learn beforehand.
       seed: of all random numbers.
     """
     import jax
@@ -86,7 +88,7 @@ def measure(
     with Reporter("memory_speed", len(sizes) * (repeats + 1)) as reporter:
         reporter.update(0, f"{TRAINED} networks learn beforehand", important=True)
         trained: Packed = _population(TRAINED, jax.random.fold_in(key, 0))
-        for _ in range(first_turns):
+        for _ in range(first_chunks):
             trained.advance()
         weights = trained.networks.learner.weights
 
@@ -100,12 +102,12 @@ def measure(
                 for name, one in pairs[-1].items()
             }
             rows.append(row)
-            reporter.update(len(rows), f"{size:,} networks have had their first turn")
+            reporter.update(len(rows), f"{size:,} networks have run their first chunk")
         for repeat in range(repeats):
             for size, pair, row in zip(sizes, pairs, rows, strict=True):
-                turns = max(1, min(MOST_TURNS, NETWORK_STEPS // (size * trained.steps)))
+                chunks = max(1, min(MOST_CHUNKS, NETWORK_STEPS // (size * trained.steps)))
                 for name, one in pair.items():
-                    row[name]["pieces"].append(_timed(*one, turns))
+                    row[name]["pieces"].append(_timed(*one, chunks))
                 done = len(sizes) + repeat * len(sizes) + sizes.index(size) + 1
                 reporter.update(done, f"repeat {repeat + 1}, {size:,} networks")
         reporter.finish("", "done")
@@ -132,7 +134,7 @@ def _population(size: int, key: Any) -> Any:
 
 
 def _start(size: int, weights: Any, key: Any, seed: int, steps: int) -> dict[str, Implementation]:
-    """Both implementations with these weights: ``(learn for a turn, count the trials)``."""
+    """Both implementations with these weights: ``(learn for a chunk, count the trials)``."""
     import jax
     import numpy as np
 
@@ -149,22 +151,22 @@ def _start(size: int, weights: Any, key: Any, seed: int, steps: int) -> dict[str
     }
 
 
-def _timed(turn: Callable[[], None], trials: Callable[[], int], turns: int) -> dict[str, float]:
+def _timed(advance: Callable[[], None], trials: Callable[[], int], chunks: int) -> dict[str, float]:
     before, cpu, wall = trials(), time.process_time(), time.perf_counter()
-    for _ in range(turns):
-        turn()
+    for _ in range(chunks):
+        advance()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {"turns": turns, "seconds": wall, "cpu_seconds": cpu, "trials": trials() - before}
+    return {"turns": chunks, "seconds": wall, "cpu_seconds": cpu, "trials": trials() - before}
 
 
 def _sum_up(row: dict[str, Any]) -> None:
-    """Add medians over the pieces, in place; the ratio is the median of the pairs' ratios."""
+    """Add medians over the repeats, in place; the ratio is the median of the pairs' ratios."""
     rates = {}
     for name in ("qagrel_jax", "numpy"):
-        pieces = row[name]["pieces"]
-        rates[name] = [piece["trials"] / piece["seconds"] for piece in pieces]
-        steps = [row["networks"] * row["steps_a_turn"] * p["turns"] / p["seconds"] for p in pieces]
-        busy = [piece["cpu_seconds"] / piece["seconds"] for piece in pieces]
+        repeats = row[name]["pieces"]
+        rates[name] = [one["trials"] / one["seconds"] for one in repeats]
+        steps = [row["networks"] * row["steps_a_turn"] * p["turns"] / p["seconds"] for p in repeats]
+        busy = [one["cpu_seconds"] / one["seconds"] for one in repeats]
         row[name]["trials_per_second"] = statistics.median(rates[name])
         row[name]["network_steps_per_second"] = statistics.median(steps)
         row[name]["cores_busy"] = statistics.median(busy)
@@ -196,10 +198,10 @@ def _parser() -> cli.Parser:
         "--repeats",
         type=cli.number(int, 1, 1000),
         metavar="R",
-        help=f"timed pieces of each implementation at each size; default {FULL['repeats']}",
+        help=f"timed repeats of each implementation at each size; default {FULL['repeats']}",
     )
     add("--seed", type=cli.number(int, 0, 2**31 - 1), default=0, metavar="S", help="default 0")
-    add("--quick", action="store_true", help="a rehearsal: 1 and 100 networks, 3 repeats")
+    add("--quick", action="store_true", help="a short trial run: 1 and 100 networks, 3 repeats")
     folders.add_options(parser, "memory_speed")
     return parser
 

@@ -146,16 +146,18 @@ class Population:
         """Take float32[…, networks] in the order of ``augment.Weights``."""
         self._rng = np.random.default_rng(seed)
         self._learner = Augment(weights)
-        self._world = Saccade(self._learner.networks, lambda n: self._rng.integers(0, 4, n))
+        self._environment = Saccade(self._learner.networks, lambda n: self._rng.integers(0, 4, n))
         self.trials = 0
 
     def advance(self, steps: int) -> None:
         """Let every network act and learn for ``steps`` steps."""
-        world = self._world
+        environment = self._environment
         for _ in range(steps):
-            self.trials += int(world.ended.sum())
-            seen = world.observe()
-            world.answer(self._learner.step(seen, world.reward, world.ended, self._choose))
+            self.trials += int(environment.ended.sum())
+            seen = environment.observe()
+            environment.answer(
+                self._learner.step(seen, environment.reward, environment.ended, self._choose)
+            )
 
     def _choose(self, q_values: np.ndarray) -> np.ndarray:
         """Max-Boltzmann: with probability ε a draw from softmax(q), else the largest."""

@@ -30,11 +30,11 @@ def section(results: Path) -> str:
     for folder, title in FOLDERS.items():
         content = files.read_json(results / folder / "summary.json")
         parts.append(f"**{title}**")
-        parts.append(NOT_RUN if content is None else _part(folder, content))
+        parts.append(NOT_RUN if content is None else _section(folder, content))
     return "\n\n".join(parts)
 
 
-def _part(folder: str, content: dict[str, Any]) -> str:
+def _section(folder: str, content: dict[str, Any]) -> str:
     rules = {(row["task"], row["rule"]): row for row in content["results"]}
     rows = []
     for task in dict.fromkeys(task for task, _ in rules):

@@ -17,7 +17,7 @@ def section(results: Path) -> str:
         parts.append(f"## `{name}`")
         path = results / "controls" / name / "summary.json"
         content = files.read_json(path)
-        parts.append(NOT_RUN if content is None else _part(name, content))
+        parts.append(NOT_RUN if content is None else _section(name, content))
         parts += [
             f"![{name}: {title}]({name}/{picture})"
             for picture, title in PICTURES.items()
@@ -26,7 +26,7 @@ def section(results: Path) -> str:
     return "\n\n".join(parts)
 
 
-def _part(name: str, content: dict[str, Any]) -> str:
+def _section(name: str, content: dict[str, Any]) -> str:
     done = content["results"]
     config, (first, *rest) = done[0]["config"], done[0]["seeds"]
     seeds = f"seeds {first}–{rest[-1]}" if rest else f"seed {first}"

@@ -21,11 +21,11 @@ def section(results: Path) -> str:
     base = results / FOLDER
     folders = {"": base} | {f"{p.parent.name}/": p.parent for p in sorted(base.glob(f"*/{FILE}"))}
     found = {link: files.read_json(path / FILE) for link, path in folders.items()}
-    parts = [_part(link, content) for link, content in found.items() if content]
+    parts = [_section(link, content) for link, content in found.items() if content]
     return "\n\n".join(parts) or NOT_RUN
 
 
-def _part(link: str, content: dict[str, Any]) -> str:
+def _section(link: str, content: dict[str, Any]) -> str:
     config, networks = content["config"], content["networks"]
     length = content["max_length"]
     criterion = (f"{config['accuracy']:.0%} of a frozen test correct", content)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from experiments.common import fields, files
+from experiments.common import display, fields, files
 from experiments.config import Config
 from experiments.feedback import summary
 from experiments.reports import NOT_RUN, markdown, runs
@@ -35,7 +35,9 @@ def section(results: Path) -> str:
     if content is None:
         return NOT_RUN
     found = content["results"]
-    parts = [_part(name, rule, rows, found) for (name, rule), rows in summary.tables(found).items()]
+    parts = [
+        _section(name, rule, rows, found) for (name, rule), rows in summary.tables(found).items()
+    ]
     parts += [
         f"![{name}: {title}]({name}/{picture}.png)"
         for name in dict.fromkeys(result["config_name"] for result in found)
@@ -45,7 +47,7 @@ def section(results: Path) -> str:
     return "\n\n".join(parts)
 
 
-def _part(name: str, rule: str, rows: list[dict[str, Any]], found: list[dict[str, Any]]) -> str:
+def _section(name: str, rule: str, rows: list[dict[str, Any]], found: list[dict[str, Any]]) -> str:
     headings = [heading.replace("\n", " ") for heading in summary.HEADINGS]
     marked = [[cell.replace("*", r"\*") for cell in summary.row(r, found)] for r in rows]
     # Of further seeds there is a command each; summaries of before name the first alone.
@@ -53,7 +55,7 @@ def _part(name: str, rule: str, rows: list[dict[str, Any]], found: list[dict[str
     commits = dict.fromkeys(f"`{runs.short(r['commit'])}`" for r in rows)
     devices = dict.fromkeys(r["device"] for r in rows if r["device"])
     parts = [
-        f"### `{name}`, {rule}",
+        f"### `{name}`, {display.shown(rule)}",
         f"{summary.title(rows)}; {', then '.join(devices)}; commit {', '.join(commits)}.",
         markdown.table(headings, marked, right=True),
         summary.NOTE.replace("*", r"\*"),
@@ -71,7 +73,7 @@ def _settings(rows: list[dict[str, Any]]) -> str:
     if not different:
         return ""
     cells = [
-        [row["kind"], *(fields.shown(one.get(name)) for name in different)]
+        [display.shown(row["kind"]), *(fields.shown(one.get(name)) for name in different)]
         for row, one in zip(rows, given, strict=True)
     ]
     return markdown.table(("feedback", *different), cells)
@@ -80,5 +82,5 @@ def _settings(rows: list[dict[str, Any]]) -> str:
 def _pictures(found: list[dict[str, Any]], name: str) -> list[tuple[str, str]]:
     rules = dict.fromkeys(r["rule"] for r in found if r["config_name"] == name)
     return [("accuracy", "accuracy by kind of feedback")] + [
-        (f"angles_{rule}", f"angles by layer and epoch, {rule}") for rule in rules
+        (f"angles_{rule}", f"angles by layer and epoch, {display.shown(rule)}") for rule in rules
     ]

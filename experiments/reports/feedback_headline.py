@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import files
+from experiments.common import display, files
 from experiments.common.significance import mean_sd
 from experiments.feedback import cells, summary
 from experiments.reports import NOT_RUN, feedback, markdown, runs, small_weights
 
-RULES = {runs.RULE: "Q-AGREL", "backprop": "backprop"}
+RULES = (runs.RULE, "backprop")
 
 
 def section(results: Path) -> str:
@@ -40,22 +40,22 @@ def _table(found: list[dict[str, Any]]) -> str:
     networks = {name: _network(kinds) for (name, _), kinds in columns.items()}
     alike = list(networks.values())
     headings = [
-        f"{networks[name]}{f' ({name})' * (alike.count(networks[name]) > 1)}: {RULES[rule]}"
+        f"{networks[name]}{f' ({name})' * (alike.count(networks[name]) > 1)}: {display.shown(rule)}"
         for name, rule in columns
     ]
     there = {result["kind"] for result in found}
     rows = [
         [
-            kind.replace("_", " "),
+            display.shown(kind),
             *(_cell(kinds[kind]) if kind in kinds else "–" for kinds in columns.values()),
         ]
         for kind in cells.KINDS
         if kind in there
     ]
     note = (
-        f"Kinds of feedback pathway, a network after equally many epochs ({_budgets(found)}): test "
-        "accuracy in %, mean (sd) of seeds, and the mean angle of hidden feedback weights to the "
-        "forward weights. Recipe and rates of each cell are on "
+        f"Kinds of feedback pathway: test accuracy in % after a fixed budget ({_budgets(found)}), "
+        "mean (sd) of seeds, and the mean angle of hidden feedback weights to the forward weights. "
+        "Recipe and rates of each cell are on "
         "[its page](experiments/results/feedback/README.md):"
     )
     unfinished = "\\* Not finished."
@@ -69,7 +69,7 @@ def _budgets(found: list[dict[str, Any]]) -> str:
         config = result["config"]
         network = f"{config['dataset']} {config['architecture'].replace('_', ' ')}"
         epochs.setdefault(result["epochs"], {})[network] = None
-    return "; ".join(f"{', '.join(names)}: {n}" for n, names in sorted(epochs.items()))
+    return "; ".join(f"{n} epochs: {', '.join(names)}" for n, names in sorted(epochs.items()))
 
 
 def _network(kinds: dict[str, dict[str, Any]]) -> str:

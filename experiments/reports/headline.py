@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.common import display
 from experiments.common.significance import mean_sd
 from experiments.reports import NOT_RUN, markdown, runs
 from experiments.reports.cells import PROTOCOLS
@@ -9,7 +10,7 @@ from experiments.reproduce.published import CELLS
 from experiments.train import results as run_results
 from experiments.train.results import CONTROL, RunResults
 
-NAMES = {runs.RULE: "Q-AGREL", CONTROL: "backprop"}
+RULES = (runs.RULE, CONTROL)
 MEASURES = {"the best epoch": "slowdown, best epoch", "98 %": "slowdown, 98 % of backprop"}
 """The papers' measure and the stricter one: rows of ``runs.epoch_rows``, and their headings."""
 
@@ -24,7 +25,7 @@ def section(results: Path) -> str:
         return NOT_RUN
     headings = (
         "config, protocol, seeds",
-        *(f"{NAMES[rule]}, test %" for rule in NAMES),
+        *(f"{display.shown(rule)}, test %" for rule in RULES),
         "difference, points",
         *MEASURES.values(),
     )
@@ -43,7 +44,7 @@ def _row(run: RunResults) -> list[str]:
     slowdowns = {row[0]: row[-1] for row in runs.epoch_rows(run)}
     return [
         f"`{config.name}`, {config.protocol}, {runs.seeds(run)}{runs.marks(run)}",
-        *(mean_sd(100 * run.accuracy(rule)) for rule in NAMES),
+        *(mean_sd(100 * run.accuracy(rule)) for rule in RULES),
         runs.difference(run)[0],
         *(slowdowns[measure] for measure in MEASURES),
     ]

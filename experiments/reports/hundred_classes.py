@@ -16,7 +16,7 @@ def accuracies(results: Path) -> dict[str, str]:
     if shown:
         cells["backprop"] = shown[variants.RECIPE], CONTROL
     return {
-        name: f"{100 * run.best(rule).mean():.2f} ({len(run.curves[rule])})"
+        name: f"{100 * run.best(rule).mean():.2f} after {len(run.curves[rule])} epochs"
         for name, (run, rule) in cells.items()
     }
 

@@ -118,7 +118,7 @@ def _hundred_classes(results: Path) -> str | None:
     if len(found) < 3:
         return None
     listed = ", ".join(f"{name} {best}" for name, best in found.items())
-    return f"best test accuracy, % (of so many epochs, not to the end): {listed}"
+    return f"best test accuracy, %, unfinished: {listed}"
 
 
 def _update_statistics(results: Path) -> str | None:
@@ -239,13 +239,13 @@ def _streaming(results: Path) -> str | None:
 
 EXPERIMENTS = (
     Experiment(
-        "Does Q-AGREL reach the accuracy of backprop on the papers' image sets, and how soon?",
+        "Does Q-AGREL reach the accuracy of backprop on the papers' image sets, and how fast?",
         "reproduce",
         _accuracies("cells/mnist_conv/paper"),
         "results/cells/README.md",
     ),
     Experiment(
-        "The same on embedded digits, with no download?",
+        "Does Q-AGREL reach the accuracy of backprop on the embedded digits?",
         "train",
         _accuracies("digits"),
         "results/digits/README.md",
@@ -269,7 +269,7 @@ EXPERIMENTS = (
         "results/mnist_dense_rate_1/README.md",
     ),
     Experiment(
-        "What shortens the wait for the classes from the papers' small weights?",
+        "What makes learning from the papers' small weights faster?",
         "train mnist_dense --curriculum index --rule q_agrel --seeds 3 --epochs 30",
         _small_weights,
         "results/small_weights/README.md",
@@ -282,7 +282,7 @@ EXPERIMENTS = (
         "results/hundred_classes/README.md",
     ),
     Experiment(
-        "How far does the dense network get in eight epochs from He initialization?",
+        "Which accuracy does the dense network reach in eight epochs from He initialization?",
         "train mnist_dense --initialization he --protocol clean --seeds 1 --epochs 8",
         _accuracies("mnist_dense_he_8_epochs"),
         "results/mnist_dense_he_8_epochs/README.md",
@@ -294,7 +294,7 @@ EXPERIMENTS = (
         "results/controls/README.md",
     ),
     Experiment(
-        "How well do networks learn whose feedback weights are not their forward weights?",
+        "How well do networks learn with separate feedback weights?",
         "feedback",
         _feedback,
         "results/feedback/README.md",

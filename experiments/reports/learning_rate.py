@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.common import display
 from experiments.reports import NOT_RUN, markdown, runs
 from experiments.train import results as run_results
 from experiments.train.results import CONTROL, RunResults
@@ -20,7 +21,7 @@ def section(results: Path) -> str:
     plots.learning_curves(faster.folder)
     rows = [
         [
-            f"{rule}{runs.marks(run)}",
+            f"{display.shown(rule)}{runs.marks(run)}",
             f"{run.config.learning_rate:g}",
             *runs.counted(run, rule, published),
         ]

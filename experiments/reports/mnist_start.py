@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.common import display
 from experiments.common.significance import mean_sd
 from experiments.reports import NOT_RUN, markdown, runs
 from experiments.train import results as run_results
@@ -15,7 +16,7 @@ def section(results: Path) -> str:
     rows = []
     for rule, curve in run.curves.items():
         by_epoch = ", ".join(f"{100 * a:.2f}" for a in curve.mean(axis=1))
-        rows.append([rule, by_epoch, mean_sd(100 * run.accuracy(rule))])
+        rows.append([display.shown(rule), by_epoch, mean_sd(100 * run.accuracy(rule))])
     epochs = run.config.epochs
     headings = ("rule", f"validation accuracy %, epochs 1–{epochs}", "test accuracy %")
     *reached, _ = runs.epoch_rows(run)  # the best of eight epochs says nothing

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.common import display
 from experiments.common import significance as statistics
 from experiments.reports import NOT_RUN, markdown, runs
 from experiments.train import results as run_results
@@ -65,4 +66,4 @@ def _row(
     epochs = run.epochs_to(rule, run.target(0.98))
     reached = "not reached by all" if np.isnan(epochs).any() else statistics.mean_sd(epochs, 1)
     precision += "†" * runs.drops_images(run)
-    return [rule, precision, statistics.mean_sd(ours), *difference, reached]
+    return [display.shown(rule), precision, statistics.mean_sd(ours), *difference, reached]

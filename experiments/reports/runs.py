@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.common import display
 from experiments.common.significance import mean_sd, paired_difference, ratio_interval
 from experiments.reports import NOT_RUN, markdown
 from experiments.reproduce import stored_times
@@ -19,8 +20,7 @@ PAPERS_EPOCHS = (
     "backprop's accuracy are the stricter measure."
 )
 NO_INTERVAL = (
-    "(no interval): one seed, no variation between the seeds, or epochs of backprop so variable "
-    "that the interval has no upper end."
+    "(no interval): one seed, no variation between the seeds, or the interval is unbounded."
 )
 DROPPED = "† Trained without the incomplete last batch of each epoch, on which the papers trained."
 
@@ -166,8 +166,10 @@ def unfinished(named: dict[str, RunResults]) -> list[str]:
 
 
 def progress(run: RunResults) -> str:
-    """Return how far a run is: ``q_agrel 12 epochs, backprop 0``."""
-    return ", ".join(f"{rule} {len(curve)} epochs" for rule, curve in run.curves.items())
+    """Return how far a run is: ``Q-AGREL 12 epochs, backprop 0``."""
+    return ", ".join(
+        f"{display.shown(rule)} {len(curve)} epochs" for rule, curve in run.curves.items()
+    )
 
 
 def seeds(run: RunResults) -> str:
@@ -248,7 +250,7 @@ def tables(results: Path, folder: str, command: str) -> str:
         return f"{NOT_RUN} `{command} --out experiments/results/{folder}`"
     plots.learning_curves(run.folder)
     accuracies = [
-        [f"{rule}{marks(run)}", markdown.spread(100 * run.accuracy(rule))]
+        [f"{display.shown(rule)}{marks(run)}", markdown.spread(100 * run.accuracy(rule))]
         for rule in (RULE, CONTROL)
         if run.ran(rule)
     ]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from experiments.common import files
+from experiments.common import display, files
 from experiments.reports import NOT_RUN, markdown, runs
 
 FOLDER = "update_statistics"
@@ -30,7 +30,10 @@ def section(results: Path) -> str:
     last = [entry for entry in shown if entry["stage"] == max(stages)]
     rules = list(dict.fromkeys(entry["rule"] for entry in shown))
     by_stage = [
-        [rule, *(_mean_sd(_at(shown, rule, stage), "cross_entropy", "angle") for stage in stages)]
+        [
+            display.shown(rule),
+            *(_mean_sd(_at(shown, rule, stage), "cross_entropy", "angle") for stage in stages),
+        ]
         for rule in rules
     ]
     command = f"Command: `{content['command']}`; {len(last[0]['seeds'])} seeds; "
@@ -41,7 +44,10 @@ def section(results: Path) -> str:
             "together:",
             markdown.table(
                 ("rule", *(heading for heading, _, _ in COLUMNS)),
-                [[e["rule"], *(_mean_sd(e, o, name) for _, o, name in COLUMNS)] for e in last],
+                [
+                    [display.shown(e["rule"]), *(_mean_sd(e, o, name) for _, o, name in COLUMNS)]
+                    for e in last
+                ],
             ),
             "Angle to the gradient of the cross-entropy, degrees, by epoch of training:",
             markdown.table(("rule", *map(str, stages)), by_stage),
@@ -69,7 +75,10 @@ def _by_classes(folder: Path) -> list[str]:
         f"`{runs.short(content['commit'])}`."
     ]
     for heading, objective, name in (COLUMNS[0], *COLUMNS[4:]):
-        rows = [[r, *(_mean_sd(of.get((r, n)), objective, name) for n in numbers)] for r in rules]
+        rows = [
+            [display.shown(r), *(_mean_sd(of.get((r, n)), objective, name) for n in numbers)]
+            for r in rules
+        ]
         parts += [
             f"{heading[0].upper()}{heading[1:]}:",
             markdown.table(("rule", *map(str, numbers)), rows),

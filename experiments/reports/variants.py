@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.common import display
 from experiments.reports import NOT_RUN, markdown, runs
 from experiments.train import results as run_results
 from experiments.train.results import CONTROL, RunResults
@@ -25,7 +26,7 @@ def tables(results: Path, page: str, published: str, variants: dict[str, str]) -
         return NOT_RUN
     recipe = shown[RECIPE]
     rows = [
-        [f"{rule}, {name}{runs.marks(run)}", *runs.counted(run, rule, recipe)]
+        [f"{display.shown(rule)}, {name}{runs.marks(run)}", *runs.counted(run, rule, recipe)]
         for rule in (runs.RULE, CONTROL)
         for name, run in shown.items()
         if run.ran(rule)

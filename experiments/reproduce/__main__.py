@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     says = cli.interrupted_says("the same command continues from here")
     with says, folders.locked(arguments.out):
         works = _inspect(arguments, bases)
-        works = _timed([_known(work, arguments, stored) for work in works], arguments)
+        works = _estimate([_known(work, arguments, stored) for work in works], arguments)
         print(plan.text(works, budget), flush=True)
         end = None if budget is None else began + budget
         works = _rounds(works, arguments.data_dir, end, mesh)
@@ -101,7 +101,7 @@ def _known(work: Work, arguments: Any, stored: dict[tuple[str, int], Stored]) ->
     if not arguments.measure:
         work = plan.estimated(work, stored)
     if arguments.plan and not work.epoch_seconds:
-        return plan.timed(work, arguments.data_dir, {})
+        return plan.estimate(work, arguments.data_dir, {})
     # Of another device only the plan's figures are of use.
     return (
         work
@@ -121,7 +121,7 @@ def _missing(works: list[Work], data_dir: Path | None) -> list[str]:
     return [name for name in names if name != "digits" and not (root / name).is_dir()]
 
 
-def _timed(works: list[Work], arguments: Any) -> list[Work]:
+def _estimate(works: list[Work], arguments: Any) -> list[Work]:
     """Leave out what has no data, and measure epochs whose time is not known."""
     times_file = arguments.out / "step_times.json"
     times = _times_so_far(times_file)
@@ -134,7 +134,7 @@ def _timed(works: list[Work], arguments: Any) -> list[Work]:
                 file=sys.stderr,
                 flush=True,
             )
-            work = plan.timed(work, arguments.data_dir, times)
+            work = plan.estimate(work, arguments.data_dir, times)
         found.append(work)
     if times != before:
         files.write_json(times_file, times)
@@ -161,16 +161,16 @@ def _rounds(
     """Give every open cell its share, again and again, until all are done or time is up."""
     works, waited = list(works), set()
     while True:
-        turn = [i for i, work in enumerate(works) if work.open]
+        open_cells = [i for i, work in enumerate(works) if work.open]
         if end is not None:
-            turn = _fitting(works, turn, end - time.monotonic())
-            waited |= {i for i, work in enumerate(works) if work.open} - set(turn)
+            open_cells = _fitting(works, open_cells, end - time.monotonic())
+            waited |= {i for i, work in enumerate(works) if work.open} - set(open_cells)
         progress = False
-        for place, i in enumerate(turn):
+        for place, i in enumerate(open_cells):
             now = time.monotonic()
             if end is not None and now >= end:
                 break
-            deadline = None if end is None else now + (end - now) / (len(turn) - place)
+            deadline = None if end is None else now + (end - now) / (len(open_cells) - place)
             before = works[i]
             works[i] = _run(before, data_dir, deadline, mesh)
             waited.discard(i)
@@ -185,14 +185,14 @@ def _rounds(
     return works
 
 
-def _fitting(works: list[Work], turn: list[int], left: float) -> list[int]:
-    """Return those of ``turn`` that can share the seconds ``left``, each for an epoch at least."""
-    while turn:
-        most = max(turn, key=lambda i: (works[i].seconds_at_least, i))
-        if works[most].seconds_at_least <= left / len(turn):
+def _fitting(works: list[Work], open_cells: list[int], left: float) -> list[int]:
+    """Return the ``open_cells`` that can share the seconds ``left``, an epoch each at least."""
+    while open_cells:
+        most = max(open_cells, key=lambda i: (works[i].seconds_at_least, i))
+        if works[most].seconds_at_least <= left / len(open_cells):
             break
-        turn = [i for i in turn if i != most]
-    return turn
+        open_cells = [i for i in open_cells if i != most]
+    return open_cells
 
 
 def _run(work: Work, data_dir: str | None, deadline: float | None, mesh: Any = None) -> Work:

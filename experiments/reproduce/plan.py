@@ -108,7 +108,7 @@ def estimated(work: Work, stored: dict[tuple[str, int], Stored]) -> Work:
     return work._replace(epoch_seconds=known[0], stored_on=known[1])
 
 
-def timed(work: Work, data_dir: str | None, times: dict[str, list[float]]) -> Work:
+def estimate(work: Work, data_dir: str | None, times: dict[str, list[float]]) -> Work:
     """Look for the data, and measure what an epoch takes on a few steps unless that is known.
 
     Args:

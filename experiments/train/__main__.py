@@ -1,7 +1,7 @@
 """Train Q-AGREL and its control on images: one command from a reward to a trained network.
 
     python -m experiments.train                    # the embedded digits, a minute on 2 cores
-    python -m experiments.train mnist_dense        # a cell of the papers
+    python -m experiments.train mnist_dense        # one of the papers' networks
     python -m experiments.train mnist_dense --rule q_agrel --feedback kolen_pollack --seeds 3
     python -m experiments.train --out DIR --resume # resume after a crash
 

@@ -34,7 +34,7 @@ class Splits(NamedTuple):
 
 
 def make_splits(dataset: Dataset, config: Config, mesh: Any = None) -> Splits:
-    """Divide ``dataset`` by the protocol (see ``qagrel_jax.training``) and place it on ``mesh``."""
+    """Divide ``dataset`` by the protocol (see ``qagrel_jax.training``); put it on ``mesh``."""
     train = fitting.Examples(dataset.train_images, dataset.train_labels)
     test = fitting.Examples(dataset.test_images, dataset.test_labels)
     if config.protocol == "clean":

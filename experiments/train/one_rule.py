@@ -22,7 +22,7 @@ from qagrel_jax.data import Dataset
 from qagrel_jax.training import fitting
 
 CLASS_LEARNED = 0.5
-"""A class counts as discovered once so much of it is named rightly."""
+"""A class counts as discovered once this fraction of it is classified correctly."""
 
 
 class Diverged(UserError):
@@ -83,7 +83,7 @@ def run_rule(
         kept = f"the last good checkpoint is {checkpoint}" if there else "no epoch was finished"
         named = error.counted_from(config.first_seed)
         other = "a lower --learning-rate"
-        if config.curriculum != "off":  # a batch of few classes pulls at the same weights
+        if config.curriculum != "off":  # a batch of few classes changes the same weights
             other += " or a higher --curriculum-start"
         raise Diverged(f"{rule}: {named}; {kept}; try {other} in a new --out") from None
     saver.save(run, at_once=True)

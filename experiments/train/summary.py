@@ -65,7 +65,7 @@ def summarize(
     return {
         "name": config.name,
         "command": environment["command"],
-        "sittings": [{k: e[k] for k in ("commit", "device", "command")} for e in environments],
+        "sessions": [{k: e[k] for k in ("commit", "device", "command")} for e in environments],
         "config": configs.to_json(config),
         "protocol": config.protocol,
         "test_accuracy_is": "of the epoch a held-out validation split picked; test set read once"

@@ -9,6 +9,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from experiments import plots
+from experiments.common import display
 from experiments.update_statistics.settings import RULES, Plan
 from experiments.update_statistics.summary import ALL
 
@@ -33,7 +34,7 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
             for axes, stage in zip(grid[row], stages, strict=False):
                 _plane(axes, plan, [r for r in here if r["stage"] == stage], objective)
                 axes.set_title(_title(here, stage), fontsize=9)
-                axes.set_xlabel(VARIANCE, fontsize=8)
+                axes.set_xlabel(VARIANCE, fontsize=7)
             grid[row, 0].set_ylabel(label)
         _share_x(grid[:2, : len(stages)].ravel())
         at_end = [r for r in results if r["stage"] == stages[-1]]
@@ -71,7 +72,8 @@ def _title(results: list[dict[str, Any]], stage: int) -> str:
     own = [r for r in results if r["stage"] == stage]
     common = [r for r in own if r["weights"] == "q_agrel"] or own
     accuracy = 100 * np.mean(common[0]["accuracy"])
-    return f"{_epochs(stage)} ({common[0]['weights']}: {accuracy:.0f} % right)"
+    rule = display.shown(common[0]["weights"])
+    return f"{_epochs(stage)}\n{rule}: accuracy {accuracy:.0f} %"
 
 
 def _epochs(stage: int) -> str:
@@ -147,7 +149,8 @@ def _share_x(panels: Any) -> None:
 def _style(plan: Plan, label: str, line: bool = True) -> dict[str, Any]:
     index = plan.rules.index(label)
     color = plots.COLORS[index % len(plots.COLORS)]
-    style = {"color": color, "marker": MARKERS[index % len(MARKERS)], "label": label}
+    marker = MARKERS[index % len(MARKERS)]
+    style = {"color": color, "marker": marker, "label": display.shown(label)}
     if line:
         return style | {"markersize": 4, "linewidth": 1.2}
     return style | {"markersize": 7, "linestyle": "", "mfc": "none" if index > 6 else color}

@@ -1,4 +1,4 @@
-"""Images that outgrow the device: they stay on the host and are brought over a chunk at a time.
+"""Images that outgrow the device: they stay on the host and are copied to the device in chunks.
 
 Images up to a limit are *in memory*: put on the device once, as uint8. Larger
 sets stay where they are, in the host's memory or mapped from a file, and while the device learns

@@ -1,12 +1,12 @@
 """Environments of others: two pure functions, and learners that play them.
 
-An ``Environment`` is one world for one network; ``jax.vmap`` what plays it over many::
+An ``Environment`` serves one network; ``jax.vmap`` what plays it over many::
 
     state, observation = environment.reset(key)
     state, observation, reward, terminated, truncated = environment.step(key, state, action)
 
 *Terminated* means that nothing can follow: the value of what comes next is 0, and the last
-reward-prediction error is δ = r − q. *Truncated* means that somebody stopped looking, at a time
+reward-prediction error is δ = r − q. *Truncated* means that the episode was cut off, at a time
 limit for example: the value of what would have followed is that of the last observation, and
 δ = r + γ q(last observation) − q.
 

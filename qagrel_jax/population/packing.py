@@ -1,8 +1,8 @@
 """A population of any size, run in blocks of those still learning.
 
-Networks that have converged or given up stop costing anything: before every turn the others are
+Networks that have converged or given up stop costing anything: before every chunk the others are
 packed into as few blocks as will hold them. The packing depends on nothing but who is still
-learning, so a run that was interrupted between two turns resumes bit for bit as if it had not been.
+learning, so a run interrupted between two chunks resumes bit for bit as if it had not been.
 Blocks come in a few sizes only, so that little is compiled; on a CPU a block of ``CPU_BLOCK``
 networks fits its cache.
 """
@@ -35,14 +35,14 @@ class Packed:
       tied: bool[networks], where ``setup.config.feedback`` is "kolen_pollack" whose feedback
         weights shall equal the forward ones all the same; None for no one's.
       networks: how many; may be left out where one of the settings is an array.
-      steps: steps a turn.
+      steps: steps a chunk.
       block: the largest block; None for what suits the device.
 
     Attributes:
       setup: what the networks share.
       networks: the ``Population`` as NumPy arrays, networks' axis last.
-      turn: turns taken so far.
-      steps: steps a turn.
+      turn: chunks run so far.
+      steps: steps a chunk.
 
     Raises:
       ValueError: no networks, settings of different numbers of networks or out of range, no
@@ -106,15 +106,15 @@ class Packed:
         return np.flatnonzero(self.networks.progress.status < criteria.CONVERGED)
 
     def advance(self) -> None:
-        """Let every network that is still learning take one more turn."""
+        """Let every network that is still learning run one more chunk of ``steps``."""
         members = self.learning
         blocks = []
         while members.size:
             size = next((s for s in self._sizes if s >= members.size), self._sizes[-1])
             chosen, members = members[:size], members[size:]
-            # Spare places hold copies of a network; what becomes of them is thrown away.
-            places = np.concatenate([chosen, np.full(size - chosen.size, chosen[0])])
-            packed = jax.tree.map(lambda x, at=places: np.take(x, at, -1), self.networks)
+            # Spare columns hold copies of a network; their results are discarded.
+            columns = np.concatenate([chosen, np.full(size - chosen.size, chosen[0])])
+            packed = jax.tree.map(lambda x, at=columns: np.take(x, at, -1), self.networks)
             turn = jnp.int32(self.turn)
             blocks.append((chosen, population.advance(self.setup, packed, turn, steps=self.steps)))
         for chosen, block in blocks:
@@ -135,7 +135,7 @@ class Packed:
         return {"turn": np.int64(self.turn)} | {f"leaf{i}": x for i, x in enumerate(leaves)}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Take up where ``state`` was taken.
+        """Resume from ``state``.
 
         Raises:
           ValueError: it belongs to another population.

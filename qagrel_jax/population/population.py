@@ -1,7 +1,8 @@
 """Many networks learn a working-memory task at once, in one compiled program.
 
-Every network has its own world, its own trial clock and its own random numbers, which depend on the
-seed and its number alone: network 7 learns the same in a population of ten and of ten thousand.
+Every network has its own environment, its own trial clock and its own random numbers, which depend
+on the seed and its number alone: network 7 learns the same in a population of ten and of ten
+thousand.
 
 ``advance`` runs all networks of a block for a number of steps. The networks' axis comes last in
 every array (see ``qagrel_jax.rules.augment``), and all random numbers of the call are drawn before
@@ -127,7 +128,7 @@ def start(setup: Setup, key: chex.PRNGKey, numbers: chex.Array, settings: Settin
     Args:
       setup: what they share.
       key: the run's random key.
-      numbers: int[networks], each network's number, which with ``key`` decides its fate.
+      numbers: int[networks], each network's number, which with ``key`` fixes all that is random.
       settings: what they do not share.
 
     Returns:
@@ -165,8 +166,8 @@ def advance(setup: Setup, population: Population, turn: chex.Array, steps: int) 
     Args:
       setup: what they share.
       population: where they stand.
-      turn: int[], a number that no earlier call had; it decides, with each network's key, what is
-        random in this call.
+      turn: int[], the chunk's number, different in every call; with each network's key it
+        determines all random numbers of this call.
       steps: how many steps, each one observation of each network.
 
     Returns:
@@ -199,7 +200,7 @@ def _draw(setup: Setup, key: chex.PRNGKey, turn: chex.Array, steps: int) -> tupl
 
 
 def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Population, None]:
-    """One step of every network: see, learn, act; count a trial that ended; let the world move."""
+    """One step of every network: see, learn, act; count an ended trial; advance the environment."""
     gumbel, noise, keys = randomness
     _, settings, learner, world, timestep, progress = population
 
@@ -229,7 +230,7 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
         run,
     )
     next_trial = jax.vmap(functools.partial(_next_trial, setup), in_axes=-1, out_axes=-1)
-    going_on = jax.vmap(
+    same_trial = jax.vmap(
         lambda key, world, action: setup.task.step(
             jax.random.wrap_key_data(key, impl=IMPLEMENTATION), world, action, setup.params
         ),
@@ -237,7 +238,7 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
         out_axes=-1,
     )
     world, timestep = base.select(
-        ended, next_trial(noise, progress), going_on(keys, world, activity.action)
+        ended, next_trial(noise, progress), same_trial(keys, world, activity.action)
     )
     return population._replace(
         learner=learner, world=world, timestep=timestep, progress=progress
@@ -274,8 +275,8 @@ def max_boltzmann_from_gumbel(
 ) -> chex.Array:
     """``policies.max_boltzmann`` for many networks, its randomness drawn beforehand.
 
-    argmax_a (log p_a + gumbel_a) is a draw from p; with the Gumbel numbers of key k it is the very
-    action of ``max_boltzmann(k, …)``.
+    argmax_a (log p_a + gumbel_a) is a draw from p; with the Gumbel numbers of key k it is the same
+    action as ``max_boltzmann(k, …)``.
 
     Args:
       gumbel: float[actions, networks].

@@ -94,7 +94,7 @@ class Task(NamedTuple):
     action_names: tuple[str, ...] = ("fixate", "left", "right")
     levels: Callable[[Any], int] = lambda params: 1  # (params) -> number of shaping levels
     run: Callable[[Any], chex.Array] | None = None  # (trial) -> int32[], where trials hold several
-    # responses: how many right ones, one after another, the trial ended with
+    # responses: how many correct ones, one after another, the trial ended with
 
     @property
     def actions(self) -> int:
@@ -125,7 +125,7 @@ class TrialParams:
 
     Attributes:
       fixation_reward: comes with the first step of HOLD; 0 turns it off.
-      correct_reward: for the right response.
+      correct_reward: for the correct response.
       blank_steps: steps before the mark appears.
       fixation_timeout: steps the mark waits for the first fixation.
       fixation_steps: consecutive steps to hold before the stimuli come.

@@ -16,7 +16,7 @@ from qagrel_jax import checks
 
 
 def reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
-    """Reward each right choice with 1, any other with 0.
+    """Reward each correct choice with 1, any other with 0.
 
     Args:
       key: unused; rewards of other tasks may be drawn.
@@ -38,10 +38,10 @@ def reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.A
 def make_reward(
     right: float = 1.0, wrong: float = 0.0
 ) -> Callable[[chex.PRNGKey, chex.Array, chex.Array], chex.Array]:
-    """Make a ``reward`` that pays ``right`` for each right choice and ``wrong`` for any other.
+    """Make a ``reward`` that gives ``right`` for each correct choice and ``wrong`` for any other.
 
     Args:
-      right: the reward of a right choice.
+      right: the reward of a correct choice.
       wrong: of any other.
 
     Returns:
@@ -58,10 +58,10 @@ def make_reward(
     checks.number("right", right)
     checks.number("wrong", wrong)
 
-    def pay(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
+    def scaled(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
         return wrong + (right - wrong) * reward(key, labels, actions)
 
-    return pay
+    return scaled
 
 
 def shuffled_reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:

@@ -7,8 +7,8 @@ passes. **A failed test does not end training**: the network keeps learning and 
 ``retest_after`` trials later if its windows still meet the criterion. The test's trials count
 neither towards the trials to convergence nor in the windows.
 
-Where a trial holds several responses, a criterion may also ask for a number of right ones one after
-another (``consecutive``), counted on from trial to trial.
+Where a trial holds several responses, a criterion may also ask for a number of consecutive correct
+ones (``consecutive``), counted on from trial to trial.
 
 All arrays may carry one more axis at their end, over networks.
 """
@@ -41,7 +41,7 @@ class Criterion:
       test_allowed: errors allowed in each group of the frozen test; empty for no test.
       test_repeats: trials in each group.
       retest_after: training trials from a failed test to the next.
-      consecutive: right responses needed one after another besides full windows, counted on from
+      consecutive: correct responses needed one after another besides full windows, counted on from
         trial to trial and looked at after each; 0 for none.
 
     Raises:
@@ -70,7 +70,7 @@ class Criterion:
 
     @property
     def required(self) -> tuple[int, ...]:
-        """Right trials needed in each level's window."""
+        """Correct trials needed in each level's window."""
         return tuple(math.ceil(round(self.accuracy * w, 6)) for w in self.windows)
 
 
@@ -83,12 +83,12 @@ class Progress(NamedTuple):
     outcomes: chex.Array  # uint32[conditions, words], the window's outcomes as bits
     slot: chex.Array  # int32[conditions], where the next outcome goes
     seen: chex.Array  # int32[conditions], outcomes in the window
-    hits: chex.Array  # int32[conditions], right ones among them
+    hits: chex.Array  # int32[conditions], correct ones among them
     test_index: chex.Array  # int32[], trial of the frozen test
     test_errors: chex.Array  # int32[], errors in the current group of the test
     next_test: chex.Array  # int32[], trials before which there is no test
     tests: chex.Array  # int32[], tests taken
-    streak: chex.Array  # int32[], right responses since the last wrong one, up to the last trial
+    streak: chex.Array  # int32[], correct responses since the last error, up to the last trial
 
 
 def start(criterion: Criterion) -> Progress:
@@ -126,9 +126,9 @@ def update(
       criterion: the task's.
       progress: so far.
       ended: bool[], whether a trial ended; if not, nothing changes.
-      correct: bool[], whether it ended with the right response, or all its responses were right.
+      correct: bool[], whether it ended with the correct response; of several, whether all were.
       condition: int32[], which condition it counts for.
-      run: int32[], right responses one after another at the trial's end; None where a trial has one
+      run: int32[], consecutive correct responses at the trial's end; None where a trial has one
         response.
 
     Returns:

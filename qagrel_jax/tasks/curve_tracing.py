@@ -56,7 +56,7 @@ class Params:
       max_length: pixels of the longest curve that will be asked for.
       shortest: each trial's length is uniform between this and ``longest``, ends included.
       longest: at most ``max_length``; 2 means the first stage.
-      correct_reward: for the right eye movement; any other brings 0.
+      correct_reward: for the correct eye movement; any other brings 0.
       apart: no pixel is beside both curves (``have_common_neighbor``).
 
     Raises:

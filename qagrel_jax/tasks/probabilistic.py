@@ -2,13 +2,13 @@
 
 Inputs: fixation mark; four target units, color × side (red left, red right, green left, green
 right); 10 symbols × 4 positions. Symbols have weights +∞ .9 .7 .5 .3 −.3 −.5 −.7 −.9 −∞. With W the
-sum of those shown, opposite infinities cancelling, the reward is baited at the red target with
+sum of those shown, opposite infinities canceling, the reward is baited at the red target with
 
     P(red) = 10^W / (1 + 10^W),
 
 otherwise at the green one. After fixation the targets come with the first symbol and one more
 symbol follows every ``symbol_steps``, at random free positions, drawn with replacement; then a
-delay, then the mark goes off: GO. The right response is the target with the higher P; the reward
+delay, then the mark goes off: GO. The correct response is the target with the higher P; the reward
 comes only if the chosen target is the baited one.
 
 Shaping levels (``params.level``, 0 to 7; the paper counts from 1) set how many symbols there are,

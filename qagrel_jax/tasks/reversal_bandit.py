@@ -9,7 +9,7 @@ next step shows the arm and whether it paid, and ``interval`` steps later the ne
 0, at once). Actions in between are ignored. So the network must find the better arm from what it
 remembers, within the episode.
 
-An episode is right if the arm that was better at the time was chosen in at least ``required`` of
+An episode is correct if the arm that was better at the time was chosen in at least ``required`` of
 its pulls. The criterion, for each arm that an episode can start with, is 75 % of the last 100
 episodes; a network gives up after 100,000 (``TASK``).
 

@@ -7,7 +7,7 @@ mark alone. GO is the mark's disappearance. Four trial types, equally likely: ru
 With ``curriculum`` the delay grows from one shaping level to the next: it starts at a fifth of
 ``delay_steps``, rounded up, and doubles until it is ``delay_steps``. ``RECOLLECT`` holds the
 parameters and ``recollect_criterion`` the criterion that RECOLLECT was tested with: no step between
-the last observation of a trial and the next trial's mark, and more than 85 % right over the last
+the last observation of a trial and the next trial's mark, and more than 85 % correct over the last
 100 trials of each type.
 
 Reference:

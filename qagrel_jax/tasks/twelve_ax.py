@@ -6,8 +6,8 @@ response follows every stimulus: right to the targets, the X of AX after a 1 and
 2, left to all else. AX and BY have half of ``target_probability`` each, the seven other pairs share
 the rest. So the digit must outlast the pairs, and a letter must be forgotten after its pair.
 
-Every response is rewarded: ``correct_reward``, or ``wrong_reward``. A trial is right if all its
-responses are. The criterion is 1,000 right responses one after another. When a network gives up is
+Every response is rewarded: ``correct_reward``, or ``wrong_reward``. A trial is correct if all its
+responses are. The criterion is 1,000 consecutive correct responses. When a network gives up is
 our choice: after 100,000 trials (``TASK``).
 
 Reference:
@@ -42,7 +42,7 @@ class Params:
     Attributes:
       most_pairs: a trial has one to so many pairs, all equally likely.
       target_probability: of AX and BY together.
-      correct_reward: for every right response.
+      correct_reward: for every correct response.
       wrong_reward: for every wrong one, usually negative.
       level: not used; there is no shaping.
 
@@ -70,7 +70,7 @@ class Trial(NamedTuple):
     pairs: chex.Array  # int32[most_pairs], indices into PAIRS
     count: chex.Array  # int32[], how many of them are shown
     wrong: chex.Array  # bool[], whether a response was wrong
-    run: chex.Array  # int32[], right responses since the last wrong one
+    run: chex.Array  # int32[], correct responses since the last error
 
 
 class Noise(NamedTuple):

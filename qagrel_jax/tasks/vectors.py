@@ -9,7 +9,7 @@ the pattern's, else with 0. The label stays with the task.
 ``count_ones``   a binary vector; how many ones?
 ``orientation``  a bar of some tilt and color in a population code; is it tilted left or right,
                  whatever its color?
-``images``       labelled images as flat vectors in [0, 1]; which class?
+``images``       labeled images as flat vectors in [0, 1]; which class?
 ===============  ==================================================================================
 """
 
@@ -27,7 +27,7 @@ from qagrel_jax.policies import softmax_probabilities
 
 
 class VectorTask(NamedTuple):
-    """A direct-reward task: all of its patterns, and the right action for each."""
+    """A direct-reward task: all of its patterns, and the correct action for each."""
 
     inputs: chex.Array  # float32[patterns, features]
     labels: chex.Array  # int32[patterns], the correct action of each
@@ -50,7 +50,7 @@ def reset(key: chex.PRNGKey, task: VectorTask) -> tuple[chex.Array, chex.Array]:
 
 
 def step(task: VectorTask, pattern: chex.Array, action: chex.Array) -> chex.Array:
-    """End the trial: reward 1 if ``action`` is the pattern's right one, else 0.
+    """End the trial: reward 1 if ``action`` is the pattern's correct one, else 0.
 
     Args:
       task: the task.
@@ -68,7 +68,7 @@ def expected_reward(
     outputs: chex.Array,
     probabilities: Callable[[chex.Array], chex.Array] = softmax_probabilities,
 ) -> chex.Array:
-    """Return the mean reward of a policy: the mean over patterns of p(right action).
+    """Return the mean reward of a policy: the mean over patterns of p(correct action).
 
     Args:
       task: the task.
@@ -120,7 +120,7 @@ def orientation(tilts: int = 12, colors: int = 4, units: int = 8) -> VectorTask:
     A bar of tilt θ ∈ [0°, 180°) drives ``units`` orientation-tuned units, evenly spaced by
     180°/units, each with activity exp(−d²/2σ²), d the circular distance of θ from its preferred
     tilt and σ = 180°/units; ``colors`` more units stand for the colors, one of them on. Tilts are
-    (k + ½)·180°/tilts: none lies on the boundaries, 0° and 90°. Action 0 is right below 90°.
+    (k + ½)·180°/tilts: none lies on the boundaries, 0° and 90°. Action 0 is correct below 90°.
 
     Args:
       tilts: number of tilts, even and ≥ 2.
@@ -150,7 +150,7 @@ def orientation(tilts: int = 12, colors: int = 4, units: int = 8) -> VectorTask:
 
 
 def images(pixels: chex.Array, labels: chex.Array, num_classes: int) -> VectorTask:
-    """Make a task of labelled images: pixels divided by 255, one action a class.
+    """Make a task of labeled images: pixels divided by 255, one action a class.
 
     Args:
       pixels: uint8[patterns, height, width, channels].

@@ -26,8 +26,8 @@ from qagrel_jax import checks
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks.criterion import Criterion
 
-CENTRES = 10
-INPUTS = 1 + 2 * CENTRES
+CENTERS = 10
+INPUTS = 1 + 2 * CENTERS
 LOWEST, HIGHEST = 5.0, 50.0
 BINS = 9
 TEST_F1 = (20.0, 30.0, 40.0)
@@ -89,7 +89,7 @@ def draw(key: chex.PRNGKey, params: Params) -> Noise:
     """Draw what decides the frequencies, and the noise on the rates."""
     del params
     uniform, jitter = jax.random.split(key)
-    return Noise(jax.random.uniform(uniform, (2,)), jax.random.normal(jitter, (2, 2 * CENTRES)))
+    return Noise(jax.random.uniform(uniform, (2,)), jax.random.normal(jitter, (2, 2 * CENTERS)))
 
 
 def build(noise: Noise, params: Params) -> Trial:
@@ -130,7 +130,7 @@ def step(
 ) -> tuple[base.TrialState, base.TimeStep]:
     """Answer one action; see ``qagrel_jax.tasks.base``."""
     if params.noise_each_step:
-        jitter = jax.random.normal(key, (2, 2 * CENTRES))
+        jitter = jax.random.normal(key, (2, 2 * CENTERS))
         state = state._replace(trial=state.trial._replace(jitter=jitter))
     hold_steps = params.stimulus_steps + params.delay_steps
     return base.advance(state, action, hold_steps, _observe, _judge, params)
@@ -141,7 +141,7 @@ def _observe(phase: chex.Array, clock: chex.Array, trial: Trial, params: Params)
     second = phase == base.GO
     frequency = jnp.where(second, trial.frequencies[1], trial.frequencies[0])
     jitter = jnp.where(second, trial.jitter[1], trial.jitter[0])
-    rising = jax.nn.sigmoid(params.slope * (frequency - jnp.linspace(5.5, 49.5, CENTRES)))
+    rising = jax.nn.sigmoid(params.slope * (frequency - jnp.linspace(5.5, 49.5, CENTERS)))
     rates = jnp.concatenate([rising, 1 - rising])
     scale = rates if params.noise == "proportional" else 1.0
     rates = rates + params.noise_sd * jitter * scale
@@ -156,7 +156,7 @@ def _judge(trial: Trial, action: chex.Array, params: Params) -> base.Verdict:
 
 
 def _test_allowed() -> tuple[int, ...]:
-    """At least 50 % right at ±2 Hz, more than 75 % elsewhere, for each F1 and each offset."""
+    """At least 50 % correct at ±2 Hz, more than 75 % elsewhere, for each F1 and each offset."""
     per_offset = [10 if abs(offset) == 2 else 4 for offset in TEST_OFFSETS]
     return tuple(per_offset * len(TEST_F1))
 

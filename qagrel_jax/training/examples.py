@@ -1,4 +1,4 @@
-"""Labelled images to train on: where they lie, and a validation split held out of them."""
+"""Labeled images to train on: in memory or streamed, and a validation split held out of them."""
 
 from typing import NamedTuple
 
@@ -26,14 +26,14 @@ class Examples(NamedTuple):
 
 
 def place(examples: Examples, mesh: Mesh | None = None) -> Examples:
-    """Put examples where training reads them from: on the device, or left behind to be streamed.
+    """Put examples on the device, or leave them on the host to be streamed.
 
     Args:
-      examples: in memory, on a device, or placed already.
+      examples: in host memory, on a device, or placed already.
       mesh: devices that each get a copy; None for one.
 
     Returns:
-      Resident examples; above ``streaming.limit_bytes`` ``examples`` with ``HostImages``.
+      Examples in device memory; above ``streaming.limit_bytes`` ``examples`` with ``HostImages``.
 
     Raises:
       ValueError: from ``streaming.limit_bytes``.

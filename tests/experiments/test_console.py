@@ -19,7 +19,7 @@ SYMBOLS = "Σw² − α, σ ½ × 3 ± 1 … “x” → 90°"
         ("utf-8", SYMBOLS),
     ],
 )
-def test_letters_that_a_console_lacks_are_spelt_out(encoding, printed, monkeypatch):
+def test_letters_that_a_console_lacks_are_spelled_out(encoding, printed, monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding, write_through=True))
     console.spell_out()
@@ -80,7 +80,7 @@ def test_in_a_log_the_end_says_what_was_done(capsys):
     ]
 
 
-def test_letters_that_are_spelt_out_take_their_columns(monkeypatch):
+def test_letters_that_are_spelled_out_take_their_columns(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii", write_through=True))
     monkeypatch.setenv("COLUMNS", "80")

@@ -109,7 +109,7 @@ def test_report(tmp_path):
     text = report.section(tmp_path)
     assert "Why?" in text and "Not run: later." in text
     assert "| **backprop** | 100.00 (0.00) | 60.00 (14.14) | 2.0 | 1.00 |" in text
-    assert "| q_agrel | 99.50 (0.71) | 60.00 (14.14) | 3.0 | 1.50 |" in text
+    assert "| Q-AGREL | 99.50 (0.71) | 60.00 (14.14) | 3.0 | 1.50 |" in text
     assert "(reward/picture.png)" in text
     assert "seeds 0–1; cpu; commit `0123456`" in text
 

@@ -98,7 +98,9 @@ def test_the_numpy_population_explores_as_often_as_it_should_and_stays_in_float3
 
 def test_writes_times_and_picture(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(memory_speed, "TRAINED", 4)
-    monkeypatch.setattr(memory_speed, "QUICK", {"networks": (1, 4), "repeats": 2, "first_turns": 1})
+    monkeypatch.setattr(
+        memory_speed, "QUICK", {"networks": (1, 4), "repeats": 2, "first_chunks": 1}
+    )
     monkeypatch.setattr(memory_speed, "NETWORK_STEPS", 1)
     memory_speed.main(["--quick", "--networks", "4", "--out", str(tmp_path)])
     content = json.loads((tmp_path / "memory_speed.json").read_text())

@@ -98,7 +98,7 @@ def test_a_finished_cell(tmp_path):
         "63 (18)",
     ]
     assert row(text, "mnist_conv", "paper", "0–2") == [
-        "q_agrel 4 epochs, backprop 2 epochs",
+        "Q-AGREL 4 epochs, backprop 2 epochs",
         "abacus",
         "`0123456`",
         "`do it`",
@@ -133,7 +133,7 @@ def test_an_unfinished_cell_says_how_far(tmp_path):
     )
     text = reports.section("cells", tmp_path)
     assert "**Not finished**" in text
-    assert "cifar10_deep, clean: q_agrel 4 epochs, backprop 0 epochs" in text
+    assert "cifar10_deep, clean: Q-AGREL 4 epochs, backprop 0 epochs" in text
     assert row(text, "cifar10_deep\\*", "clean", "3")[:3] == [
         "89.67 (0.58) [89.00–90.00]",
         "not run",

@@ -88,7 +88,7 @@ def test_out_of_time_and_on_again_is_the_same_run(whole, tmp_path, monkeypatch):
     content = train.run(TINY, tmp_path / "run", resume=True)
     for name in FILES:
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes(), name
-    assert len(content["sittings"]) == 3
+    assert len(content["sessions"]) == 3
     expected = json.loads((whole / "summary.json").read_text())
     for ours, theirs in zip(content["results"], expected["results"], strict=True):
         for key in ("test_accuracy", "best_epoch", "epochs_to_criterion", "stopped_early"):

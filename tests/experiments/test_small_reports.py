@@ -83,8 +83,8 @@ def test_precision(tmp_path):
     text = reports.section("precision", tmp_path)
     # Q-AGREL's best: .89, .9, .9 and .9, .93, .95: d = 1, 3, 5 points, sd 2, t(.975, 2) = 4.3027;
     # p = 1 - t / sqrt(2 + t²), t = 3 / (2 / √3). 98 % of backprop's best is .882, and .862.
-    assert row(text, "q_agrel", "float32") == ["89.67 (0.58)", "–", "–", "3.3 (0.6)"]
-    assert row(text, "q_agrel", "bfloat16") == [
+    assert row(text, "Q-AGREL", "float32") == ["89.67 (0.58)", "–", "–", "3.3 (0.6)"]
+    assert row(text, "Q-AGREL", "bfloat16") == [
         "92.67 (2.52)",
         "+3.00 [−1.97, +7.97]",
         "0.12",
@@ -120,10 +120,10 @@ def test_learning_rate(tmp_path):
     )
     text = reports.section("learning_rate", tmp_path)
     assert "over the same seeds" not in text
-    assert "Not finished: q_agrel 2 epochs, backprop 0 epochs." in text
+    assert "Not finished: Q-AGREL 2 epochs, backprop 0 epochs." in text
     assert "epochs to 85.50 % | epochs to 88.20 % | epochs to 89.10 %" in text
     # 2, 2, 2 against 2, 1, 2, whose mean is 5/3 ± 4.3027 · 1/3: Fieller's ends are 2 over those.
-    assert row(text, "q_agrel\\*", "1") == [
+    assert row(text, "Q-AGREL\\*", "1") == [
         "88.60 (0.36) [88.30–89.00]",
         "2.0 (0.0)",
         "2.0 (0.0)",
@@ -131,7 +131,7 @@ def test_learning_rate(tmp_path):
         "2.0 (0.0)",
         "1.20 [0.64, 8.60]",
     ]
-    assert row(text, "q_agrel", "0.1")[2] == "3.3 (0.6)"
+    assert row(text, "Q-AGREL", "0.1")[2] == "3.3 (0.6)"
     assert row(text, "backprop", "0.1")[-1] == "1"
 
 
@@ -199,6 +199,6 @@ def test_update_statistics_by_number_of_classes(tmp_path):
         (tmp_path / folder / "summary.json").write_text(json.dumps(content))
     text = reports.section("update_statistics", tmp_path).partition("By number of classes")[2]
     assert "| rule | 2 | 10 |" in text
-    assert "| q_agrel | 10.0 (0.5) | 70.0 (0.5) |" in text
-    assert "| q_agrel | 4 | 20 |" in text
-    assert "| q_agrel | – | – |" in text
+    assert "| Q-AGREL | 10.0 (0.5) | 70.0 (0.5) |" in text
+    assert "| Q-AGREL | 4 | 20 |" in text
+    assert "| Q-AGREL | – | – |" in text

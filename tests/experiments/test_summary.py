@@ -80,7 +80,7 @@ def test_without_backprop_the_first_rule_is_its_own_measure():
 def test_the_first_sitting_names_the_run_and_all_are_listed():
     content = summarize("q_agrel", "backprop")
     assert content["command"] == "do it"
-    assert [sitting["command"] for sitting in content["sittings"]] == ["do it", "go on"]
+    assert [session["command"] for session in content["sessions"]] == ["do it", "go on"]
     for entry in content["results"]:
         assert {k: entry[k] for k in ("device", "versions", "commit")} == {
             "device": "abacus",

@@ -85,7 +85,7 @@ def q_agrel_change(layers, image, action, reward, alpha=1.0):
 
 
 def backprop_change(layers, image, label, alpha=1.0):
-    """Return ΔW of each layer for one labelled example, and the cross-entropy."""
+    """Return ΔW of each layer for one labeled example, and the cross-entropy."""
     logits = forward(layers, image)[0][-1]
     p = np.exp(logits) / np.exp(logits).sum()
     error = p.copy()

@@ -75,9 +75,9 @@ def match_to_category(first, second, shown, **options):
 
 def vibration_rates(frequency, noise, additive=False):
     """Ten rising, then ten falling sigmoids; the noise is 7.5 % of each rate, or of the highest."""
-    centres = [5.5 + 44 * k / 9 for k in range(10)]
-    rates = [1 / (1 + math.exp(-5 * (frequency - c))) for c in centres]
-    rates += [1 / (1 + math.exp(5 * (frequency - c))) for c in centres]
+    centers = [5.5 + 44 * k / 9 for k in range(10)]
+    rates = [1 / (1 + math.exp(-5 * (frequency - c))) for c in centers]
+    rates += [1 / (1 + math.exp(5 * (frequency - c))) for c in centers]
     if additive:
         return [rate + 0.075 * n for rate, n in zip(rates, noise, strict=True)]
     return [rate * (1 + 0.075 * n) for rate, n in zip(rates, noise, strict=True)]
