@@ -176,7 +176,7 @@ def test_networks_of_the_same_shape_have_columns_of_their_own(finished, tmp_path
     (tmp_path / "feedback" / "summary.json").write_text(json.dumps(content))
     text = reports.section("feedback_headline", tmp_path)
     assert "| digits, dense (digits): backprop | digits, dense (digits_fast): backprop |" in text
-    assert "(digits dense: 2)" in text
+    assert "(2 epochs: digits dense)" in text
 
 
 def test_the_output_layer_alone_learns_and_statistics_of_hidden_units_do_not_count():
