@@ -3,10 +3,10 @@
 A rule is a pair of pure functions::
 
     decision      = rule.act(key, forward, params, inputs)    # forward pass and choice
-    reward        = ...                                       # the world answers decision.action
+    reward        = ...                                       # the task answers decision.action
     grads, errors = rule.update(decision, reward)             # one global signal, gated by feedback
 
-Between the two stands the world: a reward-based rule receives activities, its own action and a
+Between the two stands the task: a reward-based rule receives activities, its own action and a
 reward, and nothing else. No label reaches it. A ``Decision`` is a pytree, so the two halves can be
 compiled apart, with an environment in Python between them::
 

@@ -276,7 +276,7 @@ def _run_batches(
     count: chex.Array | None = None,
     rate: chex.Array | None = None,
 ) -> tuple[TrainState, StepMetrics]:
-    """Train on batches that were brought over; see ``Trainer.run_batches``."""
+    """Train on batches that were copied to the device; see ``Trainer.run_batches``."""
     one_seed = partial(_scan, at_rate, mesh, lambda *given: given[-1])
     return across_seeds(one_seed)((states, active, (images, labels)), ((), count, rate))
 
