@@ -8,11 +8,12 @@ which the browser renders with MathJax.
 """
 
 import builtins
+import contextlib
 import importlib
 import re
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,25 +74,35 @@ def build(out: Path) -> None:
         return plain(context, typeset(docstring))
 
     pdoc.render.env.filters["to_markdown"] = to_markdown
-    _resolve_fields()
     try:
-        pdoc.pdoc("qagrel_jax", output_directory=out)
+        with _fields_resolved():
+            pdoc.pdoc("qagrel_jax", output_directory=out)
     finally:
         pdoc.render.env.filters["to_markdown"] = plain
         del builtins.ArrayTree  # type: ignore[attr-defined]
 
 
-def _resolve_fields() -> None:
-    """Evaluate the types of NamedTuple fields in their modules.
+@contextlib.contextmanager
+def _fields_resolved() -> Iterator[None]:
+    """For the time being evaluate the types of NamedTuple fields in their modules.
 
     pdoc would look the names up in the package from which a class is exported.
     """
     importlib.import_module("qagrel_jax")
-    for name, module in list(sys.modules.items()):
-        if name.startswith("qagrel_jax."):
-            for value in vars(module).values():
-                if hasattr(value, "_fields") and value.__module__ == name:
-                    value.__new__.__annotations__ = typing.get_type_hints(value)
+    as_written = {
+        value: value.__new__.__annotations__
+        for name, module in list(sys.modules.items())
+        if name.startswith("qagrel_jax.")
+        for value in vars(module).values()
+        if hasattr(value, "_fields") and value.__module__ == name
+    }
+    for value in as_written:
+        value.__new__.__annotations__ = typing.get_type_hints(value)
+    try:
+        yield
+    finally:
+        for value, annotations in as_written.items():
+            value.__new__.__annotations__ = annotations
 
 
 def typeset(docstring: str) -> str:
