@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     says = cli.interrupted_says("the same command continues from here")
     with says, folders.locked(arguments.out):
         works = _inspect(arguments, bases)
-        works = _estimate([_known(work, arguments, stored) for work in works], arguments)
+        works = _with_measured_times([_known(work, arguments, stored) for work in works], arguments)
         print(plan.text(works, budget), flush=True)
         end = None if budget is None else began + budget
         works = _rounds(works, arguments.data_dir, end, mesh)
@@ -99,9 +99,9 @@ def _known(work: Work, arguments: Any, stored: dict[tuple[str, int], Stored]) ->
     if not work.open:
         return work
     if not arguments.measure:
-        work = plan.estimated(work, stored)
+        work = plan.with_known_time(work, stored)
     if arguments.plan and not work.epoch_seconds:
-        return plan.estimate(work, arguments.data_dir, {})
+        return plan.with_measured_time(work, arguments.data_dir, {})
     # Of another device only the plan's figures are of use.
     return (
         work
@@ -121,7 +121,7 @@ def _missing(works: list[Work], data_dir: Path | None) -> list[str]:
     return [name for name in names if name != "digits" and not (root / name).is_dir()]
 
 
-def _estimate(works: list[Work], arguments: Any) -> list[Work]:
+def _with_measured_times(works: list[Work], arguments: Any) -> list[Work]:
     """Leave out what has no data, and measure epochs whose time is not known."""
     times_file = arguments.out / "step_times.json"
     times = _times_so_far(times_file)
@@ -134,7 +134,7 @@ def _estimate(works: list[Work], arguments: Any) -> list[Work]:
                 file=sys.stderr,
                 flush=True,
             )
-            work = plan.estimate(work, arguments.data_dir, times)
+            work = plan.with_measured_time(work, arguments.data_dir, times)
         found.append(work)
     if times != before:
         files.write_json(times_file, times)

@@ -95,7 +95,7 @@ def inspect(config: Config, folder: Path, seeds_asked: bool) -> Work:
         return Work(saved, folder, "left out", str(error))
 
 
-def estimated(work: Work, stored: dict[tuple[str, int], Stored]) -> Work:
+def with_known_time(work: Work, stored: dict[tuple[str, int], Stored]) -> Work:
     """Add what an epoch takes, as far as it is known without computing; else leave it 0.
 
     From the cell's own epochs on this device, else from ``stored_times``.
@@ -108,11 +108,11 @@ def estimated(work: Work, stored: dict[tuple[str, int], Stored]) -> Work:
     return work._replace(epoch_seconds=known[0], stored_on=known[1])
 
 
-def estimate(work: Work, data_dir: str | None, times: dict[str, list[float]]) -> Work:
+def with_measured_time(work: Work, data_dir: str | None, times: dict[str, list[float]]) -> Work:
     """Look for the data, and measure what an epoch takes on a few steps unless that is known.
 
     Args:
-      work: a cell that is open, ``estimated``.
+      work: a cell that is open, ``with_known_time``.
       data_dir: where the data are.
       times: what was measured so far, seconds of a step and of compiling it by device, config and
         seeds; filled here.
