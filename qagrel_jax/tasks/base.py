@@ -241,6 +241,7 @@ def advance(
     Returns:
       ``(state, timestep)``. A trial that is OVER stays so, blank and without reward.
     """
+    action = jnp.asarray(action)  # ~ of a Python truth value is a number
     chex.assert_rank(action, 0)
     phase, clock = state.phase, state.clock + 1
     fixates = action == FIXATE

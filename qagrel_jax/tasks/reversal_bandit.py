@@ -136,6 +136,7 @@ def step(
     The last pull's outcome is seen as the episode ends.
     """
     del key
+    action = jnp.asarray(action)
     chex.assert_rank(action, 0)
     trial, period = state.trial, 1 + params.interval
     pulls = (state.phase == base.GO) & (state.clock % period == 0)

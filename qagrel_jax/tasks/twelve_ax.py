@@ -133,6 +133,7 @@ def step(
     Its reward comes with the next stimulus, the last one's with a blank observation.
     """
     del key
+    action = jnp.asarray(action)
     chex.assert_rank(action, 0)
     trial, answering = state.trial, state.phase == base.GO
     pair = trial.pairs[jnp.maximum(state.clock - 1, 0) // 2]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qagrel_jax import tasks
 from qagrel_jax.tasks import (
     FIXATE,
     base,
@@ -113,6 +114,19 @@ def test_a_perfect_player_gets_every_reward(name):
             else True
         )
         assert [r for r in rewards if r] == pytest.approx([0.2] + [1.5] * paid)
+
+
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_an_action_may_be_a_python_number(name):
+    task = make_task(name)
+    step, literal = jax.jit(task.step), jax.jit(task.step, static_argnums=2)
+    state, _ = jax.jit(task.reset)(jax.random.key(0), task.params())
+    for number, action in enumerate((FIXATE, FIXATE, 1, FIXATE)):
+        key = jax.random.fold_in(jax.random.key(1), number)
+        expected = step(key, state, jnp.int32(action), task.params())
+        found = literal(key, state, action, task.params())
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+        state, _ = expected
 
 
 @pytest.mark.parametrize("name", TASKS)
