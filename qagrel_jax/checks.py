@@ -216,13 +216,14 @@ def function(name: str, value: Any, instead: str = "", takes: Sequence[str] = ()
     end = f": {instead}" if instead else ""
     if not callable(value):
         raise TypeError(f"{name} must be a function, got {_in_a_line(value)}{end}")
+    if not takes:
+        return
     try:
         signature = inspect.signature(value)
     except (TypeError, ValueError):  # built into Python
         return
     try:
-        if takes:
-            signature.bind(*takes)
+        signature.bind(*takes)
     except TypeError:
         own, wanted = ", ".join(signature.parameters), ", ".join(takes)
         raise TypeError(

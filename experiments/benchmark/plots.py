@@ -54,7 +54,7 @@ def draw_time_shares(content: Mapping[str, Any], path: Path) -> None:
                 left=begin,
                 color=plots.COLORS[index % len(plots.COLORS)],
                 edgecolor="white",
-                label=summary.SHOWN.get(part, part),
+                label=summary.shown(part),
             )
             for row, (left, share) in enumerate(zip(begin, width, strict=True)):
                 if share >= 3:

@@ -158,9 +158,9 @@ def parts_of(shares: Mapping[str, Mapping[str, float] | None]) -> list[str]:
     return sorted(total, key=lambda part: -total[part])
 
 
-def shown(parts: Iterable[str]) -> list[str]:
-    """Return kinds of work as tables and figures call them."""
-    return [SHOWN.get(part, part) for part in parts]
+def shown(part: str) -> str:
+    """Return a kind of work as tables and figures call it."""
+    return SHOWN.get(part, part)
 
 
 def print_table(content: Mapping[str, Any], folder: Path) -> None:
@@ -212,7 +212,7 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
         ]
         console.table(
             "share of each kind of operation in a Q-AGREL step, %",
-            ("network", *_broken(shown(parts))),
+            ("network", *_broken(map(shown, parts))),
             rows,
         )
     settings = content["settings"]

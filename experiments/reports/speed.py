@@ -132,7 +132,7 @@ def _time_shares(shares: Mapping[str, Mapping[str, float] | None]) -> list[str]:
         "Share of each kind of operation in the time of a Q-AGREL step, %, as JAX's profiler "
         "measures it (`profile` in `benchmark.json` has it by layer):",
         "",
-        f"| network | {' | '.join(summary.shown(parts))} |",
+        f"| network | {' | '.join(map(summary.shown, parts))} |",
         f"|---|{'---|' * len(parts)}",
         *(
             f"| {net} | {' | '.join(f'{100 * of_net.get(part, 0):.0f}' for part in parts)} |"

@@ -188,6 +188,8 @@ def fit(
     if chunk_steps is not None:
         checks.whole("chunk_steps", chunk_steps)
     checks.function("on_chunk", on_chunk, takes=("epoch", "done", "steps"))
+    for name, examples in (("train", train), ("monitored", monitored)):
+        _check_examples(name, examples, trainer.image_shape)
     train = _on_device("train", train, trainer)
     monitored = _on_device("monitored", monitored, trainer)
     if trainer.curriculum is not None and trainer.num_classes is not None:
@@ -207,8 +209,7 @@ def fit(
 
 
 def _on_device(name: str, examples: Examples, trainer: Trainer) -> Examples:
-    """Check examples and put them on the device."""
-    _check_examples(name, examples, trainer.image_shape)
+    """Put examples on the device, and check their labels."""
     examples = place(examples, trainer.mesh)
     if trainer.num_classes is not None:
         checks.labels(f"labels of {name}", examples.labels, trainer.num_classes)

@@ -182,7 +182,7 @@ def _same(a, b):
 
 
 def _close(a, b):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
 DENSE, CONV = DenseNet(CLASSES, hidden=(16,)), ConvNet(CLASSES)
