@@ -1,6 +1,6 @@
 """Layers that carry attention down through their own feedback weights."""
 
-from qagrel_jax.layers.convolution import Padding, convolve, locally_connect, output_size
+from qagrel_jax.layers.convolution import convolve, locally_connect
 from qagrel_jax.layers.feedback import feedback_kernels, with_feedback
 from qagrel_jax.layers.interception import Layer, each_layer
 from qagrel_jax.layers.layers import (
@@ -12,6 +12,7 @@ from qagrel_jax.layers.layers import (
     he_normal,
 )
 from qagrel_jax.layers.precision import as_multiplied
+from qagrel_jax.layers.windows import Padding, output_size
 
 __all__ = [
     "FEEDBACKS",

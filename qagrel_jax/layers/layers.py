@@ -20,13 +20,7 @@ import jax.numpy as jnp
 
 from qagrel_jax import checks, sharding
 from qagrel_jax.layers import output_error, precision
-from qagrel_jax.layers.convolution import (
-    PADDINGS,
-    Padding,
-    convolve,
-    locally_connect,
-    output_size,
-)
+from qagrel_jax.layers.convolution import convolve, locally_connect
 from qagrel_jax.layers.feedback import (
     FEEDBACKS,
     Linear,
@@ -36,6 +30,7 @@ from qagrel_jax.layers.feedback import (
     with_feedback,
     without_feedback,
 )
+from qagrel_jax.layers.windows import PADDINGS, Padding, output_size
 
 __all__ = ["FEEDBACKS", "Conv", "Dense", "Initializer", "LocallyConnected", "he_normal"]
 

@@ -13,7 +13,7 @@ import optax
 
 from qagrel_jax import rules, sharding, training
 from qagrel_jax.data import streaming
-from qagrel_jax.layers import convolution
+from qagrel_jax.layers import patches
 from qagrel_jax.networks import ConvNet
 from qagrel_jax.training import fitting
 
@@ -75,7 +75,7 @@ if __name__ == "__main__":
     if several:
         jax.distributed.initialize(several[0], int(several[1]), int(several[2]))
     mesh = sharding.make_mesh(*map(int, shape.split("x")))
-    convolution.CACHED_NUMBERS = 1  # so that a part of a batch is many groups of images
+    patches.CACHED_NUMBERS = 1  # so that a part of a batch is many groups of images
     found = {}
     if not several:
         found = {f"gathers_{seeds_by}": gathers(mesh, seeds_by) for seeds_by in ("map", "vmap")}

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from qagrel_jax import data, policies, population, rules, sharding, tasks, training, weights
-from qagrel_jax.layers.convolution import convolve, output_size
+from qagrel_jax.layers import convolve, output_size
 from qagrel_jax.networks import ConvNet, DenseNet, ThreeLayer, make_network
 from qagrel_jax.population import packing, recording
 from qagrel_jax.rules import _agrel, augment, augment_continuous

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from jax import lax
 
-from qagrel_jax.layers import convolution
-from qagrel_jax.layers.convolution import _convolve_on_cpu, locally_connect, output_size
+from qagrel_jax.layers import convolution, patches, winograd
+from qagrel_jax.layers.convolution import _convolve_on_cpu, locally_connect
+from qagrel_jax.layers.windows import output_size
 
 CASES = [
     # image, window, strides, padding
+    ((8, 6), (3, 3), (1, 1), "SAME"),
     ((7, 7), (3, 3), (1, 1), "SAME"),
     ((8, 5), (3, 3), (2, 2), "SAME"),
     ((8, 5), (2, 4), (2, 1), "SAME"),
@@ -22,10 +24,10 @@ CASES = [
 ]
 
 
-def _inputs(shape, window, strides, padding, channels=3):
+def _inputs(shape, window, strides, padding, channels=3, features=4, batch=2):
     x_key, w_key, g_key = jax.random.split(jax.random.key(0), 3)
-    images = jax.random.normal(x_key, (2, *shape, channels), jnp.float64)
-    kernel = jax.random.normal(w_key, (*window, channels, 4), jnp.float64)
+    images = jax.random.normal(x_key, (batch, *shape, channels), jnp.float64)
+    kernel = jax.random.normal(w_key, (*window, channels, features), jnp.float64)
     out = jax.eval_shape(lambda x, w: _native(x, w, strides, padding), images, kernel)
     return images, kernel, jax.random.normal(g_key, out.shape, jnp.float64)
 
@@ -38,10 +40,12 @@ def _native(x, w, strides, padding):
 
 WAYS = {
     "few channels": (3, {}),
-    "few channels of large images": (3, {"MOST_NUMBERS": 1}),
+    "few channels of large images": (3, {(convolution, "MOST_NUMBERS"): 1}),
     "many channels": (8, {}),
-    "many channels, image by image": (8, {"CACHED_NUMBERS": 1}),
-    "many channels and features": (8, {"WIDE": 4}),
+    "many channels, image by image": (8, {(patches, "CACHED_NUMBERS"): 1}),
+    "many channels and features": (8, {(convolution, "WIDE"): 4}),
+    "Winograd": (8, {(winograd, "MANY"): 4}),
+    "Winograd, image by image": (8, {(winograd, "MANY"): 4, (winograd, "CACHED_NUMBERS"): 1}),
 }
 
 
@@ -49,11 +53,33 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_form_for_cpu_equals_the_native_convolution(case, way, monkeypatch):
-    _, _, strides, padding = case
     channels, limits = WAYS[way]
-    for name, value in limits.items():
-        monkeypatch.setattr(convolution, name, value)
-    images, kernel, cotangent = _inputs(*case, channels)
+    for (module, name), value in limits.items():
+        monkeypatch.setattr(module, name, value)
+    _compare_with_the_native_one(case, channels)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_convolutions_of_random_shapes_equal_the_native_one(monkeypatch):
+    draw = np.random.default_rng(0).integers
+    for _ in range(300):
+        monkeypatch.setattr(winograd, "MANY", draw(1, 8))
+        monkeypatch.setattr(winograd, "LARGE", draw(1, 8))
+        monkeypatch.setattr(convolution, "WIDE", draw(1, 16))
+        monkeypatch.setattr(winograd, "CACHED_NUMBERS", draw(1, 20_000))
+        monkeypatch.setattr(patches, "CACHED_NUMBERS", draw(1, 20_000))
+        window = (3, 3) if draw(2) else tuple(draw(1, 5, size=2).tolist())
+        strides = (1, 1) if draw(2) else tuple(draw(1, 4, size=2).tolist())
+        shape = tuple(draw(window, 12).tolist())
+        channels, features, batch = draw(1, 12, size=3).tolist()
+        case = shape, window, strides, ("SAME", "VALID")[draw(2)]
+        _compare_with_the_native_one(case, channels, features, batch)
+
+
+def _compare_with_the_native_one(case, *sizes):
+    _, _, strides, padding = case
+    images, kernel, cotangent = _inputs(*case, *sizes)
 
     @functools.partial(jax.jit, static_argnums=0)
     def value_and_derivatives(convolve, images, kernel):
@@ -63,7 +89,31 @@ def test_the_form_for_cpu_equals_the_native_convolution(case, way, monkeypatch):
     ours = value_and_derivatives(_convolve_on_cpu, images, kernel)
     native = value_and_derivatives(_native, images, kernel)
     for mine, reference in zip(ours, native, strict=True):
-        np.testing.assert_allclose(mine, reference, atol=1e-12)
+        np.testing.assert_allclose(mine, reference, atol=1e-12, err_msg=f"{case} {sizes}")
+
+
+@pytest.mark.parametrize(
+    "kernel, strides, out, dtype, ours",
+    [
+        ((3, 3, 32, 64), (1, 1), (8, 8), jnp.float32, True),
+        ((3, 3, 64, 16), (1, 1), (32, 32), jnp.float32, False),
+        ((3, 3, 64, 64), (2, 1), (32, 32), jnp.float32, False),
+        ((3, 5, 64, 64), (1, 1), (32, 32), jnp.float32, False),
+        ((3, 3, 64, 64), (1, 1), (32, 32), jnp.bfloat16, False),
+        ((3, 3, 64, 64), (1, 1), (32, 4), jnp.float32, False),
+    ],
+)
+def test_winograd_is_for_wide_layers_with_windows_of_three_by_three(
+    kernel, strides, out, dtype, ours
+):
+    images = jnp.zeros((1, *out, kernel[2]), dtype)
+
+    @jax.make_jaxpr
+    def program(images, kernel):
+        return _convolve_on_cpu(images, kernel, strides, "SAME")
+
+    transformed = "optimization_barrier" in str(program(images, jnp.zeros(kernel, dtype)))
+    assert transformed == ours
 
 
 @pytest.mark.usefixtures("x64")
