@@ -112,7 +112,7 @@ def cell_ratios(subjects: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread |
 
 
 PATCHES = "cutting and adding patches"
-SHOWN = {PRODUCTS: "matrix products", PATCHES: "patch extraction (im2col)"}
+SHOWN = {PRODUCTS: "matrix products", PATCHES: "patches, transforms"}
 """What tables and figures call two of the kinds of work; ``benchmark.json`` keeps its keys."""
 
 
