@@ -91,6 +91,13 @@ def seen_by_rows(
 ) -> list[chex.Array]:
     """Return what each row of the window sees.
 
+    Args:
+      images: float[batch, height, width, channels].
+      window: (rows, columns).
+      strides: (down, right).
+      out: (rows, columns) of the outputs.
+      low: zeros before the first row and the first column.
+
     Returns:
       For each float[batch·out_height·out_width, columns·channels].
     """
