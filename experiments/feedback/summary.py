@@ -58,6 +58,7 @@ def _result(name: str, kind: str, rule: str, run: RunResults) -> dict[str, Any]:
     except (TypeError, ValueError, AttributeError):
         raise UserError(f"{run.folder}: metrics.jsonl is damaged: move the run away") from None
     first = run.sessions[0] if run.sessions else {}
+    began = [session for f in run.folders for session in files.environments(f)[:1]]
     return {
         "config_name": name,
         "kind": kind,
@@ -74,9 +75,8 @@ def _result(name: str, kind: str, rule: str, run: RunResults) -> dict[str, Any]:
         "device": first.get("device"),
         "commit": first.get("commit"),
         "command": first.get("command"),
-        "commands": [
-            session["command"] for f in run.folders for session in files.environments(f)[:1]
-        ],
+        "commands": [session["command"] for session in began],
+        "commits": [session["commit"] for session in began],
     }
 
 

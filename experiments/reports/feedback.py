@@ -50,9 +50,10 @@ def section(results: Path) -> str:
 def _section(name: str, rule: str, rows: list[dict[str, Any]], found: list[dict[str, Any]]) -> str:
     headings = [heading.replace("\n", " ") for heading in summary.HEADINGS]
     marked = [[cell.replace("*", r"\*") for cell in summary.row(r, found)] for r in rows]
-    # Of further seeds there is a command each; summaries of before name the first alone.
+    # Further seeds have a command and a commit each; earlier summaries name the first alone.
     commands = dict.fromkeys(c for r in rows for c in r.get("commands", [r["command"]]) if c)
-    commits = dict.fromkeys(f"`{runs.short(r['commit'])}`" for r in rows)
+    commits = [c for r in rows for c in r.get("commits", [r["commit"]])]
+    commits = dict.fromkeys(f"`{runs.short(commit)}`" for commit in commits)
     devices = dict.fromkeys(r["device"] for r in rows if r["device"])
     parts = [
         f"### `{name}`, {display.shown(rule)}",

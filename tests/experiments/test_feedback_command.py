@@ -142,6 +142,18 @@ def test_the_page(finished, tmp_path):
     assert summary.title([alone]).endswith("2 epochs, 1 seed")
 
 
+def test_the_page_names_the_commits_of_further_seeds(finished, tmp_path):
+    content = json.loads((finished / "summary.json").read_text())
+    first, *rest = content["results"]
+    assert all(len(r["commits"]) == len(r["commands"]) == 1 for r in content["results"])
+    further = first | {"commits": ["1" * 40, "2" * 40]}
+    earlier = [{k: v for k, v in r.items() if k != "commits"} | {"commit": "3" * 40} for r in rest]
+    (tmp_path / "feedback").mkdir()
+    page = json.dumps(content | {"results": [further, *earlier]})
+    (tmp_path / "feedback" / "summary.json").write_text(page)
+    assert "commit `1111111`, `2222222`, `3333333`." in reports.section("feedback", tmp_path)
+
+
 def test_the_headline_has_a_column_for_each_network_and_rule(finished, tmp_path):
     content = json.loads((finished / "summary.json").read_text())
     tied = content["results"][0]
