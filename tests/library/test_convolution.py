@@ -11,6 +11,7 @@ from jax import lax
 from qagrel_jax.layers import convolution, patches, winograd
 from qagrel_jax.layers.convolution import _convolve_on_cpu, locally_connect
 from qagrel_jax.layers.windows import output_size
+from qagrel_jax.networks import make_network
 
 CASES = [
     # image, window, strides, padding
@@ -142,3 +143,32 @@ def test_no_images_have_no_outputs():
         return outputs.sum()
 
     np.testing.assert_array_equal(jax.grad(total)(kernel), 0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_the_gradient_of_the_deep_network_is_that_of_the_direct_form(monkeypatch):
+    network = make_network("deep", 3)
+    images = jax.random.uniform(jax.random.key(0), (4, 16, 16, 3), jnp.float64)
+    variables = network.init(jax.random.key(1), images)
+    dropout = {"dropout": jax.random.key(2)}
+
+    def gradient(many):
+        monkeypatch.setattr(winograd, "MANY", many)
+
+        @jax.jit  # a new function each time: what is compiled depends on ``many``
+        @jax.grad
+        def of(params):
+            given = variables | {"params": params}
+            q, _ = network.apply(given, images, train=True, mutable=["batch_stats"], rngs=dropout)
+            return jnp.square(q - 1).sum()
+
+        return of(variables["params"])
+
+    ours, direct = gradient(32), gradient(10**6)
+    for mine, reference in zip(jax.tree.leaves(ours), jax.tree.leaves(direct), strict=True):
+        np.testing.assert_allclose(mine, reference, rtol=1e-9, atol=1e-12)
+    assert any(
+        (np.asarray(a) != b).any()
+        for a, b in zip(*map(jax.tree.leaves, (ours, direct)), strict=True)
+    )
