@@ -131,7 +131,8 @@ def _learn(
     instrument: Instrument | None,
 ) -> fitting.Fit:
     """Train to the stopping rule or the deadline; write each epoch's lines, report and save."""
-    with Reporter(f"{config.name} {rule}", config.epochs) as reporter:
+    seeds = f", {config.seeds} seeds" if config.seeds > 1 else ""
+    with Reporter(f"{config.name} {rule}{seeds}", config.epochs) as reporter:
         begun = f"resumed after epoch {int(run.epoch)}" if run.epoch else "compiling"
         reporter.update(int(run.epoch), begun, bool(run.epoch))
         state = ""
