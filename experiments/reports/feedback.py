@@ -52,8 +52,8 @@ def _section(name: str, rule: str, rows: list[dict[str, Any]], found: list[dict[
     marked = [[cell.replace("*", r"\*") for cell in summary.row(r, found)] for r in rows]
     # Further seeds have a command and a commit each; earlier summaries name the first alone.
     commands = dict.fromkeys(c for r in rows for c in r.get("commands", [r["command"]]) if c)
-    commits = [c for r in rows for c in r.get("commits", [r["commit"]])]
-    commits = dict.fromkeys(f"`{runs.short(commit)}`" for commit in commits)
+    began = [commit for r in rows for commit in r.get("commits", [r["commit"]])]
+    commits = dict.fromkeys(f"`{runs.short(commit)}`" for commit in began)
     devices = dict.fromkeys(r["device"] for r in rows if r["device"])
     parts = [
         f"### `{name}`, {display.shown(rule)}",
