@@ -42,7 +42,7 @@ def convolve(
         seen = seen_by_rows(group, window, strides, out, low)
         return sum(x @ w for x, w in zip(seen, by_row, strict=True))
 
-    outputs = lax.map(some, _grouped(images, numbers))
+    outputs = lax.map(some, windows.grouped(images, numbers, CACHED_NUMBERS))
     return outputs.reshape(-1, *out, features)
 
 
@@ -67,7 +67,7 @@ def onto_kernel(
     """
     _, *out, features = cotangent.shape
     size = math.prod(window) * images.shape[-1]
-    groups = _grouped(images, math.prod(out) * (size + features))
+    groups = windows.grouped(images, math.prod(out) * (size + features), CACHED_NUMBERS)
     turned = cotangent.reshape(groups.shape[0], -1, features).transpose(0, 2, 1)
     # Without the barrier XLA merges the turning into the products, which makes them slower.
     turned = lax.optimization_barrier(turned)
@@ -107,9 +107,3 @@ def seen_by_rows(
     beside = jnp.concatenate(taps, axis=-1)
     rows = [beside[:, i : i + reach[0] : strides[0]] for i in range(window[0])]
     return [row.reshape(-1, row.shape[-1]) for row in rows]
-
-
-def _grouped(images: chex.Array, numbers: int) -> chex.Array:
-    """Return images, of so many numbers each, as [groups, few, height, width, channels]."""
-    few = windows.images_at_a_time(images.shape[0], numbers, CACHED_NUMBERS)
-    return images.reshape(-1, few, *images.shape[1:])

@@ -86,13 +86,14 @@ def pad(images: chex.Array, zeros: Sequence[tuple[int, int]]) -> chex.Array:
     return lax.pad(images, jnp.zeros((), images.dtype), around)
 
 
-def images_at_a_time(batch: int, numbers: int, most: int) -> int:
-    """Return how many images, of so many numbers each, to take at a time: a part of the batch.
+def grouped(images: chex.Array, numbers: int, most: int) -> chex.Array:
+    """Return images [batch, ...] as groups [groups, few, ...], to be worked on one after another.
 
     Args:
-      batch: how many images there are.
-      numbers: that one image makes.
-      most: that all together may make, if one image does not make more.
+      images: at least one.
+      numbers: that the work on one image makes.
+      most: that a group may make, if one image does not make more.
     """
-    few = max(1, most // numbers)
-    return max(n for n in range(1, min(few, batch) + 1) if batch % n == 0)
+    batch, few = images.shape[0], max(1, most // numbers)
+    few = max(n for n in range(1, min(few, batch) + 1) if batch % n == 0)
+    return images.reshape(-1, few, *images.shape[1:])

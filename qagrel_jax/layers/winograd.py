@@ -107,7 +107,7 @@ def onto_kernel(images: chex.Array, low: Sequence[int], cotangent: chex.Array) -
     """
     channels, (_, *out, features) = images.shape[-1], cotangent.shape
     tiles, groups = _tiles(out), _grouped(images, out, features)
-    zeros = [(0, 2 * t - n) for t, n in zip(tiles, out, strict=True)]
+    zeros = windows.zeros_around(cotangent.shape, (2, 2), (2, 2), tiles, (0, 0))
     phases = windows.pad(cotangent, zeros)
     phases = phases.reshape(*groups.shape[:2], tiles[0], 2, tiles[1], 2, features)
     phases = phases.transpose(0, 3, 5, 1, 2, 4, 6).reshape(groups.shape[0], 2, 2, -1, features)
@@ -135,14 +135,12 @@ def _tiles(out: Sequence[int]) -> tuple[int, int]:
 def _grouped(images: chex.Array, out: Sequence[int], features: int) -> chex.Array:
     """Return images as [groups, few, height, width, channels]."""
     numbers = 16 * math.prod(_tiles(out)) * (images.shape[-1] + features)
-    few = windows.images_at_a_time(images.shape[0], numbers, CACHED_NUMBERS)
-    return images.reshape(-1, few, *images.shape[1:])
+    return windows.grouped(images, numbers, CACHED_NUMBERS)
 
 
 def _seen(images: chex.Array, tiles: tuple[int, int], low: Sequence[int]) -> Grid:
     """Return Bᵀ d B: 4 × 4 arrays [tiles of all images, channels]."""
-    size = images.shape[1:3]
-    zeros = [(z, 2 * t + 2 - n - z) for z, t, n in zip(low, tiles, size, strict=True)]
+    zeros = windows.zeros_around(images.shape, (4, 4), (2, 2), tiles, low)
     down, right = tiles
     phases = windows.pad(images, zeros).reshape(-1, down + 1, 2, right + 1, 2, images.shape[-1])
     d = [
