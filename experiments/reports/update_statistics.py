@@ -7,6 +7,9 @@ from experiments.common import display, files
 from experiments.reports import NOT_RUN, markdown, runs
 
 FOLDER = "update_statistics"
+SAMPLED = "mnist_dense"
+"""Subfolder of a run on a network that is too large to enumerate every action."""
+
 ALL = "all layers"
 COLUMNS = (
     ("angle to cross-entropy, °", "cross_entropy", "angle"),
@@ -19,12 +22,22 @@ COLUMNS = (
 
 
 def section(results: Path) -> str:
-    """Return the last stage of training in full, the angle at every stage, and the picture."""
-    content = files.read_json(results / FOLDER / "summary.json")
-    if content is None:
+    """Return the exact statistics on the digits, by number of classes, and the sampled ones."""
+    exact = files.read_json(results / FOLDER / "summary.json")
+    if exact is None:
         return NOT_RUN
+    parts = [*_by_stage(exact, ""), *_by_classes(results / FOLDER / "classes")]
+    sampled = files.read_json(results / FOLDER / SAMPLED / "summary.json")
+    if sampled is not None:
+        parts += ["## MNIST, the dense network", *_by_stage(sampled, f"{SAMPLED}/")]
+    return "\n\n".join(parts)
+
+
+def _by_stage(content: dict[str, Any], folder: str) -> list[str]:
+    """Return the last stage of training in full, the angle at every stage, and the picture."""
     plan, entries = content["plan"], content["results"]
     size, stages = plan["batch_sizes"][0], plan["stages"]
+    seeds = len(entries[0]["seeds"])
     classes = max(entry["classes"] for entry in entries)
     shown = [e for e in entries if (e["batch_size"], e["classes"]) == (size, classes)]
     last = [entry for entry in shown if entry["stage"] == max(stages)]
@@ -36,26 +49,24 @@ def section(results: Path) -> str:
         ]
         for rule in rules
     ]
-    command = f"Command: `{content['command']}`; {len(last[0]['seeds'])} seeds; "
-    return "\n\n".join(
-        [
-            f"{command}{content['device']}; commit `{runs.short(content['commit'])}`.",
-            f"Epoch {max(stages)} of training, {classes} classes, batches of {size}, all layers "
-            "together:",
-            markdown.table(
-                ("rule", *(heading for heading, _, _ in COLUMNS)),
-                [
-                    [display.shown(e["rule"]), *(_mean_sd(e, o, name) for _, o, name in COLUMNS)]
-                    for e in last
-                ],
-            ),
-            "Angle to the gradient of the cross-entropy, degrees, by epoch of training:",
-            markdown.table(("rule", *map(str, stages)), by_stage),
-            "Mean (sd) over the seeds.",
-            "![Bias against variance, a point a rule](bias_and_variance.png)",
-            *_by_classes(results / FOLDER / "classes"),
-        ]
-    )
+    command = f"Command: `{content['command']}`; {seeds} seed{'s' * (seeds > 1)}; "
+    return [
+        f"{command}{content['device']}; commit `{runs.short(content['commit'])}`.",
+        f"Epoch {max(stages)} of training, {classes} classes, batches of {size}, all layers "
+        "together:",
+        markdown.table(
+            ("rule", *(heading for heading, _, _ in COLUMNS)),
+            [
+                [display.shown(e["rule"]), *(_mean_sd(e, o, name) for _, o, name in COLUMNS)]
+                for e in last
+            ],
+        ),
+        "Angle to the gradient of the cross-entropy, degrees, by epoch of training:",
+        markdown.table(("rule", *map(str, stages)), by_stage),
+        "Mean (sd) over the seeds; ± the standard error that sampling leaves, where one seed has a "
+        "value.",
+        f"![Bias against variance, a point a rule]({folder}bias_and_variance.png)",
+    ]
 
 
 def _by_classes(folder: Path) -> list[str]:
@@ -98,4 +109,6 @@ def _mean_sd(entry: dict[str, Any] | None, objective: str, name: str) -> str:
     # Rounding of a float32 cosine makes an angle of 0 a hundredth of a degree.
     mean = f"{value['mean']:.1f}" if name == "angle" else f"{value['mean']:.3g}"
     digits = ".1f" if name == "angle" else ".2g"
-    return f"{mean} ({value['sd']:{digits}})" if "sd" in value else mean
+    if "sd" in value:
+        return f"{mean} ({value['sd']:{digits}})"
+    return f"{mean} ± {value['standard_error']:{digits}}" if "standard_error" in value else mean

@@ -172,33 +172,53 @@ def test_curve_tracing(tmp_path):
     assert "(activity.png)" in text and "(apart/activity.png)" in text
 
 
-def test_update_statistics_by_number_of_classes(tmp_path):
-    def entry(classes, angle):
-        statistics = {name: {"mean": angle, "sd": 0.5} for name in ("angle", "bias")}
-        statistics |= {"variance": {"mean": 2.0 * classes}, "choice_variance": None}
-        of_objective = {"all layers": statistics}
-        return {
-            "rule": "q_agrel",
-            "classes": classes,
-            "stage": 5,
-            "batch_size": 16,
-            "seeds": [0],
-            "cross_entropy": of_objective,
-            "prediction_error": of_objective,
-        }
+def _statistics_entry(classes, angle, variance):
+    statistics = {name: angle for name in ("angle", "bias")}
+    statistics |= {"variance": variance, "choice_variance": None}
+    of_objective = {"all layers": statistics}
+    return {
+        "rule": "q_agrel",
+        "classes": classes,
+        "stage": 5,
+        "batch_size": 16,
+        "seeds": [0],
+        "cross_entropy": of_objective,
+        "prediction_error": of_objective,
+    }
 
+
+def _write_statistics(folder, entries):
     content = {
         "plan": {"batch_sizes": [16], "stages": [5]},
         "command": "the command",
         "device": "cpu",
         "commit": "abcdef0",
-        "results": [entry(2, 10.0), entry(10, 70.0)],
+        "results": entries,
     }
+    folder.mkdir()
+    (folder / "summary.json").write_text(json.dumps(content))
+
+
+def test_update_statistics_by_number_of_classes(tmp_path):
+    entries = [
+        _statistics_entry(2, {"mean": 10.0, "sd": 0.5}, {"mean": 4.0}),
+        _statistics_entry(10, {"mean": 70.0, "sd": 0.5}, {"mean": 20.0}),
+    ]
     for folder in ("update_statistics", "update_statistics/classes"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "summary.json").write_text(json.dumps(content))
+        _write_statistics(tmp_path / folder, entries)
     text = reports.section("update_statistics", tmp_path).partition("By number of classes")[2]
     assert "| rule | 2 | 10 |" in text
     assert "| Q-AGREL | 10.0 (0.5) | 70.0 (0.5) |" in text
     assert "| Q-AGREL | 4 | 20 |" in text
     assert "| Q-AGREL | – | – |" in text
+
+
+def test_update_statistics_of_sampled_batches(tmp_path):
+    exact = [_statistics_entry(10, {"mean": 70.0, "sd": 0.5}, {"mean": 20.0})]
+    sampled = {"mean": 60.0, "standard_error": 0.25}
+    of_one_seed = [_statistics_entry(10, sampled, {"mean": 3.0, "standard_error": 0.125})]
+    _write_statistics(tmp_path / "update_statistics", exact)
+    _write_statistics(tmp_path / "update_statistics" / "mnist_dense", of_one_seed)
+    text = reports.section("update_statistics", tmp_path).partition("## MNIST")[2]
+    assert "| Q-AGREL | 60.0 ± 0.2 | 60.0 ± 0.2 | 60 ± 0.25 | 60 ± 0.25 | 3 ± 0.12 | – |" in text
+    assert "(mnist_dense/bias_and_variance.png)" in text
