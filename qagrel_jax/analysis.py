@@ -1,4 +1,4 @@
-"""Measures of learning: angles between weights, or between updates."""
+"""Measures of learning: angles between weights or updates, and how far a step moves an output."""
 
 from __future__ import annotations
 
@@ -166,6 +166,50 @@ def update_angles(
         if name == "kernel"
     }
     return UpdateAngles(layer_angles(ours, true), ratios)
+
+
+def tangent_kernel(
+    forward: Forward, params: chex.ArrayTree, inputs: chex.Array
+) -> dict[str, chex.Array]:
+    """Squared norm of the gradient of the greedy output, input by input and layer by layer.
+
+    With s the action of the largest output,
+
+        K_l(x) = ‖∂q_s(x)/∂w_l‖²,
+
+    the diagonal of the neural tangent kernel. To first order an update w ← w + β δ ∂q_s/∂w made of
+    x alone changes q_s(x) by β δ Σ_l K_l(x): K says how fast a reward-prediction error shrinks.
+
+    Args:
+      forward: ``(params, inputs) -> outputs [batch, actions]``, with tied feedback: along other
+        feedback pathways it is not the gradient that arrives.
+      params: of one network.
+      inputs: float[batch, ...].
+
+    Returns:
+      ``{layer: float[batch]}``, over all parameters of each layer, as they are named; a layer
+      within a module is ``module/layer``.
+
+    Reference:
+      Jacot, Gabriel & Hongler (2018), Neural tangent kernel, NeurIPS.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"out": {"kernel": jnp.array([[2.0, 0.0], [0.0, 1.0]])}}
+    >>> forward = lambda params, x: x @ params["out"]["kernel"]
+    >>> tangent_kernel(forward, params, jnp.array([[3.0, 4.0]]))["out"].tolist()
+    [25.0]
+    """
+
+    def of_one(one: chex.Array) -> dict[str, chex.Array]:
+        gradients = jax.grad(lambda weights: forward(weights, one[None]).max())(params)
+        layers: dict[str, chex.Array] = {}
+        for (*layer, _), gradient in flatten_dict(gradients).items():
+            name = "/".join(layer)
+            layers[name] = layers.get(name, 0) + jnp.vdot(gradient, gradient)
+        return layers
+
+    # One after another: a gradient an input would take as many times the network's memory.
+    return jax.lax.map(of_one, inputs)
 
 
 def _norm(array: chex.Array) -> chex.Array:

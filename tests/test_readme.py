@@ -32,6 +32,7 @@ QUICK = {
     "experiments.agrel": ["xor", "--networks", "2", "--max-trials", "40"],
     "experiments.working_memory": ["--networks", "2", "--max-trials", "20"],
     "experiments.export": [],
+    "experiments.tangent_kernel": ["--images", "8"],
     "experiments.tensorboard": [],
 }
 LONG = (
@@ -63,7 +64,8 @@ def test_command(command, run, tmp_path, monkeypatch):
         return  # the latter is the fixture
     monkeypatch.chdir(tmp_path)
     arguments = [str(run) if a == "runs/RUN" else a for a in arguments] + QUICK[module]
-    takes_out = module not in ("experiments.export", "experiments.tensorboard")
+    draws_nothing = ("experiments.export", "experiments.tangent_kernel", "experiments.tensorboard")
+    takes_out = module not in draws_nothing
     _call(module, arguments + ["--out", "out"] * takes_out)
     assert list((tmp_path / "out").glob("*.png")) or not takes_out
     if module == "experiments.export":

@@ -32,7 +32,8 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
             if not action.option_strings
         ]
         short = " ".join(["%(prog)s", *arguments, "[options]"])
-        return super()._format_usage(short, actions, groups, prefix)
+        text = super()._format_usage(short, actions, groups, prefix)
+        return textwrap.fill(text, self._width + 2, subsequent_indent="  ") + "\n\n"
 
 
 def description(text: str, width: int) -> str:

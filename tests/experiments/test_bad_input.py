@@ -104,6 +104,8 @@ BAD = [
     ("reproduce", "--out file/cells --cells mnist_dense", "cannot write to file/cells"),
     ("export", "full net.npz", "full holds no run"),
     ("export", "'' net.npz", "needs a path, got ''"),
+    ("tangent_kernel", "nonesuch", "nonesuch holds no run"),
+    ("tangent_kernel", "full --out full", "full holds no run"),
     ("tensorboard", "nonesuch", "nonesuch holds no run"),
     ("report", "--results file", "file is no folder of results"),
     ("report", "--results nonesuch", "nonesuch is no folder of results"),
@@ -234,7 +236,7 @@ def test_help_shows_the_chosen_config(capsys, monkeypatch):
 
 COMMANDS = (
     "agrel api_reference benchmark controls curve_tracing export feedback memory_speed report "
-    "reproduce streaming_speed tensorboard train update_statistics working_memory"
+    "reproduce streaming_speed tangent_kernel tensorboard train update_statistics working_memory"
 )
 
 

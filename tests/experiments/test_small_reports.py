@@ -3,6 +3,7 @@
 import json
 
 from experiments import reports
+from experiments.reports import NOT_RUN, small_weights
 from tests.experiments.test_report import ENVIRONMENT, row, write_run
 
 
@@ -222,3 +223,21 @@ def test_update_statistics_of_sampled_batches(tmp_path):
     text = reports.section("update_statistics", tmp_path).partition("## MNIST")[2]
     assert "| Q-AGREL | 60.0 ± 0.2 | 60.0 ± 0.2 | 60 ± 0.25 | 60 ± 0.25 | 3 ± 0.12 | – |" in text
     assert "(mnist_dense/bias_and_variance.png)" in text
+
+
+def test_small_weights_without_the_tangent_kernel(tmp_path):
+    assert small_weights.section(tmp_path) == NOT_RUN
+
+
+def test_small_weights_with_the_tangent_kernel(tmp_path):
+    network = {"epoch": 5, "accuracy": 0.875, "output": 0.5, "before": 0.04}
+    networks = [network | {"seed": seed, "kernel": 20.0 + seed} for seed in (0, 2)]
+    line = {"run": "curriculum", "rule": "q_agrel", "command": "its command", "networks": networks}
+    content = {"images": 256, "command": "the command", "device": "cpu", "commit": "abcdef0"}
+    (tmp_path / "small_weights").mkdir()
+    path = tmp_path / "small_weights" / "tangent_kernel.json"
+    path.write_text(json.dumps(content | {"runs": [line]}))
+    text = small_weights.section(tmp_path)
+    assert "| `curriculum`, Q-AGREL | 5 | 87.50 | 0.5 | 0.04 | 21 |" in text
+    assert "seeds 0–2; cpu; commit `abcdef0`" in text
+    assert "`curriculum`: `its command`" in text

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qagrel_jax import analysis, make_network, rules
+from qagrel_jax import analysis, make_network, make_policy, rules
 from qagrel_jax.policies import softmax
 from tests.reference import local_learning
 
@@ -145,3 +145,46 @@ def test_update_angles_of_other_kinds(kind):
     for name in LAYERS:
         assert (found.angle[name] < 1e-5) == (name in exact)
     np.testing.assert_allclose(found.norm_ratio["Dense_2"], 1, rtol=1e-12)
+
+
+def test_tangent_kernel_is_the_squared_norm_of_literal_gradients():
+    generator = np.random.default_rng(5)
+    x, w, v = (generator.normal(size=shape) for shape in ((6, 3), (3, 8), (8, 4)))
+    bias = generator.normal(size=8)
+    with jax.enable_x64(True):
+        params = {"block": {"hidden": {"kernel": jnp.array(w), "bias": jnp.array(bias)}}}
+        params["out"] = {"kernel": jnp.array(v), "feedback_kernel": jnp.array(v)}
+
+        def forward(params, inputs):
+            hidden = params["block"]["hidden"]
+            below = inputs @ hidden["kernel"] + hidden["bias"][None]
+            return jax.nn.relu(below) @ params["out"]["kernel"]
+
+        found = analysis.tangent_kernel(forward, params, jnp.array(x))
+    for i, one in enumerate(x):
+        hidden = np.maximum(one @ w + bias, 0)
+        chosen = np.argmax(hidden @ v)
+        back = np.where(hidden > 0, v[:, chosen], 0)
+        of_hidden = np.sum(np.outer(one, back) ** 2) + np.sum(back**2)
+        np.testing.assert_allclose(found["out"][i], np.sum(hidden**2), rtol=1e-12)
+        np.testing.assert_allclose(found["block/hidden"][i], of_hidden, rtol=1e-12)
+
+
+def test_tangent_kernel_says_how_far_a_small_update_moves_the_chosen_q_value():
+    network = make_network("conv", 3)
+    with jax.enable_x64(True):
+        images = jax.random.uniform(jax.random.key(0), (1, 8, 8, 1), float)
+        variables = network.init(jax.random.key(1), images)
+        params = variables.pop("params")
+        params = jax.tree.map(lambda w: w.astype(float), params)
+
+        def forward(params, images):
+            return network.apply({"params": params, **variables}, images)
+
+        kernel = sum(analysis.tangent_kernel(forward, params, images).values())
+        rule, step = rules.q_agrel(make_policy("max_boltzmann", epsilon=0.0)), 1e-7
+        decision = rule.act(jax.random.key(2), forward, params, images)
+        update, rpe = rule.update(decision, jnp.ones(1))  # of descent: minus δ ∂q_s/∂w
+        moved = jax.tree.map(lambda w, g: w - step * g, params, update)
+        change = forward(moved, images).max() - forward(params, images).max()
+        np.testing.assert_allclose(change, step * rpe[0] * kernel[0], rtol=1e-4)

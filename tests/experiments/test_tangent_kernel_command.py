@@ -1,0 +1,55 @@
+"""``python -m experiments.tangent_kernel``: the measure of finished runs, and its table's place."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import tangent_kernel
+from experiments.train import __main__ as train
+from qagrel_jax import analysis, data, make_network
+from tests.experiments import running
+
+
+@pytest.mark.parametrize("feedback", ["tied", "random"])
+def test_every_rule_and_seed_of_a_run(feedback, tmp_path, capsys):
+    options = f"--hidden 16 --seeds 2 --first-seed 3 --epochs 1 --feedback {feedback}"
+    folder = tmp_path / "run"
+    result = running.run(train.main, "--out", folder, *options.split())
+    assert result.returncode == 0, result.stderr
+    out = tmp_path / "out"
+    tangent_kernel.main([str(folder), "--images", "20", "--out", str(out)])
+    assert "Q-AGREL" in capsys.readouterr().out
+    content = json.loads((out / tangent_kernel.FILE).read_text())
+    assert content["images"] == 20 and content["command"]
+    assert [line["rule"] for line in content["runs"]] == ["q_agrel", "backprop"]
+    for line in content["runs"]:
+        assert line["run"] == "run" and line["command"]
+        assert [network["seed"] for network in line["networks"]] == [3, 4]
+        for network in line["networks"]:
+            of_layers = sum(network["layers"].values())
+            assert network["kernel"] == pytest.approx(of_layers, rel=1e-4)
+            assert network["kernel"] != network["before"]
+    # Both rules start from the same weights.
+    before = [[network["before"] for network in line["networks"]] for line in content["runs"]]
+    assert before[0] == before[1]
+
+
+def test_the_networks_are_those_of_the_checkpoint(tmp_path):
+    folder = tmp_path / "run"
+    options = ["--hidden", "16", "--seeds", "1", "--epochs", "1", "--rule", "q_agrel"]
+    result = running.run(train.main, "--out", folder, *options)
+    assert result.returncode == 0, result.stderr
+    (line,) = tangent_kernel.measure(folder, 20)
+    variables, _ = tangent_kernel.export.best(folder, "q_agrel", 0)
+    network = make_network("dense", 10, hidden=(16,))
+    inputs = jnp.asarray(data.load("digits").test_images[:20] / 255, jnp.float32)
+
+    def forward(params, images):
+        return network.apply({"params": params}, images)
+
+    kernel = analysis.tangent_kernel(forward, variables["params"], inputs)
+    for layer, values in kernel.items():
+        found = line["networks"][0]["layers"][layer]
+        np.testing.assert_allclose(found, values.mean(), rtol=1e-4)
