@@ -213,7 +213,7 @@ class Config:
     criterion: float = fields.number(
         0,
         1,
-        "fraction of backprop's final accuracy to reach",
+        "fraction of backprop's best accuracy to reach",
         open_low=True,
         group=_STOPPING,
         default=0.98,

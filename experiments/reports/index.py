@@ -224,7 +224,7 @@ def _benchmark(results: Path) -> str | None:
     steps, torch = content["q_agrel_over_backprop"].values(), content["vs_torch"]
     text = f"a step takes {min(steps):.2f} to {max(steps):.2f} times that of backprop"
     ratios = [f"{net} {ratio:.2f}" for net, ratio in torch.items() if ratio is not None]
-    return text + (f"; images/s, ours / PyTorch: {', '.join(ratios)}" if ratios else "")
+    return text + (f"; images/s, ours / eager PyTorch: {', '.join(ratios)}" if ratios else "")
 
 
 def _streaming(results: Path) -> str | None:

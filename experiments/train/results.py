@@ -15,7 +15,7 @@ from experiments.train import summary
 
 CONTROL = "backprop"
 LEVELS = (0.95, 0.98, 0.99)
-"""Fractions of backprop's final accuracy whose first epoch is reported."""
+"""Fractions of backprop's best accuracy whose first epoch is reported."""
 
 FURTHER_SEEDS = "_from_seed_"
 PER_SEED = {"seeds", "test_accuracy", "best_epoch", "best_monitored_accuracy", "stopped_early"}
