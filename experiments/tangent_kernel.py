@@ -144,7 +144,7 @@ def _short(value: Any) -> float:
 
 def _print(lines: list[dict[str, Any]]) -> None:
     rows = [
-        [line["run"], display.shown(line["rule"]), *(f"{mean(line, name):.3g}" for name in SHOWN)]
+        [line["run"], display.shown(line["rule"]), *(shown(mean(line, name)) for name in SHOWN)]
         for line in lines
     ]
     headings = ("run", "rule", "epoch", "greedy\noutput", "K before\nlearning", "K")
@@ -154,6 +154,15 @@ def _print(lines: list[dict[str, Any]]) -> None:
 def mean(line: dict[str, Any], name: str) -> float:
     """Return the mean over the seeds of what ``measure`` found."""
     return statistics.fmean(network[name] for network in line["networks"])
+
+
+def shown(value: float) -> str:
+    """Return three digits, or a whole number.
+
+    >>> shown(0.03759), shown(2161.3)
+    ('0.0376', '2,161')
+    """
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from experiments.common import display, files
 from experiments.reports import markdown, runs, variants
-from experiments.tangent_kernel import FILE, mean
+from experiments.tangent_kernel import FILE, mean, shown
 
 PUBLISHED = "cells/mnist_dense/paper"
 VARIANTS = {
@@ -36,7 +36,7 @@ def _tangent_kernel(path: Path) -> list[str]:
             f"`{line['run']}`, {display.shown(line['rule'])}",
             f"{mean(line, 'epoch'):.0f}",
             f"{100 * mean(line, 'accuracy'):.2f}",
-            *(f"{mean(line, name):.3g}" for name in ("output", "before", "kernel")),
+            *(shown(mean(line, name)) for name in ("output", "before", "kernel")),
         ]
         for line in content["runs"]
     ]
