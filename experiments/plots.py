@@ -82,6 +82,12 @@ def whole_numbers(*several: Axis) -> None:
         axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
 
 
+def of_run(folder: Path) -> None:
+    """Draw every picture of a run of ``experiments.train``."""
+    for draw in (learning_curves, class_discovery, angles):
+        draw(folder)
+
+
 def class_discovery(folder: Path) -> None:
     """Draw ``class_discovery.png`` of a run folder: accuracy of each class by epoch."""
     lines = files.read_lines(folder / "metrics.jsonl")

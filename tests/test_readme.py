@@ -42,6 +42,7 @@ LONG = (
     "curve_tracing",
     "feedback",
     "memory_speed",
+    "merge",
     "report",
     "reproduce",
     "update_statistics",

@@ -109,7 +109,7 @@ def _epoch_table(there: dict[tuple[str, str], RunResults]) -> str:
 def _run_table(there: dict[tuple[str, str], RunResults]) -> str:
     rows = []
     for (name, protocol), run in there.items():
-        command = next((f"`{s['command']}`" for s in run.sessions), "not recorded")
+        commands = dict.fromkeys(f"`{session['command']}`" for session in run.sessions)
         state = "" if run.finished else "not finished: "
         rows.append(
             [
@@ -119,7 +119,7 @@ def _run_table(there: dict[tuple[str, str], RunResults]) -> str:
                 state + runs.progress(run),
                 runs.devices(run),
                 runs.commits(run),
-                command,
+                "<br>".join(commands) or "not recorded",
             ]
         )
     headings = ("cell", "protocol", "seeds", "epochs run", "device", "commit", "command")

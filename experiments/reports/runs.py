@@ -191,10 +191,11 @@ def devices(run: RunResults) -> str:
 
 def provenance(run: RunResults, below: str = "results") -> str:
     """Return the line that says how to run it again; the folder lies ``below`` another."""
-    command = next((s["command"] for s in run.sessions), "not recorded")
+    commands = dict.fromkeys(f"`{session['command']}`" for session in run.sessions)
     plural = "s" if run.config.seeds > 1 else ""
     return (
-        f"Command: `{command}`; seed{plural} {seeds(run)}; {devices(run)}; commit "
+        f"Command: {', '.join(commands) or 'not recorded'}; seed{plural} {seeds(run)}; "
+        f"{devices(run)}; commit "
         f"{commits(run)}; folder `{below}/{run.folder.name}/`."
     )
 

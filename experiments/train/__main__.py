@@ -121,8 +121,7 @@ def _done(
 def _draw(folder: Path) -> None:
     from experiments import plots
 
-    for draw in (plots.learning_curves, plots.class_discovery, plots.angles):
-        draw(folder)
+    plots.of_run(folder)
 
 
 def _train(

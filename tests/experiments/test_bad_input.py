@@ -104,6 +104,8 @@ BAD = [
     ("reproduce", "--out file/cells --cells mnist_dense", "cannot write to file/cells"),
     ("export", "full net.npz", "full holds no run"),
     ("export", "'' net.npz", "needs a path, got ''"),
+    ("merge", "nonesuch --out new", "nonesuch holds no run"),
+    ("merge", "full", "required: --out"),
     ("tangent_kernel", "nonesuch", "nonesuch holds no run"),
     ("tangent_kernel", "full --out full", "full holds no run"),
     ("tensorboard", "nonesuch", "nonesuch holds no run"),
@@ -235,8 +237,9 @@ def test_help_shows_the_chosen_config(capsys, monkeypatch):
 
 
 COMMANDS = (
-    "agrel api_reference benchmark controls curve_tracing export feedback memory_speed report "
-    "reproduce streaming_speed tangent_kernel tensorboard train update_statistics working_memory"
+    "agrel api_reference benchmark controls curve_tracing export feedback memory_speed merge "
+    "report reproduce streaming_speed tangent_kernel tensorboard train update_statistics "
+    "working_memory"
 )
 
 
