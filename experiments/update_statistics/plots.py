@@ -38,19 +38,29 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
             grid[row, 0].set_ylabel(label)
         _share_x(grid[:2, : len(stages)].ravel())
         at_end = [r for r in results if r["stage"] == stages[-1]]
-        _sweep(grid[2, 0], plan, [r for r in at_end if r["batch_size"] == size], "classes")
-        _sweep(grid[2, 1], plan, [r for r in at_end if r["classes"] == classes], "batch_size")
-        _layers(grid[2, 2], plan, [r for r in here if r["stage"] == stages[-1]])
-        _alignment(grid[2, 3], plan, here)
-        for axes in grid[2, 4:]:
+        below = iter(grid[2])
+        for key, fixed, value in (
+            ("classes", "batch_size", size),
+            ("batch_size", "classes", classes),
+        ):
+            swept = [r for r in at_end if r[fixed] == value]
+            if len({r[key] for r in swept}) > 1:
+                _sweep(next(below), plan, swept, key)
+        _layers(next(below), plan, [r for r in here if r["stage"] == stages[-1]])
+        _alignment(next(below), plan, here)
+        for axes in below:
             axes.set_axis_off()
-        handles, labels = grid[0, 0].get_legend_handles_labels()
+        # A rule may have a point in some panels alone.
+        panels = [axes.get_legend_handles_labels() for axes in grid[:2].ravel()]
+        named = {label: handle for pair in panels for handle, label in zip(*pair, strict=True)}
+        labels = [name for name in map(display.shown, plan.rules) if name in named]
+        handles = [named[name] for name in labels]
         drawing.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)
         config, seeds = plan.config, len(here[0]["seeds"])
         drawing.suptitle(
             f"{config.dataset}, {config.architecture}: bias against variance of one update, "
             f"{classes} classes, batch {size}, mean of {seeds} seed{'s' * (seeds > 1)}\n"
-            f"below: number of classes, batch size and layers after {_epochs(stages[-1])}; "
+            f"below: what changes with classes, batch size or layer after {_epochs(stages[-1])}; "
             "alignment of one update with the gradient of the rule's own objective",
             fontsize=10,
         )
@@ -63,8 +73,7 @@ def _plane(axes: Axes, plan: Plan, results: list[dict[str, Any]], objective: str
         if variance and angle:
             axes.plot(variance["mean"], angle["mean"], **_style(plan, result["rule"], line=False))
     axes.set_xscale("log")
-    axes.set_ylim(-5, 125)
-    axes.set_yticks([0, 30, 60, 90, 120])
+    _angles(axes)
     axes.axhline(90, color="0.6", linewidth=0.8, zorder=0)
 
 
@@ -83,7 +92,6 @@ def _epochs(stage: int) -> str:
 def _sweep(axes: Axes, plan: Plan, results: list[dict[str, Any]], key: str) -> None:
     """Draw the variance of all layers together against ``key``."""
     values = sorted({r[key] for r in results})
-    axes.set_visible(len(values) > 1)
     for label in plan.rules:
         points = [
             (r[key], r["cross_entropy"][ALL]["variance"]) for r in results if r["rule"] == label
@@ -110,7 +118,12 @@ def _layers(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
     axes.set_xticks(range(len(layers)), [str(n) for n in range(1, len(layers) + 1)])
     axes.set_xlabel("layer, from the input up")
     axes.set_ylabel(ROWS["cross_entropy"])
-    axes.set_yticks([0, 30, 60, 90, 120])
+    _angles(axes)
+
+
+def _angles(axes: Axes) -> None:
+    axes.set_ylim(-5, 185)
+    axes.set_yticks([0, 30, 60, 90, 120, 150, 180])
 
 
 def _alignment(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
