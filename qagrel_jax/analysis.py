@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
 from qagrel_jax.layers.feedback import feedback_kernels
+from qagrel_jax.policies import at_least_float32
 from qagrel_jax.rules.base import Forward, Rule
 
 
@@ -29,15 +30,15 @@ def angle_degrees(a: chex.Array, b: chex.Array) -> chex.Array:
       b: float of the same shape.
 
     Returns:
-      float[], in [0, 180]; NaN where one of them is zero.
+      float[], in [0, 180]; NaN where one of them is zero or not finite.
 
     >>> import jax.numpy as jnp
     >>> round(float(angle_degrees(jnp.array([1.0, 0.0]), jnp.array([1.0, 1.0]))), 3)
     45.0
     """
     chex.assert_equal_shape([a, b])
-    a, b = a.ravel(), b.ravel()
-    cosine = a @ b / (_norm(a) * _norm(b))
+    a, b = (_scaled(array)[0] for array in (a, b))
+    cosine = a @ b / (jnp.linalg.norm(a) * jnp.linalg.norm(b))
     return jnp.degrees(jnp.arccos(jnp.clip(cosine, -1, 1)))
 
 
@@ -213,4 +214,12 @@ def tangent_kernel(
 
 
 def _norm(array: chex.Array) -> chex.Array:
-    return jnp.linalg.norm(array.ravel())
+    scaled, largest = _scaled(array)
+    return jnp.where(largest > 0, largest * jnp.linalg.norm(scaled), largest)
+
+
+def _scaled(array: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Return an array as a vector of which no square under- or overflows, and its scale."""
+    flat = at_least_float32(array).ravel()
+    largest = jnp.abs(flat).max(initial=0)
+    return flat / largest, largest

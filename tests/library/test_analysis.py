@@ -188,3 +188,44 @@ def test_tangent_kernel_says_how_far_a_small_update_moves_the_chosen_q_value():
         moved = jax.tree.map(lambda w, g: w - step * g, params, update)
         change = forward(moved, images).max() - forward(params, images).max()
         np.testing.assert_allclose(change, step * rpe[0] * kernel[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e-18, 1.0, 1e20, 1e30])
+def test_angles_of_any_size_of_weights(size):
+    a, b = jnp.array([1.0, 1.0, 1.0]) * size, jnp.array([1.0, 0.0, 0.0])
+    expected = np.degrees(np.arccos(1 / np.sqrt(3)))
+    np.testing.assert_allclose(analysis.angle_degrees(a, b), expected, rtol=1e-6)
+    np.testing.assert_allclose(analysis.angle_degrees(a, a), 0, atol=0.05)
+    np.testing.assert_allclose(analysis.angle_degrees(a, -b * size), 180 - expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.int32, jnp.bfloat16, jnp.float16])
+def test_angles_of_other_numbers(dtype):
+    a, b = jnp.array([100, 100], dtype), jnp.array([0, 100], dtype)
+    np.testing.assert_allclose(analysis.angle_degrees(a, b), 45, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_no_angle_of_nothing(value):
+    assert np.isnan(analysis.angle_degrees(jnp.full(3, value), jnp.ones(3)))
+
+
+def test_norms_of_vanishing_updates_are_no_zero():
+    network = make_network("dense", 3, hidden=(5,))
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 4)))
+    params = jax.tree.map(lambda w: w * 1e-12, variables["params"])
+
+    def forward(params, inputs):
+        return network.apply({"params": params}, inputs) * 1e-12
+
+    found = analysis.update_angles(
+        jax.random.key(1),
+        rules.q_agrel(),
+        forward,
+        forward,
+        params,
+        jnp.ones((4, 4)),
+        jnp.ones_like,
+    )
+    for layer in ("Dense_0", "Dense_1"):
+        np.testing.assert_allclose(found.norm_ratio[layer], 1, rtol=1e-6)
