@@ -22,6 +22,7 @@ Networks of Pozzi, Bohté & Roelfsema (2018, 2020), as in the authors' published
 """
 
 import functools
+import math
 from typing import Any
 
 import chex
@@ -130,7 +131,7 @@ class DenseNet(_Network):
     @nn.compact
     def __call__(self, images: chex.Array, train: bool = False) -> chex.Array:
         """Map float[batch, ...] to Q values float[batch, num_actions]."""
-        x = images.reshape(images.shape[0], -1)
+        x = _flat(images)
         for features in self.hidden:
             x = self._dense(x, features)
         return self._q_values(x)
@@ -159,7 +160,7 @@ class ConvNet(_Network):
         x = self._conv(images, 32, train, kind=kind, padding=padding)
         x = self._conv(x, 32, train, kind=kind, padding=padding, strides=(2, 2))
         x = nn.Dropout(0.3, deterministic=not train)(x)
-        x = self._dense(x.reshape(x.shape[0], -1), 500)
+        x = self._dense(_flat(x), 500)
         x = nn.Dropout(0.3, deterministic=not train)(x)
         return self._q_values(x)
 
@@ -184,7 +185,7 @@ class DeepNet(_Network):
                 x = self._conv(x, features, train)
             x = _max_pool(x)
             x = nn.Dropout(dropout, deterministic=not train)(x)
-        x = self._dense(x.reshape(x.shape[0], -1), 500)
+        x = self._dense(_flat(x), 500)
         x = nn.Dropout(0.3, deterministic=not train)(x)
         return self._q_values(x)
 
@@ -244,6 +245,10 @@ def make_network(
     )
 
 
+def _flat(images: chex.Array) -> chex.Array:
+    return images.reshape(images.shape[0], math.prod(images.shape[1:]))  # of no image, too
+
+
 def _max_pool(images: chex.Array) -> chex.Array:
     # Same values as a 2x2 reduce_window, whose backward pass (select-and-scatter) is slow.
     batch, height, width, channels = images.shape
@@ -284,7 +289,7 @@ class ThreeLayer(nn.Module):
     @nn.compact
     def __call__(self, inputs: chex.Array, train: bool = False) -> chex.Array:
         """Map float[batch, ...] to float[batch, num_actions], the activations before softmax."""
-        x = inputs.reshape(inputs.shape[0], -1)
+        x = _flat(inputs)
         x = jnp.concatenate([jnp.ones((x.shape[0], 1), x.dtype), x], axis=1)
 
         def uniform(key: chex.PRNGKey, shape: Any, dtype: Any = jnp.float32) -> chex.Array:

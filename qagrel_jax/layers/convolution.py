@@ -53,6 +53,9 @@ def convolve(
       ValueError, TypeError: as ``output_size``.
     """
     windows.check_geometry(kernel.shape[:2], strides, padding)
+    # Here, so that each gradient comes back in the dtype of what it is of.
+    dtype = jnp.result_type(images, kernel)
+    images, kernel = jnp.asarray(images, dtype), jnp.asarray(kernel, dtype)
     # Ours have the way back alone, and take groups of images.
     ours = images.shape[0] > 0 and not in_forward_mode(images, kernel)
     if jax.default_backend() == "cpu" and ours:
@@ -78,8 +81,18 @@ def locally_connect(
 
     Returns:
       float[batch, out_height, out_width, features].
+
+    Raises:
+      ValueError, TypeError: as ``output_size``, or a kernel that is not of this shape.
     """
-    batch, channels, out = images.shape[0], images.shape[-1], kernel.shape[:2]
+    batch, channels = images.shape[0], images.shape[-1]
+    out = windows.output_size(images.shape[1:], window, strides, padding)
+    expected = (*out, math.prod(window) * channels)
+    if kernel.ndim != 4 or kernel.shape[:3] != expected:
+        raise ValueError(
+            f"the kernel must be [{', '.join(map(str, expected))}, features], got "
+            f"{list(kernel.shape)}"
+        )
     (down, right), low = strides, windows.zeros_before(images.shape, window, strides, padding)
     blocks = [n + (w - 1) // s for n, w, s in zip(out, window, strides, strict=True)]
     pads = [
@@ -90,7 +103,8 @@ def locally_connect(
     # A product at each position wants positions first: cheaper to turn the images than the patches.
     # And what comes back from the taps is cheaper to add up phase by phase of the stride.
     turned = padded.reshape(batch, blocks[0], down, blocks[1], right, channels)
-    turned = turned.transpose(2, 4, 1, 3, 0, 5).reshape(-1, *blocks, batch, channels)
+    turned = turned.transpose(2, 4, 1, 3, 0, 5)
+    turned = turned.reshape(down * right, *blocks, batch, channels)
     phases = [phase[0] for phase in lax.split(turned, [1] * (down * right))]
     cut = [
         phases[i % down * right + j % right][i // down :, j // right :][: out[0], : out[1]]

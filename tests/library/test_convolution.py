@@ -172,3 +172,49 @@ def test_the_gradient_of_the_deep_network_is_that_of_the_direct_form(monkeypatch
         (np.asarray(a) != b).any()
         for a, b in zip(*map(jax.tree.leaves, (ours, direct)), strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("kernel", "padding"),
+    [
+        ((3, 5, 9, 2), "SAME"),
+        ((11, 9, 9, 2), "VALID"),
+        ((6, 6, 8, 2), "VALID"),
+        ((6, 6, 9), "VALID"),
+    ],
+)
+def test_a_kernel_of_other_positions_is_refused(kernel, padding):
+    with pytest.raises(ValueError, match=r"the kernel must be \[\d, \d, 9, features\], got"):
+        locally_connect(jnp.ones((1, 8, 8, 1)), jnp.ones(kernel), (3, 3), (1, 1), padding)
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "padding", "error"),
+    [
+        ((3, 3), (1, 1), "same", ValueError),
+        ((9, 3), (1, 1), "VALID", ValueError),
+        ((3, 3), (0, 1), "VALID", ValueError),
+        (3, (1, 1), "VALID", TypeError),
+    ],
+)
+def test_unshared_kernels_check_their_geometry(window, strides, padding, error):
+    with pytest.raises(error):
+        locally_connect(jnp.ones((1, 8, 8, 1)), jnp.ones((6, 6, 9, 2)), window, strides, padding)
+
+
+@pytest.mark.parametrize("channels", [2, 16])  # patches kept, and cut again
+@pytest.mark.parametrize("of", ["images", "kernel"])
+def test_gradients_have_the_dtype_of_what_they_are_of(of, channels):
+    images, kernel = jnp.ones((2, 8, 8, channels)), jnp.ones((3, 3, channels, 4))
+    half = {"images": images, "kernel": kernel}[of].astype(jnp.bfloat16)
+
+    def total(images, kernel):
+        return convolution.convolve(images, kernel, (1, 1), "SAME").sum()
+
+    arguments = (half, kernel) if of == "images" else (images, half)
+    assert total(*arguments).dtype == jnp.float32
+    of_images, of_kernel = jax.grad(total, (0, 1))(*arguments)
+    assert (of_images.dtype, of_kernel.dtype) == tuple(x.dtype for x in arguments)
+    whole = jax.grad(total, (0, 1))(images, kernel)
+    for found, expected in zip((of_images, of_kernel), whole, strict=True):
+        np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=1e-2)

@@ -100,3 +100,18 @@ def test_images_too_small():
     network = networks.make_network("deep", 2)
     with pytest.raises(ValueError, match=r"at least 8 x 8 pixels, got \(7, 9\)"):
         network.init(jax.random.key(0), jnp.zeros((1, 7, 9, 3)))
+
+
+@pytest.mark.parametrize("architecture", networks.ARCHITECTURES)
+def test_a_batch_of_no_images_has_no_outputs(architecture):
+    network = networks.make_network(architecture, 3)
+    images = jnp.zeros((0, 8, 8, 2))
+
+    def outputs(key):
+        variables = network.init(key, jnp.zeros((1, 8, 8, 2)))
+        return network.apply(variables, images)
+
+    assert jax.eval_shape(outputs, jax.random.key(0)).shape == (0, 3)
+    three = networks.ThreeLayer(3, 4)
+    variables = three.init(jax.random.key(0), jnp.zeros((1, 2)))
+    assert three.apply(variables, jnp.zeros((0, 2))).shape == (0, 3)
