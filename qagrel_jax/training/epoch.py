@@ -30,6 +30,9 @@ class DivergedError(FloatingPointError):
         super().__init__(f"seed {seed} diverged at step {step} (epoch {epoch}): NaN or infinity")
         self.seed, self.step, self.epoch = seed, step, epoch
 
+    def __reduce__(self) -> tuple:
+        return type(self), (self.seed, self.step, self.epoch)  # as another process passes it on
+
     def counted_from(self, first_seed: int) -> DivergedError:
         """Return the same error, its message naming the seed of a run that begins with another."""
         return DivergedError(first_seed + self.seed, self.step, self.epoch)

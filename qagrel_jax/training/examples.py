@@ -38,7 +38,7 @@ def place(examples: Examples, mesh: Mesh | None = None) -> Examples:
     Raises:
       ValueError: from ``streaming.limit_bytes``.
     """
-    images, labels = examples
+    images, labels = _arrays(examples)
     if isinstance(images, np.ndarray) and images.nbytes > streaming.limit_bytes():
         images = streaming.HostImages(images)
     if isinstance(images, streaming.HostImages):
@@ -67,7 +67,7 @@ def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
         raise ValueError(f"validation fraction must leave examples on both sides, got {fraction}")
     order = np.random.default_rng(0).permutation(examples_in_all)
     kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
-    images, labels = examples
+    images, labels = _arrays(examples)
     if isinstance(images, np.ndarray) and images.nbytes > streaming.limit_bytes():
         images = streaming.HostImages(images)  # so that nothing is copied
     if isinstance(images, streaming.HostImages):
@@ -75,3 +75,9 @@ def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
     else:
         parts = images[kept], images[held]
     return Examples(parts[0], labels[kept]), Examples(parts[1], labels[held])
+
+
+def _arrays(examples: Examples) -> Examples:
+    """Return images and labels as arrays where they are lists."""
+    arrays = (jax.Array, np.ndarray, streaming.HostImages)
+    return Examples(*(x if isinstance(x, arrays) else np.asarray(x) for x in examples))

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from qagrel_jax import checks
+
 
 def is_forward(params: chex.ArrayTree) -> chex.ArrayTree:
     """Return bools shaped like ``params``: which of them are forward weights (a mask for optax)."""
@@ -32,7 +34,8 @@ def scale_feedback_updates(rate: float = 1.0, delay: int = 0) -> optax.GradientT
       A transformation of updates; those of other weights pass unchanged.
 
     Raises:
-      ValueError: a negative ``rate`` or ``delay``.
+      ValueError: a ``rate`` or ``delay`` that is negative or not finite.
+      TypeError: what is no number.
 
     >>> import jax.numpy as jnp, optax
     >>> params = {"kernel": jnp.ones(1), "feedback_kernel": jnp.ones(1)}
@@ -41,12 +44,17 @@ def scale_feedback_updates(rate: float = 1.0, delay: int = 0) -> optax.GradientT
     >>> float(updates["kernel"][0] / updates["feedback_kernel"][0])
     2.0
     """
-    if not 0 <= rate < float("inf") or delay < 0:
-        raise ValueError(f"rate and delay must not be negative, got {rate} and {delay}")
+    checks.number("rate", rate, 0)
+    checks.whole("delay", delay, 0)
     begin = min(delay, 2**31 - 1)  # optax's count of steps goes no further
     scale = optax.scale_by_schedule(lambda step: jnp.where(step < begin, 0.0, rate))
     return optax.masked(scale, is_feedback)
 
 
 def _named(name: str, params: chex.ArrayTree) -> chex.ArrayTree:
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == name, params)
+    def is_named(path: tuple, leaf: object) -> bool:
+        del leaf
+        last = path[-1] if path else None  # of a dictionary, or a field of a NamedTuple
+        return getattr(last, "key", getattr(last, "name", None)) == name
+
+    return jax.tree_util.tree_map_with_path(is_named, params)

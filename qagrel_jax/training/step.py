@@ -36,7 +36,7 @@ class Learner(NamedTuple):
     rule: Rule  # the learning rule
     optimizer: optax.GradientTransformation  # makes updates of the rule's ``grads``
     reward: RewardFunction = classification.reward  # (key, labels, actions) -> rewards
-    batch_size: int = 128  # nominal; the last batch of an epoch may hold fewer examples
+    batch_size: int | None = None  # nominal, by which rewards' updates are divided; None: as shown
     curriculum: Curriculum | None = None  # None: all classes are shown from the start
 
 
@@ -132,8 +132,9 @@ def train_step(
     decision = learner.rule.act(choice_key, forward, state.params, inputs, has_aux=True)
     outcome = labels if told_labels else learner.reward(reward_key, labels, decision.action)
     grads, errors = learner.rule.update(decision, outcome)
-    if not told_labels and len(labels) < learner.batch_size:
-        grads = _scale(grads, len(labels) / learner.batch_size)
+    nominal = learner.batch_size or len(labels)
+    if not told_labels and len(labels) < nominal:
+        grads = _scale(grads, len(labels) / nominal)
     error = errors.mean() if told_labels else jnp.square(errors).mean()
     updates, opt_state = _told(learner.optimizer, error)(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
 from qagrel_jax import checks
+from qagrel_jax.policies import at_least_float32
 from qagrel_jax.random_keys import root_key
 from qagrel_jax.rules.base import Forward, Rule
 from qagrel_jax.tasks import classification
@@ -25,7 +26,7 @@ Reward = Callable[[Any, chex.Array, chex.Array], chex.Array]
 class Moments(NamedTuple):
     """Mean and variance of one update, by layer."""
 
-    mean: dict[str, chex.Array]  # like the kernel: ū
+    mean: dict[str, chex.Array]  # like the kernel, in float32 at least: ū
     images: dict[str, chex.Array]  # float[], variance over batches of E[u | batch]
     choices: dict[str, chex.Array]  # float[], mean variance of u within a batch
     count: chex.Array  # float[], batches that the estimate rests on; infinity: it is exact
@@ -43,6 +44,16 @@ def kernels(updates: chex.ArrayTree) -> dict[str, chex.Array]:
         for (*layer, name), kernel in flatten_dict(updates).items()
         if name == "kernel"
     }
+
+
+def _kernels(updates: chex.ArrayTree) -> dict[str, chex.Array]:
+    """Return the kernels in float32 at least: sums of many lose digits in less."""
+    if not isinstance(updates, Mapping):
+        raise TypeError(f"an update must be a dictionary of layers, got {type(updates).__name__}")
+    found = {name: at_least_float32(kernel) for name, kernel in kernels(updates).items()}
+    if not found:
+        raise ValueError("no layer of the update has a 'kernel': layers without are not measured")
+    return found
 
 
 def exact_moments(
@@ -74,7 +85,7 @@ def exact_moments(
       ``Moments`` with a ``count`` of infinity.
 
     Raises:
-      ValueError: inputs that are not finite, labels that are no action's.
+      ValueError: inputs that are not finite, labels that are no action's, no ``kernel``.
       TypeError: an argument of another type.
       AssertionError: another number of labels than of inputs.
 
@@ -101,7 +112,7 @@ def exact_moments(
 
         def learn(action: chex.Array) -> dict[str, chex.Array]:
             outcome = label[None] if told else reward(unused_key(), label[None], action[None])
-            return kernels(rule.update(decision._replace(action=action[None]), outcome)[0])
+            return _kernels(rule.update(decision._replace(action=action[None]), outcome)[0])
 
         updates = jax.vmap(learn)(jnp.arange(len(weights)))
         mean = {name: jnp.tensordot(weights, u, 1) for name, u in updates.items()}
@@ -136,7 +147,7 @@ def of_batch(exact: Moments, batch_size: int) -> Moments:
     """
     checks.instance("exact", exact, Moments, "exact_moments gives them")
     checks.whole("batch_size", batch_size)
-    if bool(jnp.isfinite(exact.count)):
+    if checks.known(exact.count) and bool(jnp.isfinite(exact.count)):
         raise ValueError("only exact moments can be divided: sample batches of the size wanted")
     images, choices = jax.tree.map(lambda v: v / batch_size, (exact.images, exact.choices))
     return exact._replace(images=images, choices=choices)
@@ -164,8 +175,8 @@ def sampled_moments(
       ``Moments`` with a ``count`` of ``samples``.
 
     Raises:
-      ValueError: fewer than 2 samples.
-      TypeError: ``learn`` is no function, ``samples`` no number.
+      ValueError: fewer than 2 samples, updates without a ``kernel``.
+      TypeError: ``learn`` is no function, ``samples`` no number, an update no dictionary.
 
     >>> import jax, jax.numpy as jnp
     >>> def learn(batch_key, choice_key):
@@ -180,7 +191,7 @@ def sampled_moments(
     def one(key: chex.PRNGKey) -> tuple[dict, dict]:
         batch, first, second = jax.random.split(key, 3)
         again = jax.random.clone(batch)  # the same images, on purpose
-        one, other = kernels(learn(batch, first)), kernels(learn(again, second))
+        one, other = _kernels(learn(batch, first)), _kernels(learn(again, second))
         apart = {name: square(one[name] - other[name]) / 2 for name in one}
         return {name: (one[name] + other[name]) / 2 for name in one}, apart
 

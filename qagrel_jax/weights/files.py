@@ -53,10 +53,11 @@ def save(
         ``load_network`` rebuild the network. ``format`` and ``shapes`` are added.
 
     Raises:
-      ValueError: another ending, no arrays, an array of numbers that the format has not, metadata
-        that hold NaN or infinity.
+      ValueError: another ending, no arrays, a name with "/" in it, an array of numbers that the
+        format has not, metadata that hold NaN or infinity.
       TypeError: metadata that are no dictionary, or hold what JSON cannot.
       ImportError: a ``.safetensors`` file without the package.
+      OSError: the file cannot be written.
 
     NumPy alone reads a ``.npz`` file. ``load`` and ``load_network`` have examples of their own.
 
@@ -82,9 +83,7 @@ def save(
     shapes = {name: list(array.shape) for name, array in arrays.items()}
     text = _json({} if metadata is None else metadata, shapes)
     if suffix == ".npz":
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays | {_METADATA: np.asarray(text)})  # type: ignore[arg-type]
-        content = buffer.getvalue()
+        content = _npz(arrays | {_METADATA: np.asarray(text)})
     else:
         content = optional_package("safetensors.numpy").save(arrays, metadata={"qagrel_jax": text})
     with atomic.replacing(path) as file:
@@ -192,8 +191,24 @@ def _flat(tree: Any) -> dict[str, Any]:
         raise TypeError(
             f"variables must be a dictionary or a NamedTuple, got {type(tree).__name__}"
         )
-    flat = flax.traverse_util.flatten_dict(nested, sep="/")
-    return {name: array for name, array in flat.items() if array is not None}
+    flat = flax.traverse_util.flatten_dict(nested)
+    for path in flat:
+        if any("/" in name for name in path) or path[0] == _METADATA:
+            raise ValueError(
+                f"{' in '.join(map(repr, reversed(path)))} cannot be a name in the file: no "
+                f"slashes, and not {_METADATA!r}"
+            )
+    return {"/".join(path): array for path, array in flat.items() if array is not None}
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    """Return what ``np.savez`` writes, which itself can't write an array named ``file``."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _structured(arrays: dict[str, np.ndarray], like: Any) -> Any:

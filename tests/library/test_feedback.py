@@ -1,5 +1,7 @@
 """Every kind of feedback pathway against a loop over synapses, and what each may know of W."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -335,5 +337,35 @@ def test_feedback_weights_learn_at_a_rate_and_from_a_step_of_their_own(delay):
         np.testing.assert_allclose(updates["out"]["kernel"], -0.2)
         expected = 0.0 if step < delay else -0.1 * 0.3 * (2 + 0.5)
         np.testing.assert_allclose(updates["out"]["feedback_kernel"], expected, rtol=1e-6)
-    with pytest.raises(ValueError, match="must not be negative, got -1 and 0"):
-        feedback_updates.scale_feedback_updates(-1)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"rate": -1}, ValueError),
+        ({"rate": np.nan}, ValueError),
+        ({"rate": np.inf}, ValueError),
+        ({"rate": "x"}, TypeError),
+        ({"delay": -1}, ValueError),
+        ({"delay": 0.5}, ValueError),
+    ],
+)
+def test_a_bad_rate_or_delay_of_feedback_weights_is_named(given, error):
+    (name,) = given
+    with pytest.raises(error, match=f"{name} must be .*, got"):
+        feedback_updates.scale_feedback_updates(**given)
+
+
+def test_feedback_weights_are_found_in_any_tree():
+    class Weights(NamedTuple):
+        kernel: int
+        feedback_kernel: int
+
+    params = {"a": [1, Weights(2, 3)], "b": {"kernel": 4, "feedback_kernel": 5}}
+    expected = {
+        "a": [False, Weights(False, True)],
+        "b": {"kernel": False, "feedback_kernel": True},
+    }
+    assert feedback_updates.is_feedback(params) == expected
+    assert feedback_updates.is_forward(params)["a"] == [False, Weights(True, False)]
+    assert feedback_updates.is_forward(1) is False

@@ -220,3 +220,26 @@ def test_keras_files_that_do_not_fit(tmp_path):
         file["x"] = np.ones(2)
     with pytest.raises(ValueError, match="no Keras HDF5 file"):
         load_keras(tmp_path / "other.h5", make_network("dense", 3), (2, 2, 1))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_arrays_of_any_name_come_back(suffix, tmp_path):
+    variables = {"file": np.ones(2), "args": {"kwds": np.zeros(3)}, "a b.ü": np.ones((1, 1))}
+    interchange.save(tmp_path / f"net{suffix}", variables)
+    read, _ = interchange.load(tmp_path / f"net{suffix}")
+    jax.tree.map(np.testing.assert_array_equal, variables, read)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"a/b": np.ones(2), "a": {"b": np.zeros(3)}},
+        {"a": {"b/": np.ones(2)}},
+        {"__metadata__": np.ones(2)},
+    ],
+)
+def test_names_that_would_be_lost_are_refused(variables, suffix, tmp_path):
+    with pytest.raises(ValueError, match="cannot be a name in the file"):
+        interchange.save(tmp_path / f"net{suffix}", variables)
+    assert not list(tmp_path.iterdir())

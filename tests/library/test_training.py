@@ -1,5 +1,7 @@
 """Training and fitting: seeds are independent, runs repeat, the stopping rule is the papers'."""
 
+import pickle
+
 import chex
 import flax.linen as nn
 import jax
@@ -11,8 +13,9 @@ import pytest
 from qagrel_jax import analysis, data, rules, sharding, training
 from qagrel_jax.networks import ConvNet, DenseNet
 from qagrel_jax.policies import greedy
+from qagrel_jax.random_keys import root_key
 from qagrel_jax.tasks.classification import make_reward
-from qagrel_jax.training import fitting
+from qagrel_jax.training import fitting, step
 
 pytestmark = pytest.mark.usefixtures("folded_keys")
 
@@ -381,3 +384,33 @@ def test_kolen_pollack_with_decay_becomes_symmetric_and_learns():
 def test_random_and_sign_feedback_learn(feedback):
     run, _ = _run(_trainer(DenseNet(3, hidden=(32, 16), feedback=feedback)), 0, 1, epochs=100)
     assert (run.best_accuracy > 0.8).all()
+
+
+@pytest.mark.parametrize("nominal", [None, 8, 32])
+def test_a_step_of_ones_own_divides_by_the_nominal_batch_if_there_is_one(nominal):
+    images, labels = jnp.ones((8, 2, 2, 1)), jnp.zeros(8, jnp.int32)
+    network, rule = DenseNet(2, hidden=(3,)), rules.q_agrel()
+    learner = step.Learner(network, rule, optax.sgd(1.0), batch_size=nominal)
+    state = step.init_state(learner, root_key(0), (2, 2, 1), 2)
+    after, _ = step.train_step(learner, state, images, labels)
+    step_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), 0)
+    forward = lambda params, x: network.apply({"params": params}, x)  # noqa: E731
+    decision = rule.act(jax.random.split(step_key, 3)[0], forward, state.params, images)
+    grads, _ = rule.update(decision, (decision.action == labels).astype(jnp.float32))
+    share = 1 if nominal is None else 8 / nominal
+    leaves = map(jax.tree.leaves, (after.params, state.params, grads))
+    for new, old, grad in zip(*leaves, strict=True):
+        np.testing.assert_allclose(old - new, share * grad, atol=1e-6)
+
+
+def test_the_error_of_divergence_passes_from_process_to_process():
+    error = fitting.DivergedError(2, 30, 4)
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.seed, again.step, again.epoch) == (str(error), 2, 30, 4)
+
+
+def test_examples_may_be_lists():
+    placed = fitting.place(fitting.Examples([[[[0.5]]], [[[1.0]]]], [1, 0]))
+    assert (placed.images.shape, placed.labels.tolist()) == ((2, 1, 1, 1), [1, 0])
+    kept, held_out = fitting.split(fitting.Examples(np.ones((4, 1, 1, 1)), [0, 1, 2, 3]), 0.25)
+    assert sorted([*kept.labels.tolist(), *held_out.labels.tolist()]) == [0, 1, 2, 3]

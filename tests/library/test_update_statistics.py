@@ -253,3 +253,35 @@ def test_bad_arguments():
         sampled_moments(jax.random.key(0), lambda a, b: {}, 1)
     with pytest.raises(ValueError, match="at least 2 groups, got 1"):
         jackknife(jax.tree.map(lambda x: x[None], exact), exact)
+
+
+def test_updates_in_half_precision_are_summed_in_float32():
+    def learn(batch_key, choice_key):
+        noise = jax.random.normal(choice_key) + jax.random.normal(batch_key)
+        return {"out": {"kernel": (1 + noise).astype(jnp.bfloat16)}}
+
+    moments = sampled_moments(jax.random.key(0), learn, 4000)
+    assert moments.mean["out"].dtype == jnp.float32
+    for found, expected in ((moments.mean, 1), (moments.choices, 1), (moments.images, 1)):
+        np.testing.assert_allclose(found["out"], expected, atol=0.1)
+
+
+def test_parameters_without_a_kernel_are_refused():
+    inputs, labels = jnp.ones((2, 3)), jnp.array([0, 1])
+    for params, error in (({"w": jnp.ones((3, 2))}, ValueError), (jnp.ones((3, 2)), TypeError)):
+
+        def forward(params, x):
+            return x @ jax.tree.leaves(params)[0]
+
+        with pytest.raises(error, match=r"'kernel'|must be a dictionary"):
+            exact_moments(rules.q_agrel(), softmax_probabilities, forward, params, inputs, labels)
+        with pytest.raises(error, match=r"'kernel'|must be a dictionary"):
+            sampled_moments(jax.random.key(0), lambda batch_key, choice_key, p=params: p, 20)
+
+
+def test_moments_of_a_batch_can_be_compiled():
+    exact = Moments(
+        {"out": jnp.ones(2)}, {"out": jnp.array(3.0)}, {"out": jnp.array(1.0)}, jnp.array(jnp.inf)
+    )
+    compiled = jax.jit(of_batch, static_argnums=1)(exact, 4)
+    assert float(compiled.images["out"]) == 0.75
