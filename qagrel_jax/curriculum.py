@@ -69,6 +69,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qagrel_jax import checks
 
@@ -88,7 +89,8 @@ class Curriculum:
       decay: what is left of that each time that others come, in [0, 1].
       exploration: fraction of choices among the newest classes' actions alone, until these classes
         are learned, in [0, 1]; 0: none. For rules that choose.
-      max_wait: batches after which the next classes come whatever the accuracy; 0: never.
+      max_wait: batches after which the next classes come whatever the accuracy, at the end of a
+        window, as always; 0: never.
       order: "index", or "random": an order of its own for each seed.
       mask: whether classes that are not active are kept from being chosen.
 
@@ -122,6 +124,10 @@ class Curriculum:
         checks.whole("max_wait", self.max_wait, 0)
         checks.option("order", self.order, ORDERS)
         checks.flag("mask", self.mask)
+        # Arrays have no hash, which a static argument of compiled functions has to have.
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray | jax.Array) and checks.known(value):
+                object.__setattr__(self, name, value.item())
 
 
 class CurriculumState(NamedTuple):

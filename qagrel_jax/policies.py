@@ -56,7 +56,8 @@ def greedy_probabilities(q_values: chex.Array) -> chex.Array:
     """
     q_values = _checked(q_values)
     # Said outright: compiled, a maximum passes over NaN and 0/0 of truth values is 0.
-    nothing = jnp.isnan(q_values).any() | ~_allowed(q_values).any()
+    wrong = jnp.isnan(q_values) | jnp.isposinf(q_values)
+    nothing = wrong.any() | ~_allowed(q_values).any()
     return jnp.where(nothing, jnp.nan, _greedy(q_values))
 
 

@@ -132,6 +132,11 @@ class GridNet(nn.Module):
                 f"feedback {self.feedback!r} is not for a network that settles; valid: {valid}"
             )
         checks.number("weight_range", self.weight_range, 0)
+        # Arrays have no hash, which a static argument of compiled functions has to have.
+        for name in ("features", "colors", "weight_range"):
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray | jax.Array) and checks.known(value):
+                object.__setattr__(self, name, value.item())
 
     def setup(self) -> None:
         """Make the layers."""
@@ -176,7 +181,8 @@ class GridNet(nn.Module):
         """
         batch, height, width, _ = state.top.shape
         total = state.top.sum((1, 2), keepdims=True)
-        others = (total - state.top) / (height * width - 1)
+        # A single pixel has no others: their mean is 0.
+        others = (total - state.top) / max(height * width - 1, 1)
         q_values = self.to_output(_with_bias(state.top, others, state.modulated_input))
         return q_values.reshape(batch, height * width)
 

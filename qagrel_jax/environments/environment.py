@@ -17,9 +17,11 @@ class Environment(NamedTuple):
 
     inputs: int  # numbers in an observation
     actions: int  # number of actions
-    reset: Callable[..., tuple[Any, chex.Array]]  # (key) -> (state, observation)
+    reset: Callable[..., tuple[Any, chex.Array]]
+    # (key) -> (state, observation [inputs])
     step: Callable[..., tuple]
-    # (key, state, action) -> (state, observation, reward, terminated, truncated)
+    # (key, state, action) -> (state, observation [inputs], reward [], terminated bool[],
+    # truncated bool[])
 
 
 def check(environment: Environment) -> None:
@@ -38,11 +40,7 @@ def check(environment: Environment) -> None:
     if not (isinstance(begun, tuple) and len(begun) == 2):
         raise ValueError(f"environment.reset must return (state, observation), got {_told(begun)}")
     state, observation = begun
-    if getattr(observation, "size", None) != environment.inputs:
-        raise ValueError(
-            "environment.reset must return (state, observation), the latter of "
-            f"{environment.inputs} numbers, got {_told(observation)}"
-        )
+    _check_observation("reset", observation, environment.inputs)
     action = jax.ShapeDtypeStruct((), jnp.int32)
     after = jax.eval_shape(environment.step, jax.random.key(0), state, action)
     if not (isinstance(after, tuple) and len(after) == 5):
@@ -50,12 +48,38 @@ def check(environment: Environment) -> None:
             "environment.step must return (state, observation, reward, terminated, truncated), got "
             f"{_told(after)}"
         )
+    _, observation, reward, *flags = after
+    _check_observation("step", observation, environment.inputs)
+    if not _is_one(reward, jnp.number, jnp.bool_):
+        raise ValueError(
+            f"environment.step must return a reward that is one number, got {_told(reward)}"
+        )
+    for name, flag in zip(("terminated", "truncated"), flags, strict=True):
+        if not _is_one(flag, jnp.bool_):
+            raise ValueError(
+                f"environment.step must return {name} as one truth value, got {_told(flag)}"
+            )
     kinds = [jax.tree.map(lambda x: (x.shape, x.dtype), s) for s in (state, after[0])]
     if kinds[0] != kinds[1]:
         raise ValueError(
             f"environment.step must return a state like that of reset, {_told(state)}, got "
             f"{_told(after[0])}"
         )
+
+
+def _check_observation(function: str, observation: Any, inputs: int) -> None:
+    if getattr(observation, "shape", None) != (inputs,):
+        raise ValueError(
+            f"environment.{function} must return an observation [{inputs}], got "
+            f"{_told(observation)}"
+        )
+
+
+def _is_one(value: Any, *kinds: Any) -> bool:
+    """Whether ``value`` is a scalar of one of these dtypes."""
+    if getattr(value, "shape", None) != ():
+        return False
+    return any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
 
 
 def _told(shapes: Any) -> str:

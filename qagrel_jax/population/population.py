@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qagrel_jax import checks
 from qagrel_jax.policies import epsilon_greedy_probabilities, max_boltzmann_probabilities
@@ -43,9 +44,11 @@ class Setup:
 
     Raises:
       ValueError: ``config.inputs`` or ``config.actions`` is not the task's, or the criterion's
-        windows are not one for each of the task's shaping levels; ``substeps`` below 1, or above 1
-        with another rule than AuGMEnT; ``cooling`` negative, or without max-Boltzmann exploration.
-      TypeError: a value of another type.
+        windows are not one for each of the task's shaping levels, or its conditions not as many as
+        the task's; a parameter of ``params`` or ``config`` that is not one number; ``substeps``
+        below 1, or above 1 with another rule than AuGMEnT; ``cooling`` negative, or without
+        max-Boltzmann exploration.
+      TypeError: a value of another type, or a traced one.
     """
 
     task: base.Task
@@ -61,6 +64,8 @@ class Setup:
         memory.rule_of(self.config)
         checks.instance("criterion", self.criterion, criteria.Criterion)
         checks.whole("substeps", self.substeps)
+        object.__setattr__(self, "params", _shared("params", self.params))
+        object.__setattr__(self, "config", _shared("config", self.config))
         if self.config.inputs != self.task.inputs:
             raise ValueError(
                 f"{self.task.name} has {self.task.inputs} inputs, got config.inputs = "
@@ -77,9 +82,17 @@ class Setup:
                 f"criterion.windows needs one entry for each of the {levels} shaping levels of "
                 f"{self.task.name}, got {self.criterion.windows}"
             )
+        conditions = self.task.criterion.conditions
+        if self.criterion.conditions != conditions:
+            raise ValueError(
+                f"criterion.conditions must be {conditions}, those of {self.task.name}, got "
+                f"{self.criterion.conditions}"
+            )
         if self.substeps > 1 and self.rule is not memory.RULES["augment"]:
             raise ValueError(f"substeps must be 1 with this rule, got {self.substeps}")
         checks.whole("cooling", self.cooling, 0)
+        object.__setattr__(self, "substeps", int(self.substeps))
+        object.__setattr__(self, "cooling", int(self.cooling))
         if self.cooling and self.config.policy != "max_boltzmann":
             raise ValueError(
                 f"cooling must be 0, or positive with policy 'max_boltzmann', got {self.cooling} "
@@ -100,6 +113,25 @@ class Setup:
         if self.substeps == 1:
             return self.rule.step(*arguments, **options)
         return augment_continuous.step(*arguments, substeps=self.substeps, **options)
+
+
+def _shared(name: str, parameters: Any) -> Any:
+    """Return ``parameters`` with numbers in place of arrays of one, which have no hash."""
+
+    def plain(path: Any, value: Any) -> Any:
+        if not isinstance(value, np.ndarray | jax.Array):
+            return value
+        argument = name + jax.tree_util.keystr(path)
+        if not checks.known(value):
+            raise TypeError(f"{argument} must be known when compiling, got a traced value")
+        if value.ndim:
+            raise ValueError(
+                f"{argument} must be one number for all networks, got shape {value.shape}: Packed "
+                "takes learning_rate and tag_decay that differ"
+            )
+        return value.item()
+
+    return jax.tree_util.tree_map_with_path(plain, parameters)
 
 
 class Settings(NamedTuple):
@@ -285,11 +317,11 @@ def max_boltzmann_from_gumbel(
       temperature: float[networks], T of the softmax; None for 1.
 
     Returns:
-      int32[networks].
+      int32[networks]; −1 where there is nothing to choose.
     """
     each = (q_values, epsilon) if temperature is None else (q_values, epsilon, temperature)
     probabilities = jax.vmap(max_boltzmann_probabilities, in_axes=-1, out_axes=-1)(*each)
-    return jnp.argmax(jnp.log(probabilities) + gumbel, axis=0).astype(jnp.int32)
+    return _drawn(gumbel, probabilities)
 
 
 def epsilon_greedy_from_gumbel(
@@ -299,4 +331,10 @@ def epsilon_greedy_from_gumbel(
     probabilities = jax.vmap(epsilon_greedy_probabilities, in_axes=-1, out_axes=-1)(
         q_values, epsilon
     )
-    return jnp.argmax(jnp.log(probabilities) + gumbel, axis=0).astype(jnp.int32)
+    return _drawn(gumbel, probabilities)
+
+
+def _drawn(gumbel: chex.Array, probabilities: chex.Array) -> chex.Array:
+    action = jnp.argmax(jnp.log(probabilities) + gumbel, axis=0).astype(jnp.int32)
+    # As the policies: −1 where there is nothing to choose.
+    return jnp.where(jnp.isnan(probabilities).any(0), -1, action)

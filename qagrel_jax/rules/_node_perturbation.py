@@ -49,7 +49,8 @@ def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> 
       ``act`` needs a network made of ``qagrel_jax.layers`` and runs it twice.
 
     Raises:
-      TypeError: ``policy`` is no function, ``noise_sd`` no number.
+      TypeError: ``policy`` is no function, ``noise_sd`` no number; from ``act``, ``forward`` is no
+        function.
       ValueError: ``noise_sd`` not positive; from ``act``, a network without a known layer.
 
     References:

@@ -101,7 +101,7 @@ def stochastic_units(noise_sd: float = 0.1) -> Rule:
       last) has no noise of its own but the draw of the action. The network runs twice.
 
     Raises:
-      TypeError: ``noise_sd`` is no number.
+      TypeError: ``noise_sd`` is no number; from ``act``, ``forward`` is no function.
       ValueError: ``noise_sd`` not positive; from ``act``, a network without a known layer.
 
     Reference:

@@ -4,7 +4,8 @@
 
 **Axes.** Shapes below are for one network. Every array may carry one more axis at its *end*, over
 networks: then one call is a step of all of them, laid out so that a CPU vectorizes over networks.
-``jax.vmap`` works too.
+The random key remains one, of which every network gets its own; ``plastic``, ``reward`` and
+``ended`` may be one for all. ``jax.vmap`` works too.
 
 Reference:
   Rombouts, Bohté & Roelfsema (2015), How attention can create synaptic tags for the learning of
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 from qagrel_jax import checks
 from qagrel_jax.layers.feedback import canonical
 from qagrel_jax.rules import synapses
-from qagrel_jax.rules.synapses import POLICIES, Chooser, outer, per_unit, project, with_bias
+from qagrel_jax.rules.synapses import POLICIES, Chooser, along, outer, per_unit, project, with_bias
 
 FEEDBACK = ("tied", "kolen_pollack")
 
@@ -89,6 +90,11 @@ class AugmentConfig:
         synapses.check_range(self, 0, infinity, "weight_range", "learning_rate")
         synapses.check_range(self, -infinity, infinity, "threshold")
         synapses.check_range(self, 0, 1, "tag_decay", "discount", "exploration", "leak")
+        # What is static has to have a hash: no arrays.
+        for name in ("inputs", "regular", "memory", "actions"):
+            object.__setattr__(self, name, int(getattr(self, name)))
+        if checks.known(self.weight_range):
+            object.__setattr__(self, "weight_range", float(self.weight_range))
         if isinstance(self.leak, tuple) and len(self.leak) != self.memory:
             raise ValueError(f"leak needs {self.memory} values, one a memory unit, got {self.leak}")
 
@@ -231,7 +237,8 @@ def step(
       reward: float[], r(t), brought by the previous action.
       ended: bool[], whether that action ended the trial; the state is then ready for the next one.
       plastic: bool[], False freezes the network: β = ε = 0.
-      choose: called with ``(randomness, q_values, epsilon)``; None for ``config.policy``.
+      choose: called with ``(randomness, q_values, epsilon)``, all networks' at once: float[actions,
+        networks] and float[networks] where there is that axis; None for ``config.policy``.
 
     Returns:
       ``(state, activity)``.
@@ -259,21 +266,23 @@ def step(
     checks.truth_value("ended", ended)
     checks.truth_value("plastic", plastic)
     chex.assert_axis_dimension(observation, 0, config.inputs)
-    ended, plastic = jnp.asarray(ended), jnp.asarray(plastic)
+    plastic = jnp.asarray(plastic)
     weights, tags = state.weights, state.tags
 
     change = observation - state.observation
     transients = jnp.concatenate([jnp.maximum(change, 0), jnp.maximum(-change, 0)])
     inputs = with_bias(observation, config.bias)
-    kept = per_unit(config.leak, state.memory.ndim) * state.memory
+    kept = _leak(config, state.memory) * state.memory
     summed = kept + project(weights.input_memory, transients)
     regular = _sigmoid(project(weights.input_regular, inputs), config.threshold)
     memory = _sigmoid(summed, config.threshold)
     hidden = with_bias(regular, config.bias)
     q_values = project(weights.regular_q, hidden) + project(weights.memory_q, memory)
 
-    choose = choose or POLICIES[config.policy]
-    action = choose(randomness, q_values, jnp.where(plastic, config.exploration, 0.0))
+    networks = q_values.shape[1:]
+    ended = jnp.broadcast_to(jnp.asarray(ended), networks)
+    epsilon = jnp.broadcast_to(jnp.where(plastic, config.exploration, 0.0), networks)
+    action = (choose or by_policy(config.policy))(randomness, q_values, epsilon)
     chosen = jax.nn.one_hot(action, config.actions, dtype=q_values.dtype, axis=0)
     # Once the trial has ended no unit is chosen: q_a is 0 and nothing is tagged.
     chosen = chosen * (1 - ended.astype(q_values.dtype))[None]
@@ -317,12 +326,40 @@ def step(
     return state, Activity(action, q_values, regular, memory, rpe)
 
 
+def by_policy(name: str) -> Chooser:
+    """Return a policy for one network or, along a last axis, many, each with a key of its own.
+
+    Args:
+      name: of ``synapses.POLICIES``.
+
+    Returns:
+      ``(key, q_values float[actions] or [actions, networks], epsilon of the same networks) ->
+      action``.
+    """
+    policy = POLICIES[name]
+
+    def choose(key: chex.PRNGKey, q_values: chex.Array, epsilon: chex.Array) -> chex.Array:
+        if q_values.ndim == 1:
+            return policy(key, q_values, epsilon)
+        keys = jax.random.split(key, q_values.shape[1])
+        return jax.vmap(policy, in_axes=(0, -1, -1))(keys, q_values, epsilon)
+
+    return choose
+
+
 def _sigmoid(drive: chex.Array, threshold: chex.Numeric) -> chex.Array:
-    return jax.nn.sigmoid(drive - threshold)
+    return jax.nn.sigmoid(drive - along(threshold, drive))
+
+
+def _leak(config: AugmentConfig, array: chex.Array) -> chex.Numeric:
+    """Return the leak of the units, or of the networks, that ``array`` [units, ...] is of."""
+    if isinstance(config.leak, tuple):
+        return per_unit(config.leak, array.ndim)
+    return along(config.leak, array)
 
 
 def _traced(config: AugmentConfig, trace: chex.Array, transients: chex.Array) -> chex.Array:
     """Return leak·sTrace + x', for every memory unit its own where their leaks differ."""
     if not isinstance(config.leak, tuple):
-        return config.leak * trace + transients
+        return along(config.leak, trace) * trace + transients
     return per_unit(config.leak, trace.ndim - 1)[None] * trace + transients[:, None]

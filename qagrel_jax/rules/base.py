@@ -13,6 +13,9 @@ compiled apart, with an environment in Python between them::
     act = jax.jit(rule.act, static_argnames=("forward", "has_aux"))
     update = jax.jit(rule.update)
 
+Compile both or neither: each call of ``act`` that is not compiled makes a new ``pathway``, for
+which a compiled ``update`` is compiled again.
+
 Whatever dtype the network computes in, the choice, the error and the teaching signal are computed
 in float32 or wider, and the errors on the outputs go back in the network's own dtype.
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from qagrel_jax import checks
 from qagrel_jax.layers.interception import Layer, each_layer
 from qagrel_jax.policies import at_least_float32
-from qagrel_jax.rules.base import outputs_and_aux
+from qagrel_jax.rules.base import outputs_and_aux, run_forward
 
 
 class NoisyPass(NamedTuple):
@@ -43,10 +43,13 @@ def quiet_pass(
 
     Raises:
       AssertionError: outputs that are not [batch, actions].
-      ValueError: ``forward`` runs no layer of ``qagrel_jax.layers``: no unit would get noise.
+      ValueError: ``forward`` runs no layer of ``qagrel_jax.layers``: no unit would get noise; or as
+        in ``rules.base.run_forward``.
+      TypeError: ``forward`` is no function of parameters and inputs, or ``has_aux`` is not what it
+        returns.
     """
     with each_layer(lambda index, layer, x: layer(x)) as layers_run:
-        result = forward(params, inputs)
+        result = run_forward(forward, params, inputs)
     outputs, aux = outputs_and_aux(result, has_aux)
     if not layers_run():
         raise ValueError("perturbation needs a network made of qagrel_jax.layers, found none")
@@ -94,7 +97,7 @@ def noisy_pass(
             return jax.lax.stop_gradient(current + noise_sd * noise)
 
         with each_layer(perturb):
-            result = forward(params, inputs)
+            result = run_forward(forward, params, inputs)
         outputs = at_least_float32(result[0] if has_aux else result)
         return outputs, eligibility.astype(outputs.dtype)
 

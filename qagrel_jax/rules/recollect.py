@@ -1,7 +1,8 @@
 """RECOLLECT: gated memory that learns what to keep, and when to forget.
 
 ``init`` draws a network's weights, ``step`` is one step and has the equations. Shapes below are for
-one network; as in ``augment``, every array may carry one more axis at its end, over networks.
+one network; as in ``augment``, every array but the random key may carry one more axis at its end,
+over networks.
 
 Reference:
   van den Berg, Roelfsema & Bohte (2024), Biologically plausible gated recurrent neural networks for
@@ -20,10 +21,11 @@ import jax.numpy as jnp
 from qagrel_jax import checks
 from qagrel_jax.layers.feedback import canonical
 from qagrel_jax.rules import synapses
+from qagrel_jax.rules.augment import by_policy
 from qagrel_jax.rules.synapses import POLICIES, Chooser, along, outer, project, with_bias
 
 FEEDBACK = ("tied", "kolen_pollack")
-"""Other names of a kind of feedback, accepted by ``RecollectConfig``."""
+"""Kinds of feedback."""
 
 SLOPES = ("published", "corrected")
 
@@ -54,6 +56,7 @@ class RecollectConfig:
 
     Raises:
       ValueError: a size below 1, a parameter out of range, an unknown option.
+      TypeError: a value of another type.
 
     >>> RecollectConfig(inputs=4, feedback="reciprocal").feedback
     'kolen_pollack'
@@ -87,6 +90,11 @@ class RecollectConfig:
         synapses.check_range(self, -infinity, infinity, "threshold")
         synapses.check_range(self, 0, infinity, "steepness")
         synapses.check_range(self, 0, 1, "tag_decay", "discount", "exploration")
+        # What is static has to have a hash: no arrays.
+        for name in ("inputs", "memory", "actions"):
+            object.__setattr__(self, name, int(getattr(self, name)))
+        if checks.known(self.weight_range):
+            object.__setattr__(self, "weight_range", float(self.weight_range))
 
 
 class Weights(NamedTuple):
@@ -219,7 +227,8 @@ def step(
       ended: bool[], whether that action ended the trial; the end-of-trial input shows it, and
         nothing else depends on it.
       plastic: bool[], False freezes the network: β = ε = 0, for gates and feedback, too.
-      choose: called with ``(randomness, q_values, epsilon)``; None for ``config.policy``.
+      choose: called with ``(randomness, q_values, epsilon)``, all networks' at once; None for
+        ``config.policy``.
 
     Returns:
       ``(state, activity)``.
@@ -227,8 +236,8 @@ def step(
     Raises:
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
       ValueError: the reward is not finite, where it is known.
-      TypeError: ``config`` is no ``RecollectConfig``, the reward no number, ``ended`` or
-        ``plastic`` no truth value.
+      TypeError: ``config`` is no ``RecollectConfig``, ``choose`` no function, the reward no number,
+        ``ended`` or ``plastic`` no truth value.
 
     >>> config = RecollectConfig(inputs=4)
     >>> state = init(jax.random.key(0), config)
@@ -237,6 +246,8 @@ def step(
     ((7,), (8, 3))
     """
     checks.instance("config", config, RecollectConfig)
+    if choose is not None:
+        checks.function("choose", choose, takes=("randomness", "q_values", "epsilon"))
     checks.finite("reward", reward)
     checks.truth_value("ended", ended)
     checks.truth_value("plastic", plastic)
@@ -254,8 +265,9 @@ def step(
     hidden = with_bias(memory)
     q_values = project(weights.q, hidden)
 
-    choose = choose or POLICIES[config.policy]
-    action = choose(randomness, q_values, jnp.where(plastic, config.exploration, 0.0))
+    networks = q_values.shape[1:]
+    epsilon = jnp.broadcast_to(jnp.where(plastic, config.exploration, 0.0), networks)
+    action = (choose or by_policy(config.policy))(randomness, q_values, epsilon)
     chosen = jax.nn.one_hot(action, config.actions, dtype=q_values.dtype, axis=0)
     q_chosen = (q_values * chosen).sum(0)
     rpe = reward + config.discount * q_chosen - state.q_previous

@@ -79,7 +79,8 @@ def hybrid_leak(memory: int, *leaks: float) -> tuple[float, ...]:
       One leak a unit, for ``AugmentConfig.leak``.
 
     Raises:
-      ValueError: the units cannot be divided into so many equal shares.
+      ValueError: the units cannot be divided into so many equal shares, a leak out of range.
+      TypeError: what is no number.
 
     Reference:
       Martinolli, Gerstner & Gilra (2018), Multi-timescale memory dynamics extend task repertoire in
@@ -88,6 +89,9 @@ def hybrid_leak(memory: int, *leaks: float) -> tuple[float, ...]:
     >>> hybrid_leak(4, 0.7, 1.0)
     (0.7, 0.7, 1.0, 1.0)
     """
+    checks.whole("memory", memory)
+    for leak in leaks:
+        checks.number("leak", leak, 0, 1)
     if not leaks or memory % len(leaks):
         raise ValueError(f"memory must be a multiple of the {len(leaks)} leaks, got {memory}")
     share = memory // len(leaks)

@@ -152,11 +152,13 @@ class TrialParams:
         at_least(self, 0, "fixation_reward", "correct_reward", "blank_steps")
         at_least(self, 1, "fixation_timeout", "fixation_steps", "response_timeout")
         one_of(self, "fixation_break", ("end", "restart"))
-        checks.number("level", self.level, 0, leaf=True)
+        whole_leaf(self, 0, "level")
 
 
 def at_least(params: Any, low: float, *names: str) -> None:
     """Refuse any named field below ``low``, not finite, or not whole where its type says int.
+
+    An array of one number becomes the number: what is static has to have a hash.
 
     Raises:
       ValueError: such a field.
@@ -169,6 +171,34 @@ def at_least(params: Any, low: float, *names: str) -> None:
             checks.whole(name, value, int(low))
         else:
             checks.number(name, value, low)
+        _make_plain(params, name)
+
+
+def whole_leaf(params: Any, low: int, *names: str, high: int | None = None) -> None:
+    """Refuse any named leaf that is not whole or outside [low, high], where it is known.
+
+    An array [...] is allowed, and so are the placeholders of ``checks.number``.
+
+    Raises:
+      ValueError: such a leaf.
+      TypeError: text and the like.
+    """
+    for name in names:
+        value = getattr(params, name)
+        if isinstance(value, bool | np.bool_):  # a placeholder
+            continue
+        checks.number(name, value, low, float("inf") if high is None else high, leaf=True)
+        number = isinstance(value, int | float | np.generic | np.ndarray | jax.Array)
+        if number and checks.known(value):
+            dtype = np.asarray(value).dtype
+            if not (np.issubdtype(dtype, np.integer) or np.issubdtype(dtype, np.bool_)):
+                raise ValueError(f"{name} must be a whole number, got {value}")
+
+
+def _make_plain(params: Any, name: str) -> None:
+    value = getattr(params, name)
+    if isinstance(value, np.ndarray | jax.Array) and checks.known(value):
+        object.__setattr__(params, name, value.item())
 
 
 def known_number(value: Any) -> int | None:
@@ -184,6 +214,7 @@ def probability(params: Any, *names: str) -> None:
     """Refuse, as ``at_least`` does, any named field outside [0, 1]."""
     for name in names:
         checks.number(name, getattr(params, name), 0, 1)
+        _make_plain(params, name)
 
 
 def one_of(params: Any, name: str, valid: tuple[str, ...]) -> None:
@@ -252,7 +283,7 @@ def advance(
     lost = ~fixates & (let_go | (clock >= params.fixation_timeout))
     late = fixates & (clock >= params.response_timeout)
     verdict = judge(state.trial, action, params)
-    responds = (phase == GO) & ~fixates
+    responds = (phase == GO) & ((action == LEFT) | (action == RIGHT))
 
     over = (
         (phase == OVER)

@@ -67,6 +67,12 @@ class Criterion:
             raise ValueError("windows must be at least one number of trials, got none")
         checks.number("accuracy", self.accuracy, 0, 1, above=True)
         checks.wholes("test_allowed", self.test_allowed, low=0)
+        # A static argument of compiled functions has to have a hash: no lists, no arrays.
+        for name in ("conditions", "max_trials", "test_repeats", "retest_after", "consecutive"):
+            object.__setattr__(self, name, int(getattr(self, name)))
+        for name in ("windows", "test_allowed"):
+            object.__setattr__(self, name, tuple(int(n) for n in getattr(self, name)))
+        object.__setattr__(self, "accuracy", float(self.accuracy))
 
     @property
     def required(self) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qagrel_jax import checks
 from qagrel_jax.tasks import base
 
 COLORS = ("red", "yellow", "green", "blue")
@@ -40,7 +41,7 @@ COLORS = ("red", "yellow", "green", "blue")
 
 RED, _, GREEN, BLUE = range(4)
 
-MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
+MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)], np.int32)
 
 LONGEST = 100
 """A random path that may not touch itself rarely gets further: drawing it would not end."""
@@ -61,6 +62,7 @@ class Params:
 
     Raises:
       ValueError: a value out of range.
+      TypeError: a value of another type.
 
     >>> Params(grid=5, max_length=9)
     Traceback (most recent call last):
@@ -83,6 +85,8 @@ class Params:
                 f"two curves of {self.max_length} pixels hardly fit into {size} pixels: max_length "
                 f"must be at most {most}"
             )
+        checks.flag("apart", self.apart)
+        base.whole_leaf(self, 2, "shortest", "longest")
         shortest, longest = map(base.known_number, (self.shortest, self.longest))
         if shortest is None or longest is None:
             return
@@ -138,7 +142,8 @@ def reset(key: chex.PRNGKey, params: Params) -> tuple[Trial, chex.Array]:
     ((15, 15, 4), 2.0)
     """
     length_key, curves_key, stage_key = jax.random.split(key, 3)
-    length = jax.random.randint(length_key, (), params.shortest, jnp.asarray(params.longest) + 1)
+    most = jnp.asarray(params.longest, jnp.int32) + 1
+    length = jax.random.randint(length_key, (), params.shortest, most, jnp.int32)
 
     def draw_again(carry: tuple) -> tuple:
         key, *_ = carry
@@ -156,8 +161,8 @@ def reset(key: chex.PRNGKey, params: Params) -> tuple[Trial, chex.Array]:
 
     pixels = params.grid**2
     first, other = jax.random.split(stage_key)
-    red = jax.random.randint(first, (), 0, pixels)
-    blue = (red + jax.random.randint(other, (), 1, pixels)) % pixels
+    red = jax.random.randint(first, (), 0, pixels, jnp.int32)
+    blue = (red + jax.random.randint(other, (), 1, pixels, jnp.int32)) % pixels
     apart = nothing.at[0].set(red).at[1].set(blue)
     first_stage = length == 2
     trial = Trial(

@@ -40,6 +40,7 @@ class Params(base.TrialParams):
 
     Raises:
       ValueError: a value out of range.
+      TypeError: a value of another type.
     """
 
     cue_steps: int = base.static(1)
@@ -73,7 +74,9 @@ def draw(key: chex.PRNGKey, params: Params) -> Noise:
     """Draw both cues and the noise on them."""
     del params
     cues, jitter = jax.random.split(key)
-    return Noise(jax.random.randint(cues, (2,), 0, DIRECTIONS), jax.random.normal(jitter, (2,)))
+    return Noise(
+        jax.random.randint(cues, (2,), 0, DIRECTIONS, jnp.int32), jax.random.normal(jitter, (2,))
+    )
 
 
 def build(noise: Noise, params: Params) -> Trial:

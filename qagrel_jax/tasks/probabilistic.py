@@ -29,7 +29,6 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax import checks
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -58,6 +57,7 @@ class Params(base.TrialParams):
 
     Raises:
       ValueError: a value out of range.
+      TypeError: a value of another type.
     """
 
     symbol_steps: int = base.static(1)
@@ -74,7 +74,7 @@ class Params(base.TrialParams):
         base.one_of(self, "symbols_stay", ("delay", "sequence", "step"))
         base.one_of(self, "targets_stay", ("delay", "response"))
         base.one_of(self, "ties", ("either", "baited"))
-        checks.number("level", self.level, 0, len(LEVEL_SYMBOLS) - 1, leaf=True)
+        base.whole_leaf(self, 0, "level", high=len(LEVEL_SYMBOLS) - 1)
 
 
 class Trial(NamedTuple):

@@ -49,6 +49,7 @@ class Params:
 
     Raises:
       ValueError: a value out of range, ``worse`` above ``better``, no pull for a reversal.
+      TypeError: a value of another type.
     """
 
     pulls: int = base.static(20)
@@ -65,6 +66,7 @@ class Params:
         base.at_least(self, 1, "pulls")
         base.at_least(self, 0, "interval", "first_reversal", "last_reversal", "correct_reward")
         base.probability(self, "better", "worse", "required")
+        base.whole_leaf(self, 0, "level")
         if self.worse > self.better:
             raise ValueError(f"worse must be at most better = {self.better}, got {self.worse}")
         if self.last_reversal < self.first_reversal:
@@ -96,7 +98,9 @@ def draw(key: chex.PRNGKey, params: Params) -> Noise:
     first, reversal, luck = jax.random.split(key, 3)
     return Noise(
         jax.random.bernoulli(first).astype(jnp.int32),
-        jax.random.randint(reversal, (), params.first_reversal, params.last_reversal + 1),
+        jax.random.randint(
+            reversal, (), params.first_reversal, params.last_reversal + 1, jnp.int32
+        ),
         jax.random.uniform(luck, (params.pulls,)),
     )
 
@@ -124,7 +128,7 @@ def begin(trial: Trial, params: Params) -> tuple[base.TrialState, base.TimeStep]
     del params
     zero, off = jnp.int32(0), jnp.bool_(False)
     state = base.TrialState(jnp.int32(base.GO), zero, zero, trial)
-    seen = jnp.zeros(INPUTS).at[0].set(1)
+    seen = jnp.zeros(INPUTS, jnp.float32).at[0].set(1)
     return state, base.TimeStep(seen, jnp.float32(0), off, off)
 
 
@@ -144,7 +148,8 @@ def step(
     reversed_now = (pull >= trial.reversal).astype(trial.first.dtype)
     chose_best = action == trial.first ^ reversed_now
     luck = trial.luck[jnp.minimum(pull, params.pulls - 1)]
-    pays = pulls & (luck < jnp.where(chose_best, params.better, params.worse))
+    chosen = (action == 0) | (action == 1)
+    pays = pulls & chosen & (luck < jnp.where(chose_best, params.better, params.worse))
     trial = trial._replace(better=trial.better + (pulls & chose_best).astype(trial.better.dtype))
 
     clock = state.clock + 1

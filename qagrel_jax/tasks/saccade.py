@@ -23,6 +23,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -43,6 +44,7 @@ class Params(base.TrialParams):
 
     Raises:
       ValueError: a value out of range.
+      TypeError: a value of another type.
     """
 
     cue_steps: int = base.static(1)
@@ -53,11 +55,8 @@ class Params(base.TrialParams):
         super().__post_init__()
         base.at_least(self, 1, "cue_steps")
         base.at_least(self, 0, "delay_steps")
-        if self.curriculum not in (True, False):
-            raise ValueError(f"curriculum must be True or False, got {self.curriculum!r}")
-        level = base.known_number(self.level)
-        if level is not None and not 0 <= level < len(delays(self)):
-            raise ValueError(f"level must be in [0, {len(delays(self)) - 1}], got {level}")
+        checks.flag("curriculum", self.curriculum)
+        base.whole_leaf(self, 0, "level", high=len(delays(self)) - 1)
 
 
 def delays(params: Params) -> tuple[int, ...]:

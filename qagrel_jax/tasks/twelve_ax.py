@@ -48,6 +48,7 @@ class Params:
 
     Raises:
       ValueError: a value out of range.
+      TypeError: a value of another type.
     """
 
     most_pairs: int = base.static(4)
@@ -61,6 +62,7 @@ class Params:
         base.probability(self, "target_probability")
         base.at_least(self, 0, "correct_reward")
         base.at_least(self, -1e9, "wrong_reward")
+        base.whole_leaf(self, 0, "level")
 
 
 class Trial(NamedTuple):
@@ -92,7 +94,7 @@ def draw(key: chex.PRNGKey, params: Params) -> Noise:
         jax.random.categorical(pairs, jnp.log(probabilities), shape=(params.most_pairs,)).astype(
             jnp.int32
         ),
-        jax.random.randint(count, (), 1, params.most_pairs + 1),
+        jax.random.randint(count, (), 1, params.most_pairs + 1, jnp.int32),
     )
 
 
@@ -139,7 +141,7 @@ def step(
     pair = trial.pairs[jnp.maximum(state.clock - 1, 0) // 2]
     second = (state.clock > 0) & (state.clock % 2 == 0)
     target = second & (pair == jnp.asarray(TARGETS)[trial.digit])
-    right = (action == RIGHT) == target
+    right = action == jnp.where(target, RIGHT, LEFT)
     over = ~answering | (state.clock >= 2 * trial.count)
     trial = trial._replace(
         wrong=trial.wrong | (answering & ~right),

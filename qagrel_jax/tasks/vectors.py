@@ -45,7 +45,7 @@ def reset(key: chex.PRNGKey, task: VectorTask) -> tuple[chex.Array, chex.Array]:
       ``(pattern, observation)``: the pattern's index, int32[], which only the task may know, and
       what the network sees, float32[features].
     """
-    pattern = jax.random.randint(key, (), 0, task.labels.shape[0])
+    pattern = jax.random.randint(key, (), 0, task.labels.shape[0], jnp.int32)
     return pattern, task.inputs[pattern]
 
 
@@ -78,7 +78,8 @@ def expected_reward(
     Returns:
       float[], in [0, 1].
     """
-    chex.assert_shape(outputs, (task.labels.shape[0], task.num_actions))
+    actions = task.num_actions if checks.known(task.num_actions) else None
+    chex.assert_shape(outputs, (task.labels.shape[0], actions))
     p = jax.vmap(probabilities)(outputs)
     return jnp.take_along_axis(p, task.labels[:, None], axis=1).mean()
 
@@ -145,7 +146,7 @@ def orientation(tilts: int = 12, colors: int = 4, units: int = 8) -> VectorTask:
     tuned = jnp.exp(-(jnp.minimum(away, 180 - away) ** 2) / (2 * width**2))
     bars = jnp.concatenate(
         [jnp.repeat(tuned, colors, axis=0), jnp.tile(jnp.eye(colors), (tilts, 1))], axis=1
-    )
+    ).astype(jnp.float32)
     return VectorTask(bars, jnp.repeat((theta > 90).astype(jnp.int32), colors), 2)
 
 

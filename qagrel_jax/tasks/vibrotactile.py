@@ -51,6 +51,7 @@ class Params(base.TrialParams):
 
     Raises:
       ValueError: a value out of range.
+      TypeError: a value of another type.
     """
 
     stimulus_steps: int = base.static(1)

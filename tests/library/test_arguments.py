@@ -48,7 +48,7 @@ TRIAL = {
     "fixation_break": NAME,
     "response_timeout": COUNT,
     "delay_steps": FROM_ZERO,
-    "level": ("0", -1, NAN),
+    "level": ("0", -1, NAN, 0.5, [0]),
 }
 # Placeholders that pytree utilities put in place of a leaf have to pass: None, truth values.
 LEAF_SHARE = ("0.5", NAN, -0.1, 1.5, [0.5])
@@ -225,7 +225,11 @@ TABLE = [
         {"strides": (1, None, (1,)), "padding": NAME},
     ),
     (lambda task: tasks.make_task(task), {"task": "saccade"}, {"task": NAME}),
-    (tasks.TASKS["saccade"].params, {}, {**TRIAL, "cue_steps": COUNT}),
+    (
+        tasks.TASKS["saccade"].params,
+        {},
+        {**TRIAL, "cue_steps": COUNT, "curriculum": FLAG, "level": ("0", -1, NAN, 0.5, 1)},
+    ),
     (
         tasks.TASKS["match_to_category"].params,
         {},
@@ -253,19 +257,41 @@ TABLE = [
             "symbols_stay": NAME,
             "targets_stay": NAME,
             "ties": NAME,
-            "level": ("0", -1, 8, NAN),
+            "level": ("0", -1, 8, NAN, 2.5, np.float32(1)),
         },
     ),
-    (tasks.curve_tracing.Params, {}, {"grid": COUNT, "correct_reward": NOT_NEGATIVE}),
+    (
+        tasks.curve_tracing.Params,
+        {},
+        {
+            "grid": COUNT,
+            "max_length": COUNT,
+            "correct_reward": NOT_NEGATIVE,
+            "apart": FLAG,
+            "shortest": ("three", 2.5, 1, NAN, [3]),
+            "longest": ("nine", 8.5, 10, NAN, [9]),
+        },
+    ),
     (
         tasks.TASKS["reversal_bandit"].params,
         {},
-        {"pulls": COUNT, "interval": FROM_ZERO, "better": SHARE, "worse": SHARE},
+        {
+            "pulls": COUNT,
+            "interval": FROM_ZERO,
+            "better": SHARE,
+            "worse": SHARE,
+            "level": ("0", -1, 0.5),
+        },
     ),
     (
         tasks.TASKS["twelve_ax"].params,
         {},
-        {"most_pairs": COUNT, "target_probability": SHARE, "wrong_reward": NUMBER},
+        {
+            "most_pairs": COUNT,
+            "target_probability": SHARE,
+            "wrong_reward": NUMBER,
+            "level": ("0", -1, 0.5),
+        },
     ),
     (
         Criterion,

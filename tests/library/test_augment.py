@@ -257,6 +257,11 @@ def test_leaks_must_be_one_a_unit():
             AugmentConfig(inputs=4, leak=leak)
     with pytest.raises(ValueError, match="multiple of the 3 leaks, got 4"):
         synapses.hybrid_leak(4, 0.7, 0.8, 1.0)
+    for leak in (1.5, -1.0, np.nan):
+        with pytest.raises(ValueError, match="leak must be in"):
+            synapses.hybrid_leak(4, 0.7, leak)
+    with pytest.raises(ValueError, match="memory must be at least 1, got 0"):
+        synapses.hybrid_leak(0, 0.7)
 
 
 def test_jit_vmap_and_the_networks_axis_are_the_plain_step():
@@ -303,6 +308,44 @@ def test_settings_may_differ_between_networks():
     assert moved[0] == 0 and moved[1] > 0
 
 
+AXIS = {
+    "one for all": {},
+    "kolen_pollack": {"feedback": "kolen_pollack", "policy": "epsilon_greedy"},
+    "each its own": {
+        "learning_rate": [0.1, 0.2, 0.3],
+        "tag_decay": [0.2, 0.5, 0.9],
+        "discount": [0.9, 0.8, 0.7],
+        "exploration": [0.0, 0.5, 1.0],
+        "threshold": [2.5, 1.0, 0.0],
+        "leak": [1.0, 0.5, 0.0],
+    },
+    "leaks of units": {"leak": (1.0, 0.8, 0.6, 0.4)},
+}
+
+
+@pytest.mark.parametrize("settings", AXIS.values(), ids=AXIS)
+def test_many_networks_step_by_default_as_each_alone(settings):
+    """``plastic``, ``reward`` and ``ended`` are one for all; every parameter may differ."""
+    differ = {name: value for name, value in settings.items() if isinstance(value, list)}
+    config = AugmentConfig(4, **settings | {k: jnp.array(v) for k, v in differ.items()})
+    together = states(config, 3)
+    alone = [jax.tree.map(lambda x, n=n: x[..., n], together) for n in range(3)]
+    step = jax.jit(augment.step)
+    observations, *_ = world(8, 3)
+    for t, observation in enumerate(jnp.asarray(observations, jnp.float32)):
+        seen = jnp.float32(t % 3), jnp.bool_(t == 5)
+        key = jax.random.key(t)
+        together, activity = step(key, config, together, observation, *seen)
+        assert activity.action.shape == (3,)
+        for n, own in enumerate(jax.random.split(jax.random.clone(key), 3)):
+            mine = AugmentConfig(4, **settings | {k: v[n] for k, v in differ.items()})
+            alone[n], expected = step(own, mine, alone[n], observation[:, n], *seen)
+            assert activity.action[n] == expected.action
+    for n in range(3):
+        mine = jax.tree.map(lambda x, n=n: x[..., n], together)
+        chex.assert_trees_all_close(mine, alone[n], atol=1e-5)
+
+
 def test_gumbel_numbers_drawn_beforehand_give_max_boltzmanns_own_actions():
     keys = jax.random.split(jax.random.key(0), 500)
     q_values = jax.random.normal(jax.random.key(1), (3, 500)).at[:, :50].set(0.5)
@@ -347,3 +390,9 @@ def test_initial_weights_fill_the_range_and_differ():
 def test_a_bad_parameter_is_named_with_its_value(field, value):
     with pytest.raises(ValueError, match=rf"{field}.*{value}"):
         AugmentConfig(**{"inputs": 4, field: value})
+
+
+def test_sizes_given_as_arrays_can_be_static():
+    config = AugmentConfig(np.array(4), memory=jnp.int32(4), weight_range=np.array(0.25))
+    assert jax.tree.structure(config) == jax.tree.structure(CONFIG)
+    assert hash(config) == hash(CONFIG)

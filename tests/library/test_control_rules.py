@@ -222,3 +222,17 @@ def test_optimistic_q_values_are_rewards_moved_down():
     plain = rule.act(jax.random.key(0), apply, params, inputs)
     one, other = rule.update(optimistic, rewards), rule.update(plain, rewards - c)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), one, other)
+
+
+@pytest.mark.parametrize("forward", ["net", None, lambda params: params])
+@pytest.mark.parametrize("name", sorted(set(rules.RULES) - {"relearnn"}))
+def test_a_forward_that_is_none_is_named(name, forward):
+    with pytest.raises(TypeError, match="forward must be a function"):
+        rules.make_rule(name).act(jax.random.key(0), forward, {}, jnp.ones((1, 2)))
+
+
+@pytest.mark.parametrize("rule", [rules.node_perturbation(), rules.stochastic_units()])
+def test_a_noisy_forward_without_aux_is_told(rule):
+    forward, params, inputs = _net()
+    with pytest.raises(TypeError, match=r"has_aux=True: forward must return \(outputs, aux\)"):
+        rule.act(jax.random.key(0), forward, params, inputs, has_aux=True)

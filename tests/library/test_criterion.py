@@ -98,3 +98,11 @@ def test_a_bad_criterion_is_named_with_its_value(field, value):
     good = {"conditions": 1, "windows": (5,), "accuracy": 0.8, "max_trials": 60}
     with pytest.raises(ValueError, match=field):
         Criterion(**good | {field: value})
+
+
+def test_lists_and_arrays_become_what_can_be_hashed():
+    plain = Criterion(4, (50, 60), 0.5, 100, test_allowed=(0, 1))
+    given = Criterion(
+        np.array(4), [np.int64(50), 60], np.array(0.5), np.int32(100), test_allowed=[0, np.array(1)]
+    )
+    assert given == plain and hash(given) == hash(plain)

@@ -313,3 +313,9 @@ def test_a_class_without_images_would_stop_it_and_is_refused(shift, missing):
     examples = DATA._replace(labels=DATA.labels + shift)
     with pytest.raises(ValueError, match=says):
         next(fitting.fit(made, run, examples, examples, epochs=1, patience=1))
+
+
+def test_settings_given_as_arrays_can_be_static():
+    given = Curriculum(threshold=np.array(0.5), window=jnp.int32(20), decay=np.float32(0.5))
+    plain = Curriculum(threshold=0.5, window=20, decay=0.5)
+    assert given == plain and hash(given) == hash(plain)

@@ -265,7 +265,10 @@ def test_what_is_no_environment_for_us_is_refused():
     ("changes", "says"),
     [
         ({"reset": lambda key: jnp.zeros(2)}, r"reset must return \(state, observation\), got"),
-        ({"reset": lambda key: (jnp.zeros(2), jnp.int32(0))}, "the latter of 2 numbers, got int32"),
+        (
+            {"reset": lambda key: (jnp.zeros(2), jnp.int32(0))},
+            r"reset must return an observation \[2\], got int32",
+        ),
         (
             {"step": lambda key, state, action: (state, jnp.zeros(2), 0.0, True)},
             r"step must return \(state, observation, reward, terminated, truncated\), got",
@@ -273,6 +276,42 @@ def test_what_is_no_environment_for_us_is_refused():
         (
             {"step": lambda key, state, action: (1.0 * state, jnp.zeros(2), 0.0, True, False)},
             "a state like that of reset, int32",
+        ),
+        (
+            {"reset": lambda key: (jnp.int32(0), jnp.zeros((2, 1)))},
+            r"environment.reset must return an observation \[2\], got float32\[2, 1\]",
+        ),
+        (
+            {"reset": lambda key: (jnp.int32(0), (jnp.zeros(2), 1))},
+            r"environment.reset must return an observation \[2\], got \('float32\[2\]', ",
+        ),
+        (
+            {"step": lambda key, state, action: (state, jnp.zeros((1, 2)), 0.0, True, False)},
+            r"environment.step must return an observation \[2\], got float32\[1, 2\]",
+        ),
+        (
+            {"step": lambda key, state, action: (state, jnp.zeros(2), jnp.zeros(1), True, False)},
+            r"environment.step must return a reward that is one number, got float32\[1\]",
+        ),
+        (
+            {"step": lambda key, state, action: (state, jnp.zeros(2), 0.0, 1.0, False)},
+            r"environment.step must return terminated as one truth value, got float32\[\]",
+        ),
+        (
+            {"step": lambda key, state, action: (state, jnp.zeros(2), 0.0, True, jnp.int32(0))},
+            r"environment.step must return truncated as one truth value, got int32\[\]",
+        ),
+        (
+            {
+                "step": lambda key, state, action: (
+                    state,
+                    jnp.zeros(2),
+                    0.0,
+                    jnp.ones(1, bool),
+                    True,
+                )
+            },
+            r"environment.step must return terminated as one truth value, got bool\[1\]",
         ),
     ],
 )
@@ -287,3 +326,28 @@ def test_functions_that_answer_otherwise_are_told(changes, says):
     environments.begin(jax.random.key(0), config, environment)
     with pytest.raises(ValueError, match=says):
         environments.begin(jax.random.key(1), config, environment._replace(**changes))
+
+
+@pytest.mark.parametrize(
+    ("reward", "over"), [(1.0, True), (1, np.bool_(True)), (True, jnp.bool_(True))]
+)
+def test_pythons_numbers_and_truth_values_pass(reward, over):
+    environment = Environment(
+        inputs=2,
+        actions=3,
+        reset=lambda key: (0, np.array([0, 1])),
+        step=lambda key, state, action: (state, np.array([0, 1]), reward, over, False),
+    )
+    config = AugmentConfig(inputs=2, actions=3)
+    player = environments.begin(jax.random.key(0), config, environment)
+    _, steps = environments.play(jax.random.key(1), config, player, environment, 2)
+    assert steps.reward.tolist() == [1, 1] and steps.terminated.all()
+    _, outcome = environments.trial(
+        jax.random.key(2),
+        qagrel_jax.q_agrel(),
+        lambda params, inputs: inputs @ params,
+        jnp.zeros((2, 3)),
+        environment,
+        batch=2,
+    )
+    assert outcome.reward.tolist() == [1, 1] and outcome.ended.all()

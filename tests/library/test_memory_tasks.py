@@ -368,3 +368,45 @@ def test_an_unknown_task_lists_the_valid_ones():
 @pytest.mark.parametrize("name", TASKS)
 def test_the_groups_of_inputs_are_all_inputs(name):
     assert sum(TASKS[name].input_groups.values()) == TASKS[name].inputs
+
+
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_an_action_that_does_not_exist_brings_nothing(name):
+    """Compiled policies give -1 where there is nothing to choose."""
+    task = tasks.TASKS[name]
+    changes = {"better": 1.0, "worse": 1.0, "required": 0.1} if name == "reversal_bandit" else {}
+    params = task.params(**changes)
+    fixates = name in TASKS
+
+    def play(key, action):
+        trial, moves = jax.random.split(key)
+
+        def step(carry, key):
+            now = jnp.where(fixates & (carry[0].phase != base.GO), base.FIXATE, action)
+            state, timestep = task.step(key, carry[0], now, params)
+            return (state, timestep), timestep
+
+        return jax.lax.scan(step, task.reset(trial, params), jax.random.split(moves, 60))[1]
+
+    keys = jax.random.split(jax.random.key(3), 20)
+    many = jax.jit(jax.vmap(play, in_axes=(0, None)))
+    fixation = getattr(params, "fixation_reward", 0.0)
+    for action in (-1, task.actions):
+        timestep = many(jax.random.clone(keys), action)
+        assert timestep.reward.max() <= fixation and not timestep.correct.any()
+    assert many(jax.random.clone(keys), task.actions - 1).reward.max() > fixation
+
+
+@pytest.mark.parametrize("number", [np.array, jnp.array, np.asarray])
+def test_parameters_given_as_arrays_can_be_static(number):
+    """A compiled function takes them, and they equal those of Python's numbers."""
+    for task, names in (
+        ("saccade", ("delay_steps", "correct_reward")),
+        ("twelve_ax", ("most_pairs",)),
+    ):
+        plain = tasks.TASKS[task].params()
+        given = tasks.TASKS[task].params(**{name: number(getattr(plain, name)) for name in names})
+        for name in names:
+            assert getattr(given, name) == pytest.approx(getattr(plain, name))
+        assert isinstance(hash(given), int)
+        jax.jit(lambda params: params.level)(given)

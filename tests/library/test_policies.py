@@ -83,3 +83,38 @@ def test_made_policies_are_the_plain_ones():
     policy = policies.make_policy("epsilon_greedy", epsilon=0.3)
     key = jax.random.key(5)
     assert policy(jax.random.clone(key), Q) == policies.epsilon_greedy(key, Q, 0.3)
+
+
+NOTHING = {
+    "nan": [np.nan, 0.0, 1.0],
+    "+inf": [np.inf, 0.0, 1.0],
+    "+inf twice": [np.inf, np.inf, 1.0],
+    "nan and +inf": [np.nan, np.inf, -np.inf],
+    "all masked": [-np.inf, -np.inf, -np.inf],
+}
+
+
+@pytest.mark.parametrize("q_values", NOTHING.values(), ids=NOTHING)
+@pytest.mark.parametrize("name", policies.POLICIES)
+def test_where_there_is_nothing_to_choose(name, q_values):
+    """A ValueError; compiled, NaN and -1."""
+    q_values = jnp.array(q_values)
+    probabilities, act = getattr(policies, f"{name}_probabilities"), getattr(policies, name)
+    with pytest.raises(ValueError, match=r"Q values must be numbers|every action is masked"):
+        probabilities(q_values)
+    with pytest.raises(ValueError, match=r"Q values must be numbers|every action is masked"):
+        act(jax.random.key(0), q_values)
+    assert jnp.isnan(jax.jit(probabilities)(q_values)).all()
+    assert jax.jit(act)(jax.random.key(1), q_values) == -1
+
+
+@pytest.mark.parametrize("name", policies.POLICIES)
+def test_masked_actions_are_left_out_compiled_or_not(name):
+    masked = jnp.array([-jnp.inf, 2.0, -jnp.inf, 0.5])
+    allowed = jnp.array([2.0, 0.5])
+    probabilities = getattr(policies, f"{name}_probabilities")
+    for function in (probabilities, jax.jit(probabilities)):
+        expected = np.zeros(4)
+        expected[[1, 3]] = probabilities(allowed)
+        np.testing.assert_allclose(function(masked), expected, rtol=1e-6)
+    assert jax.jit(getattr(policies, name))(jax.random.key(0), masked) in (1, 3)

@@ -4,6 +4,7 @@ import dataclasses
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -47,8 +48,8 @@ def test_a_network_learns_the_same_in_any_company_and_any_block():
 
 
 def test_finished_networks_change_no_more_and_the_others_go_on():
-    # One right pro-left trial, which chance brings sooner or later, or a limit to run into.
-    shared = setup(conditions=1, windows=(1,), max_trials=80, test_allowed=())
+    # One trial of each type, right or wrong, which chance brings sooner or later, or a limit.
+    shared = setup(windows=(1,), accuracy=1e-9, max_trials=8, test_allowed=())
     packed = start(8, shared)
     before = None
     while packed.learning.size:
@@ -306,6 +307,22 @@ def test_a_recording_of_recollect_goes_on_from_what_it_remembers():
         ({"substeps": 2}, "substeps must be 1 with this rule, got 2"),
         ({"cooling": 100}, "max_boltzmann', got 100 with 'epsilon_greedy'"),
         ({"params": saccade.Params(delay_steps=16, curriculum=True)}, "each of the 3 shaping lev"),
+        (
+            {"criterion": criteria.Criterion(3, (50,), 0.8, 100)},
+            "criterion.conditions must be 4, those of saccade, got 3",
+        ),
+        (
+            {"criterion": criteria.Criterion(5, (50,), 0.8, 100)},
+            "criterion.conditions must be 4, those of saccade, got 5",
+        ),
+        (
+            {"config": RecollectConfig(inputs=4, gate_rate=np.array([0.1, 0.2]))},
+            r"config.gate_rate must be one number for all networks, got shape \(2,\)",
+        ),
+        (
+            {"params": saccade.Params(level=np.zeros(2, int))},
+            r"params.level must be one number for all networks, got shape \(2,\)",
+        ),
     ],
 )
 def test_what_a_setup_cannot_be_is_said(change, says):
@@ -344,3 +361,47 @@ def test_networks_with_different_leaks_learn_12ax_to_responses_in_a_row():
     assert converged.any()
     assert (progress.streak[converged] >= 8).all()
     assert (progress.trials[~converged] == 400).all()
+
+
+@pytest.mark.parametrize("number", [np.array, jnp.array, jnp.float32, np.float32])
+def test_numbers_given_as_arrays_are_those_of_python(number):
+    """All that is checked is hashed, too: a ``Setup`` is a static argument."""
+    task = make_task("saccade")
+    given = AugmentConfig(
+        inputs=number(4).astype(int),
+        weight_range=number(0.5),
+        learning_rate=number(0.25),
+        tag_decay=number(0.5),
+        leak=synapses.hybrid_leak(4, number(0.5), 1.0),
+    )
+    shared = Setup(task, saccade.Params(level=number(0).astype(int)), given, task.criterion)
+    plain = AugmentConfig(
+        inputs=4, weight_range=0.5, learning_rate=0.25, tag_decay=0.5, leak=(0.5, 0.5, 1.0, 1.0)
+    )
+    expected = Setup(task, saccade.Params(level=0), plain, task.criterion)
+    assert shared == expected and hash(shared) == hash(expected)
+    packed = Packed(shared, jax.random.key(0), networks=2, steps=2)
+    assert packed.networks.settings.learning_rate.tolist() == [0.25, 0.25]
+
+
+def test_settings_that_differ_are_packeds_arguments():
+    task, config = make_task("saccade"), AugmentConfig(4, learning_rate=np.array([0.1, 0.2]))
+    with pytest.raises(
+        ValueError, match=r"config.learning_rate must be one .*\(2,\): Packed takes"
+    ):
+        Setup(task, task.params(), config, task.criterion)
+    with pytest.raises(TypeError, match=r"config\.discount must be known when compiling"):
+        jax.jit(
+            lambda discount: Setup(
+                task, task.params(), AugmentConfig(4, discount=discount), task.criterion
+            )
+        )(0.9)
+
+
+@pytest.mark.parametrize(
+    "choose", [population.max_boltzmann_from_gumbel, population.epsilon_greedy_from_gumbel]
+)
+def test_where_there_is_nothing_to_choose_the_action_is_none(choose):
+    q_values = np.array([[np.nan, 0.0], [np.inf, 0.0], [-np.inf, -np.inf], [0.0, 1.0]]).T
+    actions = jax.jit(choose)(np.zeros((2, 4)), q_values, np.zeros(4))
+    assert actions.tolist() == [-1, -1, -1, 1]

@@ -257,6 +257,39 @@ def test_the_networks_axis_is_the_plain_step():
         chex.assert_trees_all_close(mine, alone[n], atol=1e-6)
 
 
+@pytest.mark.parametrize("policy", ["epsilon_greedy", "max_boltzmann"])
+def test_many_networks_step_by_default_as_each_alone(policy):
+    options = {"end_input": True, "exploration": 0.5, "policy": policy}
+    config = RecollectConfig(inputs=4, **options)
+    keys = jax.random.split(jax.random.key(5), 3)
+    together = jax.vmap(lambda key: recollect.init(key, config), out_axes=-1)(keys)
+    alone = [jax.tree.map(lambda x, n=n: x[..., n], together) for n in range(3)]
+    step = jax.jit(recollect.step)
+    observations, *_ = world(8, 3)
+    for t, observation in enumerate(jnp.asarray(observations, jnp.float32)):
+        seen = jnp.float32(t % 3), jnp.bool_(t == 5)
+        key = jax.random.key(t)
+        together, activity = step(key, config, together, observation, *seen)
+        for n, own in enumerate(jax.random.split(jax.random.clone(key), 3)):
+            alone[n], expected = step(own, config, alone[n], observation[:, n], *seen)
+            assert activity.action[n] == expected.action
+    for n in range(3):
+        mine = jax.tree.map(lambda x, n=n: x[..., n], together)
+        chex.assert_trees_all_close(mine, alone[n], atol=1e-5)
+
+
+def test_sizes_given_as_arrays_can_be_static():
+    config = RecollectConfig(np.array(4), memory=jnp.int32(7), weight_range=np.array(0.25))
+    assert hash(config) == hash(CONFIG)
+
+
+@pytest.mark.parametrize("choose", ["greedy", 3, lambda: 0])
+def test_a_chooser_that_is_none_is_named(choose):
+    state = recollect.init(jax.random.key(0), CONFIG)
+    with pytest.raises(TypeError, match="choose must be a function"):
+        recollect.step(0, CONFIG, state, jnp.ones(4), 0.0, False, choose=choose)
+
+
 def test_kolen_pollack_has_two_other_names():
     for name in ("kolen_pollack", "separate", "reciprocal"):
         config = RecollectConfig(inputs=4, feedback=name)

@@ -415,3 +415,24 @@ def test_a_network_whose_parts_do_not_fit_is_refused(changed, error, message):
     with pytest.raises(error, match=message) as raised:
         relearnn().act(jax.random.key(0), network, 1.0, jnp.ones((2, 3)))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_single_pixel_has_no_others(shared):
+    """Their mean is 0: q is what bias, Y2 and X^m of the pixel itself bring."""
+    network, images = GridNet(features=2, colors=3, shared=shared), jnp.ones((2, 1, 1, 3))
+    functions = as_recurrent(network)
+    start = functions.start(images)
+    params = network.init(jax.random.key(0), start, images)["params"]
+    state = functions.step(params, functions.step(params, start, images), images)
+    weights = np.asarray(params["to_output"]["kernel"]).reshape(-1)
+    top, modulated = (np.asarray(x).reshape(2, -1) for x in (state.top, state.modulated_input))
+    expected = weights[0] + top @ weights[1:3] + modulated @ weights[5:]
+    assert (expected > 0).all()
+    np.testing.assert_allclose(functions.read_out(params, state)[:, 0], expected, rtol=1e-5)
+
+
+def test_a_network_of_sizes_given_as_arrays_can_be_static():
+    given = GridNet(np.array(2), jnp.int32(3), weight_range=np.array(0.5))
+    plain = GridNet(2, 3, weight_range=0.5)
+    assert given == plain and hash(given) == hash(plain)

@@ -297,7 +297,6 @@ def test_a_bandit_of_one_pull_and_a_reversal_at_either_end():
         ("match_to_category", "cue_steps", 0),
         ("vibrotactile", "stimulus_steps", 0),
         ("probabilistic", "symbol_steps", 0),
-        ("saccade", "curriculum", "yes"),
         ("saccade", "level", 1),
         ("saccade", "level", -1),
         ("saccade", "level", np.int64(1)),

@@ -92,3 +92,14 @@ def test_images_that_were_divided_already_are_refused():
 def test_errors_print_the_value(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+def test_the_expected_reward_can_be_compiled():
+    task, outputs = vectors.xor(), jnp.array([[3.0, 0.0], [0.0, 1.0], [0.0, 2.0], [0.0, 0.0]])
+    right = outputs[jnp.arange(4), task.labels]
+    other = outputs[jnp.arange(4), 1 - task.labels]
+    expected = np.mean(1 / (1 + np.exp(np.asarray(other - right))))
+    for function in (vectors.expected_reward, jax.jit(vectors.expected_reward)):
+        np.testing.assert_allclose(function(task, outputs), expected, rtol=1e-6)
+    with pytest.raises(AssertionError):
+        vectors.expected_reward(task, jnp.ones((4, 3)))
