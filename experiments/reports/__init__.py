@@ -18,6 +18,7 @@ NAMES = (
     "configs",
     "controls",
     "digits_fast",
+    "mnist_fast",
     "learning_rate",
     "small_weights",
     "hundred_classes",

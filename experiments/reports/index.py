@@ -263,6 +263,12 @@ EXPERIMENTS = (
         "results/digits_fast/README.md",
     ),
     Experiment(
+        "Do the settings found on the digits learn MNIST fast?",
+        "train mnist_dense_fast",
+        _accuracies("mnist_dense_fast"),
+        "results/mnist_dense_fast/README.md",
+    ),
+    Experiment(
         "Does a learning rate of 1 explain the published accuracy of the dense network?",
         "train mnist_dense --learning-rate 1 --seeds 3",
         _accuracies("mnist_dense_rate_1"),

@@ -11,13 +11,16 @@ VARIANTS = {
     "class curriculum": "small_weights/curriculum",
     "Kolen–Pollack feedback": "small_weights/kolen_pollack",
 }
-WITHOUT_WAIT = {"He initialization": "small_weights/he"}
-"""Other initial weights, from which all classes are learned at once."""
+OTHER_RECIPES = {
+    "class curriculum, learning rate 0.3": "small_weights/curriculum_rate_0.3",
+    "He initialization": "small_weights/he",
+}
+"""Another learning rate, and other initial weights, from which all classes are learned at once."""
 
 
 def section(results: Path) -> str:
     """Return every variant beside the published recipe, and how fast each can learn."""
-    tables = variants.tables(results, "small_weights", PUBLISHED, VARIANTS | WITHOUT_WAIT)
+    tables = variants.tables(results, "small_weights", PUBLISHED, VARIANTS | OTHER_RECIPES)
     return "\n\n".join([tables, *_tangent_kernel(results / "small_weights" / FILE)])
 
 
