@@ -12,6 +12,7 @@ VARIANTS = {
     "Kolen–Pollack feedback": "small_weights/kolen_pollack",
 }
 OTHER_RECIPES = {
+    "learning rate 0.3": "small_weights/rate_0.3",
     "class curriculum, learning rate 0.3": "small_weights/curriculum_rate_0.3",
     "He initialization": "small_weights/he",
 }
