@@ -80,6 +80,12 @@ def holds_run(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
+def check_run(folder: Path) -> None:
+    """Raise ``UserError`` unless ``folder`` holds a run."""
+    if not holds_run(folder):
+        raise UserError(f"{folder} holds no run (no {FILE})")
+
+
 def saved(folder: Path) -> Config:
     """Return the configuration of the run in ``folder``; ``UserError`` if it cannot be read."""
     path = folder / FILE

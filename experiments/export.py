@@ -14,6 +14,7 @@ from typing import Any
 from experiments import config as configs
 from experiments.common import cli, files
 from experiments.common.cli import UserError
+from experiments.train import folder as run_folder
 
 Q_RULES = ("q_agrel", "broadcast", "node_perturbation")
 """Rules whose outputs predict rewards."""
@@ -56,8 +57,7 @@ def best(
     Raises:
       UserError: no run, no such rule or seed in it, a checkpoint missing or damaged.
     """
-    if not configs.holds_run(folder):
-        raise UserError(f"{folder} holds no run (no config.json)")
+    configs.check_run(folder)
     config = configs.saved(folder)
     rule = rule or config.rules[0]
     if rule not in config.rules:
@@ -70,7 +70,7 @@ def best(
     import qagrel_jax
 
     sessions = files.environments(folder)
-    path = folder / f"checkpoint_{rule}.msgpack"
+    path = run_folder.checkpoint(folder, rule)
     variables, epoch, accuracy = _read(path, rule, seed - config.first_seed)
     network = {
         "architecture": config.architecture,

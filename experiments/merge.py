@@ -17,6 +17,7 @@ from experiments import config as configs
 from experiments.common import cli, fields, files, folders
 from experiments.common.cli import UserError
 from experiments.config import Config
+from experiments.train import folder as run_folder
 
 LINES = ("metrics.jsonl", "timings.jsonl")
 
@@ -36,8 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _config(folder: Path) -> Config:
-    if not configs.holds_run(folder):
-        raise UserError(f"{folder} holds no run (no config.json)")
+    configs.check_run(folder)
     return configs.saved(folder)
 
 
@@ -77,8 +77,8 @@ def write(out: Path, config: Config, parts: dict[Path, Config]) -> None:
     for rule, found in read:
         if found is not None:
             content, metadata = found
-            path = out / _checkpoint_name(rule)
-            checkpoints.write(path, content, metadata | describe(config, rule))
+            described = metadata | describe(config, rule)
+            checkpoints.write(run_folder.checkpoint(out, rule), content, described)
     if len(entries) == len(config.rules):
         whole = summary.summarize(config, entries, lines["metrics.jsonl"], environments)
         for entry, its_own in zip(whole["results"], entries, strict=True):
@@ -102,16 +102,12 @@ def _checkpoint(part: Path, rule: str) -> tuple[bytes, dict[str, Any]] | None:
     from experiments.common import saved
     from qagrel_jax.training import checkpoints
 
-    path = part / _checkpoint_name(rule)
+    path = run_folder.checkpoint(part, rule)
     if not path.is_file():
         return None
     with saved.explained(path):
         content, metadata = checkpoints.read(path)
     return content, metadata or {}
-
-
-def _checkpoint_name(rule: str) -> str:
-    return f"checkpoint_{rule}.msgpack"
 
 
 if __name__ == "__main__":

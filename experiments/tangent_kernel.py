@@ -45,8 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.add_data_dir(parser)
     arguments = parser.parse_args(argv)
     for folder in arguments.runs:
-        if not configs.holds_run(folder):
-            raise UserError(f"{folder} holds no run (no config.json)")
+        configs.check_run(folder)
     claimed = folders.claimed(arguments.out) if arguments.out else contextlib.nullcontext()
     with cli.interrupted_says("nothing was written"), claimed:
         _measure_all(arguments)
@@ -90,15 +89,20 @@ def measure(folder: Path, images: int, data_dir: str | None = None) -> list[dict
     inputs = classification.normalize(jnp.asarray(dataset.test_images[:images]))
     measured = _measurement(build.build_network(config, dataset.num_classes), inputs)
     splits = build.make_splits(dataset, config)
+    trainer = build.make_trainer(config, config.rules[0], dataset, splits)
     sessions = files.environments(folder)
     origin = {key: sessions[0].get(key) if sessions else None for key in ("command", "commit")}
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    before = {}
+    for seed in seeds:  # of all rules: they start from the same weights
+        state = trainer.init(root_keys(jnp.array([seed])))
+        state = jax.tree.map(lambda x: x[0], state)
+        layers, _ = measured({"params": state.params, **state.model_state})
+        before[seed] = _short(sum(layers.values()))
     lines = []
     for rule in config.rules:
-        trainer = build.make_trainer(config, rule, dataset, splits)
         networks = []
-        for seed in range(config.first_seed, config.first_seed + config.seeds):
-            learner = jax.tree.map(lambda x: x[0], trainer.init(root_keys(jnp.array([seed]))))
-            before, _ = measured({"params": learner.params, **learner.model_state})
+        for seed in seeds:
             variables, metadata = export.best(folder, rule, seed)
             layers, output = measured(variables)
             networks.append(
@@ -107,7 +111,7 @@ def measure(folder: Path, images: int, data_dir: str | None = None) -> list[dict
                     "epoch": metadata["epoch"],
                     "accuracy": metadata["monitored_accuracy"],
                     "output": _short(output),
-                    "before": _short(sum(before.values())),
+                    "before": before[seed],
                     "kernel": _short(sum(layers.values())),
                     "layers": {name: _short(value) for name, value in layers.items()},
                 }

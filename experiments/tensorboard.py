@@ -31,8 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.Parser(prog="python -m experiments.tensorboard", description=__doc__)
     parser.add_argument("run", type=cli.path, metavar="RUN", help="folder of a run")
     folder = parser.parse_args(argv).run
-    if not configs.holds_run(folder):
-        raise UserError(f"{folder} holds no run (no config.json)")
+    configs.check_run(folder)
     with Mirror(folder) as mirror:
         if not mirror.claim():
             raise UserError(f"the training in {folder} keeps its event files up to date itself")

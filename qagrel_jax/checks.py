@@ -29,6 +29,19 @@ def known(*values: Any) -> bool:
     )
 
 
+def make_hashable(record: Any, *names: str) -> None:
+    """Put numbers in place of arrays of one number, which have no hash, where they are known.
+
+    Args:
+      record: a frozen dataclass, which is to be a static argument of compiled functions.
+      names: of the fields.
+    """
+    for name in names:
+        value = getattr(record, name)
+        if isinstance(value, np.ndarray | jax.Array) and known(value):
+            object.__setattr__(record, name, value.item())
+
+
 def every_class(labels: Any, num_classes: int) -> None:
     """Refuse labels that leave a class out, where they can be looked at.
 

@@ -69,7 +69,6 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from qagrel_jax import checks
 
@@ -124,10 +123,7 @@ class Curriculum:
         checks.whole("max_wait", self.max_wait, 0)
         checks.option("order", self.order, ORDERS)
         checks.flag("mask", self.mask)
-        # Arrays have no hash, which a static argument of compiled functions has to have.
-        for name, value in vars(self).items():
-            if isinstance(value, np.ndarray | jax.Array) and checks.known(value):
-                object.__setattr__(self, name, value.item())
+        checks.make_hashable(self, *vars(self))
 
 
 class CurriculumState(NamedTuple):

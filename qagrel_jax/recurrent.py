@@ -132,11 +132,7 @@ class GridNet(nn.Module):
                 f"feedback {self.feedback!r} is not for a network that settles; valid: {valid}"
             )
         checks.number("weight_range", self.weight_range, 0)
-        # Arrays have no hash, which a static argument of compiled functions has to have.
-        for name in ("features", "colors", "weight_range"):
-            value = getattr(self, name)
-            if isinstance(value, np.ndarray | jax.Array) and checks.known(value):
-                object.__setattr__(self, name, value.item())
+        checks.make_hashable(self, "features", "colors", "weight_range")
 
     def setup(self) -> None:
         """Make the layers."""

@@ -109,7 +109,6 @@ def _epoch_table(there: dict[tuple[str, str], RunResults]) -> str:
 def _run_table(there: dict[tuple[str, str], RunResults]) -> str:
     rows = []
     for (name, protocol), run in there.items():
-        commands = dict.fromkeys(f"`{session['command']}`" for session in run.sessions)
         state = "" if run.finished else "not finished: "
         rows.append(
             [
@@ -119,7 +118,7 @@ def _run_table(there: dict[tuple[str, str], RunResults]) -> str:
                 state + runs.progress(run),
                 runs.devices(run),
                 runs.commits(run),
-                "<br>".join(commands) or "not recorded",
+                "<br>".join(runs.commands(run)),
             ]
         )
     headings = ("cell", "protocol", "seeds", "epochs run", "device", "commit", "command")

@@ -184,6 +184,12 @@ def commits(run: RunResults) -> str:
     return markdown.quoted(list(dict.fromkeys(names))) or "not recorded"
 
 
+def commands(run: RunResults) -> list[str]:
+    """Return the commands of all sessions, quoted, first to last."""
+    quoted = dict.fromkeys(f"`{session['command']}`" for session in run.sessions)
+    return list(quoted) or ["not recorded"]
+
+
 def devices(run: RunResults) -> str:
     """Return the devices of all sessions."""
     return ", then ".join(dict.fromkeys(s["device"] for s in run.sessions)) or "not recorded"
@@ -191,10 +197,9 @@ def devices(run: RunResults) -> str:
 
 def provenance(run: RunResults, below: str = "results") -> str:
     """Return the line that says how to run it again; the folder lies ``below`` another."""
-    commands = dict.fromkeys(f"`{session['command']}`" for session in run.sessions)
     plural = "s" if run.config.seeds > 1 else ""
     return (
-        f"Command: {', '.join(commands) or 'not recorded'}; seed{plural} {seeds(run)}; "
+        f"Command: {', '.join(commands(run))}; seed{plural} {seeds(run)}; "
         f"{devices(run)}; commit "
         f"{commits(run)}; folder `{below}/{run.folder.name}/`."
     )

@@ -86,6 +86,11 @@ def claim(folder: Path, config: Config, resume: bool) -> None:
         files.write_json(folder / configs.FILE, configs.to_json(config))
 
 
+def checkpoint(folder: Path, rule: str) -> Path:
+    """Return where the checkpoint of ``rule`` is, or will be."""
+    return folder / f"checkpoint_{rule}.msgpack"
+
+
 def keep_aside(path: Path) -> Path:
     """Copy ``path`` to a name of its own beside it; return that."""
     numbers = itertools.count(1)

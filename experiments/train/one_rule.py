@@ -68,7 +68,7 @@ def run_rule(
     """
     if sharding.agree(time.monotonic() >= deadline):
         return None
-    checkpoint = folder / f"checkpoint_{rule}.msgpack"
+    checkpoint = run_folder.checkpoint(folder, rule)
     trainer = make_trainer(config, rule, dataset, splits, mesh)
     run = _resumed(folder, checkpoint, config, rule, start(trainer, config, dataset))
     saver = _Saver(checkpoint, int(run.epoch), describe(config, rule))

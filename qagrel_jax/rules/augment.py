@@ -90,11 +90,7 @@ class AugmentConfig:
         synapses.check_range(self, 0, infinity, "weight_range", "learning_rate")
         synapses.check_range(self, -infinity, infinity, "threshold")
         synapses.check_range(self, 0, 1, "tag_decay", "discount", "exploration", "leak")
-        # What is static has to have a hash: no arrays.
-        for name in ("inputs", "regular", "memory", "actions"):
-            object.__setattr__(self, name, int(getattr(self, name)))
-        if checks.known(self.weight_range):
-            object.__setattr__(self, "weight_range", float(self.weight_range))
+        checks.make_hashable(self, "inputs", "regular", "memory", "actions", "weight_range")
         if isinstance(self.leak, tuple) and len(self.leak) != self.memory:
             raise ValueError(f"leak needs {self.memory} values, one a memory unit, got {self.leak}")
 
@@ -282,7 +278,7 @@ def step(
     networks = q_values.shape[1:]
     ended = jnp.broadcast_to(jnp.asarray(ended), networks)
     epsilon = jnp.broadcast_to(jnp.where(plastic, config.exploration, 0.0), networks)
-    action = (choose or by_policy(config.policy))(randomness, q_values, epsilon)
+    action = (choose or synapses.by_policy(config.policy))(randomness, q_values, epsilon)
     chosen = jax.nn.one_hot(action, config.actions, dtype=q_values.dtype, axis=0)
     # Once the trial has ended no unit is chosen: q_a is 0 and nothing is tagged.
     chosen = chosen * (1 - ended.astype(q_values.dtype))[None]
@@ -324,27 +320,6 @@ def step(
         q_previous=q_chosen,
     )
     return state, Activity(action, q_values, regular, memory, rpe)
-
-
-def by_policy(name: str) -> Chooser:
-    """Return a policy for one network or, along a last axis, many, each with a key of its own.
-
-    Args:
-      name: of ``synapses.POLICIES``.
-
-    Returns:
-      ``(key, q_values float[actions] or [actions, networks], epsilon of the same networks) ->
-      action``.
-    """
-    policy = POLICIES[name]
-
-    def choose(key: chex.PRNGKey, q_values: chex.Array, epsilon: chex.Array) -> chex.Array:
-        if q_values.ndim == 1:
-            return policy(key, q_values, epsilon)
-        keys = jax.random.split(key, q_values.shape[1])
-        return jax.vmap(policy, in_axes=(0, -1, -1))(keys, q_values, epsilon)
-
-    return choose
 
 
 def _sigmoid(drive: chex.Array, threshold: chex.Numeric) -> chex.Array:

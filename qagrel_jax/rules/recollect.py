@@ -21,7 +21,6 @@ import jax.numpy as jnp
 from qagrel_jax import checks
 from qagrel_jax.layers.feedback import canonical
 from qagrel_jax.rules import synapses
-from qagrel_jax.rules.augment import by_policy
 from qagrel_jax.rules.synapses import POLICIES, Chooser, along, outer, project, with_bias
 
 FEEDBACK = ("tied", "kolen_pollack")
@@ -90,11 +89,7 @@ class RecollectConfig:
         synapses.check_range(self, -infinity, infinity, "threshold")
         synapses.check_range(self, 0, infinity, "steepness")
         synapses.check_range(self, 0, 1, "tag_decay", "discount", "exploration")
-        # What is static has to have a hash: no arrays.
-        for name in ("inputs", "memory", "actions"):
-            object.__setattr__(self, name, int(getattr(self, name)))
-        if checks.known(self.weight_range):
-            object.__setattr__(self, "weight_range", float(self.weight_range))
+        checks.make_hashable(self, "inputs", "memory", "actions", "weight_range")
 
 
 class Weights(NamedTuple):
@@ -267,7 +262,7 @@ def step(
 
     networks = q_values.shape[1:]
     epsilon = jnp.broadcast_to(jnp.where(plastic, config.exploration, 0.0), networks)
-    action = (choose or by_policy(config.policy))(randomness, q_values, epsilon)
+    action = (choose or synapses.by_policy(config.policy))(randomness, q_values, epsilon)
     chosen = jax.nn.one_hot(action, config.actions, dtype=q_values.dtype, axis=0)
     q_chosen = (q_values * chosen).sum(0)
     rpe = reward + config.discount * q_chosen - state.q_previous

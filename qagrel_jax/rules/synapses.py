@@ -24,6 +24,27 @@ POLICIES: dict[str, Chooser] = {"max_boltzmann": max_boltzmann, "epsilon_greedy"
 """How a working-memory rule explores: by a Boltzmann draw, or uniformly."""
 
 
+def by_policy(name: str) -> Chooser:
+    """Return a policy for one network or, along a last axis, many, each with a key of its own.
+
+    Args:
+      name: a key of ``POLICIES``.
+
+    Returns:
+      ``(key, q_values float[actions] or [actions, networks], epsilon of the same networks) ->
+      action``.
+    """
+    policy = POLICIES[name]
+
+    def choose(key: chex.PRNGKey, q_values: chex.Array, epsilon: chex.Array) -> chex.Array:
+        if q_values.ndim == 1:
+            return policy(key, q_values, epsilon)
+        keys = jax.random.split(key, q_values.shape[1])
+        return jax.vmap(policy, in_axes=(0, -1, -1))(keys, q_values, epsilon)
+
+    return choose
+
+
 def static(default: Any = dataclasses.MISSING) -> Any:
     """Declare a dataclass field that is fixed at compile time."""
     return dataclasses.field(default=default, metadata={"static": True})

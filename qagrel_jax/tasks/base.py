@@ -171,7 +171,7 @@ def at_least(params: Any, low: float, *names: str) -> None:
             checks.whole(name, value, int(low))
         else:
             checks.number(name, value, low)
-        _make_plain(params, name)
+        checks.make_hashable(params, name)
 
 
 def whole_leaf(params: Any, low: int, *names: str, high: int | None = None) -> None:
@@ -195,12 +195,6 @@ def whole_leaf(params: Any, low: int, *names: str, high: int | None = None) -> N
                 raise ValueError(f"{name} must be a whole number, got {value}")
 
 
-def _make_plain(params: Any, name: str) -> None:
-    value = getattr(params, name)
-    if isinstance(value, np.ndarray | jax.Array) and checks.known(value):
-        object.__setattr__(params, name, value.item())
-
-
 def known_number(value: Any) -> int | None:
     """Return a whole number that can be looked at here; None for a traced one, or one of many."""
     if isinstance(value, int | np.integer):
@@ -214,7 +208,7 @@ def probability(params: Any, *names: str) -> None:
     """Refuse, as ``at_least`` does, any named field outside [0, 1]."""
     for name in names:
         checks.number(name, getattr(params, name), 0, 1)
-        _make_plain(params, name)
+        checks.make_hashable(params, name)
 
 
 def one_of(params: Any, name: str, valid: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from qagrel_jax.policies import max_boltzmann
 from qagrel_jax.population import max_boltzmann_from_gumbel
 from qagrel_jax.rules import augment, synapses
 from qagrel_jax.rules.augment import AugmentConfig, Weights
+from tests.library.networks_axis import check_as_each_alone
 from tests.reference.augment import Augment
 
 CONFIG = AugmentConfig(inputs=4)
@@ -328,22 +329,11 @@ def test_many_networks_step_by_default_as_each_alone(settings):
     """``plastic``, ``reward`` and ``ended`` are one for all; every parameter may differ."""
     differ = {name: value for name, value in settings.items() if isinstance(value, list)}
     config = AugmentConfig(4, **settings | {k: jnp.array(v) for k, v in differ.items()})
-    together = states(config, 3)
-    alone = [jax.tree.map(lambda x, n=n: x[..., n], together) for n in range(3)]
-    step = jax.jit(augment.step)
+    of_each = [
+        AugmentConfig(4, **settings | {k: v[n] for k, v in differ.items()}) for n in range(3)
+    ]
     observations, *_ = world(8, 3)
-    for t, observation in enumerate(jnp.asarray(observations, jnp.float32)):
-        seen = jnp.float32(t % 3), jnp.bool_(t == 5)
-        key = jax.random.key(t)
-        together, activity = step(key, config, together, observation, *seen)
-        assert activity.action.shape == (3,)
-        for n, own in enumerate(jax.random.split(jax.random.clone(key), 3)):
-            mine = AugmentConfig(4, **settings | {k: v[n] for k, v in differ.items()})
-            alone[n], expected = step(own, mine, alone[n], observation[:, n], *seen)
-            assert activity.action[n] == expected.action
-    for n in range(3):
-        mine = jax.tree.map(lambda x, n=n: x[..., n], together)
-        chex.assert_trees_all_close(mine, alone[n], atol=1e-5)
+    check_as_each_alone(augment.step, config, of_each, states(config, 3), observations)
 
 
 def test_gumbel_numbers_drawn_beforehand_give_max_boltzmanns_own_actions():

@@ -13,6 +13,7 @@ from qagrel_jax import policies
 from qagrel_jax.population import epsilon_greedy_from_gumbel
 from qagrel_jax.rules import augment, memory, recollect
 from qagrel_jax.rules.recollect import RecollectConfig
+from tests.library.networks_axis import check_as_each_alone
 from tests.library.test_augment import given, world
 from tests.reference.recollect import Recollect
 
@@ -263,19 +264,8 @@ def test_many_networks_step_by_default_as_each_alone(policy):
     config = RecollectConfig(inputs=4, **options)
     keys = jax.random.split(jax.random.key(5), 3)
     together = jax.vmap(lambda key: recollect.init(key, config), out_axes=-1)(keys)
-    alone = [jax.tree.map(lambda x, n=n: x[..., n], together) for n in range(3)]
-    step = jax.jit(recollect.step)
     observations, *_ = world(8, 3)
-    for t, observation in enumerate(jnp.asarray(observations, jnp.float32)):
-        seen = jnp.float32(t % 3), jnp.bool_(t == 5)
-        key = jax.random.key(t)
-        together, activity = step(key, config, together, observation, *seen)
-        for n, own in enumerate(jax.random.split(jax.random.clone(key), 3)):
-            alone[n], expected = step(own, config, alone[n], observation[:, n], *seen)
-            assert activity.action[n] == expected.action
-    for n in range(3):
-        mine = jax.tree.map(lambda x, n=n: x[..., n], together)
-        chex.assert_trees_all_close(mine, alone[n], atol=1e-5)
+    check_as_each_alone(recollect.step, config, [config] * 3, together, observations)
 
 
 def test_sizes_given_as_arrays_can_be_static():
