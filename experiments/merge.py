@@ -28,12 +28,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", nargs="+", type=cli.path, metavar="RUN", help="folder of a run")
     parser.add_argument("--out", type=cli.path, metavar="DIR", required=True, help="a new folder")
     arguments = parser.parse_args(argv)
-    parts = {folder: _config(folder) for folder in arguments.runs}
+    parts = {folder: _config(folder) for folder in _apart(arguments.runs)}
     config = merged(parts)
     with cli.interrupted_says("nothing was written"), folders.claimed(arguments.out):
         write(arguments.out, config, parts)
     state = "finished" if (arguments.out / "summary.json").is_file() else "not finished"
     print(f"{arguments.out}: {', '.join(config.rules)}, {state}")
+
+
+def _apart(folders_: Sequence[Path]) -> Sequence[Path]:
+    seen = set()
+    for folder in folders_:
+        if folder.resolve() in seen:
+            raise UserError(f"{folder} is given twice: each run is a part of its own")
+        seen.add(folder.resolve())
+    return folders_
 
 
 def _config(folder: Path) -> Config:

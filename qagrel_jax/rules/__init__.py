@@ -13,8 +13,9 @@ from qagrel_jax.rules._backprop import backprop
 from qagrel_jax.rules._broadcast import broadcast
 from qagrel_jax.rules._node_perturbation import node_perturbation
 from qagrel_jax.rules._q_agrel import amplified_prediction_error, q_agrel, reward_prediction_error
-from qagrel_jax.rules._reinforce import reinforce, stochastic_units
+from qagrel_jax.rules._reinforce import reinforce
 from qagrel_jax.rules._relearnn import Settled, converged, relearnn
+from qagrel_jax.rules._stochastic_units import stochastic_units
 from qagrel_jax.rules._table import RULES, make_rule
 from qagrel_jax.rules.base import Decision, Rule, one_step_rule
 

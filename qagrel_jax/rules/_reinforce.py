@@ -1,28 +1,13 @@
-"""REINFORCE: policy gradient from a reward, with and without structured feedback."""
+"""REINFORCE through the network: policy gradient from a reward, with structured feedback."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from qagrel_jax.policies import softmax
-from qagrel_jax.rules.base import Forward, Rule, checked_rewards, choose, one_step_rule
-from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
-
-
-class StochasticDecision(NamedTuple):
-    """A ``rules.Decision`` of stochastic units, and what they would do without noise."""
-
-    action: chex.Array  # int32[batch], the chosen action s
-    outputs: chex.Array  # float[batch, actions], logits with noise, which the action was drawn from
-    aux: Any  # what ``forward`` returned beside the outputs; None if nothing
-    pathway: Callable[[chex.Array, chex.Array], chex.ArrayTree]
-    # (global scalars [batch], output errors [batch, actions]) -> params-like
-    quiet_outputs: chex.Array  # float[batch, actions], logits without noise
+from qagrel_jax.rules.base import Rule, one_step_rule
 
 
 def expected_reward(logits: chex.Array) -> chex.Array:
@@ -74,78 +59,24 @@ def reinforce() -> Rule:
         logits: chex.Array, action: chex.Array, reward: chex.Array
     ) -> tuple[chex.Array, chex.Array]:
         error = reward - expected_reward(logits)
-        return -error * _surprise(logits, action), error
+        return -error * surprise(logits, action), error
 
     return one_step_rule("reinforce", softmax, teaching_signal)
 
 
-def stochastic_units(noise_sd: float = 0.1) -> Rule:
-    r"""REINFORCE with stochastic hidden units: policy gradient *without* structured feedback.
-
-    Williams's original rule: every hidden unit is stochastic, here Gaussian around its input
-    current, with noise σ ξ_j. It correlates its own noise with the global reward. p is the softmax
-    of the outputs without noise, p̃ with noise, and action s is drawn from p̃:
-
-        b = Σ_k p_k²,
-        Δw_ij = α (r − b) x_i ξ_j / σ for hidden units,
-        Δw_jk = α (r − b) y_j (1[k = s] − p̃_k) for output units.
-
-    No feedback enters the hidden layers: their only signal is the scalar r − b.
+def surprise(logits: chex.Array, action: chex.Array) -> chex.Array:
+    """Return ∂ log p_s / ∂ logits = onehot(s) − p.
 
     Args:
-      noise_sd: σ > 0 of the Gaussian hidden units, in units of their input current.
+      logits: float[actions].
+      action: int[], s.
 
     Returns:
-      A ``Rule`` whose ``update`` takes rewards float[batch] and returns ``(grads, r − b [batch])``.
-      ``act`` needs a network made of ``qagrel_jax.layers``; its output layer (the one that runs
-      last) has no noise of its own but the draw of the action. The network runs twice.
+      float[actions].
 
-    Raises:
-      TypeError: ``noise_sd`` is no number; from ``act``, ``forward`` is no function.
-      ValueError: ``noise_sd`` not positive; from ``act``, a network without a known layer.
-
-    Reference:
-      Williams (1992), Simple statistical gradient-following algorithms for connectionist
-      reinforcement learning, Machine Learning 8.
-
-    >>> import jax, jax.numpy as jnp
-    >>> from qagrel_jax.networks import DenseNet
-    >>> network, inputs = DenseNet(num_actions=2, hidden=(3,)), jnp.ones((1, 4))
-    >>> params = network.init(jax.random.key(0), inputs)["params"]
-    >>> forward = lambda params, x: network.apply({"params": params}, x)
-    >>> rule = stochastic_units()
-    >>> decision = rule.act(jax.random.key(1), forward, params, inputs)
-    >>> grads, error = rule.update(decision, jnp.ones(1))
+    >>> import jax.numpy as jnp
+    >>> surprise(jnp.zeros(2), jnp.array(0)).tolist()
+    [0.5, -0.5]
     """
-    check_noise_sd(noise_sd)
-
-    def act(
-        key: chex.PRNGKey,
-        forward: Forward,
-        params: chex.ArrayTree,
-        inputs: chex.Array,
-        has_aux: bool = False,
-    ) -> StochasticDecision:
-        choice_key, noise_key = jax.random.split(key)
-        quiet, aux, layers = quiet_pass(forward, params, inputs, has_aux)
-        noisy = noisy_pass(noise_key, forward, params, inputs, has_aux, noise_sd, layers - 1)
-        action = choose(softmax, choice_key, noisy.outputs)
-        return StochasticDecision(action, noisy.outputs, aux, noisy.pathway, quiet)
-
-    def update(
-        decision: StochasticDecision, outcome: chex.Array
-    ) -> tuple[chex.ArrayTree, chex.Array]:
-        batch = len(decision.outputs)
-        outcome = checked_rewards(outcome, batch)
-        error = outcome - expected_reward(decision.quiet_outputs)
-        surprise = jax.vmap(_surprise)(decision.outputs, decision.action)
-        signals = -error / batch, -error[:, None] * surprise / batch
-        return decision.pathway(*(s.astype(decision.outputs.dtype) for s in signals)), error
-
-    return Rule("stochastic_units", "reward", act, update)
-
-
-def _surprise(logits: chex.Array, action: chex.Array) -> chex.Array:
-    """Return ∂ log p_s / ∂ logits = onehot(s) − p."""
     chosen = jax.nn.one_hot(action, logits.shape[0], dtype=logits.dtype)
     return chosen - jax.nn.softmax(logits)

@@ -9,8 +9,9 @@ from qagrel_jax.rules._backprop import backprop
 from qagrel_jax.rules._broadcast import broadcast
 from qagrel_jax.rules._node_perturbation import node_perturbation
 from qagrel_jax.rules._q_agrel import q_agrel
-from qagrel_jax.rules._reinforce import reinforce, stochastic_units
+from qagrel_jax.rules._reinforce import reinforce
 from qagrel_jax.rules._relearnn import relearnn
+from qagrel_jax.rules._stochastic_units import stochastic_units
 from qagrel_jax.rules.base import Rule
 
 RULES = {

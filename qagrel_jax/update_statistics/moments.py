@@ -85,7 +85,8 @@ def exact_moments(
       ``Moments`` with a ``count`` of infinity.
 
     Raises:
-      ValueError: inputs that are not finite, labels that are no action's, no ``kernel``.
+      ValueError: inputs that are not finite, labels that are no action's, no ``kernel``; a rule
+        with noise of its own, which can't be seen where the arguments are traced.
       TypeError: an argument of another type.
       AssertionError: another number of labels than of inputs.
 
@@ -102,6 +103,7 @@ def exact_moments(
     checks.instance("rule", rule, Rule, "q_agrel() gives one")
     checks.function("probabilities", probabilities, takes=("outputs",))
     check_examples(forward, params, inputs, labels, reward)
+    _check_noiseless(rule, forward, params, inputs[:1])
 
     def of_image(image: chex.Array, label: chex.Array) -> tuple:
         # The action that is drawn is replaced by each in turn.
@@ -132,6 +134,30 @@ def exact_moments(
         choices={name: second[name] - of_means[name] for name in mean},
         count=jnp.array(jnp.inf),
     )
+
+
+def _check_noiseless(
+    rule: Rule, forward: Forward, params: chex.ArrayTree, image: chex.Array
+) -> None:
+    """Refuse a rule whose update by one image and one action depends on a random key."""
+
+    def learn(key: chex.PRNGKey) -> dict[str, chex.Array]:
+        decision = rule.act(key, forward, params, image)
+        first = jnp.zeros_like(decision.action)
+        outcome = first if rule.outcome == "label" else jnp.ones(1)
+        return _kernels(rule.update(decision._replace(action=first), outcome)[0])
+
+    if not len(image):
+        return
+    one, other = learn(root_key(0)), learn(root_key(1))
+    if any(
+        checks.known(one[name], other[name]) and bool((one[name] != other[name]).any())
+        for name in one
+    ):
+        raise ValueError(
+            f"rule {rule.name} has noise of its own, and enumerating actions leaves it out: use "
+            "sampled_moments"
+        )
 
 
 def of_batch(exact: Moments, batch_size: int) -> Moments:

@@ -85,13 +85,14 @@ def test_an_unfinished_part_leaves_no_summary(runs, tmp_path, capsys):
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
-@pytest.mark.parametrize("damage", ["recipe", "same", "summary", "checkpoint", "full"])
+@pytest.mark.parametrize("damage", ["recipe", "same", "twice", "summary", "checkpoint", "full"])
 def test_one_line_and_nothing_left(damage, runs, tmp_path):
     first, second, out = runs / "q_agrel", tmp_path / "other", tmp_path / "out"
     shutil.copytree(runs / "backprop", second)
     says = {
         "recipe": "are not of one recipe: learning_rate 0.1 there, 0.2 here",
         "same": "another run has q_agrel, too",
+        "twice": "is given twice",
         "summary": "summary.json is damaged",
         "checkpoint": "checkpoint_backprop.msgpack: damaged",
         "full": "holds another run or other files",
@@ -101,6 +102,9 @@ def test_one_line_and_nothing_left(damage, runs, tmp_path):
         (second / "config.json").write_text(json.dumps(config | {"learning_rate": 0.2}))
     elif damage == "same":
         second = runs / "q_agrel,backprop"
+    elif damage == "twice":
+        second = tmp_path / ".." / tmp_path.name / "link"
+        second.symlink_to(first)
     elif damage == "summary":
         (second / "summary.json").write_text('{"results": [1]}')
     elif damage == "checkpoint":

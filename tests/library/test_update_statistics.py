@@ -199,6 +199,12 @@ def _draw(key, q):
     return jax.random.categorical(key, jnp.log(_policy(q)))
 
 
+@pytest.mark.parametrize("name", ["node_perturbation", "stochastic_units"])
+def test_a_rule_with_noise_of_its_own_cannot_be_enumerated(name):
+    with pytest.raises(ValueError, match=f"rule {name} has noise of its own"):
+        exact_moments(rules.make_rule(name), softmax_probabilities, *_problem())
+
+
 def test_groups_pooled_are_one_long_sample():
     updates = np.random.default_rng(0).normal(1, 2, size=(3, 5, 2, 9))  # [group, sample, pair, w]
     w = updates.mean(2)
