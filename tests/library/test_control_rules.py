@@ -199,6 +199,11 @@ def test_rewards_that_say_nothing():
     for seed in range(5):
         dealt = classification.shuffled_reward(jax.random.key(seed), labels, right)
         assert dealt.sum() == 1 and dealt[0] == 0
+    places = {
+        int(classification.shuffled_reward(jax.random.key(seed), labels, right).argmax())
+        for seed in range(30)
+    }
+    assert places == {1, 2, 3}
     assert classification.constant_reward(jax.random.key(0), labels, right).tolist() == [1.0] * 4
     with pytest.raises(ValueError, match="batch of 1 cannot be shuffled"):
         classification.shuffled_reward(jax.random.key(0), labels[:1], right[:1])

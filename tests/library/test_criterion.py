@@ -62,7 +62,7 @@ def test_every_count_agrees_with_lists_and_loops(case):
 
     def body(progress, step):
         progress = criteria.update(criterion, progress, *step)
-        return progress, (progress.status, progress.trials, progress.level)
+        return progress, (progress.status, progress.trials, progress.level, progress.tests)
 
     start = jax.tree.map(
         lambda x: jnp.broadcast_to(x[..., None], (*x.shape, networks)), criteria.start(criterion)
@@ -77,8 +77,8 @@ def test_every_count_agrees_with_lists_and_loops(case):
             if ended[t, n]:
                 answers = responses[t, n].tolist() if several else None
                 learner.trial(bool(correct[t, n]), condition[t, n], answers)
-            theirs = learner.status, learner.trials, learner.level
-            assert (STATUS[ours[0][t, n]], ours[1][t, n], ours[2][t, n]) == theirs
+            theirs = learner.status, learner.trials, learner.level, learner.tests
+            assert (STATUS[ours[0][t, n]], *(count[t, n] for count in ours[1:])) == theirs
         seen.add(learner.status)
     assert {"converged", "gave up"} <= seen
 

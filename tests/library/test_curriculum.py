@@ -1,5 +1,6 @@
 """The class curriculum: against a literal one, and inside the compiled epoch."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -17,7 +18,7 @@ from qagrel_jax import data, rules
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.networks import ConvNet, DenseNet
 from qagrel_jax.random_keys import root_key, root_keys
-from qagrel_jax.training import fitting, trainer
+from qagrel_jax.training import fitting, step, trainer
 from tests.reference import curriculum as literal
 
 pytestmark = pytest.mark.usefixtures("folded_keys")
@@ -125,6 +126,35 @@ def test_a_new_class_is_explored_until_it_is_learned():
     assert bool(state.over) and not curricula.explore(root_key(1), settings, state, 1000).any()
 
 
+@pytest.mark.parametrize("exploration", [0.0, 1.0])
+def test_a_step_of_training_explores_the_newest_and_does_not_count_it(exploration):
+    """Class 2 has come to 0 and 1; with nothing compiled, so that actions can be looked at."""
+    settings = Curriculum(initial_classes=2, window=100, exploration=exploration)
+    chosen = []
+
+    def reward(key, labels, actions):
+        chosen.append(np.asarray(actions))
+        return (labels == actions).astype(jnp.float32)
+
+    learner = step.Learner(DENSE, rules.q_agrel(), optax.sgd(0.05), reward, curriculum=settings)
+    state = step.init_state(learner, root_key(0), (8, 8, 1), CLASSES)
+    both = jnp.array([0, 1]), jnp.ones(2, bool)
+    arrived = curricula.update(dataclasses.replace(settings, window=1), state.curriculum, *both)
+    assert int(arrived.count) == 3
+    labels = LABELS[LABELS < 3][:32]
+    after, _ = step.train_step(
+        learner, state._replace(curriculum=arrived), IMAGES[LABELS < 3][:32], jnp.asarray(labels)
+    )
+    (actions,) = chosen
+    if exploration:
+        assert set(actions) == {2} and after.curriculum.shown.tolist() == [0, 0]
+    else:
+        assert set(actions) <= {0, 1, 2} and set(actions) != {2}
+        right = actions == labels
+        assert after.curriculum.shown.tolist() == [32, (labels == 2).sum()]
+        assert after.curriculum.right.tolist() == [right.sum(), right[labels == 2].sum()]
+
+
 RULES = [
     rules.q_agrel(),
     rules.backprop(),
@@ -224,12 +254,15 @@ def test_with_all_classes_active_it_is_ordinary_training_to_the_bit():
 EAGER = Curriculum(threshold=0.4, initial_classes=2, window=7, recency=2.0, order="random")
 
 
-@pytest.mark.slow
-def test_streamed_it_is_the_same_to_the_bit(monkeypatch):
+@pytest.mark.parametrize(
+    ("seeds", "epochs"), [((1,), 2), pytest.param((1, 2), 3, marks=pytest.mark.slow)]
+)
+def test_streamed_it_is_the_same_to_the_bit(monkeypatch, seeds, epochs):
     """Windows of 7 steps in epochs of 18 and an incomplete batch."""
-    whole, _ = _run(_trainer(EAGER), 1, 2)
+    whole, _ = _run(_trainer(EAGER), *seeds, epochs=epochs)
     monkeypatch.setenv("QAGREL_JAX_RESIDENT_GIB", "0")
-    streamed, _ = _run(_trainer(EAGER), 1, 2, examples=fitting.Examples(IMAGES, LABELS))
+    examples = fitting.Examples(IMAGES, LABELS)
+    streamed, _ = _run(_trainer(EAGER), *seeds, epochs=epochs, examples=examples)
     _same(whole.states.params, streamed.states.params)
     _same(whole.states.curriculum, streamed.states.curriculum)
     assert int(whole.states.curriculum.count.max()) > 2

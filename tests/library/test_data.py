@@ -267,6 +267,21 @@ def test_newest_version_is_taken(synthetic, cache):
     assert our_tfds.find_prepared(root, "qj_pil", None, None).name == "1.10.0"
 
 
+def test_a_pinned_version_is_the_one_that_is_read(synthetic, cache):
+    """Also where the newest has filled the cache before."""
+    root, folder = synthetic
+    shutil.copytree(folder, root / "qj_pil" / "1.10.0")
+    for name, version in (
+        ("qj_pil", "1.10.0"),
+        ("qj_pil:1.2.0", "1.2.0"),
+        ("qj_pil:1.10.0", "1.10.0"),
+        ("qj_pil:1.2.0", "1.2.0"),
+    ):
+        assert data.load(name, root, cache).version == version
+    with pytest.raises(data.DataError):
+        data.load("qj_pil:1.3.0", root, cache)
+
+
 def test_several_configs_must_be_told_apart(synthetic, cache):
     root, folder = synthetic
     for config in ("a", "b"):

@@ -274,6 +274,38 @@ def test_conditions_are_trial_types_first_cues_and_bins_of_the_first_frequency()
         assert int(vibrotactile.condition(trial)) == condition
 
 
+def _told(name, trial):
+    """What the caption of a trial says, read off the trial."""
+    trial = jax.tree.map(np.asarray, trial)
+    if name == "saccade":
+        return f"{('pro', 'anti')[trial.kind // 2]} {('left', 'right')[trial.kind % 2]}"
+    if name == "match_to_category":
+        first, second = (15 + 30 * int(cue) for cue in (trial.first, trial.second))
+        same = (first < 180) == (second < 180)
+        return f"{first}° then {second}° ({'same' if same else 'different'})"
+    if name == "probabilistic":
+        color = "red" if scripts.probability_red(trial.symbols.tolist()) > 0.5 else "green"
+        return f"for {color}, red {'right' if trial.red_right else 'left'}"
+    if name == "vibrotactile":
+        return "{:.0f} then {:.0f} Hz".format(*trial.frequencies)
+    if name == "reversal_bandit":
+        return f"arm {trial.first + 1} first"
+    pairs = [letter + end for letter in "ABC" for end in "XYZ"]
+    shown = [pairs[number] for number in trial.pairs]
+    assert shown[::2] == shown[:1] * len(shown[::2]) and set(shown[1::2]) == {shown[1]}
+    return f"{trial.digit + 1}, then {shown[0]} and {shown[1]} in turn"
+
+
+@pytest.mark.parametrize(
+    ("name", "caption"), [(n, c) for n, task in tasks.TASKS.items() for c in task.examples]
+)
+def test_trials_worth_looking_at_are_what_their_captions_say(name, caption):
+    task = tasks.TASKS[name]
+    params = task.params()
+    noise = task.draw(jax.random.key(0), params)
+    assert _told(name, task.test_trial(noise, task.examples[caption], params)) == caption
+
+
 def draw_many(task, params, keys):
     return jax.jit(jax.vmap(lambda key: task.build(task.draw(key, params), params)))(keys)
 

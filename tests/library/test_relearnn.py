@@ -418,6 +418,22 @@ def test_a_network_whose_parts_do_not_fit_is_refused(changed, error, message):
 
 
 @pytest.mark.parametrize("shared", [True, False])
+def test_initial_weights_excite_and_other_pixels_inhibit(shared):
+    """Uniform in [0, r]; from the other pixels to an output in [−2.24 r, 0]."""
+    network, images = GridNet(features=20, shared=shared, weight_range=0.3), jnp.ones((1, 4, 4, 4))
+    start = as_recurrent(network).start(images)
+    params = network.init(jax.random.key(0), start, images)["params"]
+    kernels = {name: np.asarray(layer["kernel"]) for name, layer in params.items()}
+    rows = kernels.pop("to_output").reshape(-1, 1 + 2 * 20 + 4, 1)
+    others = rows[:, 21:41]
+    for drawn in (others / -2.24, np.delete(rows, np.s_[21:41], 1)):
+        assert drawn.min() >= 0 and 0.2 < drawn.max() <= 0.3 + 1e-6
+        assert 0.08 < drawn.mean() < 0.22
+    for kernel in kernels.values():
+        assert 0 <= kernel.min() < 0.01 and 0.29 < kernel.max() <= 0.3
+
+
+@pytest.mark.parametrize("shared", [True, False])
 def test_a_single_pixel_has_no_others(shared):
     """Their mean is 0: q is what bias, Y2 and X^m of the pixel itself bring."""
     network, images = GridNet(features=2, colors=3, shared=shared), jnp.ones((2, 1, 1, 3))

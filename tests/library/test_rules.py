@@ -4,12 +4,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax import lax
 
 from qagrel_jax import networks, rules
 from qagrel_jax.layers import Conv, Dense, LocallyConnected, layers
 from qagrel_jax.policies import softmax
+from qagrel_jax.training import step
 from tests.reference import local_learning
 
 RULES = {
@@ -217,6 +219,25 @@ def test_no_teacher(name):
     np.testing.assert_array_equal(first[1], 0)
     jax.tree.map(np.testing.assert_array_equal, first, second)
     assert any(np.abs(g).max() > 0 for g in jax.tree.leaves(first[2][0]))
+
+
+@pytest.mark.parametrize("name", [n for n in rules.RULES if n not in ("backprop", "relearnn")])
+def test_a_step_of_training_hears_of_labels_by_the_reward_alone(name):
+    """A task that pays action 0 whatever was shown: other labels change no weight."""
+    learner = step.Learner(
+        networks.make_network("dense", 3, **SMALL),
+        rules.make_rule(name),
+        optax.sgd(0.1, momentum=0.9),
+        reward=lambda key, labels, actions: (actions == 0).astype(jnp.float32),
+    )
+    state = step.init_state(learner, jax.random.key(0), (4, 4, 1), num_classes=3)
+    images = jax.random.uniform(jax.random.key(1), (BATCH, 4, 4, 1))
+    learn = jax.jit(lambda labels: step.train_step(learner, state, images, labels)[0])
+    one, other = learn(jnp.array([0, 1, 2, 1])), learn(jnp.array([1, 2, 0, 2]))
+    jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+    jax.tree.map(np.testing.assert_array_equal, one.opt_state, other.opt_state)
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), one.params, state.params)
+    assert max(jax.tree.leaves(moved)) > 0
 
 
 def test_a_q_value_of_zero_learns():

@@ -1,6 +1,7 @@
 """Training and fitting: seeds are independent, runs repeat, the stopping rule is the papers'."""
 
 import pickle
+import types
 
 import chex
 import flax.linen as nn
@@ -11,11 +12,15 @@ import optax
 import pytest
 
 from qagrel_jax import analysis, data, rules, sharding, training
+from qagrel_jax import curriculum as curricula
+from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.networks import ConvNet, DenseNet
 from qagrel_jax.policies import greedy
 from qagrel_jax.random_keys import root_key
 from qagrel_jax.tasks.classification import make_reward
+from qagrel_jax.training import epoch as epochs_of
 from qagrel_jax.training import fitting, step
+from qagrel_jax.training import trainer as trainers
 
 pytestmark = pytest.mark.usefixtures("folded_keys")
 
@@ -181,8 +186,12 @@ def _steps(trainer, order):
     return trainer.run_steps(trainer.init(_keys(0)), np.ones(1, bool), *DATA, order)
 
 
-def test_what_is_random_has_a_key_of_its_own_in_every_step_of_every_seed():
-    """The choice, dropout and the reward; with nothing compiled, so that keys can be looked at."""
+@pytest.mark.parametrize("curriculum", [None, Curriculum()], ids=["plain", "curriculum"])
+def test_what_is_random_has_a_key_of_its_own_in_every_step_of_every_seed(curriculum, monkeypatch):
+    """The choice, dropout, feedback, the reward, and what a curriculum draws.
+
+    With nothing compiled, so that keys can be looked at.
+    """
     seen = []
 
     def note(key):
@@ -192,6 +201,7 @@ def test_what_is_random_has_a_key_of_its_own_in_every_step_of_every_seed():
         @nn.nowrap
         def apply(self, *arguments, rngs, **options):
             note(rngs["dropout"])
+            note(rngs["feedback"])
             return super().apply(*arguments, rngs=rngs, **options)
 
     rule = rules.q_agrel()
@@ -204,11 +214,18 @@ def test_what_is_random_has_a_key_of_its_own_in_every_step_of_every_seed():
         note(key)
         return (labels == actions).astype(jnp.float32)
 
-    trainer = _trainer(Network(3, hidden=(4,)), rule._replace(act=act), reward=reward)
+    def noted(function):
+        return lambda key, *arguments: note(key) or function(key, *arguments)
+
+    for name in ("draw", "explore"):
+        monkeypatch.setattr(curricula, name, noted(getattr(curricula, name)))
+    learner = Network(3, hidden=(4,)), rule._replace(act=act)
+    trainer = _trainer(*learner, reward=reward, curriculum=curriculum)
     states = trainer.init(_keys(0, 1))
     with jax.disable_jit():
         trainer.run_steps(states, np.ones(2, bool), *DATA, np.tile(TWICE, (2, 1, 1)))
-    assert len(seen) == 2 * 2 * 3 and len(set(seen)) == len(seen)
+    each = 4 if curriculum is None else 6
+    assert len(seen) == 2 * 2 * each and len(set(seen)) == len(seen)
 
 
 def test_dropout_is_drawn_anew_and_running_statistics_add_up():
@@ -305,6 +322,38 @@ def test_a_stopped_seed_no_longer_changes():
 def test_nan_stops_at_its_step():
     with pytest.raises(fitting.DivergedError, match=r"seed \d diverged at step \d+ \(epoch \d\)"):
         _run(_trainer(optimizer=optax.sgd(1e30)), 0)
+    errors = np.ones((3, 4))
+    errors[1, 2], errors[0, 3] = np.nan, np.inf
+    with pytest.raises(fitting.DivergedError) as raised:
+        epochs_of._check_finite(errors, 10, 5)
+    assert (raised.value.seed, raised.value.step, raised.value.epoch) == (1, 13, 5)
+
+
+def test_divergence_in_a_later_epoch_is_told_with_its_step():
+    """24 batches an epoch, and a rate that is no number from the 30th on."""
+    trainer = _trainer(optimizer=optax.sgd(lambda count: jnp.where(count < 29, 0.01, jnp.nan)))
+    with pytest.raises(fitting.DivergedError, match=r"seed 0 diverged at step 31 \(epoch 2\)"):
+        _run(trainer, 0)
+
+
+def test_progress_within_an_epoch_counts_its_steps():
+    """29 examples are three batches of 8 and one of 5."""
+    told = []
+    few = fitting.Examples(DATA.images[:29], DATA.labels[:29])
+    trainer = _trainer()._replace(batch_size=8)
+    run = fitting.start(trainer, _keys(0))
+    options = {"chunk_steps": 2, "on_chunk": lambda *counts: told.append(counts)}
+    list(fitting.fit(trainer, run, few, few, epochs=2, **options))
+    assert told == [(1, 2, 4), (1, 3, 4), (1, 4, 4), (2, 2, 4), (2, 3, 4), (2, 4, 4)]
+
+
+def test_what_a_mesh_does_not_divide_is_refused():
+    mesh = types.SimpleNamespace(shape={sharding.BATCH: 3, sharding.SEEDS: 2})
+    assert trainers._divided(6, 20, mesh) == 21
+    with pytest.raises(ValueError, match="batch_size 5 is not divisible over 3 devices"):
+        trainers._divided(5, 20, mesh)
+    with pytest.raises(ValueError, match="3 seeds are not divisible over 2 devices"):
+        fitting.start(_trainer()._replace(mesh=mesh), _keys(0, 1, 2))
 
 
 def test_the_validation_split_is_held_out():

@@ -226,6 +226,28 @@ def test_groups_pooled_are_one_long_sample():
     assert float(pooled.count) == 15
 
 
+def test_standard_errors_are_the_jackknifes():
+    """sqrt((n − 1)/n Σ (θ_i − θ̄)²), with θ_i of all groups but the i-th."""
+    generator, count = np.random.default_rng(2), 4
+    groups = Moments(
+        {"a": jnp.asarray(3 + generator.normal(size=(count, 6)))},
+        {"a": jnp.asarray(generator.uniform(1, 2, count))},
+        {"a": jnp.asarray(generator.uniform(1, 2, count))},
+        jnp.full(count, 50.0),
+    )
+    reference = exact_gradient({"a": {"kernel": jnp.arange(6.0)}})
+    found = jackknife(groups, reference)["a"]
+    without = [
+        statistics(pool(jax.tree.map(lambda x, i=i: np.delete(x, i, 0), groups)), reference)["a"]
+        for i in range(count)
+    ]
+    for name in Statistics._fields:
+        each = np.array([getattr(one, name) for one in without], float)
+        expected = np.sqrt((count - 1) / count * np.square(each - each.mean()).sum())
+        assert expected > 1e-3, name
+        np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-3, err_msg=name)
+
+
 def test_statistics_by_hand():
     moments = Moments(
         mean={"a": jnp.array([3.0, 4.0]), "b": jnp.array([0.0])},
@@ -246,6 +268,18 @@ def test_statistics_by_hand():
     found = statistics(moments._replace(count=jnp.array(25.0)), exact_gradient(gradient))
     np.testing.assert_allclose(found["a"].variance, 75 / 22.5, rtol=1e-6)
     np.testing.assert_allclose(found["a"].bias, 17.5**0.5 / 5, rtol=1e-6)
+    # And a reference from as many, of which |g|² is 25 − (50 + 25/2)/25, too.
+    sampled = exact_gradient(gradient)._replace(count=jnp.array(25.0), **_varied("a", "b"))
+    found = statistics(moments, sampled)
+    np.testing.assert_allclose(found["a"].norm_ratio, (25 / 22.5) ** 0.5, rtol=1e-6)
+    np.testing.assert_allclose(found["a"].bias, (17.5 / 22.5) ** 0.5, rtol=1e-6)
+
+
+def _varied(*names):
+    return {part: {name: jnp.array(v) for name in names} for part, v in VARIANCES.items()}
+
+
+VARIANCES = {"images": 50.0, "choices": 25.0}
 
 
 def test_bad_arguments():

@@ -22,6 +22,7 @@ class Learner:
         self.retest_after, self.conditions = retest_after, conditions
         self.consecutive, self.responses = consecutive, []
         self.status, self.trials, self.level, self.next_test = "training", 0, 0, 0
+        self.tests = 0
         self.clear()
 
     def clear(self):
@@ -47,6 +48,7 @@ class Learner:
                     self.clear()
                 elif self.groups:
                     self.status = "testing"
+                    self.tests += 1
                     self.to_do = [list(group) for group in self.groups]
                 else:
                     self.status = "converged"
