@@ -139,7 +139,8 @@ def update_angles(
         labels.
 
     Returns:
-      ``UpdateAngles``; NaN where update or gradient is zero.
+      ``UpdateAngles``; an angle is NaN where update or gradient is zero, a ratio of norms where
+      both are (infinite where only the gradient is).
 
     >>> import jax, jax.numpy as jnp
     >>> from qagrel_jax import make_network, rules
@@ -174,7 +175,7 @@ def tangent_kernel(
 ) -> dict[str, chex.Array]:
     """Squared norm of the gradient of the greedy output, input by input and layer by layer.
 
-    With s the action of the largest output,
+    With s the action of the largest output, of several the first,
 
         K_l(x) = ‖∂q_s(x)/∂w_l‖²,
 
@@ -202,7 +203,11 @@ def tangent_kernel(
     """
 
     def of_one(one: chex.Array) -> dict[str, chex.Array]:
-        gradients = jax.grad(lambda weights: forward(weights, one[None]).max())(params)
+        def greedy_output(weights: chex.ArrayTree) -> chex.Array:
+            outputs = forward(weights, one[None])[0]
+            return outputs[outputs.argmax()]  # not max, whose gradient is divided among ties
+
+        gradients = jax.grad(greedy_output)(params)
         layers: dict[str, chex.Array] = {}
         for (*layer, _), gradient in flatten_dict(gradients).items():
             name = "/".join(layer)

@@ -19,7 +19,9 @@ a the class's age: how many times others have come since. Images of other classe
 A rule that learns from rewards has to find out what to do with a new class, and from small weights
 nothing but exploration tells it: no unit answers to the new images, so that all Q values are near 0
 and an old action is always the greedy one. So a fraction ``exploration`` of choices is made among
-the newest classes' actions alone, whatever the image. These choices are not counted.
+the newest classes' actions alone, whatever the image. These choices are not counted. For rules that
+learn the probability of a choice (AGREL, REINFORCE, stochastic units) it must be 0: among one
+action alone each choice is certain, and its reward teaches nothing.
 
 With one active class all images of a batch change the same weights, which multiplies the step: at
 a high learning rate begin with several (``initial_classes``), or the network diverges.
@@ -87,7 +89,8 @@ class Curriculum:
       recency: how much more often an image of the newest class is shown, ≥ 0; 0: no bias.
       decay: what is left of that each time that others come, in [0, 1].
       exploration: fraction of choices among the newest classes' actions alone, until these classes
-        are learned, in [0, 1]; 0: none. For rules that choose.
+        are learned, in [0, 1]; 0: none, 1 only with ``max_wait``, for such choices are not counted.
+        For rules that learn values.
       max_wait: batches after which the next classes come whatever the accuracy, at the end of a
         window, as always; 0: never.
       order: "index", or "random": an order of its own for each seed.
@@ -123,6 +126,11 @@ class Curriculum:
         checks.whole("max_wait", self.max_wait, 0)
         checks.option("order", self.order, ORDERS)
         checks.flag("mask", self.mask)
+        if checks.known(self.exploration) and self.exploration == 1 and not self.max_wait:
+            raise ValueError(
+                f"exploration must be below 1 without max_wait, got {self.exploration}: no choice "
+                "would be counted, and no class would come"
+            )
         checks.make_hashable(self, *vars(self))
 
 
@@ -133,7 +141,7 @@ class CurriculumState(NamedTuple):
     arrival: chex.Array  # int32[classes], the arrival that added it; 0: active from the start
     count: chex.Array  # int32[], active classes: those whose ``turn`` is below it
     arrivals: chex.Array  # int32[], times that classes have come
-    over: chex.Array  # bool[], all classes are active, and the newest learned
+    over: chex.Array  # bool[], all classes are active, and the newest learned or waited for
     step: chex.Array  # int32[], batches seen
     last: chex.Array  # int32[], batches seen when classes last came
     right: chex.Array  # int32[2], correct choices in this window: all images, the newest classes
@@ -278,23 +286,27 @@ def mask(
     outputs: chex.Array,
     explored: chex.Array | None = None,
 ) -> chex.Array:
-    """Return ``outputs`` [batch, classes], −∞ where a class cannot be chosen.
+    """Return ``outputs`` [batch, actions], −∞ where an action cannot be chosen.
 
-    That is a class that is not active yet (``mask`` on), and, where ``explored``, every class but
-    the newest. No rule's policy chooses such an output, and none of its synapses changes.
+    That is one of a class that is not active yet, or, until the curriculum is over, of no class
+    (``mask`` on), and, where ``explored``, all but the newest classes'. No rule's policy chooses
+    such an output, and none of its synapses changes.
 
     Args:
       curriculum: its settings.
       state: how far it has come.
-      outputs: float[batch, classes].
+      outputs: float[batch, actions], an action for each class at least.
       explored: bool[batch] from ``explore``; None for a rule that is told the labels, to which an
         output of −∞ would be an infinite loss.
     """
     _check_curriculum(curriculum)
+    beyond = jnp.full(max(outputs.shape[1] - state.turn.shape[0], 0), state.over)
     if curriculum.mask:
-        outputs = jnp.where(active(state)[None], outputs, -jnp.inf)
+        allowed = jnp.concatenate([active(state), beyond])
+        outputs = jnp.where(allowed[None], outputs, -jnp.inf)
     if explored is not None:
-        outputs = jnp.where(explored[:, None] & ~_newest(state)[None], -jnp.inf, outputs)
+        newest = jnp.concatenate([_newest(state), beyond])
+        outputs = jnp.where(explored[:, None] & ~newest[None], -jnp.inf, outputs)
     return outputs
 
 
@@ -333,7 +345,8 @@ def update(
     shown = state.shown + counted.sum(1, dtype=jnp.int32)
     right_so_far = state.right + (counted & right[None]).sum(1, dtype=jnp.int32)
     step = state.step + 1
-    needed = curriculum.threshold * shown.astype(float)
+    # Less a millionth: in float32 θ n may lie above a whole number that it equals.
+    needed = curriculum.threshold * (1 - 1e-6) * shown.astype(float)
     passed = ((right_so_far.astype(float) >= needed) & (shown > 0)).all()
     if curriculum.max_wait:
         passed |= step - state.last >= curriculum.max_wait

@@ -292,7 +292,7 @@ class ThreeLayer(nn.Module):
         x = _flat(inputs)
         x = jnp.concatenate([jnp.ones((x.shape[0], 1), x.dtype), x], axis=1)
 
-        def uniform(key: chex.PRNGKey, shape: Any, dtype: Any = jnp.float32) -> chex.Array:
+        def uniform(key: chex.PRNGKey, shape: Any, dtype: Any = float) -> chex.Array:
             return jax.random.uniform(key, shape, dtype, -self.spread, self.spread)
 
         y = nn.sigmoid(Dense(self.hidden, kernel_init=uniform, name="hidden")(x))

@@ -30,7 +30,7 @@ def to_plain(tree: chex.ArrayTree) -> chex.ArrayTree:
     [0, 3]
     """
     numbers = jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
-    return jax.tree.map(np.asarray, sharding.fetch(numbers))
+    return jax.tree.map(np.array, sharding.fetch(numbers))
 
 
 def from_plain(plain: chex.ArrayTree, like: chex.ArrayTree) -> chex.ArrayTree:

@@ -14,7 +14,7 @@ and split ties evenly: two equally good actions are equally likely.
 **Masks.** Q = −∞ marks an action that is not allowed: no policy chooses it, and "any action" means
 any of the others. Where none is left, or a Q value is NaN or +∞, there is nothing to choose: a
 ``ValueError``. Compiled code cannot raise it: there the probabilities are NaN and the action is −1,
-which no task rewards, and JAX_DEBUG_NANS=1 stops the program.
+which is never right, a rule's error is NaN, and JAX_DEBUG_NANS=1 stops the program.
 
 Whatever the dtype of the Q values, choices are made in float32 or wider.
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpy.typing import ArrayLike
+
+from qagrel_jax import checks
 
 IMPLEMENTATION = "threefry2x32"
 
@@ -17,17 +20,30 @@ IMPLEMENTATION = "threefry2x32"
 def root_key(seed: int | chex.Array) -> chex.PRNGKey:
     """Return the typed key of ``seed`` int[]: ``jax.random.key`` with the implementation pinned.
 
+    Raises:
+      ValueError: a seed that is not in [0, 2³²), of which JAX without ``jax_enable_x64`` would drop
+        what is too much.
+      TypeError: no whole number.
+
     >>> import jax
     >>> jax.random.key_data(root_key(3)).tolist()
     [0, 3]
     """
+    if not isinstance(seed, jax.core.Tracer):
+        checks.whole("seed", seed, 0, 2**32 - 1)
     return jax.random.key(seed, impl=IMPLEMENTATION)
 
 
 def root_keys(seeds: ArrayLike) -> chex.PRNGKey:
     """Return a key for each of ``seeds`` int[S], as ``fitting.start`` takes them.
 
+    Raises:
+      ValueError, TypeError: as ``root_key``.
+
     >>> root_keys([0, 1]).shape
     (2,)
     """
+    if checks.known(seeds):
+        for seed in np.asarray(seeds).reshape(-1):
+            checks.whole("seed", seed, 0, 2**32 - 1)
     return jax.vmap(root_key)(jnp.asarray(seeds))

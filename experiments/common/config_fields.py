@@ -294,8 +294,22 @@ class Config:
             )
         if self.reward == "shuffled" and self.batch_size < 2:
             raise UserError("--reward shuffled needs a --batch-size of at least 2")
+        if self.curriculum != "off":
+            self._check_curriculum()
         if self.hidden is not None and self.architecture != "dense":
             raise UserError(f"--hidden goes with the dense architecture, not {self.architecture}")
+
+    def _check_curriculum(self) -> None:
+        if self.curriculum_exploration == 1 and not self.curriculum_max_wait:
+            raise UserError(
+                "--curriculum-exploration 1 needs --curriculum-max-wait: no choice is counted then"
+            )
+        of_probabilities = {"agrel", "reinforce", "stochastic_units"} & set(self.rules)
+        if self.curriculum_exploration and of_probabilities:
+            raise UserError(
+                f"{sorted(of_probabilities)[0]} with a curriculum needs --curriculum-exploration "
+                "0: it learns how probable a choice is, and one that is forced teaches it nothing"
+            )
 
     def epoch_of(self, examples: int) -> tuple[int, int]:
         """Return the steps of an epoch over so many training examples, and the images it shows."""

@@ -20,6 +20,7 @@ class Outcome(NamedTuple):
     reward: chex.Array  # float[batch], what it brought
     error: chex.Array  # float[batch], δ
     ended: chex.Array  # bool[batch]; False: this environment is not for a one-step rule
+    aux: Any = None  # what ``forward`` returned beside the outputs; None if nothing
 
 
 def trial(
@@ -40,7 +41,7 @@ def trial(
       params: of the network.
       environment: its episodes end with the first action.
       batch: episodes at once.
-      has_aux: whether ``forward`` returns ``(outputs, aux)``.
+      has_aux: whether ``forward`` returns ``(outputs, aux)``; it becomes ``outcome.aux``.
 
     Returns:
       ``(grads, outcome)``, grads as from ``rule.update``: into any optax optimizer.
@@ -84,4 +85,5 @@ def trial(
     keys = jax.random.split(step_key, batch)
     _, _, reward, terminated, truncated = jax.vmap(environment.step)(keys, states, decision.action)
     grads, error = rule.update(decision, reward)
-    return grads, Outcome(decision.action, reward, error, terminated | truncated)
+    ended = terminated | truncated
+    return grads, Outcome(decision.action, reward, error, ended, decision.aux)

@@ -130,8 +130,8 @@ class Packed:
         ]
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything it takes to resume, as named arrays."""
-        leaves = jax.tree.leaves(self.networks)
+        """Copy everything it takes to resume, as named arrays."""
+        leaves: list[Any] = jax.tree.leaves(_to_host(self.networks))
         return {"turn": np.int64(self.turn)} | {f"leaf{i}": x for i, x in enumerate(leaves)}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
@@ -141,7 +141,11 @@ class Packed:
           ValueError: it belongs to another population.
         """
         leaves, structure = jax.tree.flatten(self.networks)
-        loaded = [np.array(state[f"leaf{i}"]) for i in range(len(leaves)) if f"leaf{i}" in state]
+        if {name for name in state if name.startswith("leaf")} != {
+            f"leaf{i}" for i in range(len(leaves))
+        }:
+            raise ValueError(f"expected the {len(leaves)} arrays of a population's state")
+        loaded = [np.array(state[f"leaf{i}"]) for i in range(len(leaves))]
         for old, new in zip(leaves, loaded, strict=True):
             if old.shape != new.shape or old.dtype != new.dtype:
                 raise ValueError(f"expected {old.dtype}{old.shape}, got {new.dtype}{new.shape}")

@@ -6,7 +6,7 @@ thousand.
 
 ``advance`` runs all networks of a block for a number of steps. The networks' axis comes last in
 every array (see ``qagrel_jax.rules.augment``), and all random numbers of the call are drawn before
-its loop, which is what makes it fast. A network that has converged or given up changes no more;
+its loop, which is what makes it fast. A network that has converged or given up learns no more;
 ``Packed`` takes such networks out between calls.
 """
 

@@ -32,11 +32,11 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
         δ = r − q_s,        ΔW_l = α δ x_l c g_l,        ΔW[:, s] = α δ y_L in the output layer,
 
     with x_l the presynaptic activity and g = f'(a). It is a three-factor Hebbian rule: presynaptic
-    × postsynaptic × reward. (A BatchNorm between two layers belongs to the pathway, too: c is what
-    its outputs receive.) The output layer is unchanged, for the chosen unit is known there by its
-    own activity. With c = 0 the hidden layers do not learn, and only an output layer on random
-    features does. A rule must exceed that accuracy to show that its hidden layers learn anything of
-    use.
+    × postsynaptic × reward. (What lies between two layers belongs to the pathway, too: c is what
+    the outputs of BatchNorm, pooling and dropout receive.) The output layer is unchanged, for the
+    chosen unit is known there by its own activity. With c = 0 the hidden layers do not learn, and
+    only an output layer on random features does. A rule must exceed that accuracy to show that its
+    hidden layers learn anything of use.
 
     Args:
       policy: ``(key, q_values [actions]) -> action``.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from qagrel_jax import checks
 from qagrel_jax.policies import Policy, max_boltzmann
-from qagrel_jax.rules.base import Forward, Rule, checked_rewards, choose
+from qagrel_jax.rules.base import Forward, Rule, checked_rewards, choose, known_errors
 from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
 
 
@@ -95,7 +95,8 @@ def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> 
         rpe = outcome - jnp.take_along_axis(decision.outputs, chosen, 1)[:, 0]
         noisy_rpe = outcome - jnp.take_along_axis(decision.noisy_outputs, chosen, 1)[:, 0]
         worse = (jnp.square(noisy_rpe) - jnp.square(rpe)) / 2
-        return decision.pathway((worse / batch).astype(decision.outputs.dtype)), rpe
+        scalars = (worse / batch).astype(decision.outputs.dtype)
+        return decision.pathway(scalars), known_errors(decision.action, rpe)
 
     return Rule("node_perturbation", "reward", act, update)
 

@@ -10,7 +10,7 @@ import jax
 
 from qagrel_jax.policies import softmax
 from qagrel_jax.rules._reinforce import expected_reward, surprise
-from qagrel_jax.rules.base import Forward, Rule, checked_rewards, choose
+from qagrel_jax.rules.base import Forward, Rule, checked_rewards, choose, known_errors
 from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
 
 
@@ -86,6 +86,7 @@ def stochastic_units(noise_sd: float = 0.1) -> Rule:
         error = outcome - expected_reward(decision.quiet_outputs)
         surprises = jax.vmap(surprise)(decision.outputs, decision.action)
         signals = -error / batch, -error[:, None] * surprises / batch
-        return decision.pathway(*(s.astype(decision.outputs.dtype) for s in signals)), error
+        grads = decision.pathway(*(s.astype(decision.outputs.dtype) for s in signals))
+        return grads, known_errors(decision.action, error)
 
     return Rule("stochastic_units", "reward", act, update)

@@ -221,9 +221,9 @@ def step(
     resets S, traces, tags, x(t−1) and q_a(t−1); weights stay.
 
     Feedback is ``tied`` (w' = Wᵀ) or ``kolen_pollack``: drawn independently, then given the same
-    changes as the forward weights (Kolen & Pollack 1994). With λ = 0 and V_M constant within the
-    trial, β δ Tag is −β ∇ ½(r + γ q_a(t) − q_a(t−1))² through the unrolled memory sum, target
-    held fixed.
+    changes as the forward weights (Kolen & Pollack 1994). With λ = 0 and weights constant up to
+    the step before, β δ Tag is −β ∇ ½(r + γ q_a(t) − q_a(t−1))² through the unrolled memory sum,
+    target held fixed.
 
     Args:
       randomness: what ``choose`` draws from; a random key for ``config.policy``.

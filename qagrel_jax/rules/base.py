@@ -226,9 +226,14 @@ def one_step_rule(
         signals = jax.vmap(teaching_signal)(decision.outputs, decision.action, outcome)
         output_errors, errors = signals
         output_errors = (output_errors / batch).astype(decision.outputs.dtype)
-        return decision.pathway(output_errors), errors
+        return decision.pathway(output_errors), known_errors(decision.action, errors)
 
     return Rule(name, kind, act, update)
+
+
+def known_errors(action: chex.Array, errors: chex.Array) -> chex.Array:
+    """Return ``errors`` [batch], NaN where a compiled policy found nothing to choose."""
+    return jnp.where(action < 0, jnp.nan, errors)
 
 
 def _assert_one_each(name: str, outcome: chex.Array, batch: int) -> None:

@@ -207,7 +207,7 @@ def step(
     parameters were chosen with it. ``slope="corrected"`` has the true derivative, which doubles
     what gates and candidates learn; then, with λ = 0 and w' = Wᵀ, β δ Tag is
     −β ∇ ½(r + γ q_a(t) − q_a(t−1))² through all earlier steps, target held fixed (gates: β_g), as
-    long as W_g and W_c are constant.
+    long as all weights are constant up to the step before.
 
     Feedback is ``tied`` (w' = Wᵀ) or ``kolen_pollack``: drawn independently, then given the same
     changes as the forward weights. With ``end_input`` the network has one more input, which is 1 in

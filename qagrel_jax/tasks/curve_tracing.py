@@ -242,7 +242,8 @@ def _walk(
     """Draw a curve on free pixels; return it, what is still free, and whether it is complete."""
     n = params.grid
     start_key, moves_key = jax.random.split(key)
-    start = jnp.argmax(jax.random.uniform(start_key, (n * n,)) * free.reshape(-1).astype(float))
+    # −1 where nothing is free: a draw may be 0, too.
+    start = jnp.argmax(jnp.where(free.reshape(-1), jax.random.uniform(start_key, (n * n,)), -1))
     # All free pixels of the frame around the grid are taken.
     free = jnp.pad(free, 1).at[start // n + 1, start % n + 1].set(False)
     moves = jnp.asarray(MOVES)
@@ -253,7 +254,7 @@ def _walk(
         here = jnp.stack([pixel // n + 1, pixel % n + 1])
         beside = here[None] + moves
         available = free[beside[:, 0], beside[:, 1]]
-        following = beside[jnp.argmax(noise * available.astype(float))] - 1
+        following = beside[jnp.argmax(jnp.where(available, noise, -1))] - 1
         # Beside the last pixel, too, nothing may follow.
         free = jnp.where(place <= length, free.at[beside[:, 0], beside[:, 1]].set(False), free)
         goes_on = place < length

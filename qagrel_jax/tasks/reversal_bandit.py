@@ -164,7 +164,9 @@ def step(
         trial=trial,
     )
     reward = jnp.where(pays, jnp.float32(params.correct_reward), 0.0)
-    correct = last & (trial.better.astype(float) >= params.required * params.pulls)
+    # Less a millionth: the product of two numbers may lie above the whole number that it equals.
+    required = params.required * params.pulls * (1 - 1e-6)
+    correct = last & (trial.better.astype(float) >= required)
     return state, base.TimeStep(seen.astype(jnp.float32), reward, over, correct)
 
 

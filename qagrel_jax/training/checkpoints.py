@@ -48,6 +48,7 @@ def save(
 
     Raises:
       OSError: it cannot be written.
+      ValueError, TypeError: metadata that JSON does not know, or a number that is not finite.
 
     A file that has been read and saved again is the same to the byte:
 

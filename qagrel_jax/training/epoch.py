@@ -58,7 +58,7 @@ def chunks_of_epoch(
     seeds: int,
     last_batch: str,
     chunk_steps: int | None,
-    epoch: int = 1,
+    steps_before: int = 0,
 ) -> list[Chunk]:
     """Cut an epoch into full batches, in calls of one length, and the incomplete last batch.
 
@@ -68,7 +68,7 @@ def chunks_of_epoch(
       seeds: number of seeds, each with batches of its own.
       last_batch: "keep" or "drop".
       chunk_steps: at most about so many steps a call; None: 100 on CPU, an epoch elsewhere.
-      epoch: counts from 1; a curriculum's windows run on from epoch to epoch.
+      steps_before: steps done in earlier epochs; a curriculum's windows run on from epoch to epoch.
 
     Raises:
       ValueError: fewer examples than a batch.
@@ -80,14 +80,13 @@ def chunks_of_epoch(
     most = chunk_steps or (100 if jax.default_backend() == "cpu" else full)
     if isinstance(train.images, streaming.HostImages):
         most = min(most, streaming.steps_at_once(train.images, seeds * batch))
-    length, before = -(-full // -(-full // most)), 0
+    length = -(-full // -(-full // most))
     if window := _window_read_at_once(trainer, train):
         # What is read depends on what was learned up to the last end of a window.
         length = min(most, window)
-        before = (epoch - 1) * (full + (rest > 0 and last_batch == "keep"))
     chunks, step = list[Chunk](), 0
     while step < full:
-        steps = length if not window else min(length, window - (before + step) % window)
+        steps = length if not window else min(length, window - (steps_before + step) % window)
         last = min(step + steps, full)
         chunks.append(Chunk(batch * step, batch * last, batch, length))
         step = last
@@ -110,10 +109,17 @@ def run_epoch(
     epoch: int,
     chunks: list[Chunk],
     on_chunk: Callable[[int, int, int], None],
+    before: int,
 ) -> tuple[TrainState, StepMetrics]:
-    """Learn for one epoch; return the states and, on the host, means over its examples [S]."""
+    """Learn for one epoch, after ``before`` steps of earlier ones.
+
+    Returns:
+      The states and, on the host, means over the epoch's examples [S].
+    """
     images, labels = train
     rate = trainer.learning_rate
+    if rate is not None:
+        rate = np.asarray(rate, jnp.result_type(float))  # a plain number would compile anew
     order = trainer.epoch_order(states, np.int32(epoch), examples=len(labels))
     on_cpu = jax.default_backend() == "cpu"
     streamed = isinstance(images, streaming.HostImages)
@@ -126,7 +132,6 @@ def run_epoch(
             for chunk in chunks
         )
     steps, done = sum(chunk.steps for chunk in chunks), 0
-    before = (epoch - 1) * steps
     metrics = list[StepMetrics]()
     for chunk in chunks:
         # One program for chunks of all lengths; a fixed number of steps where they have just one.

@@ -38,7 +38,7 @@ def place(examples: Examples, mesh: Mesh | None = None) -> Examples:
     Raises:
       ValueError: from ``streaming.limit_bytes``.
     """
-    images, labels = _arrays(examples)
+    images, labels = as_arrays(examples)
     if isinstance(images, np.ndarray) and images.nbytes > streaming.limit_bytes():
         images = streaming.HostImages(images)
     if isinstance(images, streaming.HostImages):
@@ -67,7 +67,7 @@ def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
         raise ValueError(f"validation fraction must leave examples on both sides, got {fraction}")
     order = np.random.default_rng(0).permutation(examples_in_all)
     kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
-    images, labels = _arrays(examples)
+    images, labels = as_arrays(examples)
     if isinstance(images, np.ndarray) and images.nbytes > streaming.limit_bytes():
         images = streaming.HostImages(images)  # so that nothing is copied
     if isinstance(images, streaming.HostImages):
@@ -77,7 +77,13 @@ def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
     return Examples(parts[0], labels[kept]), Examples(parts[1], labels[held])
 
 
-def _arrays(examples: Examples) -> Examples:
-    """Return images and labels as arrays where they are lists."""
-    arrays = (jax.Array, np.ndarray, streaming.HostImages)
-    return Examples(*(x if isinstance(x, arrays) else np.asarray(x) for x in examples))
+def as_arrays(examples: Examples) -> Examples:
+    """Return images and labels as arrays where they are lists, whole labels as int32."""
+    images, labels = examples
+    if not isinstance(images, jax.Array | np.ndarray | streaming.HostImages):
+        images = np.asarray(images)
+    if not isinstance(labels, jax.Array | np.ndarray):
+        labels = np.asarray(labels)
+    if jnp.issubdtype(labels.dtype, jnp.integer) and labels.dtype != np.int32:
+        labels = labels.astype(np.int32)  # narrower ones could not say "of no class"
+    return Examples(images, labels)

@@ -27,7 +27,7 @@ from jax.sharding import Mesh
 from qagrel_jax import checks, sharding
 from qagrel_jax.training.epoch import DivergedError, chunks_of_epoch, run_epoch
 from qagrel_jax.training.evaluation import overall_accuracy
-from qagrel_jax.training.examples import Examples, place, split
+from qagrel_jax.training.examples import Examples, as_arrays, place, split
 from qagrel_jax.training.step import StepMetrics, TrainState
 from qagrel_jax.training.trainer import Trainer, select_seeds
 
@@ -154,9 +154,9 @@ def fit(
 
     Raises:
       DivergedError: a seed's error is not finite; on CPU after that chunk, else after that epoch.
-      ValueError: fewer training examples than a batch, images of another shape than the trainer's
-        or not as many as labels, ``last_batch`` is neither of the two, a number or a label out of
-        range, with a curriculum a class without training examples.
+      ValueError: fewer training examples than a batch, none to monitor, images of another shape
+        than the trainer's or not as many as labels, ``last_batch`` is neither of the two, a number
+        or a label out of range, with a curriculum a class without training examples.
       TypeError: an argument of another type.
 
     Two seeds of a dense network learn the digits for two epochs:
@@ -188,6 +188,7 @@ def fit(
     if chunk_steps is not None:
         checks.whole("chunk_steps", chunk_steps)
     checks.function("on_chunk", on_chunk, takes=("epoch", "done", "steps"))
+    train, monitored = as_arrays(train), as_arrays(monitored)
     for name, examples in (("train", train), ("monitored", monitored)):
         _check_examples(name, examples, trainer.image_shape)
     train = _on_device("train", train, trainer)
@@ -196,10 +197,15 @@ def fit(
         checks.every_class(train.labels, trainer.num_classes)
     run = _on_mesh(run, trainer.mesh)
     seeds = len(run.active)
+    # Of the seeds that go on; epochs before a resumption may have had another number of steps.
+    before = int(sharding.fetch(run.states.step).max()) if run.epoch else 0
     while run.epoch < epochs and run.active.any():
         epoch = int(run.epoch) + 1
-        chunks = chunks_of_epoch(trainer, train, seeds, last_batch, chunk_steps, epoch)
-        states, metrics = run_epoch(trainer, run.states, run.active, train, epoch, chunks, on_chunk)
+        chunks = chunks_of_epoch(trainer, train, seeds, last_batch, chunk_steps, before)
+        states, metrics = run_epoch(
+            trainer, run.states, run.active, train, epoch, chunks, on_chunk, before
+        )
+        before += sum(chunk.steps for chunk in chunks)
         class_accuracy = trainer.evaluate(states, *monitored)
         accuracy = overall_accuracy(class_accuracy, monitored.labels)
         record = _record(epoch, accuracy, class_accuracy, metrics, run.active)
@@ -244,11 +250,14 @@ def _check_examples(name: str, examples: Examples, image_shape: tuple[int, ...] 
         raise TypeError(f"images of {name} must be uint8, or floats as they are, got {dtype}")
     if count != len(labels):
         raise ValueError(f"{name} has {count} images, but {len(labels)} labels")
+    if not count:
+        raise ValueError(f"{name} has no examples")
 
 
 def _after_epoch(run: Fit, accuracy: np.ndarray, patience: int | None, min_gain: float) -> Fit:
     better = run.active & (accuracy > run.best_accuracy)
-    # In double precision, as Keras: a gain of exactly ``min_gain`` must not depend on rounding.
+    # In double precision, as Keras; the accuracies are float32, so that whether one of exactly
+    # ``min_gain`` counts depends on their rounding.
     gained = run.active & (np.asarray(accuracy, np.float64) - min_gain > run.reference)
     reference_epoch = np.where(gained, run.epoch, run.reference_epoch)
     return run._replace(

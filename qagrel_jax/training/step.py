@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from qagrel_jax import checks
 from qagrel_jax import curriculum as curricula
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.policies import at_least_float32
@@ -36,7 +37,7 @@ class Learner(NamedTuple):
     rule: Rule  # the learning rule
     optimizer: optax.GradientTransformation  # makes updates of the rule's ``grads``
     reward: RewardFunction = classification.reward  # (key, labels, actions) -> rewards
-    batch_size: int | None = None  # nominal, by which rewards' updates are divided; None: as shown
+    batch_size: int | None = None  # nominal: a smaller batch's rewards weigh less; None: as shown
     curriculum: Curriculum | None = None  # None: all classes are shown from the start
 
 
@@ -162,6 +163,10 @@ def variables_of(states: TrainState, seed: int | None = None) -> dict[str, Any]:
       states: of one learner or of many, such as ``run.best``.
       seed: one of many, by its place; None: states as they are, with their leading axis if any.
 
+    Raises:
+      ValueError: no learner has this place.
+      TypeError: ``seed`` is no whole number.
+
     Q values of images, by the fourth of five learners:
 
     >>> import numpy as np
@@ -174,6 +179,9 @@ def variables_of(states: TrainState, seed: int | None = None) -> dict[str, Any]:
     (6, 2)
     """
     variables = {"params": states.params, **states.model_state}
+    if seed is not None:
+        # An index that is out of range would silently be the nearest one.
+        checks.whole("seed", seed, -len(states.step), len(states.step) - 1)
     return variables if seed is None else jax.tree.map(lambda x: x[seed], variables)
 
 

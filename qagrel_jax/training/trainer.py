@@ -121,8 +121,9 @@ def make_trainer(
       A ``Trainer``.
 
     Raises:
-      ValueError: a size below 1, ``batch_size`` not divisible over the mesh, or ``seeds_by`` is
-        neither "vmap" nor "map".
+      ValueError: a size below 1, ``batch_size`` not divisible over the mesh, ``seeds_by`` is
+        neither "vmap" nor "map", or a curriculum's ``exploration`` with a rule that learns
+        probabilities.
       TypeError: an argument of another type; from the first step, an optimizer that wants what a
         learning rule cannot give.
     """
@@ -137,6 +138,12 @@ def make_trainer(
         checks.instance("curriculum", curriculum, Curriculum)
     optimizer, make_optimizer, rate = _at_first(optimizer, learning_rate)
     across_seeds = _across_seeds(seeds_by, mesh)
+    if curriculum is not None and curriculum.exploration and rule.name in _OF_PROBABILITIES:
+        raise ValueError(
+            f"curriculum.exploration must be 0 with rule {rule.name!r}, got "
+            f"{curriculum.exploration}: it learns how probable a choice is, and one that is forced "
+            "teaches it nothing"
+        )
     evaluation_batch = _divided(batch_size, evaluation_batch, mesh)
     by_seed = None if mesh is None else NamedSharding(mesh, PartitionSpec(sharding.SEEDS))
     learner = Learner(network, rule, optimizer, reward, batch_size, curriculum)
@@ -166,6 +173,9 @@ def make_trainer(
         image_shape=tuple(image_shape),
         learning_rate=rate,
     )
+
+
+_OF_PROBABILITIES = ("agrel", "reinforce", "stochastic_units")
 
 
 def select_seeds(use_new: chex.Array, new: chex.ArrayTree, old: chex.ArrayTree) -> chex.ArrayTree:

@@ -49,6 +49,8 @@ BAD = [
     ("train", "--lerning-rate 1", "did you mean '--learning-rate'?"),
     ("train", "--hidden 1000000,1000000", "GiB of memory: lower --hidden or --seeds"),
     ("train", "--seeds 1000000", "GiB of memory: lower --hidden or --seeds"),
+    ("train", "--rule agrel --curriculum index", "agrel with a curriculum needs --curriculum-expl"),
+    ("train", "--curriculum index --curriculum-exploration 1", "1 needs --curriculum-max-wait"),
     ("train", "--coordinator localhost", "must be HOST:PORT or auto, got 'localhost'"),
     ("train", "--coordinator localhost:0", "must be HOST:PORT or auto"),
     ("train", "--coordinator localhost:99", "needs --processes N and --process I"),

@@ -170,6 +170,12 @@ def test_tangent_kernel_is_the_squared_norm_of_literal_gradients():
         np.testing.assert_allclose(found["block/hidden"][i], of_hidden, rtol=1e-12)
 
 
+def test_of_equal_outputs_the_tangent_kernel_is_that_of_one():
+    params = {"out": {"kernel": jnp.zeros((2, 3))}}
+    found = analysis.tangent_kernel(lambda p, x: x @ p["out"]["kernel"], params, jnp.ones((1, 2)))
+    assert found["out"].tolist() == [2.0]
+
+
 def test_tangent_kernel_says_how_far_a_small_update_moves_the_chosen_q_value():
     network = make_network("conv", 3)
     with jax.enable_x64(True):

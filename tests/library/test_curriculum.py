@@ -129,7 +129,7 @@ def test_a_new_class_is_explored_until_it_is_learned():
 @pytest.mark.parametrize("exploration", [0.0, 1.0])
 def test_a_step_of_training_explores_the_newest_and_does_not_count_it(exploration):
     """Class 2 has come to 0 and 1; with nothing compiled, so that actions can be looked at."""
-    settings = Curriculum(initial_classes=2, window=100, exploration=exploration)
+    settings = Curriculum(initial_classes=2, window=100, exploration=exploration, max_wait=10**6)
     chosen = []
 
     def reward(key, labels, actions):
@@ -317,6 +317,7 @@ def test_what_is_shown_is_active():
     [
         ({"threshold": 1.5}, r"threshold must be in \[0, 1\], got 1.5"),
         ({"exploration": 1.1}, r"exploration must be in \[0, 1\], got 1.1"),
+        ({"exploration": 1.0}, "exploration must be below 1 without max_wait, got 1.0"),
         ({"decay": -0.1}, r"decay must be in \[0, 1\], got -0.1"),
         ({"window": 0}, "window must be at least 1, got 0"),
         ({"max_wait": -1}, "max_wait must be at least 0, got -1"),
@@ -346,6 +347,63 @@ def test_a_class_without_images_would_stop_it_and_is_refused(shift, missing):
     examples = DATA._replace(labels=DATA.labels + shift)
     with pytest.raises(ValueError, match=says):
         next(fitting.fit(made, run, examples, examples, epochs=1, patience=1))
+
+
+@pytest.mark.parametrize("threshold", [0.6, 0.7, 0.35, 0.15])
+def test_a_fraction_that_equals_the_threshold_reaches_it(threshold):
+    """In float32 the product of θ and a number of images may lie above the whole number it is."""
+    settings = Curriculum(threshold=threshold, initial_classes=2, window=1)
+    update = jax.jit(lambda right: curricula.update(settings, state, labels, right))
+    for images in (20, 100, 260, 2560, 25_600):
+        state = curricula.start(root_key(0), settings, CLASSES)
+        labels = jnp.zeros(images, jnp.int32)
+        needed = round(threshold * images)
+        for right, count in ((needed, 3), (needed - 1, 2)):
+            assert int(update(jnp.arange(images) < right).count) == count, (images, right)
+        jax.clear_caches()
+
+
+def test_actions_of_no_class_are_masked_until_it_is_over():
+    settings = Curriculum(initial_classes=2, window=1, mask=True)
+    state = curricula.start(root_key(0), settings, 3)
+    outputs, explored = jnp.ones((2, 5)), jnp.array([False, True])
+    masked = curricula.mask(settings, state, outputs, explored)
+    np.testing.assert_array_equal(jnp.isfinite(masked), [[1, 1, 0, 0, 0]] * 2)
+    for shown in (2, 3):
+        state = curricula.update(settings, state, jnp.arange(shown), jnp.ones(shown, bool))
+    assert bool(state.over)
+    assert jnp.isfinite(curricula.mask(settings, state, outputs)).all()
+    own = trainer.make_trainer(
+        rules.q_agrel(),
+        DenseNet(CLASSES + 2, hidden=(4,)),
+        optax.sgd(0.05),
+        image_shape=(8, 8, 1),
+        num_classes=CLASSES,
+        curriculum=Curriculum(),
+    )
+    _, (record,) = _run(own, 0, epochs=1)
+    assert np.isfinite(record.error).all()
+
+
+@pytest.mark.parametrize("rule", [rules.agrel(), rules.reinforce(), rules.stochastic_units()])
+def test_forced_choices_are_refused_to_rules_that_learn_probabilities(rule):
+    with pytest.raises(ValueError, match=f"exploration must be 0 with rule '{rule.name}', got 0.2"):
+        _trainer(Curriculum(), rule=rule)
+    assert _trainer(Curriculum(exploration=0.0), rule=rule).curriculum is not None
+
+
+def test_resumed_with_other_epochs_it_streams_the_windows_it_is_in(monkeypatch):
+    """18 steps an epoch, then 19: windows of 7 go on from the steps done, not from an epoch's."""
+    for resident in ("99", "0"):
+        monkeypatch.setenv("QAGREL_JAX_RESIDENT_GIB", resident)
+        own, examples = _trainer(EAGER), fitting.Examples(IMAGES, LABELS)
+        run = fitting.start(own, root_keys((1,)))
+        for epochs, last_batch in ((3, "drop"), (5, "keep")):
+            options = {"epochs": epochs, "patience": 99, "last_batch": last_batch}
+            *_, (run, _) = fitting.fit(own, run, examples, DATA, **options)
+        if resident == "99":
+            whole = jax.tree.map(np.array, (run.states.params, run.states.curriculum))
+    _same(whole, (run.states.params, run.states.curriculum))
 
 
 def test_settings_given_as_arrays_can_be_static():

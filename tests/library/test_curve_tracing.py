@@ -1,6 +1,7 @@
 """Curve tracing: what is drawn is two curves without contact, and only the right end pays."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,18 @@ def test_both_curves_are_everywhere_and_go_every_way():
     for curves in (trials.target, trials.distractor):
         assert len(set(curves[:, 0].tolist())) > 40  # of 49 pixels
         assert set(np.diff(curves[:, :2])[:, 0].tolist()) == {-7, -1, 1, 7}
+
+
+def test_draws_of_zero_take_no_pixel_that_is_taken(monkeypatch):
+    """Every pixel and every move that is free is as good as the first."""
+    params = Params(6, 5, 5, 5)
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape=(), *_, **__: jnp.zeros(shape))
+    trial, _ = curve_tracing.reset(jax.random.key(0), params)
+    for curve in (trial.target[:5].tolist(), trial.distractor[:5].tolist()):
+        assert len(set(curve)) == 5
+        for pixel, following in itertools.pairwise(curve):
+            assert following in _neighbors(pixel, 6)
+    assert not set(trial.target[:5].tolist()) & set(trial.distractor[:5].tolist())
 
 
 def test_the_first_stage_is_two_pixels_anywhere():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qagrel_jax.plain import to_plain
 from qagrel_jax.population import Setup, population, recording
 from qagrel_jax.population.packing import Packed
 from qagrel_jax.rules import synapses
@@ -111,6 +112,27 @@ def test_every_turn_has_random_numbers_of_its_own():
         assert packed.turn == turn + 1
         after.append(np.array(packed.networks.learner.weights.memory_q))
     assert (after[0] != after[1]).any((0, 1)).all()
+
+
+def test_a_state_taken_is_a_copy():
+    """Neither going on nor a change of one's own reaches the other."""
+    packed = start(8, setup())
+    packed.advance()
+    taken, plain = packed.state(), to_plain(packed.networks)
+    before = jax.tree.map(np.array, packed.networks)
+    packed.advance()
+    assert (packed.networks.learner.weights.memory_q != before.learner.weights.memory_q).any()
+    jax.tree.map(np.testing.assert_array_equal, plain, before)
+    packed.restore(taken)
+    jax.tree.map(np.testing.assert_array_equal, packed.networks, before)
+
+
+@pytest.mark.parametrize("change", [{"leaf99": np.ones(8)}, {"leaf0": None}])
+def test_a_state_of_more_or_fewer_arrays_is_refused(change):
+    packed = start(8, setup())
+    state = {k: v for k, v in (packed.state() | change).items() if v is not None}
+    with pytest.raises(ValueError, match=r"expected the .* arrays of a population's state"):
+        packed.restore(state)
 
 
 def fixating(learner):

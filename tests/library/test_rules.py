@@ -8,7 +8,7 @@ import optax
 import pytest
 from jax import lax
 
-from qagrel_jax import networks, rules
+from qagrel_jax import networks, random_keys, rules
 from qagrel_jax.layers import Conv, Dense, LocallyConnected, layers
 from qagrel_jax.policies import softmax
 from qagrel_jax.training import step
@@ -240,6 +240,27 @@ def test_a_step_of_training_hears_of_labels_by_the_reward_alone(name):
     assert max(jax.tree.leaves(moved)) > 0
 
 
+@pytest.mark.parametrize("name", [n for n in rules.RULES if n not in ("backprop", "relearnn")])
+def test_where_nothing_can_be_chosen_the_error_is_nan(name):
+    """Compiled, so that nothing can be raised; and the other example learns as ever."""
+    network = networks.make_network("dense", 2, hidden=(3,))
+    inputs = jnp.ones((2, 4))
+    params = jax.jit(network.init)(jax.random.key(0), inputs)["params"]
+    rule = rules.make_rule(name)
+
+    def forward(params, inputs):
+        return network.apply({"params": params}, inputs) + jnp.array([[jnp.inf, 0], [0, 0]])
+
+    @jax.jit
+    def learn(params):
+        decision = rule.act(jax.random.key(1), forward, params, inputs)
+        return decision.action, rule.update(decision, jnp.ones(2))[1]
+
+    action, errors = learn(params)
+    assert action[0] == -1 and action[1] in (0, 1)
+    assert jnp.isnan(errors).tolist() == [True, False]
+
+
 def test_a_q_value_of_zero_learns():
     """The chosen unit is known by its index, not by a non-zero output."""
     rule = rules.q_agrel()
@@ -254,6 +275,21 @@ def test_a_reward_prediction_error_of_ones_own():
     decision = rule.act(jax.random.key(0), lambda p, x: x @ p, jnp.ones((2, 3)), jnp.ones((1, 2)))
     _, rpe = rule.update(decision, jnp.zeros(1))
     assert rpe.tolist() == [-1.0]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "3"])
+def test_a_seed_that_jax_would_change_is_refused(seed):
+    with pytest.raises((ValueError, TypeError), match="seed must be"):
+        random_keys.root_key(seed)
+    if not isinstance(seed, str):
+        with pytest.raises((ValueError, TypeError), match="seed must be"):
+            random_keys.root_keys([0, seed])
+
+
+def test_seeds_up_to_32_bits_are_themselves():
+    for seed in (0, 7, 2**31, 2**32 - 1):
+        for key in (random_keys.root_key(seed), random_keys.root_keys(np.array([seed]))[0]):
+            assert jax.random.key_data(key).tolist() == [0, seed]
 
 
 def test_an_amplified_prediction_error_settles_at_an_expectile():

@@ -275,6 +275,17 @@ def test_the_reversal_bandit_by_hand():
     assert play(task, bandit(2, luck, first=1), params, swapped)[1] == rewards
 
 
+@pytest.mark.parametrize(("required", "pulls"), [(0.55, 20), (0.6, 5), (0.7, 10), (0.29, 100)])
+def test_as_many_best_pulls_as_required_are_enough(required, pulls):
+    """0.55 · 20 is 11.000000000000002 in double precision."""
+    params = reversal_bandit.Params(pulls=pulls, required=required, interval=0)
+    needed = round(required * pulls)
+    for best, enough in ((needed, True), (needed - 1, False)):
+        actions = [0] * best + [1] * (pulls - best)
+        last = play(TASKS["reversal_bandit"], bandit(pulls, [0.5] * pulls), params, actions)[2]
+        assert bool(last.correct) == enough
+
+
 def test_a_bandit_of_one_pull_and_a_reversal_at_either_end():
     task = TASKS["reversal_bandit"]
     one = reversal_bandit.Params(pulls=1)

@@ -118,6 +118,37 @@ def test_the_size_of_a_run_is_known_before_it_starts_on_a_mesh_too():
         )
 
 
+def test_a_rate_that_is_a_plain_number_compiles_nothing():
+    trainer = _trainer(optimizer=optax.sgd, learning_rate=0.05)
+    for rate in (None, 0.013, 0, np.float64(0.1)):
+        changed = trainer if rate is None else trainer._replace(learning_rate=rate)
+        _run(changed, 0, epochs=1)
+    assert trainer.run_steps._cache_size() == 1
+
+
+@pytest.mark.parametrize("place", [2, -3])
+def test_a_learner_that_is_not_there_is_refused(place):
+    states = _trainer().init(_keys(0, 1))
+    with pytest.raises(ValueError, match=rf"seed must be in \[-2, 1\], got {place}"):
+        training.variables_of(states, place)
+
+
+def test_labels_of_any_whole_dtype_and_lists_are_the_same():
+    expected, (record,) = _run(_trainer(), 0, epochs=1)
+    for labels in (LABELS.astype(np.uint8), LABELS.astype(np.int64), LABELS.tolist()):
+        examples = fitting.Examples(IMAGES.tolist() if labels is LABELS else IMAGES, labels)
+        run = fitting.start(_trainer(), _keys(0))
+        *_, (run, found) = fitting.fit(_trainer(), run, examples, examples, epochs=1)
+        jax.tree.map(np.testing.assert_array_equal, run.states.params, expected.states.params)
+        np.testing.assert_array_equal(found.accuracy, record.accuracy)
+
+
+def test_nothing_to_monitor_is_refused():
+    empty = fitting.Examples(IMAGES[:0], LABELS[:0])
+    with pytest.raises(ValueError, match="monitored has no examples"):
+        next(fitting.fit(_trainer(), fitting.start(_trainer(), _keys(0)), DATA, empty, epochs=1))
+
+
 def test_a_rate_that_is_not_the_optimizers_is_refused():
     trainer = _trainer()._replace(learning_rate=np.float32(0.1))
     with pytest.raises(ValueError, match="make_trainer was not given a learning_rate"):
