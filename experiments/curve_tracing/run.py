@@ -93,7 +93,7 @@ def _train(
                 state["trials"],
                 f"lengths {', '.join(map(str, line['length']))}: accuracy "
                 f"{', '.join(f'{a:.1%}' for a in accuracy)}; "
-                f"{learning.sum() * config.test_every / line['seconds']:,.0f} trials/s",
+                f"{learning.sum() * config.test_every / max(line['seconds'], 1e-3):,.0f} trials/s",
                 important=True,
             )
 

@@ -1,24 +1,32 @@
 """``python -m experiments.curve_tracing``: what it writes, resuming, a line for every mistake."""
 
+import functools
 import itertools
 import json
 import shutil
+from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments.common.cli import UserError
 from experiments.curve_tracing import __main__ as command
 from experiments.curve_tracing import config as curve_config
+from experiments.curve_tracing import learners
 from experiments.curve_tracing import run as curve_run
 from experiments.curve_tracing import summary as curve_summary
 from experiments.curve_tracing.config import CurveConfig
 from experiments.curve_tracing.learners import FrozenTest
-from qagrel_jax import recurrent
+from qagrel_jax import recurrent, rules
+from qagrel_jax.policies import make_policy
+from qagrel_jax.random_keys import root_key
 from qagrel_jax.tasks import curve_tracing
 
-SMALL = ["--networks=2", "--grid=6", "--max-length=3", "--max-trials=90", "--test-every=30"]
-SMALL += ["--test-trials=4", "--steps=6", "--sweeps=2"]
+SMALL_CONFIG = {"networks": 2, "grid": 6, "max_length": 3, "max_trials": 90, "test_every": 30}
+SMALL_CONFIG |= {"test_trials": 4, "steps": 6, "sweeps": 2}
+SMALL = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL_CONFIG.items()]
 
 
 def refused(capsys, *arguments):
@@ -58,6 +66,108 @@ def test_writes_summary_and_pictures(finished):
     )
     for name in ("learning.png", "generalization.png", "activity.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_trial_moves_the_weights_of_those_that_learn_as_the_rule_says_and_no_others():
+    """Trial 5 of eight networks, every other one of which has finished."""
+    config = CurveConfig(
+        networks=8,
+        seed=3,
+        grid=5,
+        max_length=3,
+        max_trials=1,
+        test_every=1,
+        learning_rate=0.3,
+        neighbor_rate=0.5,
+        output_rate=0.2,
+        exploration=0.4,
+        reward=2.0,
+        clip=0.1,
+        steps=6,
+        sweeps=3,
+        tolerance=1e-3,
+    )
+    network = recurrent.GridNet()
+    rule = rules.relearnn(
+        make_policy("max_boltzmann", epsilon=0.4),
+        steps=6,
+        sweeps=3,
+        tolerance=1e-3,
+        clip=0.1,
+        scale=functools.partial(recurrent.relative_rates, network, neighbors=0.5, outputs=0.2),
+    )
+
+    def by_hand(number, variables, length):
+        draw, choose = jax.random.split(
+            jax.random.fold_in(jax.random.fold_in(root_key(3), number), 5)
+        )
+        task = curve_tracing.Params(5, 5, jnp.minimum(length, 3), length)
+        trial, image = curve_tracing.reset(draw, task)
+        functions = recurrent.as_recurrent(network)
+        decision = rule.act(choose, functions, variables["params"], image[None])
+        correct = decision.action == trial.target[length - 1]
+        return correct[0], rule.update(decision, 2.0 * correct)[0]
+
+    functions, learning = learners.make(config), np.array([True, False] * 4)
+    variables, lengths = functions.init(), np.array([2, 2, 2, 2, 3, 3, 4, 4])
+    correct, grads = jax.jit(jax.vmap(by_hand))(jnp.arange(8), variables, lengths)
+    after, figures = functions.learn(variables, 5, lengths, learning)
+    np.testing.assert_array_equal(figures.correct, correct)
+    assert set(np.asarray(correct[learning]).tolist()) == {False, True}
+
+    def check(before, now, gradient):
+        np.testing.assert_array_equal(now[~learning], before[~learning])
+        assert (now[learning] != before[learning]).any()
+        expected = before - np.float32(0.3) * gradient
+        np.testing.assert_allclose(now[learning], expected[learning], rtol=1e-5, atol=1e-6)
+
+    jax.tree.map(check, *jax.device_get((variables["params"], after["params"], grads)))
+
+
+def test_a_frozen_test_takes_the_best_action_whatever_the_exploration():
+    """One network values the blue pixel alone, the other the red one."""
+    functions = learners.make(CurveConfig(**SMALL_CONFIG, exploration=1.0))
+    params = jax.tree.map(np.zeros_like, jax.device_get(functions.init()["params"]))
+    params["to_modulated_input"]["kernel"][:, 0] = 1  # from the bias: X^m is X
+    of_color = params["to_output"]["kernel"][:, -len(curve_tracing.COLORS) :, 0]
+    of_color[[0, 1], [curve_tracing.BLUE, curve_tracing.RED]] = 1
+    tested = functions.test({"params": params}, 30, np.array([2, 2]))
+    assert [np.asarray(x).tolist() for x in tested] == [[1, 0], [1, 1], [1, 0]]
+
+
+def test_curves_become_longer_and_networks_finish_by_their_own_accuracy(tmp_path, monkeypatch):
+    config = CurveConfig(
+        networks=3, max_length=4, max_trials=600, test_every=100, accuracy=0.8, final_accuracy=0.9
+    )
+    accuracies = [[0.8, 0.79, 1], [0.85, 0.8, 0.5], [0.89, 1, 0.8], [0.9, 0.85, 1], [0, 0.9, 0]]
+    learned, tested, lines, turns = [], [], [], []
+
+    def learn(variables, first, lengths, learning):
+        learned.append((first, lengths.tolist(), learning.tolist()))
+        return variables + 1, learners.Trials(*4 * [np.zeros(3)])
+
+    def test(variables, number, lengths):
+        tested.append((variables, number, lengths.tolist()))
+        return FrozenTest(np.float32(accuracies[len(tested) - 1]), None, None)
+
+    def save(folder, config, state, line):
+        del folder, config
+        lines.append((line["trials"], line["length"], line["learning"]))
+        turns.append((state["lengths"].tolist(), state["done"].tolist()))
+
+    monkeypatch.setattr(curve_run, "_save", save)
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr(curve_run, "time", clock)  # what is faked takes no time
+    state = {"trials": 0, "variables": 0, "lengths": np.full(3, 2), "done": np.zeros(3, bool)}
+    functions = learners.Learners(None, learn, test, None)
+    curve_run._train(config, tmp_path, functions, state)
+    lengths = [[2, 2, 2], [3, 2, 3], [4, 3, 3], [4, 4, 4], [4, 4, 4]]
+    learning = [[True] * 3] * 4 + [[False, True, False]]
+    assert learned == list(zip(range(0, 500, 100), lengths, learning, strict=True))
+    assert tested == list(zip(range(1, 6), range(100, 600, 100), lengths, strict=True))
+    assert lines == list(zip(range(100, 600, 100), lengths, learning, strict=True))
+    assert [now for now, _ in turns] == [*lengths[1:], [4, 4, 4]]
+    assert [done for _, done in turns] == [[False] * 3] * 3 + [[True, False, True], [True] * 3]
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(finished, tmp_path, monkeypatch):

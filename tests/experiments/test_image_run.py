@@ -91,6 +91,30 @@ def test_kernels_decay_at_a_rate_that_halves():
 
 
 @pytest.mark.parametrize(
+    ("feedback_l2", "expected"), [(None, [-0.1, -0.3]), (0.0, [0.0, -0.2]), (0.25, [-0.05, -0.25])]
+)
+def test_feedback_weights_have_a_rate_and_a_penalty_of_their_own(feedback_l2, expected):
+    """At weights of 1 and a rate of 1 gradients g give −(g + 2·½); feedback −0.1 (g + 2 c)."""
+    made = config(
+        feedback="kolen_pollack",
+        learning_rate=1.0,
+        halve_every=0,
+        l2=0.5,
+        feedback_l2=feedback_l2,
+        feedback_rate=0.1,
+    )
+    optimizer = build.make_optimizer(made, 3)
+    params = {"Dense_0": {"kernel": 1.0, "feedback_kernel": 1.0}, "BatchNorm_0": {"scale": 1.0}}
+    params = jax.tree.map(jnp.float32, params)
+    for gradient, own in zip([0.0, 2.0], expected, strict=True):
+        grads = jax.tree.map(lambda w, g=gradient: g * w, params)
+        (updates,) = _updates(optimizer, params, grads, 1)
+        wanted = {"kernel": -gradient - 1, "feedback_kernel": own}
+        assert updates["Dense_0"] == pytest.approx(wanted, rel=1e-6)
+        assert updates["BatchNorm_0"]["scale"] == -gradient
+
+
+@pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("sgd", [-0.5, -0.5]),
@@ -312,6 +336,21 @@ def test_the_accuracy_reported_is_that_of_the_best_epoch(protocol, tmp_path):
         "images_per_second": 3.0,  # the median of 1, 3, 3
         "train_seconds": 14.0,
     }
+
+
+def test_feedback_weights_are_drawn_as_the_options_say():
+    """By He et al. also onto the output, where forward weights start small; and twice as strong."""
+    made = config(hidden=(300, 200), feedback="random", feedback_init="he", feedback_scale=2.0)
+    network = build.build_network(made, 10)
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    below = {"Dense_0": 64, "Dense_1": 300, "Dense_2": 200}
+    forward, feedback = (
+        {name: float(variables[part][name]["kernel"].std()) for name in below}
+        for part in ("params", "feedback")
+    )
+    drawn = {name: (2 / inputs) ** 0.5 for name, inputs in below.items()}
+    assert feedback == pytest.approx({name: 2 * sd for name, sd in drawn.items()}, rel=0.06)
+    assert forward == pytest.approx(drawn | {"Dense_2": (0.01 / 200) ** 0.5}, rel=0.06)
 
 
 def test_the_curriculum_is_what_the_options_say():

@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from flax.serialization import msgpack_restore
 
-from experiments.common import interrupts, progress
+from experiments.common import files, interrupts, progress
+from experiments.train import folder as run_folder
 from experiments.working_memory import run as memory_run
+from qagrel_jax.training import checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 # ``python -m``, but with a line of progress each second, and with SIGINT also in the background.
@@ -59,15 +62,20 @@ def ended(tmp_path_factory):
             process.wait()
 
 
+def _epochs(folder):
+    return files.read_lines(folder / "metrics.jsonl")
+
+
 def _interrupt(root, running):
-    """Signal each command once it computes."""
+    """Signal each command once it computes, and the training once it has something to lose."""
     deadline = time.monotonic() + 200
     waiting = dict(running)
     while waiting and time.monotonic() < deadline:
         for name in list(waiting):
             # The second line comes when it has compiled and computed for a second, at the most.
             lines = (root / f"{name}.err").read_text().splitlines()
-            if len(lines) > 1 or waiting[name].poll() is not None:
+            computes = len(lines) > 1 and (name != "train" or _epochs(root / name))
+            if computes or waiting[name].poll() is not None:
                 waiting.pop(name).send_signal(COMMANDS[name][1])
         time.sleep(0.05)
 
@@ -84,7 +92,13 @@ def test_one_line_and_a_clean_exit(ended, name):
 def test_what_was_learned_is_saved_and_nothing_else_left(ended):
     assert not ended["agrel"][2].exists()
     assert (ended["working_memory"][2] / memory_run.CHECKPOINT).is_file()
-    assert (ended["train"][2] / "config.json").is_file()
+    folder = ended["train"][2]
+    assert (folder / "config.json").is_file() and not (folder / "summary.json").exists()
+    epochs = [line["epoch"] for line in _epochs(folder)]
+    assert epochs == list(range(1, len(epochs) + 1)) and epochs
+    checkpoint, about = checkpoints.read(run_folder.checkpoint(folder, "q_agrel"))
+    assert 1 <= msgpack_restore(checkpoint)["epoch"] <= len(epochs)
+    assert about["rule"] == "q_agrel"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")

@@ -1,8 +1,10 @@
 """``python -m experiments.working_memory``: what it writes, resuming, a line for every mistake."""
 
 import json
+import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from flax.serialization import msgpack_restore
@@ -13,6 +15,7 @@ from experiments.working_memory import config as memory_config
 from experiments.working_memory import run as memory_run
 from experiments.working_memory import summary as memory_summary
 from experiments.working_memory.config import MemoryConfig
+from qagrel_jax.population.packing import Packed
 from qagrel_jax.training import checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,12 +31,19 @@ def refused(capsys, *arguments):
     return message
 
 
+def nothing_left_to_learn(monkeypatch):
+    """From here on a network that learns fails the test."""
+    monkeypatch.setattr(Packed, "advance", lambda _: pytest.fail("what was done is done again"))
+
+
+COMPARED = "saccade --feedback tied,separate --networks 6 --max-trials 150 --set delay_steps=1"
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     """A small run that compares tied and independent feedback, and its summary."""
     folder = tmp_path_factory.mktemp("memory") / "run"
-    arguments = "saccade --feedback tied,separate --networks 6 --max-trials 150 --set delay_steps=1"
-    working_memory.main([*arguments.split(), "--out", str(folder)])
+    working_memory.main([*COMPARED.split(), "--out", str(folder)])
     return folder, json.loads((folder / "summary.json").read_text())
 
 
@@ -51,8 +61,43 @@ def test_writes_summary_and_pictures(compared):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(compared, capsys):
+def _state(folder):
+    content, _ = checkpoints.read(folder / memory_run.CHECKPOINT)
+    return {**msgpack_restore(content), "seconds": None}
+
+
+def test_an_interrupted_run_ends_as_if_it_had_not_been(compared, tmp_path, monkeypatch):
     folder, summary = compared
+    other = tmp_path / "run"
+    save, advance, turns = memory_run._save, Packed.advance, []
+
+    def interrupt(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    def advance_and_tell(packed):
+        turns.append(packed.turn)
+        advance(packed)
+
+    monkeypatch.setattr(Packed, "advance", advance_and_tell)
+    monkeypatch.setattr(memory_run, "_save", interrupt)
+    with pytest.raises(KeyboardInterrupt, match=f"--resume --out {other}"):
+        working_memory.main([*COMPARED.split(), "--checkpoint-seconds", "0", "--out", str(other)])
+    assert turns == [0]
+    monkeypatch.setattr(memory_run, "_save", save)
+    working_memory.main(["--resume", "--out", str(other)])
+    assert turns == list(range(int(_state(folder)["turn"]))) and len(turns) > 1
+    jax.tree.map(np.testing.assert_array_equal, _state(other), _state(folder))
+    again = json.loads((other / "summary.json").read_text())
+    for name in ("trials", "training_trials_of_all_networks", "frozen_tests_taken"):
+        assert again[name] == summary[name]
+
+
+def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(
+    compared, tmp_path, monkeypatch, capsys
+):
+    folder, summary = shutil.copytree(compared[0], tmp_path / "run"), compared[1]
+    nothing_left_to_learn(monkeypatch)
     working_memory.main(["--resume", "--out", str(folder)])
     assert json.loads((folder / "summary.json").read_text())["trials"] == summary["trials"]
     assert "add --resume" in refused(capsys, "saccade", "--out", folder)
@@ -63,9 +108,10 @@ def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(compared, capsys
     assert "damaged" in refused(capsys, "--resume", "--out", folder)
 
 
-def test_earlier_checkpoints_are_read_or_named(tmp_path, capsys):
+def test_earlier_checkpoints_are_read_or_named(tmp_path, monkeypatch, capsys):
     folder, options = tmp_path / "run", "saccade --networks 2 --max-trials 5"
     working_memory.main([*options.split(), "--out", str(folder)])
+    nothing_left_to_learn(monkeypatch)
     content, _ = checkpoints.read(folder / memory_run.CHECKPOINT)
     state = {**msgpack_restore(content), "seconds": np.float64(1000)}
     (folder / memory_run.CHECKPOINT).unlink()
@@ -154,7 +200,7 @@ def test_every_rule_and_task_has_its_published_settings():
     assert (given.learning_rates, given.memory) == ((0.2,), 9)
 
 
-def test_recollect_is_run_drawn_and_resumed(tmp_path, capsys):
+def test_recollect_is_run_drawn_and_resumed(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     arguments = (
         "saccade --rule recollect --networks 2 --max-trials 30 --end-input --slope corrected "
@@ -164,6 +210,7 @@ def test_recollect_is_run_drawn_and_resumed(tmp_path, capsys):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["trials"] == [None, None] and summary["config"]["rule"] == "recollect"
     assert (folder / "activity.png").read_bytes().startswith(b"\x89PNG")
+    nothing_left_to_learn(monkeypatch)
     for given in ([], arguments.split()):  # nothing again, or the same again
         working_memory.main([*given, "--resume", "--out", str(folder)])
         assert json.loads((folder / "summary.json").read_text())["trials"] == summary["trials"]

@@ -8,6 +8,7 @@ import pytest
 from experiments.common.cli import UserError
 from experiments.working_memory import run as memory_run
 from experiments.working_memory.config import MemoryConfig
+from qagrel_jax.tasks.criterion import Criterion
 
 GRID = MemoryConfig(
     "saccade", 3, feedbacks=("tied", "separate"), learning_rates=(0.1, 0.5), tag_decays=(0.2, 0.4)
@@ -55,6 +56,49 @@ def test_every_option_arrives():
     assert (setup.criterion.max_trials, setup.criterion.retest_after) == (77, 8)
     assert (setup.substeps, setup.params.noise, setup.params.slope) == (4, "additive", 2.0)
     assert isinstance(setup.params.slope, float)
+
+
+SHARED = {"memory": 6, "exploration": 0.3, "weight_range": 0.5, "threshold": 0.7}
+OWN = {
+    "augment": SHARED | {"regular": 5, "leak": 0.5, "bias": False, "policy": "epsilon_greedy"},
+    "recollect": SHARED | {"slope": "corrected", "end_input": True, "policy": "max_boltzmann"},
+}
+"""All that a rule's own configuration takes from the run's, each value other than its default."""
+
+
+@pytest.mark.parametrize("rule", OWN)
+def test_every_option_of_a_rule_arrives(rule):
+    config = MemoryConfig(
+        "saccade",
+        2,
+        rule=rule,
+        feedbacks=("kolen_pollack",),
+        cooling=500 if rule == "recollect" else 0,  # it goes with max-Boltzmann alone
+        substeps=4 if rule == "augment" else 1,
+        max_trials=77,
+        retest_after=8,
+        task_parameters={"delay_steps": 4, "curriculum": True},
+        **OWN[rule],
+    )
+    setup = memory_run.make_setup(config)
+    defaults = {field.name: field.default for field in dataclasses.fields(setup.config)}
+    named = defaults.keys() & {field.name for field in dataclasses.fields(config)}
+    assert named == OWN[rule].keys()
+    for name, value in OWN[rule].items():
+        assert getattr(setup.config, name) == value != defaults[name], name
+    assert (setup.config.feedback, defaults["feedback"]) == ("kolen_pollack", "tied")
+    assert (setup.config.inputs, setup.config.actions) == (4, 3)
+    assert (setup.cooling, setup.substeps) == (config.cooling, config.substeps)
+    # Delays of 1, 2 and 4 steps, each with the same window.
+    window, accuracy = (50, 0.9) if rule == "augment" else (100, 0.86)
+    assert setup.criterion == Criterion(4, (window,) * 3, accuracy, 77, (0, 0, 0, 0), 1, 8)
+
+
+def test_the_memory_units_share_several_leaks():
+    config = MemoryConfig("saccade", 2, feedbacks=("tied", "separate"), memory=6, leak=(0.7, 1.0))
+    rule = memory_run.make_setup(config).config
+    assert rule.leak == (0.7, 0.7, 0.7, 1, 1, 1)
+    assert rule.feedback == "kolen_pollack"  # the networks of the other kind are told to tie it
 
 
 def test_without_options_criterion_and_parameters_are_the_tasks():

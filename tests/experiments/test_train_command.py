@@ -9,12 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import config as configs
 from experiments.common import cli, files
 from experiments.train import __main__ as train_command
+from experiments.train import one_rule
 from qagrel_jax import data
 from tests.experiments import running
 
@@ -123,6 +125,35 @@ def test_killed_and_resumed_it_ends_the_same(undisturbed, tmp_path, epochs):
     for name in ("metrics.jsonl", "checkpoint_q_agrel.msgpack", "checkpoint_backprop.msgpack"):
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
     assert not left.exists()
+
+
+def test_interrupted_and_resumed_with_a_curriculum_it_ends_the_same(tmp_path, monkeypatch):
+    """After an epoch some classes are active and some are not."""
+    whole, folder = tmp_path / "whole", tmp_path / "interrupted"
+    arguments = (
+        "--rule q_agrel --hidden 16 --seeds 1 --epochs 2 --batch-size 32 --curriculum random "
+        "--curriculum-threshold 0.4 --curriculum-outputs open"
+    )
+    monkeypatch.setattr(train_command, "_draw", lambda folder: None)
+    assert train("--out", whole, *arguments.split()).returncode == 0
+    save = one_rule._Saver.save
+
+    def interrupt(*given, **options):
+        save(*given, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(one_rule._Saver, "save", interrupt)
+    with (
+        jax.debug_key_reuse(False),
+        pytest.raises(KeyboardInterrupt, match=f"--resume --out {folder}"),
+    ):
+        train_command.main(["--out", str(folder), *arguments.split()])
+    monkeypatch.setattr(one_rule._Saver, "save", save)
+    (line,) = _lines(folder)
+    assert 2 < line["active_classes"][0] < 10
+    assert train("--out", folder, "--resume").returncode == 0
+    for name in ("metrics.jsonl", "checkpoint_q_agrel.msgpack"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 CURRICULUM = (

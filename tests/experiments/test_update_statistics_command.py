@@ -1,14 +1,18 @@
 """``python -m experiments.update_statistics``: one small run, its resumption, bad input."""
 
 import json
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
+from experiments import config as configs
 from experiments.common import cli
 from experiments.common.cli import UserError
+from experiments.train import build
 from experiments.update_statistics import __main__ as command
-from experiments.update_statistics import instrument, references, settings
+from experiments.update_statistics import batches, instrument, references, settings
 from experiments.update_statistics.summary import ALL
 from qagrel_jax.training import fitting
 
@@ -111,6 +115,55 @@ def test_a_network_with_batchnorm_is_sampled(tmp_path, monkeypatch):
     for i, name in enumerate(settings.OBJECTIVES):
         part = references._of_objective(together, f"{name}/")
         assert list(part.mean) == list(part.images) == ["out"] and part.mean["out"] == i
+
+
+def test_a_run_of_a_network_with_batchnorm(tmp_path):
+    """Q-AGREL's mean update is the gradient of its own objective, estimated apart from it."""
+    folder = tmp_path / "run"
+    arguments = (
+        f"{_config(tmp_path, 'conv', None)} --rules q_agrel --stages 0 --batch-sizes 4 "
+        f"--images 20 --samples 100 --seeds 1 --out {folder}"
+    )
+    command.main(arguments.split())
+    (line,) = _lines(folder)
+    assert line["exact"] is False
+    found, errors = (line["batches"]["4"][kind] for kind in ("statistics", "standard_errors"))
+    for of_objective in (found, errors):
+        assert set(of_objective) == set(settings.OBJECTIVES)
+        for layers in of_objective.values():
+            assert set(layers) == {ALL, "Conv_0", "Conv_1", "Dense_0", "Dense_1"}
+            assert layers[ALL]["variance"] > 0
+    angles = {objective: found[objective][ALL]["angle"] for objective in settings.OBJECTIVES}
+    assert 0 <= angles["prediction_error"] < 30 < angles["cross_entropy"] < 90
+    assert 0.6 < found["prediction_error"][ALL]["norm_ratio"] < 1.4
+    assert 0 < errors["cross_entropy"][ALL]["angle"] < 15
+    (result,) = json.loads((folder / "summary.json").read_text())["results"]
+    assert result["cross_entropy"][ALL]["angle"] == {
+        "mean": angles["cross_entropy"],
+        "standard_error": errors["cross_entropy"][ALL]["angle"],
+    }
+
+
+def test_a_network_with_dropout_runs_as_in_training(tmp_path):
+    """Another key drops other units, and the batch normalizes itself."""
+    conv = configs.load(_config(tmp_path, "conv", None))
+    network = build.build_network(conv, 10)
+    images = 10 * jax.random.uniform(jax.random.key(0), (3, 8, 8, 1))
+    variables = jax.jit(network.init)(jax.random.key(1), images)
+    params, fixed = variables["params"], {"batch_stats": variables["batch_stats"]}
+    problem = SimpleNamespace(dataset=SimpleNamespace(num_classes=10))
+    make = batches.forward_of(conv, problem, "tied")
+
+    @jax.jit
+    def forward(seed, images):
+        state = SimpleNamespace(model_state=fixed)
+        return make(state, jax.random.key(seed))(params, images)
+
+    first = forward(2, images)
+    np.testing.assert_array_equal(forward(2, images), first)
+    assert (forward(3, images) != first).all(1).all()
+    # Without biases a brighter batch is the same one, normalized by its own statistics.
+    np.testing.assert_allclose(forward(2, 10 * images), first, atol=0.01)
 
 
 def test_weights_that_diverge_are_one_line(tmp_path, monkeypatch, capsys):
