@@ -92,10 +92,20 @@ def _run_all(arguments: Any, folder: Path) -> None:
 
     options = Options(**fields.given(Options, arguments))
     own: dict[str, Any] = {"max_trials": options.max_trials, "learning_rate": options.learning_rate}
+    changes = {key: value for key, value in own.items() if value is not None}
+    tasks = {
+        name: dataclasses.replace(TASKS[name], **changes)
+        for name in ([arguments.task] if arguments.task else TASKS)
+    }
+    for name, settings in tasks.items():
+        every = settings.trials_between_tests
+        if settings.max_trials > every and settings.max_trials % every:
+            raise UserError(
+                f"--max-trials must be a multiple of {every} with {name}, the trials between two "
+                f"tests, got {settings.max_trials}"
+            )
     results = []
-    for name in [arguments.task] if arguments.task else TASKS:
-        changes = {key: value for key, value in own.items() if value is not None}
-        settings = dataclasses.replace(TASKS[name], **changes)
+    for name, settings in tasks.items():
         results += [run(name, settings, rule, options) for rule in RULES]
     content: dict[str, Any] = {
         "config": {"task": arguments.task, **dataclasses.asdict(options)},
@@ -136,7 +146,8 @@ def run(name: str, settings: Settings, rule_name: str, options: Options) -> dict
             trials += every
             reached[(reward >= settings.criterion) & np.isinf(reached)] = trials
             best = float(np.nan_to_num(reward).mean())
-            state = f"{np.isfinite(reached).mean():.0%} at criterion, mean reward {best:.3f}"
+            there = f"{np.isfinite(reached).sum()} of {len(reached)}"
+            state = f"{there} at criterion, mean reward {best:.3f}"
             reporter.update(trials, state)
         reporter.finish(f"{trials:,} trials", state)
     seconds = time.perf_counter() - start
@@ -223,14 +234,14 @@ def _finite(value: float | None) -> float | None:
 
 
 def _print_table(results: list[dict[str, Any]], folder: Path) -> None:
-    print(f"{'task':12} {'rule':9} {'converged':>9} {'median':>7} {'quartiles':>15}  trials")
+    print(f"{'task':12} {'rule':9} {'converged':>14} {'median':>7} {'quartiles':>15}  trials")
     for row in results:
         low, middle, high = (
             "-" if row[k] is None else f"{row[k]:.0f}"
             for k in ("first_quartile_trials", "median_trials", "third_quartile_trials")
         )
-        share = f"{row['converged_fraction']:.0%}"
-        print(f"{row['task']:12} {row['rule']:9} {share:>9} {middle:>7} {low + ' - ' + high:>15}")
+        share = f"{sum(t is not None for t in row['trials'])} of {row['networks']}"
+        print(f"{row['task']:12} {row['rule']:9} {share:>14} {middle:>7} {low + ' - ' + high:>15}")
     print(f"written to {folder}")
 
 

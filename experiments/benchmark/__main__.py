@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with cli.interrupted_says("nothing was written"), folders.claimed(folder):
         try:
             run(settings, folder)
-        except KeyboardInterrupt:
+        except BaseException:  # what is left would be in the way of the same command
             shutil.rmtree(folder / "traces", ignore_errors=True)
             raise
 

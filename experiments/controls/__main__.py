@@ -15,7 +15,8 @@ old.
 import contextlib
 import functools
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     folders.check_resume(arguments.resume, arguments.out)
     out = arguments.out or folders.default("controls")
     plans = _plans(arguments, out)
+    if arguments.resume and not any((out / name / PLAN).is_file() for name in plans):
+        print(f"{out} holds no controls yet: starting them", file=sys.stderr)
     controls = {name: catalogue.load(name, **plan) for name, plan in plans.items()}
     valid = catalogue.names()
     with folders.explained(out):
@@ -46,8 +49,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         done = {name: _lines_done(out / name, controls[name]) for name in controls}
         for name, plan in plans.items():
             files.write_json(out / name / PLAN, plan)
+        load = functools.cache(functools.partial(_load, data_dir=arguments.data_dir))
+        for control in controls.values():  # what is missing is told before anything is trained
+            for setting in control.settings:
+                load(setting.config.dataset)
         for name, control in controls.items():
-            run(out / name, name, control, done[name], arguments.data_dir)
+            run(out / name, name, control, done[name], load)
 
 
 def run(
@@ -55,9 +62,17 @@ def run(
     name: str,
     control: Control,
     lines: list[dict[str, Any]],
-    data_dir: str | None = None,
+    load: Callable[[str], Any],
 ) -> dict[str, Any]:
-    """Train the settings of ``control`` that ``lines`` lacks; return the summary, also written."""
+    """Train the settings of ``control`` that ``lines`` lacks; return the summary, also written.
+
+    Args:
+      folder: of the control.
+      name: of the control.
+      control: its settings.
+      lines: of the settings that are done; others are added.
+      load: ``name of a data set -> Dataset``.
+    """
     from experiments.common import provenance
     from experiments.common.progress import Reporter
     from experiments.controls import plots, summary
@@ -75,7 +90,6 @@ def run(
         return content
 
     keep = Unfinished(folder)
-    load = functools.cache(functools.partial(_load, data_dir=data_dir))
     with Reporter(name, len(planned)) as reporter:
         for number, setting in enumerate(control.settings):
             if any(line["label"] == setting.label for line in lines):

@@ -74,10 +74,11 @@ def _section(folder: str, content: dict[str, Any]) -> str:
 
 
 def _trials(row: dict[str, Any]) -> str:
-    share = row["converged_fraction"]
+    converged = sum(trials is not None for trials in row["trials"])
+    share = f"{converged} of {row['networks']}"
     if row["median_trials"] is None:
         return (
-            f"{share:.0%} of networks reach the criterion; mean expected reward after "
+            f"{share} networks reach the criterion; mean expected reward after "
             f"{row['max_trials']:,}: {row['last_mean_reward']:.2f}"
         )
     low, middle, high = (
@@ -85,7 +86,7 @@ def _trials(row: dict[str, Any]) -> str:
         for k in ("first_quartile_trials", "median_trials", "third_quartile_trials")
     )
     text = f"{middle} ({low}–{high})"
-    return text if share == 1 else f"{text}; {share:.0%} of networks"
+    return text if converged == row["networks"] else f"{text}; {share} networks"
 
 
 def _ratio(ratio: float | None) -> str:

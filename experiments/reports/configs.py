@@ -1,8 +1,8 @@
 """What each configuration of ``python -m experiments.train`` is, costs and gives.
 
 What it is and what was published stands in the configuration's file; cost and accuracy are those of
-the runs among the results. Any run of the same network on the same data tells the cost; accuracy is
-taken from runs of the same recipe only, of those not finished the best so far.
+the runs among the results. Any run of the same network on the same data, trained alike, tells the
+cost; accuracy is taken from runs of the same recipe only, of those not finished the best so far.
 """
 
 import ast
@@ -22,6 +22,19 @@ from experiments.train.results import RunResults
 
 FREE = ("name", "rules", "seeds", "first_seed", "protocol", "seeds_by", "last_batch")
 """Settings in which a run may differ from the configuration and still be its recipe."""
+
+COSTLY = (
+    "dataset",
+    "architecture",
+    "hidden",
+    "batch_size",
+    "optimizer",
+    "precision",
+    "feedback",
+    "trained_layers",
+    "curriculum",
+)
+"""Settings on which the time of an epoch depends."""
 
 HEADINGS = (
     "config",
@@ -91,8 +104,7 @@ def _cost(found: list[RunResults], config: configs.Config) -> str:
     """The quickest on each device: other work on the machine only ever adds."""
     seconds: dict[str, float] = {}
     for run in found:
-        same = ("dataset", "architecture", "hidden")
-        if all(getattr(run.config, key) == getattr(config, key) for key in same):
+        if all(getattr(run.config, key) == getattr(config, key) for key in COSTLY):
             cost, device = _seconds(run), runs.devices(run)
             if cost is not None:
                 seconds[device] = min(cost, seconds.get(device, cost))

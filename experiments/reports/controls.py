@@ -33,8 +33,8 @@ def _section(name: str, content: dict[str, Any]) -> str:
     commits = " and ".join(sorted({f"`{runs.short(r['commit'])}`" for r in done}))
     parts = [
         settings.shown(content["question"]),
-        f"Command: `python -m experiments.controls {name}`; {config['dataset']}, "
-        f"{config['architecture']}; {config['epochs']} epochs; {seeds}; "
+        f"Command: `python -m experiments.controls {name}{_options(name, done[0])}`; "
+        f"{config['dataset']}, {config['architecture']}; {config['epochs']} epochs; {seeds}; "
         f"{done[0]['device']}; commit {commits}. {_criterion(done)}",
         markdown.table(
             [heading.replace("\n", " ") for heading in summary.HEADINGS],
@@ -47,6 +47,14 @@ def _section(name: str, content: dict[str, Any]) -> str:
     if any(result["last_angles"] for result in done):
         parts.append(_angles(done))
     return "\n\n".join(parts)
+
+
+def _options(name: str, result: dict[str, Any]) -> str:
+    """Return the options that a run with other seeds or epochs than the control's own was given."""
+    own = catalogue.load(name, None, None).settings[0].config
+    given = {"seeds": len(result["seeds"]), "epochs": result["config"]["epochs"]}
+    changed = [f" --{key} {value}" for key, value in given.items() if value != getattr(own, key)]
+    return "".join(changed)
 
 
 def _criterion(results: list[dict[str, Any]]) -> str:

@@ -29,7 +29,9 @@ def _section(link: str, content: dict[str, Any]) -> str:
     config, networks = content["config"], content["networks"]
     length = content["max_length"]
     criterion = (f"{config['accuracy']:.0%} of a frozen test correct", content)
-    perfect = ("all of a frozen test correct", content["all_right"])
+    ended = config.get("final_accuracy", 1)
+    note = f" (training ended at {ended:.0%})" if ended < 1 else ""
+    perfect = (f"all of a frozen test correct{note}", content["all_right"])
     rows = [
         [
             what,

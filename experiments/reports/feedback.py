@@ -3,26 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from experiments.common import display, fields, files
-from experiments.config import Config
+from experiments.common import display, files
 from experiments.feedback import summary
 from experiments.reports import NOT_RUN, markdown, runs
 
 FOLDER = "feedback"
-SETTINGS = (
-    "learning_rate",
-    "l2",
-    "weight_decay",
-    "weight_decay_epochs",
-    "optimizer",
-    "initialization",
-    "feedback_init",
-    "feedback_scale",
-    "feedback_rate",
-    "feedback_l2",
-    "feedback_delay",
-)
-"""Of a configuration, what the table of settings shows where it is not the same in all rows."""
 
 
 def section(results: Path) -> str:
@@ -61,23 +46,11 @@ def _section(name: str, rule: str, rows: list[dict[str, Any]], found: list[dict[
         markdown.table(headings, marked, right=True),
         summary.NOTE.replace("*", r"\*"),
     ]
-    if settings := _settings(rows):
-        parts += ["Settings in which the rows differ:", settings]
+    if settings := summary.settings(rows):
+        shown = markdown.table(settings[0], settings[1:])
+        parts += ["Settings in which the rows differ:", shown]
     listed = "\n".join(f"- `{command}`" for command in commands)
     return "\n\n".join([*parts, f"Commands:\n\n{listed}"])
-
-
-def _settings(rows: list[dict[str, Any]]) -> str:
-    """Return a table of the settings that are not alike in all rows; empty if all are."""
-    given = [fields.renamed(Config, row["config"]) for row in rows]
-    different = [name for name in SETTINGS if len({str(one.get(name)) for one in given}) > 1]
-    if not different:
-        return ""
-    cells = [
-        [display.shown(row["kind"]), *(fields.shown(one.get(name)) for name in different)]
-        for row, one in zip(rows, given, strict=True)
-    ]
-    return markdown.table(("feedback", *different), cells)
 
 
 def _pictures(found: list[dict[str, Any]], name: str) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ of resuming), summary.json and bias_and_variance.png; while it is at work, the w
 
 import itertools
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def run(folder: Path, plan: Plan, data_dir: str | None = None) -> dict[str, Any]
         dataset = data.load(plan.config.dataset, data_dir)
     except ValueError as error:
         raise UserError(str(error)) from None
+    if (most := max(classes or 0 for classes in plan.classes)) > dataset.num_classes:
+        raise UserError(f"--classes {most}: {plan.config.dataset} has {dataset.num_classes}")
     total = len(plan.rules) * len(plan.stages) * len(plan.classes) * plan.config.seeds
     with Reporter("update statistics", total) as reporter:
         for classes in plan.classes:
@@ -120,7 +123,10 @@ def _measure(
 
 
 def _plan(arguments: Any) -> Plan:
-    if arguments.resume and (arguments.out / PLAN).is_file():
+    there = arguments.resume and (arguments.out / PLAN).is_file()
+    if arguments.resume and not there:
+        print(f"{arguments.out} holds no measurements yet: starting them", file=sys.stderr)
+    if there:
         config, saved = _saved(arguments.out)
         if arguments.config:
             config = configs.load(arguments.config)
@@ -174,7 +180,7 @@ def _begin(folder: Path, plan: Plan) -> None:
     saved = files.read_json(folder / PLAN)
     if saved is None:
         files.write_json(folder / PLAN, content)
-    elif different := [key for key in content if saved.get(key) != content[key]]:
+    elif different := [key for key in content if _as_now(saved).get(key) != content[key]]:
         raise UserError(
             f"{folder} was started with other settings ({', '.join(different)}): leave these "
             "options out to resume, or choose another --out"
@@ -183,6 +189,11 @@ def _begin(folder: Path, plan: Plan) -> None:
     if lines:
         text = "".join(json.dumps(line) + "\n" for line in lines)
         files.write_bytes(folder / "measurements.jsonl", text.encode())
+
+
+def _as_now(saved: dict[str, Any]) -> dict[str, Any]:
+    """Return a plan as this version writes it, whose configuration may have more fields."""
+    return {**saved, "config": configs.to_json(configs.from_json(saved["config"]))}
 
 
 def _lines_done(folder: Path) -> list[dict[str, Any]]:

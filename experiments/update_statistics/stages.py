@@ -33,10 +33,8 @@ def make_problem(plan: Plan, dataset: Dataset, classes: int) -> Problem:
     """Take the first ``classes`` classes of ``dataset``.
 
     Raises:
-      UserError: more classes than there are, or images that are not in memory.
+      UserError: images that are not in memory.
     """
-    if classes > dataset.num_classes:
-        raise UserError(f"--classes {classes}: {plan.config.dataset} has {dataset.num_classes}")
     if classes < dataset.num_classes:
         dataset = part_of(dataset, classes, 0)
     splits = build.make_splits(dataset, plan.config)

@@ -50,6 +50,12 @@ def _what_and_where(arguments: Any) -> tuple[MemoryConfig, Path]:
     if arguments.resume and saved is None:
         print(f"{folder} holds no run yet: starting one", file=sys.stderr)
     given = _given(arguments)
+    if arguments.grid:
+        given = {
+            "networks": memory_config.GRID_NETWORKS,
+            "learning_rates": memory_config.GRID_LEARNING_RATES,
+            "tag_decays": memory_config.GRID_TAG_DECAYS,
+        } | given
     if saved:
         if "task_parameters" in given:  # a task's own are there, too
             given["task_parameters"] = dict(
@@ -61,12 +67,6 @@ def _what_and_where(arguments: Any) -> tuple[MemoryConfig, Path]:
         return config, folder
     if "task" not in given:
         raise UserError(f"which task? one of {', '.join(memory_config.TASKS)}")
-    if arguments.grid:
-        given = {
-            "networks": memory_config.GRID_NETWORKS,
-            "learning_rates": memory_config.GRID_LEARNING_RATES,
-            "tag_decays": memory_config.GRID_TAG_DECAYS,
-        } | given
     config = memory_config.complete(given)
     return config, folder or folders.default(config.task)
 

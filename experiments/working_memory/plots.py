@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.plots import COLORS, LINES, figure
+from experiments.plots import COLORS, LINES, color_and_line, figure
 
 
 def converged(path: Path, summary: dict[str, Any]) -> None:
@@ -23,8 +23,8 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
                 there = np.sort([t for t in trials if t is not None])
                 x = np.concatenate([[0], there, [end]])
                 y = np.concatenate([np.arange(len(there) + 1), [len(there)]]) / len(trials)
-                style = {"color": COLORS[index % 7], "linestyle": LINES[index % 7]}
-                axes.step(x, y, where="post", label=name, **style)
+                color, line = color_and_line(index)
+                axes.step(x, y, where="post", label=name, color=color, linestyle=line)
             axes.set_title(title)
             axes.set_ylim(0, 1.02)
             axes.set_xlim(0, end)

@@ -49,6 +49,7 @@ BAD = [
     ("train", "--lerning-rate 1", "did you mean '--learning-rate'?"),
     ("train", "--hidden 1000000,1000000", "GiB of memory: lower --hidden or --seeds"),
     ("train", "--seeds 1000000", "GiB of memory: lower --hidden or --seeds"),
+    ("agrel", "digits --max-trials 500", "--max-trials must be a multiple of 200 with digits"),
     ("train", "--rule agrel --curriculum index", "agrel with a curriculum needs --curriculum-expl"),
     ("train", "--curriculum index --curriculum-exploration 1", "1 needs --curriculum-max-wait"),
     ("train", "--coordinator localhost", "must be HOST:PORT or auto, got 'localhost'"),

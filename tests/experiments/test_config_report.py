@@ -59,6 +59,8 @@ def test_rows_by_hand(tmp_path):
     _write(tmp_path / "cells" / "b", one, [[0.9], [0.8]], 90.0, finished=False)
     other = configs.replace(one, {"initialization": "he", "seeds": 3})  # of the same cost
     _write(tmp_path / "c", other, [[0.5] * 3, [0.5] * 3], 30.0)
+    quicker = configs.replace(one, {"precision": "bfloat16"})  # but of another cost
+    _write(tmp_path / "d", quicker, [[0.5], [0.5]], 10.0)
     (tmp_path / "agrel").mkdir()
     (tmp_path / "agrel" / "config.json").write_text('{"name": "agrel"}')
     rows = {line.split("|")[1].strip(" `"): line for line in report.section(tmp_path).splitlines()}

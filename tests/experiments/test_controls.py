@@ -112,6 +112,11 @@ def test_report(tmp_path):
     assert "| Q-AGREL | 99.50 (0.71) | 60.00 (14.14) | 3.0 | 1.50 |" in text
     assert "(reward/picture.png)" in text
     assert "seeds 0–1; cpu; commit `0123456`" in text
+    # Other seeds and epochs than the control's own are part of its command.
+    assert "`python -m experiments.controls reward --seeds 2 --epochs 3`" in text
+    own = catalogue.load("reward", None, None).settings[0].config
+    line = {"seeds": list(range(own.seeds)), "config": {"epochs": own.epochs}}
+    assert report._options("reward", line) == ""
 
 
 def test_part_of_a_data_set():
@@ -178,6 +183,51 @@ def test_a_run_and_its_resumption(small, tmp_path, monkeypatch, capsys):
         controls.main(command)
     with pytest.raises(UserError, match="'tied' differs"):
         controls.main([*command, "--resume", "--seeds", "5"])
+
+
+def test_data_that_are_missing_are_told_before_anything_is_trained(small, tmp_path, monkeypatch):
+    def other(given):
+        config = configs.replace(SMALL, {"dataset": "mnist"})
+        return Control("?", (Setting("later", "q_agrel", config),))
+
+    monkeypatch.setitem(catalogue._CONTROLS, "other", other)
+    monkeypatch.setattr(controls_run, "train", None)
+    nowhere = tmp_path / "nowhere"
+    nowhere.mkdir()
+    monkeypatch.setattr("qagrel_jax.data.loading.tfds.prepare", _cannot_be_had)
+    with pytest.raises(UserError, match="cannot be had"):
+        controls.main(["small", "other", f"--out={tmp_path / 'out'}", f"--data-dir={nowhere}"])
+    assert not (tmp_path / "out" / "small" / "settings.jsonl").exists()
+
+
+def _cannot_be_had(*_, **__):
+    raise data.DataError("cannot be had")
+
+
+def test_a_resumption_of_nothing_says_so(small, tmp_path, capsys):
+    controls.main(["small", "--resume", "--seeds=1", "--epochs=1", f"--out={tmp_path / 'typo'}"])
+    assert "holds no controls yet: starting them" in capsys.readouterr().err
+
+
+def test_a_sweep_draws_no_mean_of_the_quickest_seeds_alone(tmp_path, monkeypatch):
+    """Of settings that a seed does not get through there is a cross, no point of the line."""
+    drawn = []
+    band = controls_plots.plots.band
+    monkeypatch.setattr(
+        controls_plots.plots,
+        "band",
+        lambda axes, x, y, *a, **k: (
+            drawn.append((list(x), np.asarray(y))) or band(axes, x, y, *a, **k)
+        ),
+    )
+    curves = {1: [[1.0, 1.0]] * 3, 2: [[0.1, 0.1], [0.99, 0.5], [0.99, 0.5]]}
+    lines = [
+        _line(f"x = {x}", "q_agrel", curve, "q_agrel") | {"x": x} for x, curve in curves.items()
+    ]
+    control = Control("?", (), x_label="x")
+    controls_plots._sweep(tmp_path / "picture.png", control, lines)
+    assert [x for x, _ in drawn] == [[1, 2], [1]]
+    assert drawn[1][1].tolist() == [[1, 1]]
 
 
 @pytest.mark.slow

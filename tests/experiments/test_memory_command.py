@@ -164,6 +164,30 @@ def test_settings_are_every_combination():
     ]
 
 
+def test_lines_of_a_grid_look_different(tmp_path, monkeypatch):
+    """Eight settings of one learning rate, more than there are styles."""
+    from matplotlib.axes import Axes
+
+    from experiments.working_memory import plots as memory_plots
+
+    looks = []
+    step = Axes.step
+
+    def noted(axes, *arguments, color, linestyle, **options):
+        looks.append((color, linestyle))
+        return step(axes, *arguments, color=color, linestyle=linestyle, **options)
+
+    monkeypatch.setattr(Axes, "step", noted)
+    cells = [
+        {"feedback": feedback, "learning_rate": 0.1, "tag_decay": decay}
+        for feedback in ("tied", "kolen_pollack")
+        for decay in (0.0, 0.2, 0.4, 0.8)
+    ]
+    summary = {"task": "saccade", "config": {"networks": 1}, "grid": cells, "trials": [5] * 8}
+    memory_plots.converged(tmp_path / "converged.png", summary)
+    assert len(looks) == 8 and len(set(looks)) == 8
+
+
 def test_the_grid_picture_bears_settings_nobody_learned(tmp_path):
     from experiments.working_memory import plots as memory_plots
 

@@ -50,7 +50,7 @@ def test_agrel(tmp_path):
     assert row(text, "xor") == [
         "2 – 8 – 2",
         "0.2",
-        "60 (30–1,200); 80% of networks",
+        "60 (30–1,200); 4 of 5 networks",
         "40 (40–50)",
         "1.50",
         "0.31",
@@ -59,8 +59,8 @@ def test_agrel(tmp_path):
     assert row(text, "digits") == [
         "64 – 30 – 10",
         "0.02",
-        "0% of networks reach the criterion; mean expected reward after 10,000: 0.62",
-        "600 (400–∞); 60% of networks",
+        "0 of 5 networks reach the criterion; mean expected reward after 10,000: 0.62",
+        "600 (400–∞); 3 of 5 networks",
         "–",
         "0.25",
     ]

@@ -192,6 +192,7 @@ def test_own_weights():
         (["--rules", "hebb"], "unknown rule 'hebb'; valid: backprop, q_agrel"),
         (["--stages", "-1"], "must be in [0, 1000000], got -1"),
         (["--classes", "11"], "--classes 11: digits has 10"),
+        (["--classes", "5,11"], "--classes 11: digits has 10"),
         (["--weights", "x"], "unknown weights 'x'; valid: common, own"),
         (["--resume"], "--resume needs --out"),
     ],
@@ -203,3 +204,4 @@ def test_bad_input_is_one_line(arguments, says, tmp_path, capsys):
     assert stop.value.code == 2
     message = capsys.readouterr().err
     assert says in message.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
