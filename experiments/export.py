@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import config as configs
-from experiments.common import cli, files
+from experiments.common import cli
 from experiments.common.cli import UserError
 from experiments.train import folder as run_folder
 
@@ -69,7 +69,6 @@ def best(
 
     import qagrel_jax
 
-    sessions = files.environments(folder)
     path = run_folder.checkpoint(folder, rule)
     variables, epoch, accuracy = _read(path, rule, seed - config.first_seed)
     network = {
@@ -94,7 +93,7 @@ def best(
         "epoch": epoch,
         "monitored_accuracy": accuracy,
         "protocol": config.protocol,
-        "commit": sessions[0].get("commit") if sessions else None,
+        "commit": run_folder.saved_session(folder, rule).get("commit"),
         "config": configs.to_json(config),
     }
 

@@ -6,10 +6,11 @@
 
 DIR gets what ``experiments.train`` with all of their rules leaves, and can be resumed: lines of the
 epochs, checkpoints (where they are there), pictures, and, if all of the runs are finished, the
-summary with the slowdown. Nothing is changed in the runs.
+summary with the slowdown; it gets all of that or nothing. Nothing is changed in the runs.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.train import folder as run_folder
 
-LINES = ("metrics.jsonl", "timings.jsonl")
+ORIGIN = ("device", "versions", "commit")
+NEEDED = {*ORIGIN, "rule", "best_epoch", "best_monitored_accuracy"}
+"""What is used here of a rule's results."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -30,10 +33,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     parts = {folder: _config(folder) for folder in _apart(arguments.runs)}
     config = merged(parts)
-    with cli.interrupted_says("nothing was written"), folders.claimed(arguments.out):
+    with (
+        cli.interrupted_says("nothing was written"),
+        folders.claimed(arguments.out),
+        _whole_or_absent(arguments.out),
+    ):
         write(arguments.out, config, parts)
     state = "finished" if (arguments.out / "summary.json").is_file() else "not finished"
     print(f"{arguments.out}: {', '.join(config.rules)}, {state}")
+
+
+@contextlib.contextmanager
+def _whole_or_absent(out: Path) -> Iterator[None]:
+    """Remove what was written to ``out``, which was empty, if the block does not end well."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for path in folders.visible(out):
+                path.unlink()
+        raise
 
 
 def _apart(folders_: Sequence[Path]) -> Sequence[Path]:
@@ -70,40 +89,90 @@ def merged(parts: dict[Path, Config]) -> Config:
 
 
 def write(out: Path, config: Config, parts: dict[Path, Config]) -> None:
-    """Write the run of ``config`` whose rules are in ``parts``; all is read before."""
+    """Write the run of ``config`` whose rules are in ``parts``; all is read and reckoned before."""
     from experiments import plots
-    from experiments.train import summary
     from experiments.train.one_rule import describe
     from qagrel_jax.training import checkpoints
 
-    lines = {name: [x for p in parts for x in files.read_metrics(p, name)] for name in LINES}
-    environments = [x for part in parts for x in files.environments(part)]
-    entries = [entry for part in parts for entry in _entries(part)]
+    metrics = [line for part in parts for line in files.read_metrics(part)]
+    results = {part: _entries(part, its_own) for part, its_own in parts.items()}
+    environments, timings = _sessions(results)
     read = [(rule, _checkpoint(p, rule)) for p, its_own in parts.items() for rule in its_own.rules]
-    for name, its_lines in lines.items():
-        files.write_lines(out / name, its_lines)
+    unfinished = {part: its_own for part, its_own in parts.items() if not results[part]}
+    failures: dict[str, str] = {}
+    for part, its_own in unfinished.items():
+        failures |= run_folder.failures(part, its_own.rules)
+    whole = None
+    if not unfinished:
+        entries = [entry for part in parts for entry in results[part]]
+        whole = _summary(config, entries, metrics, environments, timings)
+
+    files.write_lines(out / "metrics.jsonl", metrics)
+    files.write_lines(out / "timings.jsonl", timings)
     files.write_lines(out / "environments.jsonl", environments)
     for rule, found in read:
         if found is not None:
             content, metadata = found
             described = metadata | describe(config, rule)
             checkpoints.write(run_folder.checkpoint(out, rule), content, described)
-    if len(entries) == len(config.rules):
-        whole = summary.summarize(config, entries, lines["metrics.jsonl"], environments)
-        for entry, its_own in zip(whole["results"], entries, strict=True):
-            entry |= {key: its_own[key] for key in ("device", "versions", "commit")}
+    if failures:
+        run_folder.write_failures(out, failures)
+    if whole is not None:
         files.write_json(out / "summary.json", whole)
     files.write_json(out / configs.FILE, configs.to_json(config))
     plots.of_run(out)
 
 
-def _entries(part: Path) -> list[dict[str, Any]]:
+def _entries(part: Path, config: Config) -> list[dict[str, Any]]:
     """Return the results of a finished run, a rule each; of another one, none."""
-    content = files.read_json(part / "summary.json")
-    try:
-        return [dict(entry) for entry in content["results"]] if content else []
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{part / 'summary.json'} is damaged: move it away and --resume") from None
+    content = run_folder.saved_summary(part)
+    if content is None:
+        return []
+    run_folder.check_summary(part, config, content)
+    entries = [dict(entry) for entry in content["results"]]
+    if not all(entry.keys() >= NEEDED for entry in entries):
+        raise UserError(f"{part / 'summary.json'} is damaged: move it away and --resume")
+    return entries
+
+
+def _sessions(
+    results: dict[Path, list[dict[str, Any]]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what all sessions of the parts ran on, and the lines of times, which count them."""
+    environments: list[dict[str, Any]] = []
+    timings = []
+    for part, entries in results.items():
+        its_own = files.environments(part) or _environment(part, entries)
+        for line in files.read_metrics(part, "timings.jsonl"):
+            number = len(environments) + run_folder.session_number(line, its_own)
+            timings.append(line | {"session": number})
+        environments += its_own
+    return environments, timings
+
+
+def _environment(part: Path, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what a finished run without ``environments.jsonl`` says of its one session."""
+    content = run_folder.saved_summary(part)
+    if content is None or "command" not in content:
+        path = part / "environments.jsonl"
+        raise UserError(f"{path} is missing or damaged: --resume the run to its end first")
+    return [{key: entries[0][key] for key in ORIGIN} | {"command": content["command"]}]
+
+
+def _summary(
+    config: Config,
+    entries: list[dict[str, Any]],
+    metrics: list[dict[str, Any]],
+    environments: list[dict[str, Any]],
+    timings: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Sum the whole run up; where a rule was trained is what its own run says of it."""
+    from experiments.train import summary
+
+    whole = summary.summarize(config, entries, metrics, environments, timings)
+    for entry, its_own in zip(whole["results"], entries, strict=True):
+        entry |= {key: its_own[key] for key in ORIGIN}
+    return whole
 
 
 def _checkpoint(part: Path, rule: str) -> tuple[bytes, dict[str, Any]] | None:
@@ -116,6 +185,8 @@ def _checkpoint(part: Path, rule: str) -> tuple[bytes, dict[str, Any]] | None:
         return None
     with saved.explained(path):
         content, metadata = checkpoints.read(path)
+    if metadata is not None and metadata.get("rule") != rule:
+        raise UserError(f"{path} is of the rule {metadata.get('rule')}: move it away and --resume")
     return content, metadata or {}
 
 

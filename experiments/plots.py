@@ -54,8 +54,11 @@ def figure(
 
 
 def save(drawing: Figure, path: Path) -> None:
-    """Write ``drawing`` to ``path``."""
-    drawing.savefig(path)
+    """Write ``drawing`` to ``path``, whole or not at all."""
+    from qagrel_jax import atomic  # brings JAX: a notebook that shows pictures does without
+
+    with atomic.replacing(path) as file:
+        drawing.savefig(file, format=path.suffix.removeprefix(".") or "png")
 
 
 def band(
@@ -83,7 +86,7 @@ def whole_numbers(*several: Axis) -> None:
 
 
 def of_run(folder: Path) -> None:
-    """Draw every picture of a run of ``experiments.train``."""
+    """Draw every picture of a run of ``experiments.train``; none before its first epoch."""
     for draw in (learning_curves, class_discovery, angles):
         draw(folder)
 
@@ -93,6 +96,8 @@ def class_discovery(folder: Path) -> None:
     lines = files.read_lines(folder / "metrics.jsonl")
     config = configs.saved(folder)
     rules = list(dict.fromkeys(line["rule"] for line in lines))
+    if not lines:
+        return
     classes = len(lines[0]["class_accuracy"])
     height = min(2.2 + 0.18 * classes, 7.0)
     options = {"ncols": len(rules), "squeeze": False, "sharey": True}
@@ -207,6 +212,8 @@ def learning_curves(folder: Path) -> None:
     """Draw ``learning_curves.png`` of a run folder: errors and classes discovered by epoch."""
     lines = files.read_lines(folder / "metrics.jsonl")
     rules = list(dict.fromkeys(line["rule"] for line in lines))
+    if not lines:
+        return
     with figure(folder / "learning_curves.png", 9, 3.8, ncols=2) as (drawing, (left, right)):
         for index, rule in enumerate(rules):
             of_rule = [line for line in lines if line["rule"] == rule]

@@ -19,6 +19,7 @@ from experiments import config as configs
 from experiments import export
 from experiments.common import cli, console, display, files, folders
 from experiments.common.cli import UserError
+from experiments.train import folder as run_folder
 
 FILE = "tangent_kernel.json"
 IMAGES = 256
@@ -55,9 +56,12 @@ def _measure_all(arguments: Any) -> None:
     from experiments.common import provenance
 
     environment = provenance.environment()
+    for folder in arguments.runs:  # before hours of work on others
+        _check(folder)
+    told = _told(arguments.runs)
     lines = [
-        line
-        for folder in arguments.runs
+        {**line, "run": name}
+        for folder, name in zip(arguments.runs, told, strict=True)
         for line in measure(folder, arguments.images, arguments.data_dir)
     ]
     _print(lines)
@@ -65,6 +69,22 @@ def _measure_all(arguments: Any) -> None:
         content = {**environment, "images": arguments.images, "runs": lines}
         files.write_json(arguments.out / FILE, content)
         print(f"written to {arguments.out / FILE}")
+
+
+def _check(folder: Path) -> None:
+    """Raise ``UserError`` unless every network of the run can be read."""
+    config = configs.saved(folder)
+    for rule in config.rules:
+        export.best(folder, rule, config.first_seed + config.seeds - 1)  # few seeds lack the last
+
+
+def _told(folders_: Sequence[Path]) -> list[str]:
+    """Return the folders' names, or of those with the name of another the paths, as given."""
+    names = [folder.name for folder in folders_]
+    return [
+        name if name and names.count(name) == 1 else str(folder)
+        for name, folder in zip(names, folders_, strict=True)
+    ]
 
 
 def measure(folder: Path, images: int, data_dir: str | None = None) -> list[dict[str, Any]]:
@@ -90,8 +110,6 @@ def measure(folder: Path, images: int, data_dir: str | None = None) -> list[dict
     measured = _measurement(build.build_network(config, dataset.num_classes), inputs)
     splits = build.make_splits(dataset, config)
     trainer = build.make_trainer(config, config.rules[0], dataset, splits)
-    sessions = files.environments(folder)
-    origin = {key: sessions[0].get(key) if sessions else None for key in ("command", "commit")}
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     before = {}
     for seed in seeds:  # of all rules: they start from the same weights
@@ -116,6 +134,8 @@ def measure(folder: Path, images: int, data_dir: str | None = None) -> list[dict
                     "layers": {name: _short(value) for name, value in layers.items()},
                 }
             )
+        began = run_folder.saved_session(folder, rule)
+        origin = {key: began.get(key) for key in ("command", "commit")}
         lines.append({"run": folder.name, "rule": rule, **origin, "networks": networks})
     return lines
 

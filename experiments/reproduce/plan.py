@@ -86,13 +86,23 @@ def inspect(config: Config, folder: Path, seeds_asked: bool) -> Work:
         if content is not None:
             run_folder.check_summary(folder, saved, content)
             return Work(config, folder, "done", note)
-        failure = files.read_json(folder / "failed.json")
-        if failure:
-            told = failure.get("error", "it failed")
-            return Work(config, folder, "failed", f"{told} (move it away to try again)")
-        return _estimated(config, folder, "unfinished", note)
+        failures = run_folder.failures(folder, config.rules)
+        work = _estimated(config, folder, "unfinished", note)
+        return _without(work, failures) if failures else work
     except UserError as error:
         return Work(saved, folder, "left out", str(error))
+
+
+def _without(work: Work, failures: dict[str, str]) -> Work:
+    """Leave out the rules that cannot continue; if no other one is open, the cell failed."""
+    rules = zip(work.config.rules, work.epochs_left, strict=True)
+    left = tuple(0 if rule in failures else epochs for rule, epochs in rules)
+    told = "; ".join(dict.fromkeys(failures.values()))
+    if not any(left):
+        note = f"{told} (move it away to try again)"
+        return Work(work.config, work.folder, "failed", note)
+    note = f"{work.note}; {told}" if work.note else told
+    return work._replace(epochs_left=left, note=note)
 
 
 def with_known_time(work: Work, stored: dict[tuple[str, int], Stored]) -> Work:

@@ -25,6 +25,7 @@ from experiments.common import cli, devices, fields, files, folders, provenance
 from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.train import folder as run_folder
+from experiments.train import idle
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -133,7 +134,7 @@ def _train(
     # Of the code that runs, not of a later commit.
     files.append_line(folder / "environments.jsonl", provenance.environment(mesh))
     results: list[dict[str, Any]] = []
-    diverged = None
+    diverged: dict[str, one_rule.Diverged] = {}
     for rules_left, rule in zip(range(len(config.rules), 0, -1), config.rules, strict=True):
         now = time.monotonic()
         until = now + (deadline - now) / rules_left
@@ -141,19 +142,25 @@ def _train(
             result = one_rule.run_rule(folder, config, rule, dataset, splits, mesh, until)
             results += [] if result is None else [result]
         except one_rule.Diverged as error:  # the other rules can be trained
-            files.write_json(folder / "failed.json", {"error": str(error)})
-            diverged = error
+            diverged[rule] = error
+            run_folder.write_failures(folder, {r: str(e) for r, e in diverged.items()})
     metrics = files.read_metrics(folder)
     content = None
     if len(results) == len(config.rules):
-        content = summary.summarize(config, results, metrics, files.environments(folder))
+        timings = files.read_metrics(folder, "timings.jsonl")
+        environments = files.environments(folder)
+        content = summary.summarize(config, results, metrics, environments, timings)
+        run_folder.remove_pictures(folder)
         files.write_json(folder / "summary.json", content)
         (folder / "failed.json").unlink(missing_ok=True)
         summary.print_table(content)  # before the pictures, which take a second or two
     if metrics:
         _draw(folder)
-    if diverged is not None:
-        raise diverged
+    if diverged:
+        *_, last = diverged.values()
+        if len(results) + len(diverged) == len(config.rules):
+            raise last
+        print(f"error: {last} (the other rules can go on)", file=sys.stderr)
     if content is not None:
         print(f"everything is in {folder}")
     return content
@@ -168,6 +175,7 @@ def _what_and_where(arguments: Any) -> tuple[Config, Path]:
         return configs.replace(config, {"name": saved.name}), arguments.out
     base = configs.load(configs.DEFAULT if arguments.config is None else arguments.config)
     config = configs.override(base, given)
+    idle.check(config, given)
     return config, arguments.out or folders.default(config.name)
 
 

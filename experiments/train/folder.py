@@ -3,12 +3,14 @@
 =========================  ======================================================================
 ``config.json``            what is run
 ``metrics.jsonl``          a line an epoch and rule; the same bytes whenever the run is repeated
-``timings.jsonl``          wall-clock figures of the same epochs
+``timings.jsonl``          wall-clock figures of the same epochs; ``session`` counts from 0 the line
+                           of ``environments.jsonl`` that says what an epoch was run on
 ``checkpoint_RULE.msgpack`` everything it takes to resume that rule, and of which rule and
                            config it is, with a checksum; replaced as a whole
 ``environments.jsonl``     device, versions, commit and command of every session, first to last
 ``summary.json``           results; it is there if and only if all rules are done
-``failed.json``            why the run cannot continue, if it cannot
+``failed.json``            why rules cannot continue, if any cannot: the last ``error``, and each
+                           rule's in ``rules``
 ``learning_curves.png``    the pictures; so are ``class_discovery.png`` and, with feedback that is
                            not tied, ``angles.png``
 ``.lock``                  held by the process that works on the run
@@ -16,6 +18,7 @@
 """
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ from experiments import config as configs
 from experiments.common import fields, files, folders
 from experiments.common.cli import UserError
 from experiments.config import Config
+
+PICTURES = ("learning_curves.png", "class_discovery.png", "angles.png")
 
 
 def saved_summary(folder: Path) -> dict[str, Any] | None:
@@ -46,11 +51,62 @@ def check_summary(folder: Path, config: Config, content: dict[str, Any]) -> None
 
 def missing_pictures(folder: Path, config: Config) -> list[str]:
     """Return the names of the pictures that a finished run lacks."""
-    names = ["learning_curves.png", "class_discovery.png"]
+    *names, angles = PICTURES
     # Direct feedback has no forward weights beside it: angles of updates alone.
     measured = config.feedback != "direct" or config.angle_images > 0
-    names += ["angles.png"] * (config.feedback != "tied" and measured)
+    names += [angles] * (config.feedback != "tied" and measured)
     return [name for name in names if not (folder / name).is_file()]
+
+
+def remove_pictures(folder: Path) -> None:
+    """Remove pictures of fewer epochs: once there is a summary, those that are there stay."""
+    for name in PICTURES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def session_number(line: dict[str, Any], environments: Sequence[dict[str, Any]]) -> int:
+    """Return which of ``environments`` a line of ``timings.jsonl`` is of; an older one: the first.
+
+    >>> session_number({"session": 1}, [{}, {}]), session_number({}, [{}, {}])
+    (1, 0)
+    """
+    number = line.get("session")
+    return number if isinstance(number, int) and 0 <= number < len(environments) else 0
+
+
+def session(
+    timings: Sequence[dict[str, Any]], environments: Sequence[dict[str, Any]], rule: str
+) -> dict[str, Any]:
+    """Return the one of ``environments`` that the first epoch of ``rule`` was run on.
+
+    Args:
+      timings: the lines of ``timings.jsonl``.
+      environments: of every session; none: so is what is returned.
+      rule: its name.
+    """
+    first = next((line for line in timings if line["rule"] == rule), {})
+    return environments[session_number(first, environments)] if environments else {}
+
+
+def saved_session(folder: Path, rule: str) -> dict[str, Any]:
+    """Return the ``session`` of a rule of the run in ``folder``."""
+    return session(files.read_metrics(folder, "timings.jsonl"), files.environments(folder), rule)
+
+
+def failures(folder: Path, rules: Sequence[str]) -> dict[str, str]:
+    """Return why each of ``rules`` that cannot continue cannot; older files do not say which."""
+    content = files.read_json(folder / "failed.json")
+    if not content:
+        return {}
+    by_rule = content.get("rules")
+    if not isinstance(by_rule, dict):
+        return dict.fromkeys(rules, str(content.get("error", "it failed")))
+    return {rule: str(by_rule[rule]) for rule in rules if rule in by_rule}
+
+
+def write_failures(folder: Path, errors: dict[str, str]) -> None:
+    """Write ``failed.json``: why rules cannot continue, at least one."""
+    files.write_json(folder / "failed.json", {"error": [*errors.values()][-1], "rules": errors})
 
 
 def check(folder: Path, config: Config, resume: bool) -> bool:
@@ -83,6 +139,7 @@ def claim(folder: Path, config: Config, resume: bool) -> None:
     with folders.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "summary.json").unlink(missing_ok=True)
+        remove_pictures(folder)
         files.write_json(folder / configs.FILE, configs.to_json(config))
 
 

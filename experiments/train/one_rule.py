@@ -140,11 +140,13 @@ def _learn(
         def on_chunk(epoch: int, done: int, steps: int) -> None:
             reporter.update(epoch - 1 + done / steps, state)
 
+        session = max(0, len(files.environments(folder)) - 1)  # the one that is at work
         epochs = fit(trainer, run, splits, config, on_chunk=on_chunk)
         shown = config.epoch_of(len(splits.train.labels))[1]
         timed = _timed(epochs, run, config, shown, deadline)
         for run, record, seconds, images in timed:
             timing = {"rule": rule, "epoch": record.epoch, "seconds": seconds, "images": images}
+            timing["session"] = session
             line = _metrics_line(rule, config, run, record)
             if instrument is not None:
                 line |= instrument.measure(run.states)

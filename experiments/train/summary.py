@@ -1,6 +1,7 @@
 """What a finished run says: accuracy, epochs to criterion, and the slowdown against backprop."""
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from experiments.common import console
 from experiments.common.cli import UserError
 from experiments.common.significance import mean_sd
 from experiments.config import Config
+from experiments.train import folder as run_folder
 
 CONTROL = "backprop"
 HEADINGS = (
@@ -27,6 +29,7 @@ def summarize(
     results: list[dict[str, Any]],
     metrics: list[dict[str, Any]],
     environments: list[dict[str, Any]],
+    timings: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Combine the rules' results.
 
@@ -39,16 +42,17 @@ def summarize(
       results: what ``one_rule.run_rule`` returned for each rule.
       metrics: the lines of ``metrics.jsonl``.
       environments: ``provenance.environment()`` of each session; the first names the run.
+      timings: the lines of ``timings.jsonl``, which say in which session a rule began.
 
     Returns:
       A JSON-ready dictionary; ``["results"]`` holds one entry a rule.
     """
-    environment = environments[0]
     reference = next((r for r in results if r["rule"] == CONTROL), results[0])
     target = config.criterion * statistics.fmean(reference["best_monitored_accuracy"])
     entries = []
     for result in results:
         curves = accuracy_curves(metrics, result["rule"])
+        began = run_folder.session(timings, environments, result["rule"])
         entries.append(
             {
                 "rule": result["rule"],
@@ -57,14 +61,14 @@ def summarize(
                 "feedback": config.feedback,
                 **result,
                 "epochs_to_criterion": [first_reaching(curve, target) for curve in curves.T],
-                "device": environment["device"],
-                "versions": environment["versions"],
-                "commit": environment["commit"],
+                "device": began["device"],
+                "versions": began["versions"],
+                "commit": began["commit"],
             }
         )
     return {
         "name": config.name,
-        "command": environment["command"],
+        "command": environments[0]["command"],
         "sessions": [{k: e[k] for k in ("commit", "device", "command")} for e in environments],
         "config": configs.to_json(config),
         "protocol": config.protocol,

@@ -1,6 +1,7 @@
 """``python -m experiments.export``: the best network of a run as one file, and one-line errors."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import export
-from experiments.common import cli
+from experiments.common import cli, files
 from experiments.train import __main__ as train
 from qagrel_jax import data
 from qagrel_jax.weights import files as interchange
@@ -46,6 +47,22 @@ def test_the_file_answers_as_the_run_said(run, suffix, rule, seed, tmp_path):
     for name in ("feedback_init", "feedback_scale"):
         assert metadata["network"][name] == metadata["config"][name] == getattr(network, name)
     assert metadata["commit"] == entry["commit"]
+
+
+def test_the_commit_is_of_the_session_that_began_the_rule(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    (own,) = files.environments(folder)
+    files.append_line(folder / "environments.jsonl", own | {"commit": "later"})
+    times = files.read_lines(folder / "timings.jsonl")
+    assert {line["session"] for line in times} == {0}
+    moved = [line | {"session": int(line["rule"] == "backprop")} for line in times]
+    files.write_lines(folder / "timings.jsonl", moved)
+    assert export.best(folder, "backprop")[1]["commit"] == "later"
+    assert export.best(folder, "q_agrel")[1]["commit"] == own["commit"]
+    for line in times:
+        del line["session"]  # as the first runs
+    files.write_lines(folder / "timings.jsonl", times)
+    assert export.best(folder, "backprop")[1]["commit"] == own["commit"]
 
 
 def test_a_run_leaves_its_pictures(run):

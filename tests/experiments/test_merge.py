@@ -6,11 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import export, merge
+from experiments import export, merge, plots
 from experiments.train import __main__ as train
 from tests.experiments import running
 
 SMALL = ["--hidden", "16", "--seeds", "2", "--first-seed", "4", "--epochs", "2"]
+RULES = ("q_agrel", "backprop")
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +55,86 @@ def test_equals_the_run_that_trains_both(runs, tmp_path, capsys):
 
 
 def test_resumes_for_more_epochs(runs, tmp_path):
-    out = tmp_path / "out"
-    merge.main([str(runs / "q_agrel"), str(runs / "backprop"), "--out", str(out)])
+    """Each rule stays of the device and commit on which it began."""
+    out, other = tmp_path / "out", tmp_path / "backprop"
+    shutil.copytree(runs / "backprop", other)
+    elsewhere = {"commit": "fedcba9", "device": "another"}
+    for name in ("environments.jsonl", "summary.json"):
+        content = _json(other / name)
+        (content["results"][0] if "results" in content else content).update(elsewhere)
+        (other / name).write_text(json.dumps(content) + "\n")
+    merge.main([str(runs / "q_agrel"), str(other), "--out", str(out)])
+    assert export.best(out, "backprop")[1]["commit"] == "fedcba9"
+    assert export.best(out, "q_agrel")[1]["commit"] != "fedcba9"
     result = running.run(train.main, "--out", out, "--resume", "--epochs", "3")
     assert result.returncode == 0, result.stderr
     lines = (out / "metrics.jsonl").read_text().splitlines()
     epochs = [json.loads(line)["epoch"] for line in lines]
     assert sorted(epochs) == [1, 1, 2, 2, 3, 3]
+    times = [json.loads(line) for line in (out / "timings.jsonl").read_text().splitlines()]
+    sessions = {rule: [t["session"] for t in times if t["rule"] == rule] for rule in RULES}
+    assert sessions == {"q_agrel": [0, 0, 2], "backprop": [1, 1, 2]}
+    first, second = _json(out / "summary.json")["results"]
+    assert (second["commit"], second["device"]) == ("fedcba9", "another")
+    assert first["commit"] != "fedcba9" and first["device"] != "another"
+
+
+def test_a_finished_part_without_its_sessions_is_of_what_its_results_say(runs, tmp_path):
+    other = tmp_path / "backprop"
+    shutil.copytree(runs / "backprop", other)
+    (other / "environments.jsonl").unlink()
+    merge.main([str(runs / "q_agrel"), str(other), "--out", str(tmp_path / "out")])
+    lines = (tmp_path / "out" / "environments.jsonl").read_text().splitlines()
+    there = _json(runs / "backprop" / "environments.jsonl")
+    assert json.loads(lines[1]) == {
+        key: there[key] for key in ("device", "versions", "commit", "command")
+    }
+
+
+def _without_an_epoch(run, folder):
+    shutil.copytree(run, folder)
+    for path in folder.iterdir():
+        if path.name not in ("config.json", "environments.jsonl"):
+            path.unlink()
+    return folder
+
+
+def test_parts_without_an_epoch_leave_no_picture(runs, tmp_path, capsys):
+    parts = [str(_without_an_epoch(runs / rule, tmp_path / rule)) for rule in RULES]
+    merge.main([*parts, "--out", str(tmp_path / "out")])
+    assert "not finished" in capsys.readouterr().out
+    left = {path.name for path in (tmp_path / "out").iterdir() if path.name[0] != "."}
+    assert left == {"config.json", "environments.jsonl"}
+
+
+def test_what_keeps_a_part_from_going_on_is_kept(runs, tmp_path):
+    other = _without_an_epoch(runs / "backprop", tmp_path / "backprop")
+    (other / "failed.json").write_text('{"error": "seed 4 diverged"}')
+    merge.main([str(runs / "q_agrel"), str(other), "--out", str(tmp_path / "out")])
+    assert _json(tmp_path / "out" / "failed.json") == {
+        "error": "seed 4 diverged",
+        "rules": {"backprop": "seed 4 diverged"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (KeyboardInterrupt(), 130, "nothing was written"),
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+    ],
+)
+def test_nothing_is_left_of_one_that_was_cut_short(error, code, says, runs, tmp_path, monkeypatch):
+    def cut_short(folder):
+        assert (folder / "config.json").is_file()
+        raise error
+
+    monkeypatch.setattr(plots, "of_run", cut_short)
+    out = tmp_path / "out"
+    result = running.run(merge.main, runs / "q_agrel", runs / "backprop", "--out", out)
+    assert result.returncode == code
+    assert says in result.stderr and len(result.stderr.splitlines()) == 1
+    assert not out.exists()
 
 
 def test_commits_and_devices_are_those_of_each_part(runs, tmp_path):
@@ -85,7 +159,20 @@ def test_an_unfinished_part_leaves_no_summary(runs, tmp_path, capsys):
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
-@pytest.mark.parametrize("damage", ["recipe", "same", "twice", "summary", "checkpoint", "full"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "recipe",
+        "same",
+        "twice",
+        "summary",
+        "results",
+        "checkpoint",
+        "rule",
+        "sessions",
+        "full",
+    ],
+)
 def test_one_line_and_nothing_left(damage, runs, tmp_path):
     first, second, out = runs / "q_agrel", tmp_path / "other", tmp_path / "out"
     shutil.copytree(runs / "backprop", second)
@@ -94,7 +181,10 @@ def test_one_line_and_nothing_left(damage, runs, tmp_path):
         "same": "another run has q_agrel, too",
         "twice": "is given twice",
         "summary": "summary.json is damaged",
+        "results": "summary.json is damaged",
         "checkpoint": "checkpoint_backprop.msgpack: damaged",
+        "rule": "checkpoint_backprop.msgpack is of the rule q_agrel",
+        "sessions": "environments.jsonl is missing or damaged",
         "full": "holds another run or other files",
     }[damage]
     if damage == "recipe":
@@ -107,6 +197,15 @@ def test_one_line_and_nothing_left(damage, runs, tmp_path):
         second.symlink_to(first)
     elif damage == "summary":
         (second / "summary.json").write_text('{"results": [1]}')
+    elif damage == "results":
+        content = _json(second / "summary.json")
+        del content["results"][0]["best_monitored_accuracy"]
+        (second / "summary.json").write_text(json.dumps(content))
+    elif damage == "rule":
+        shutil.copy(first / "checkpoint_q_agrel.msgpack", second / "checkpoint_backprop.msgpack")
+    elif damage == "sessions":
+        (second / "summary.json").unlink()
+        (second / "environments.jsonl").write_text("17\n")
     elif damage == "checkpoint":
         path = second / "checkpoint_backprop.msgpack"
         path.write_bytes(path.read_bytes()[:-1])

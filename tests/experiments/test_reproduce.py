@@ -66,6 +66,10 @@ def whole(tmp_path_factory):
 def test_out_of_time_and_on_again_is_the_same_run(whole, tmp_path, monkeypatch):
     """A clock that jumps past the deadline at its n-th look stops the run in many places."""
     looks = count()
+    # Of another machine, which did not come to an epoch.
+    run_folder.claim(tmp_path / "run", TINY, resume=False)
+    killed = {"device": "killed", "versions": {}, "commit": "0", "command": "begin"}
+    files.append_line(tmp_path / "run" / "environments.jsonl", killed)
 
     def clock(jump):
         first = next(looks)
@@ -88,7 +92,10 @@ def test_out_of_time_and_on_again_is_the_same_run(whole, tmp_path, monkeypatch):
     content = train.run(TINY, tmp_path / "run", resume=True)
     for name in FILES:
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes(), name
-    assert len(content["sessions"]) == 3
+    assert [s["device"] == "killed" for s in content["sessions"]] == [True, False, False, False]
+    assert all(entry["device"] != "killed" for entry in content["results"])
+    times = files.read_lines(tmp_path / "run" / "timings.jsonl")
+    assert times[0]["session"] == 1 and times[-1]["session"] == 3
     expected = json.loads((whole / "summary.json").read_text())
     for ours, theirs in zip(content["results"], expected["results"], strict=True):
         for key in ("test_accuracy", "best_epoch", "epochs_to_criterion", "stopped_early"):
@@ -223,6 +230,33 @@ def test_the_plan(tmp_path):
     )
     (begun / "failed.json").write_text('{"error": "seed 0 diverged"}')
     assert reproduce_plan.inspect(config, begun, True).state == "failed"
+    told = {rule: f"{rule}: seed 0 diverged" for rule in config.rules}
+    run_folder.write_failures(begun, {"q_agrel": told["q_agrel"]})
+    work = reproduce_plan.inspect(config, begun, True)
+    assert (work.state, work.epochs_left, work.note) == ("unfinished", (0, 61), told["q_agrel"])
+    run_folder.write_failures(begun, {"backprop": told["backprop"]})  # q_agrel has stopped
+    assert reproduce_plan.inspect(config, begun, True).state == "failed"
+    run_folder.write_failures(begun, told)
+    assert reproduce_plan.inspect(config, begun, True).state == "failed"
+
+
+def test_a_rule_that_diverged_does_not_stop_the_other(tmp_path, monkeypatch, capsys):
+    def out_of_time(folder, config, rule, *rest):
+        if rule == "q_agrel":
+            raise one_rule.Diverged("q_agrel: seed 1 diverged")
+
+    monkeypatch.setattr(one_rule, "run_rule", out_of_time)
+    work = reproduce._run(Work(TINY, tmp_path / "run", "to do"), None, time.monotonic() + 1e6)
+    assert (work.state, work.epochs_left[0]) == ("unfinished", 0)
+    assert work.note == "q_agrel: seed 1 diverged"
+    assert "error: q_agrel: seed 1 diverged" in capsys.readouterr().err
+
+    def both(folder, config, rule, *rest):
+        raise one_rule.Diverged(f"{rule}: seed 1 diverged")
+
+    monkeypatch.setattr(one_rule, "run_rule", both)
+    assert reproduce._run(work, None, time.monotonic() + 1e6).state == "failed"
+    assert reproduce_plan.inspect(TINY, tmp_path / "run", True).state == "failed"
 
 
 def test_stored_times_by_hand(tmp_path):

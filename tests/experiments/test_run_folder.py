@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from experiments import config as configs
+from experiments import plots
 from experiments.common import cli, files, folders, saved
 from experiments.common.cli import UserError
+from experiments.train import folder as run_folder
 
 
 def test_a_torn_line_spoils_no_other(tmp_path):
@@ -122,3 +124,42 @@ def test_what_has_not_begun_cannot_be_resumed(tmp_path):
             cli.resumable(tmp_path / "run", begun),
         ):
             raise KeyboardInterrupt
+
+
+def test_more_epochs_take_the_pictures_of_fewer_away(tmp_path):
+    config = configs.replace(configs.load("digits"), {"feedback": "random", "epochs": 2})
+    run_folder.claim(tmp_path, config, resume=False)
+    pictures = [tmp_path / f"{n}.png" for n in ("learning_curves", "class_discovery", "angles")]
+    for path in (*pictures, tmp_path / "summary.json", tmp_path / "mine.png"):
+        path.write_text("{}")
+    run_folder.claim(tmp_path, config, resume=True)  # as it was
+    assert all(path.is_file() for path in pictures)
+    run_folder.claim(tmp_path, configs.replace(config, {"epochs": 3}), resume=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "mine.png"}
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_one_before(tmp_path):
+    path = tmp_path / "curves.png"
+    with plots.figure(path) as (_, axes):
+        axes.plot([1, 2])
+    before = path.read_bytes()
+    assert before.startswith(b"\x89PNG")
+
+    class Torn(plots.Figure):
+        def savefig(self, file, **options):
+            file.write(b"half of it")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        plots.save(Torn(), path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_why_rules_cannot_continue(tmp_path):
+    rules = ("q_agrel", "backprop")
+    assert run_folder.failures(tmp_path, rules) == {}
+    (tmp_path / "failed.json").write_text('{"error": "seed 0"}')  # which rule, it does not say
+    assert run_folder.failures(tmp_path, rules) == {"q_agrel": "seed 0", "backprop": "seed 0"}
+    run_folder.write_failures(tmp_path, {"backprop": "seed 1"})
+    assert run_folder.failures(tmp_path, rules) == {"backprop": "seed 1"}
+    assert files.read_json(tmp_path / "failed.json")["error"] == "seed 1"

@@ -15,7 +15,7 @@ CURVES = {
 LATER = {"device": "slide rule", "versions": {"jax": "2"}, "commit": "4567", "command": "go on"}
 
 
-def summarize(*rules, protocol="clean", criterion=0.9, curves=CURVES):
+def summarize(*rules, protocol="clean", criterion=0.9, curves=CURVES, timings=()):
     config = configs.replace(
         configs.load("digits"), {"protocol": protocol, "criterion": criterion, "rules": rules}
     )
@@ -35,7 +35,7 @@ def summarize(*rules, protocol="clean", criterion=0.9, curves=CURVES):
         for rule, rows in curves.items()
         if rule in rules
     ]
-    return summary.summarize(config, results, metrics, [ENVIRONMENT, LATER])
+    return summary.summarize(config, results, metrics, [ENVIRONMENT, LATER], timings)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -88,3 +88,25 @@ def test_the_first_sitting_names_the_run_and_all_are_listed():
             "commit": "0123",
         }
         assert entry["test_accuracy"] == [0.7, 0.8]
+
+
+def test_a_rule_is_of_the_sitting_in_which_it_began():
+    timings = [
+        {"rule": "q_agrel", "epoch": 1, "session": 1},
+        {"rule": "backprop", "epoch": 1},  # written before lines said it
+        {"rule": "backprop", "epoch": 2, "session": 1},
+        {"rule": "q_agrel", "epoch": 2, "session": 0},
+    ]
+    first, second = summarize("q_agrel", "backprop", timings=timings)["results"]
+    assert (first["device"], first["versions"], first["commit"]) == (
+        "slide rule",
+        {"jax": "2"},
+        "4567",
+    )
+    assert (second["device"], second["commit"]) == ("abacus", "0123")
+
+
+@pytest.mark.parametrize("number", [2, -1, "1", None])
+def test_a_sitting_that_is_not_there_is_the_first(number):
+    timings = [{"rule": "q_agrel", "epoch": 1, "session": number}]
+    assert summarize("q_agrel", timings=timings)["results"][0]["device"] == "abacus"

@@ -1,12 +1,15 @@
 """``python -m experiments.tangent_kernel``: the measure of finished runs, and its table's place."""
 
 import json
+import shutil
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import tangent_kernel
+from experiments.common import files
 from experiments.train import __main__ as train
 from qagrel_jax import analysis, data, make_network
 from tests.experiments import running
@@ -18,6 +21,11 @@ def test_every_rule_and_seed_of_a_run(feedback, tmp_path, capsys):
     folder = tmp_path / "run"
     result = running.run(train.main, "--out", folder, *options.split())
     assert result.returncode == 0, result.stderr
+    (session,) = files.environments(folder)
+    files.append_line(folder / "environments.jsonl", session | {"command": "go on"})
+    times = files.read_lines(folder / "timings.jsonl")
+    moved = [line | {"session": int(line["rule"] == "backprop")} for line in times]
+    files.write_lines(folder / "timings.jsonl", moved)
     out = tmp_path / "out"
     tangent_kernel.main([str(folder), "--images", "20", "--out", str(out)])
     assert "Q-AGREL" in capsys.readouterr().out
@@ -25,7 +33,8 @@ def test_every_rule_and_seed_of_a_run(feedback, tmp_path, capsys):
     assert content["images"] == 20 and content["command"]
     assert [line["rule"] for line in content["runs"]] == ["q_agrel", "backprop"]
     for line in content["runs"]:
-        assert line["run"] == "run" and line["command"]
+        assert line["run"] == "run"
+        assert line["command"] == ("go on" if line["rule"] == "backprop" else session["command"])
         assert [network["seed"] for network in line["networks"]] == [3, 4]
         for network in line["networks"]:
             of_layers = sum(network["layers"].values())
@@ -36,7 +45,12 @@ def test_every_rule_and_seed_of_a_run(feedback, tmp_path, capsys):
     assert before[0] == before[1]
 
 
-def test_the_networks_are_those_of_the_checkpoint(tmp_path):
+def test_runs_of_one_name_are_told_apart():
+    given = [Path("cells/a/paper"), Path("cells/b/paper"), Path("runs/c"), Path(".")]
+    assert tangent_kernel._told(given) == ["cells/a/paper", "cells/b/paper", "c", "."]
+
+
+def test_the_networks_are_those_of_the_checkpoint(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     options = ["--hidden", "16", "--seeds", "1", "--epochs", "1", "--rule", "q_agrel"]
     result = running.run(train.main, "--out", folder, *options)
@@ -53,3 +67,12 @@ def test_the_networks_are_those_of_the_checkpoint(tmp_path):
     for layer, values in kernel.items():
         found = line["networks"][0]["layers"][layer]
         np.testing.assert_allclose(found, values.mean(), rtol=1e-4)
+
+    # A network that is not there is found before hours of work on others.
+    monkeypatch.setattr(tangent_kernel, "measure", None)
+    second = shutil.copytree(folder, tmp_path / "second")
+    (second / "checkpoint_q_agrel.msgpack").unlink()
+    result = running.run(tangent_kernel.main, folder, second, "--out", tmp_path / "out")
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert "checkpoint_q_agrel.msgpack does not exist" in result.stderr
+    assert not (tmp_path / "out").exists()
