@@ -16,7 +16,9 @@ experiments.train and take the place of a config's own; settings of feedback wei
 that are drawn, reach the kinds that have such.
 """
 
+import dataclasses
 import sys
+import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,8 @@ NOT_OPTIONS = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, train every cell that is not done, sum up all that are there."""
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser(_shown_in_help(argv)).parse_args(argv)
     given = fields.given(Config, arguments)
     out = arguments.out
     with folders.explained(out):
@@ -115,7 +118,25 @@ def _run(cell: Cell, data_dir: str | None, mesh: Any, said: set[str]) -> int:
     return 0
 
 
-def _parser() -> cli.Parser:
+def _shown_in_help(argv: Sequence[str]) -> Any:
+    """Return what the help shows as defaults: the values of the configs chosen, where alike."""
+    rest = [argument for argument in argv if argument not in ("-h", "--help")]
+    if len(rest) == len(argv):
+        return _defaults(cells.DEFAULT_CONFIGS)
+    return _defaults(_parser(_defaults(cells.DEFAULT_CONFIGS)).parse_known_args(rest)[0].configs)
+
+
+def _defaults(names: Sequence[str]) -> Any:
+    """Return what ``Config`` fields are by default with these configs, where they are alike."""
+    every = [configs.replace(configs.load(name), cells.DEFAULTS) for name in names]
+    shown: dict[str, Any] = {}
+    for entry in dataclasses.fields(Config):
+        first, *others = {getattr(one, entry.name) for one in every}
+        shown[entry.name] = "the config's" if others else first
+    return types.SimpleNamespace(**shown)
+
+
+def _parser(shown: Any) -> cli.Parser:
     parser = cli.Parser(
         prog="python -m experiments.feedback", usage="%(prog)s [options]", description=__doc__
     )
@@ -149,7 +170,6 @@ def _parser() -> cli.Parser:
     add("--out", type=cli.path, default=OUT, metavar="DIR", help=f"default: {OUT}")
     cli.add_data_dir(parser)
     devices.add_mesh_option(parser)
-    shown = configs.replace(configs.load(cells.DEFAULT_CONFIGS[0]), cells.DEFAULTS)
     fields.add_options(parser, Config, shown, leave_out=NOT_OPTIONS)
     return parser
 

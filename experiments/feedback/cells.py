@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import config as configs
+from experiments.common.cli import UserError
 from experiments.common.names import FEEDBACKS
 from experiments.config import Config
 from experiments.train import folder as run_folder
@@ -75,7 +76,8 @@ def plan(
       given: fields of ``Config`` that replace a config's own; ``hidden`` those of dense networks.
 
     Raises:
-      UserError: a setting out of range; a cell that was begun with other settings.
+      UserError: a setting out of range; a cell that was begun with other settings; further seeds
+        of a cell that do not follow its seeds, or are of other settings.
     """
     cells = []
     for name in config_names:
@@ -86,11 +88,39 @@ def plan(
         for kind in kinds:
             for rule in rules:
                 config = configs.replace(base, own | {"rules": (rule,)} | settings_of(kind, own))
+                place = out / config.name / kind / rule
                 further = f"{run_results.FURTHER_SEEDS}{config.first_seed}"
-                folder = out / config.name / kind / (rule + further * (config.first_seed > 0))
-                run_folder.check(folder, config, resume=True)
+                folder = place.with_name(rule + further * (config.first_seed > 0))
+                begun = run_folder.check(folder, config, resume=True)
+                _check_seeds(place, folder, config, begun)
                 cells.append(Cell(config, kind, rule, folder))
     return cells
+
+
+def _check_seeds(place: Path, folder: Path, config: Config, begun: bool) -> None:
+    """Raise unless the cell and the further seeds beside it are, or will be, one run.
+
+    Args:
+      place: the folder of the first seeds.
+      folder: the one that is to be trained.
+      config: what is trained there.
+      begun: whether it holds that run. It may then get more epochs than the others have so far:
+        they get them afterwards.
+
+    Raises:
+      UserError: the seeds overlap or leave a gap, or the settings differ.
+    """
+    there = [
+        (path, configs.saved(path))
+        for path in (place, *run_results.further(place))
+        if path != folder and configs.holds_run(path)
+    ]
+    parts = sorted([*there, (folder, config)], key=lambda part: part[1].first_seed)
+    problem = run_results.of_another_recipe(parts, begun) or run_results.not_in_a_row(parts)
+    if problem:
+        raise UserError(
+            f"{problem}: give the same settings and the --first-seed that follows, or another --out"
+        )
 
 
 def settings_of(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,11 +47,24 @@ def _accuracy(path: Path, by_rule: dict[str, list[dict[str, Any]]]) -> None:
                 axes.plot([values.mean()] * 2, [place - 0.3, place + 0.3], "-", color=color)
             axes.set_title(display.shown(rule))
             axes.set_xlabel("test accuracy (%)")
-        panels[0].set_yticks(range(len(kinds)), [display.shown(kind) for kind in kinds])
+        together = [result for found in by_rule.values() for result in found]
+        named = [_named(kind, together) for kind in kinds]
+        panels[0].set_yticks(range(len(kinds)), named)
         panels[0].invert_yaxis()
-        title = summary.title([result for found in by_rule.values() for result in found])
+        if any("*" in name for name in named):
+            drawing.supxlabel(summary.MARKS, fontsize=8)
         rule = display.shown(next(iter(by_rule)))
-        drawing.suptitle(title.replace(f" {rule},", ""), fontsize=10)
+        drawing.suptitle(summary.title(together).replace(f" {rule},", ""), fontsize=10)
+
+
+def _named(kind: str, results: list[dict[str, Any]]) -> str:
+    """Return a row's name and the table's mark, with its rules unless all of the row have it."""
+    marks = {r["rule"]: summary.mark(r, results) for r in results if r["kind"] == kind}
+    name = display.shown(kind)
+    if len(set(marks.values())) == 1:
+        return name + next(iter(marks.values()))
+    told = [f"{mark.strip()} {display.shown(rule)}" for rule, mark in marks.items() if mark]
+    return "\n".join([name, *told])
 
 
 def _angles(path: Path, results: list[dict[str, Any]]) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from experiments import config as configs
-from experiments.common import console, display, files
+from experiments.common import console, display, fields, files
 from experiments.common.cli import UserError
 from experiments.common.significance import mean_sd, paired_difference
+from experiments.config import Config
 from experiments.feedback import cells
 from experiments.feedback.cells import OUTPUT_ONLY, TIED
 from experiments.train import layer_names
@@ -29,11 +30,14 @@ HEADINGS = (
 )
 """A line break where a console may break them."""
 
+MARKS = "* not finished: best validation accuracy so far. ** another number of epochs than tied."
 NOTE = (
     "Angles after the last epoch, mean of seeds (of layers, where hidden): feedback to forward "
-    "weights, and update to true gradient. Nothing runs down from the first layer. * not finished: "
-    "best validation accuracy so far. ** another number of epochs than tied."
+    f"weights, and update to true gradient. Nothing runs down from the first layer. {MARKS}"
 )
+
+SHOWN_ELSEWHERE = ("name", "rules", "feedback", "seeds", "first_seed", "trained_layers")
+"""Fields of ``Config`` that a table's title, rows and commands tell."""
 
 
 def summarize(out: Path) -> dict[str, Any]:
@@ -46,7 +50,7 @@ def summarize(out: Path) -> dict[str, Any]:
         "accuracy_is": "of the epoch the monitored images picked; of a cell that is not finished, "
         "the best monitored accuracy so far",
         "difference_is": "paired over the seeds that both have, in points of accuracy, with its "
-        "95 % interval; of as many epochs only",
+        "95 % interval; of as many epochs and the same protocol only",
         "results": results,
     }
 
@@ -126,10 +130,16 @@ def _partner(
 def _difference(
     result: dict[str, Any], other: dict[str, Any] | None
 ) -> dict[str, float | None] | None:
-    """Return mean, low and high in points; None without a partner of as many epochs."""
+    """Return mean, low and high in points; None without a partner of the same budget and protocol.
+
+    Protocols differ in what the accuracy is: of the epoch that a validation split picked, or the
+    best on the test set itself.
+    """
     if other is None or other is result or not (result["finished"] and other["finished"]):
         return None
     if result["epochs"] != other["epochs"]:
+        return None
+    if result["config"]["protocol"] != other["config"]["protocol"]:
         return None
     ours, theirs = (dict(zip(r["seeds"], r["test_accuracy"], strict=True)) for r in (result, other))
     seeds = [seed for seed in ours if seed in theirs]
@@ -163,19 +173,24 @@ def _last(by_layer: dict[str, list[Any]]) -> list[float | None]:
 
 def row(result: dict[str, Any], results: list[dict[str, Any]]) -> list[str]:
     """Return a result's cells, one for each of ``HEADINGS``."""
-    tied = _partner(result, TIED, results)
-    other_budget = tied is not None and tied["epochs"] != result["epochs"]
-    mark = "*" * (not result["finished"]) or "**" * other_budget
-    kind = display.shown(result["kind"])
     apart = result["minus_output_layer_only"]
     return [
-        f"{kind}{mark}" if result["failure"] is None else f"{kind} (diverged)",
+        display.shown(result["kind"]) + mark(result, results),
         mean_sd(100 * np.array(result["test_accuracy"])),
         _interval(result["minus_tied"]),
         "–" if apart is None else f"{apart['mean']:+.2f}",
         f"{statistics.fmean(result['best_epoch']):.1f}",
         *("–" if angle is None else f"{angle:.1f}" for angle in last_angles(result).values()),
     ]
+
+
+def mark(result: dict[str, Any], results: list[dict[str, Any]]) -> str:
+    """Return what follows a kind's name if its accuracy is not like the others'; see ``NOTE``."""
+    if result["failure"] is not None:
+        return " (diverged)"
+    tied = _partner(result, TIED, results)
+    other_budget = tied is not None and tied["epochs"] != result["epochs"]
+    return "*" * (not result["finished"]) or "**" * other_budget
 
 
 def _interval(difference: dict[str, float | None] | None) -> str:
@@ -198,14 +213,37 @@ def tables(results: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str
 def title(results: list[dict[str, Any]]) -> str:
     """Return what the results of a table have in common: data, network, rule, epochs, seeds."""
     first = results[0]
-    config, seeds = first["config"], sorted({len(r["seeds"]) for r in results})
-    counts = "–".join(dict.fromkeys(map(str, (seeds[0], seeds[-1]))))
+    config = first["config"]
     sizes = "" if config["hidden"] is None else " " + "–".join(map(str, config["hidden"]))
-    epochs = max(r["epochs"] for r in results)
+    epochs = _counted([r["epochs"] for r in results], "epoch")
+    seeds = _counted([len(r["seeds"]) for r in results], "seed")
     return (
         f"{config['dataset']}, {config['architecture']}{sizes}, {display.shown(first['rule'])}, "
-        f"{epochs} epoch{'s' * (epochs > 1)}, {counts} seed{'s' * (seeds[-1] > 1)}"
+        f"{epochs}, {seeds}"
     )
+
+
+def _counted(numbers: list[int], what: str) -> str:
+    """Return the lowest and the highest of ``numbers``, and what they count."""
+    lowest, highest = min(numbers), max(numbers)
+    return "–".join(dict.fromkeys(map(str, (lowest, highest)))) + f" {what}{'s' * (highest > 1)}"
+
+
+def settings(results: list[dict[str, Any]]) -> list[list[str]]:
+    """Return headings and rows of the settings that differ within a table; empty if none do."""
+    given = [configs.from_json(result["config"]) for result in results]
+    different = [
+        name
+        for name in Config.__dataclass_fields__
+        if name not in SHOWN_ELSEWHERE and len({getattr(config, name) for config in given}) > 1
+    ]
+    if not different:
+        return []
+    rows = [
+        [display.shown(result["kind"]), *(fields.shown(getattr(config, n)) for n in different)]
+        for result, config in zip(results, given, strict=True)
+    ]
+    return [["feedback", *different], *rows]
 
 
 def print_tables(content: dict[str, Any]) -> None:
@@ -213,4 +251,6 @@ def print_tables(content: dict[str, Any]) -> None:
     for results in tables(content["results"]).values():
         rows = [row(result, content["results"]) for result in results]
         console.table(title(results), HEADINGS, rows)
+        if differing := settings(results):
+            console.table("settings in which the rows differ", differing[0], differing[1:])
     print(textwrap.fill(NOTE, 79))

@@ -1,13 +1,14 @@
 """What a run folder says, finished or not: read from its files alone."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments import config as configs
-from experiments.common import files
+from experiments.common import fields, files
 from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.train import folder as run_folder
@@ -18,6 +19,9 @@ LEVELS = (0.95, 0.98, 0.99)
 """Fractions of backprop's best accuracy whose first epoch is reported."""
 
 FURTHER_SEEDS = "_from_seed_"
+NOT_RECIPE = {"name", "seeds", "first_seed", "seeds_by"}
+"""Fields of ``Config`` in which parts of one run may differ."""
+
 PER_SEED = {"seeds", "test_accuracy", "best_epoch", "best_monitored_accuracy", "stopped_early"}
 
 
@@ -70,14 +74,50 @@ def read(folder: Path) -> RunResults | None:
     """Read a run; None if there is none, or one without a single epoch.
 
     Further seeds of the same recipe, trained apart (``--first-seed K``, on another machine if need
-    be), lie beside it in ``FOLDER_from_seed_K`` and are read as one run with it.
+    be), lie beside it in ``FOLDER_from_seed_K`` and are read as one run with it. Their number of
+    epochs may be another where no seed needed all of them.
 
     Raises:
       UserError: a file that is there and cannot be read, or folders that are not one run.
     """
-    beside = folder.parent.glob(f"{folder.name}{FURTHER_SEEDS}*") if folder.name else ()
-    parts = [part for path in (folder, *beside) if (part := _read(path)) is not None]
+    parts = [part for path in (folder, *further(folder)) if (part := _read(path)) is not None]
     return _together(sorted(parts, key=lambda part: part.config.first_seed)) if parts else None
+
+
+def further(folder: Path) -> list[Path]:
+    """Return the folders of further seeds beside that of a run."""
+    return sorted(folder.parent.glob(f"{folder.name}{FURTHER_SEEDS}*")) if folder.name else []
+
+
+def of_another_recipe(parts: Sequence[tuple[Path, Config]], any_epochs: bool = False) -> str | None:
+    """Say which folder does not hold further seeds of the first one's run; None if all do.
+
+    Args:
+      parts: folders and what they train.
+      any_epochs: whether the numbers of epochs may differ.
+    """
+    (place, first), *rest = parts
+    free = NOT_RECIPE | ({"epochs"} if any_epochs else set())
+    for folder, config in rest:
+        if names := [name for name in fields.difference(first, config) if name not in free]:
+            told = fields.told(first, config, names)
+            return f"{folder} is not the same run as {place} ({told})"
+    return None
+
+
+def not_in_a_row(parts: Sequence[tuple[Path, Config]]) -> str | None:
+    """Say which folder does not begin at the seed after those before it; None if all do.
+
+    Args:
+      parts: folders and what they train, by first seed.
+    """
+    (place, first), *rest = parts
+    expected = first.first_seed + first.seeds
+    for folder, config in rest:
+        if config.first_seed != expected:
+            return f"{folder} is not the same run as {place} from seed {expected} on"
+        expected += config.seeds
+    return None
 
 
 def _read(folder: Path) -> RunResults | None:
@@ -112,23 +152,17 @@ def _check(content: dict[str, Any]) -> None:
 def _together(parts: list[RunResults]) -> RunResults:
     """Put runs of one recipe side by side, seed after seed."""
     first = parts[0]
-    recipe = _recipe(first.config)
-    begun = [
-        part
-        for part in parts
-        if _recipe(part.config) != recipe or all(part.ran(rule) for rule in first.curves)
-    ]
-    if len(parts) == 1 or not begun:
+    if len(parts) == 1:
         return first
-    expected = begun[0].config.first_seed
-    for part in begun:
-        if _recipe(part.config) != recipe or part.config.first_seed != expected:
-            raise UserError(
-                f"{part.folder} is not the same run as {first.folder} from seed {expected} on: "
-                "rename it, or train the seeds between"
-            )
-        expected += part.config.seeds
-    seeds = expected - begun[0].config.first_seed
+    any_epochs = all(_stopped_early(part) for part in parts)
+    if problem := of_another_recipe(_configs(parts), any_epochs):
+        raise UserError(f"{problem}: rename it, or train both with the same settings")
+    begun = [part for part in parts if all(part.ran(rule) for rule in first.curves)]
+    if not begun:
+        return first
+    if problem := not_in_a_row(_configs(begun)):
+        raise UserError(f"{problem}: rename it, or train the seeds between")
+    seeds = sum(part.config.seeds for part in begun)
     summaries = [part.summary for part in begun]
     done = [summary for summary in summaries if summary is not None]
     return RunResults(
@@ -142,8 +176,14 @@ def _together(parts: list[RunResults]) -> RunResults:
     )
 
 
-def _recipe(config: Config) -> Config:
-    return dataclasses.replace(config, name="any", seeds=1, first_seed=0, epochs=1, seeds_by="auto")
+def _configs(parts: Sequence[RunResults]) -> list[tuple[Path, Config]]:
+    return [(part.folder, part.config) for part in parts]
+
+
+def _stopped_early(part: RunResults) -> bool:
+    """Whether each seed of each rule came to its stopping rule: more epochs change nothing."""
+    entries = [] if part.summary is None else part.summary["results"]
+    return bool(entries) and all(all(entry.get("stopped_early", [False])) for entry in entries)
 
 
 def _side_by_side(curves: list[np.ndarray]) -> np.ndarray:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from experiments import config as configs
+from experiments import plots as drawings
 from experiments import reports
 from experiments.common import files, folders
 from experiments.common.cli import UserError
 from experiments.feedback import __main__ as command
-from experiments.feedback import cells, summary
+from experiments.feedback import cells, plots, summary
 from experiments.train import __main__ as train_command
 from experiments.train import angles, build, layer_names
 from qagrel_jax import data, training
@@ -314,6 +315,132 @@ def test_cells_that_cannot_begin_say_why_once(tmp_path):
     assert done.returncode == 2 and not out.exists()
     (line,) = done.stderr.splitlines()
     assert "--batch-size 100000 is larger than the 1293 training images" in line
+
+
+def write_cell(out, kind, accuracy=None, rule="backprop", epochs=2, **given):
+    """Write a cell as training leaves it: finished with ``accuracy``, or after one epoch."""
+    given = {"seeds": 2, "epochs": epochs} | given
+    (cell,) = cells.plan(out, ("digits",), (kind,), (rule,), given)
+    cell.folder.mkdir(parents=True)
+    files.write_json(cell.folder / configs.FILE, configs.to_json(cell.config))
+    monitored = "test_accuracy" if cell.config.protocol == "paper" else "validation_accuracy"
+    for epoch in range(1, 1 + (1 if accuracy is None else epochs)):
+        line = {"rule": rule, "epoch": epoch, monitored: [0.5] * cell.config.seeds}
+        files.append_line(cell.folder / "metrics.jsonl", line)
+    if accuracy is not None:
+        environment = {"command": "do it", "commit": "1" * 40, "device": "abacus", "versions": {}}
+        files.append_line(cell.folder / "environments.jsonl", environment)
+        entry = {"rule": rule, "test_accuracy": accuracy, "stopped_early": [False] * len(accuracy)}
+        files.write_json(cell.folder / "summary.json", {"results": [entry]})
+    return cell.folder
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--first-seed", "5"], "backprop_from_seed_5 is not the same run as .* from seed 2 on: "),
+        (["--first-seed", "1"], "backprop_from_seed_1 is not the same run as .* from seed 2 on: "),
+        (["--first-seed", "2", "--learning-rate", "0.05"], "learning_rate 0.1 there, 0.05 here"),
+        (["--first-seed", "2", "--epochs", "3"], "epochs 2 there, 3 here"),
+    ],
+)
+def test_seeds_that_cannot_follow_are_refused_before_training(options, says, tmp_path, monkeypatch):
+    write_cell(tmp_path, "tied", [0.5, 0.6])
+    ran = []
+    monkeypatch.setattr(train_command, "run", lambda *a, **k: ran.append(a))
+    asked = ["--configs", "digits", "--kinds", "random,tied", "--rules", "backprop"]
+    asked += ["--seeds", "2", "--epochs", "2"]
+    with pytest.raises(UserError, match=says):
+        command.main([*asked, "--out", str(tmp_path), *options])
+    assert not ran
+
+
+def test_seeds_that_follow_are_planned_and_summed_up(tmp_path):
+    write_cell(tmp_path, "tied", [0.5, 0.6], first_seed=2)  # on another machine, before the first
+    write_cell(tmp_path, "tied", [0.7, 0.8])
+    (result,) = summary.summarize(tmp_path)["results"]
+    assert (result["seeds"], result["finished"]) == ([0, 1, 2, 3], True)
+    assert result["test_accuracy"] == [0.7, 0.8, 0.5, 0.6]
+
+
+def test_cells_of_further_seeds_get_more_epochs_one_after_the_other(tmp_path):
+    for first_seed in (0, 2):
+        write_cell(tmp_path, "tied", [0.5, 0.6], first_seed=first_seed)
+    for first_seed in (0, 2):
+        given = {"seeds": 2, "first_seed": first_seed, "epochs": 5}
+        (cell,) = cells.plan(tmp_path, ("digits",), ("tied",), ("backprop",), given)
+        files.write_json(cell.folder / configs.FILE, configs.to_json(cell.config))
+        if first_seed == 0:  # no budget is that of all seeds
+            with pytest.raises(UserError, match="epochs 5 there, 2 here"):
+                summary.summarize(tmp_path)
+    assert summary.summarize(tmp_path)["results"][0]["seeds"] == [0, 1, 2, 3]
+
+
+def test_cells_of_another_protocol_have_no_difference_and_settings_are_told(tmp_path, capsys):
+    out = tmp_path / "feedback"
+    write_cell(out, "tied", [0.5, 0.6])
+    write_cell(out, "random", [0.4, 0.4], protocol="paper")
+    write_cell(out, "sign", [0.52, 0.64], batch_size=32, feedback_scale=2.0)
+    content = summary.summarize(out)
+    tied, random, sign = content["results"]
+    assert random["minus_tied"] is None
+    np.testing.assert_allclose(sign["minus_tied"]["mean"], 3.0)  # of 2 and 4 points
+    files.write_json(out / "summary.json", content)
+    lines = reports.section("feedback", tmp_path).splitlines()
+    begin = lines.index("| feedback | feedback_scale | batch_size | protocol |")
+    assert lines[begin + 2 : begin + 5] == [
+        "| tied | 1 | 16 | clean |",
+        "| random | 1 | 16 | paper |",
+        "| sign | 2 | 32 | clean |",
+    ]
+    summary.print_tables(content)
+    shown = capsys.readouterr().out
+    assert "settings in which the rows differ" in shown and "batch_size" in shown
+    summary.print_tables({"results": [tied]})
+    assert "settings" not in capsys.readouterr().out
+
+
+def test_the_picture_of_accuracy_marks_what_the_table_marks(tmp_path, monkeypatch):
+    write_cell(tmp_path, "tied", [0.5, 0.6])
+    write_cell(tmp_path, "tied", [0.5, 0.6], rule="q_agrel")
+    write_cell(tmp_path, "random")
+    write_cell(tmp_path, "sign", [0.5, 0.6], epochs=4)
+    write_cell(tmp_path, "direct", [0.5, 0.6])
+    write_cell(tmp_path, "direct", rule="q_agrel")
+    drawn = []
+    monkeypatch.setattr(drawings, "save", lambda drawing, path: drawn.append(drawing))
+
+    def parts():
+        plots.draw(tmp_path, summary.summarize(tmp_path)["results"])
+        picture = drawn.pop()
+        names = [label.get_text() for label in picture.axes[0].get_yticklabels()]
+        return names, picture.get_suptitle(), picture.get_supxlabel()
+
+    names, title, note = parts()
+    assert names == ["tied", "random*", "sign**", "direct\n* Q-AGREL"]
+    assert "1–4 epochs, 2 seeds" in title
+    assert "* not finished: best validation accuracy so far" in note
+    for unlike in ("random", "sign", "direct"):
+        shutil.rmtree(tmp_path / "digits" / unlike)
+    names, title, note = parts()
+    assert (names, note) == (["tied"], "") and "dense 300–200–100, 2 epochs, 2 seeds" in title
+
+
+def test_help_shows_the_configs_that_are_asked_for(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    for arguments, rate, batch in (
+        ([], "0.1", "128"),
+        (["--configs", "mnist_conv_fast"], "0.001", "128"),
+        (["--configs=digits"], "0.1", "16"),
+        (["--configs", "mnist_conv_fast,digits"], "the config's", "the config's"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            command.main([*arguments, "--help"])
+        text = capsys.readouterr().out
+        assert stop.value.code == 0
+        assert f"step size (default: {rate})" in text
+        assert f"examples a step (default: {batch})" in text
+        assert "at most (default: 40)" in text  # of the comparison, whatever the configs say
 
 
 ANGLES = ("feedback_angle_degrees", "update_angle_degrees", "update_norm_ratio")

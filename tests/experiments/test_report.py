@@ -235,6 +235,30 @@ def test_seeds_of_another_recipe_are_refused(tmp_path):
         run_results.read(folder)
 
 
+def test_seeds_of_another_budget_are_one_run_only_if_all_stopped_early(tmp_path):
+    folder = write_run(tmp_path / "paper", seeds=1, epochs=5)
+    beside = write_run(tmp_path / "paper_from_seed_1", seeds=1, first_seed=1, epochs=500)
+
+    def say(place, *stopped):
+        content = json.loads((place / "summary.json").read_text())
+        for entry, early in zip(content["results"], stopped, strict=True):
+            entry["stopped_early"] = [early]
+        (place / "summary.json").write_text(json.dumps(content))
+
+    say(folder, True, True)
+    say(beside, True, True)
+    together = run_results.read(folder)
+    assert together.finished and together.config.seeds == 2
+    say(folder, False, True)  # Q-AGREL needed all its epochs
+    refused = r"paper_from_seed_1 is not the same run as .*\(epochs 5 there, 500 here\)"
+    with pytest.raises(UserError, match=refused):
+        run_results.read(folder)
+    say(folder, True, True)
+    (beside / "summary.json").unlink()  # it may go on beyond 5 epochs
+    with pytest.raises(UserError, match=refused):
+        run_results.read(folder)
+
+
 def test_one_seed_has_no_interval(tmp_path):
     write_run(tmp_path / "cells" / "mnist_conv" / "paper", seeds=1)
     text = reports.section("cells", tmp_path)
