@@ -108,7 +108,17 @@ def _cost(found: list[RunResults], config: configs.Config) -> str:
             cost, device = _seconds(run), runs.devices(run)
             if cost is not None:
                 seconds[device] = min(cost, seconds.get(device, cost))
-    return "; ".join(f"{s:.2g} s, {device}" for device, s in sorted(seconds.items())) or "not run"
+    costs = [f"{_two_digits(s)} s, {device}" for device, s in sorted(seconds.items())]
+    return "; ".join(costs) or "not run"
+
+
+def _two_digits(seconds: float) -> str:
+    """Return two digits, or whole seconds.
+
+    >>> _two_digits(0.0413), _two_digits(7.68), _two_digits(112.3)
+    ('0.041', '7.7', '112')
+    """
+    return f"{seconds:.2g}" if seconds < 99.5 else f"{seconds:,.0f}"
 
 
 def _seconds(run: RunResults) -> float | None:

@@ -17,6 +17,7 @@ def accuracies(results: Path) -> dict[str, str]:
         cells["backprop"] = shown[variants.RECIPE], CONTROL
     return {
         name: f"{100 * run.best(rule).mean():.2f} after {len(run.curves[rule])} epochs"
+        f"{'' if run.finished else ' (not finished)'}"
         for name, (run, rule) in cells.items()
     }
 

@@ -118,7 +118,7 @@ def _hundred_classes(results: Path) -> str | None:
     if len(found) < 3:
         return None
     listed = ", ".join(f"{name} {best}" for name, best in found.items())
-    return f"best test accuracy, %, unfinished: {listed}"
+    return f"best test accuracy, %: {listed}"
 
 
 def _update_statistics(results: Path) -> str | None:

@@ -120,6 +120,14 @@ def test_a_slowdown_all_seeds_reached(tmp_path):
     ]
 
 
+def test_a_slowdown_that_no_seed_has_is_told(tmp_path):
+    """Q-AGREL's best, .9, is not 95 % of backprop's, .99."""
+    write_run(tmp_path / "cells" / "mnist_conv" / "paper", backprop=[[0.6] * 3, [0.99] * 3])
+    text = reports.section("cells", tmp_path)
+    cells = row(text, "mnist_conv", "paper", "95 %")
+    assert cells[1:4] == ["not reached", "2.0 (0.0)", "not reached"]
+
+
 def test_an_unfinished_cell_says_how_far(tmp_path):
     folder = tmp_path / "cells" / "cifar10_deep" / "clean"
     write_run(
