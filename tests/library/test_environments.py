@@ -206,7 +206,7 @@ def test_q_agrel_learns_the_image_bandit():
 def test_what_the_network_returns_beside_its_outputs_comes_back():
     """BatchNorm's statistics, for instance."""
     network = qagrel_jax.make_network("conv", 3)
-    variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
     params = variables.pop("params")
     task = environments.Environment(
         inputs=64,
@@ -220,8 +220,12 @@ def test_what_the_network_returns_beside_its_outputs_comes_back():
         images, rngs = inputs.reshape(-1, 8, 8, 1), {"dropout": jax.random.key(1)}
         return network.apply(given, images, train=True, rngs=rngs, mutable=["batch_stats"])
 
-    key, rule = jax.random.key(2), qagrel_jax.q_agrel()
-    _, outcome = environments.trial(key, rule, forward, params, task, batch=4, has_aux=True)
+    @jax.jit
+    def learn(key, params):
+        rule = qagrel_jax.q_agrel()
+        return environments.trial(key, rule, forward, params, task, batch=4, has_aux=True)
+
+    _, outcome = learn(jax.random.key(2), params)
     mean = outcome.aux["batch_stats"]["BatchNorm_0"]["mean"]
     assert (mean != variables["batch_stats"]["BatchNorm_0"]["mean"]).any()
 
