@@ -226,7 +226,9 @@ def one_step_rule(
         signals = jax.vmap(teaching_signal)(decision.outputs, decision.action, outcome)
         output_errors, errors = signals
         output_errors = (output_errors / batch).astype(decision.outputs.dtype)
-        return decision.pathway(output_errors), known_errors(decision.action, errors)
+        if kind == "reward":  # a loss of outputs that are not finite is none itself
+            errors = known_errors(decision.action, errors)
+        return decision.pathway(output_errors), errors
 
     return Rule(name, kind, act, update)
 
