@@ -30,7 +30,7 @@ def root_key(seed: int | chex.Array) -> chex.PRNGKey:
     [0, 3]
     """
     if not isinstance(seed, jax.core.Tracer):
-        checks.whole("seed", seed, 0, 2**32 - 1)
+        _check(seed)
     return jax.random.key(seed, impl=IMPLEMENTATION)
 
 
@@ -45,5 +45,9 @@ def root_keys(seeds: ArrayLike) -> chex.PRNGKey:
     """
     if checks.known(seeds):
         for seed in np.asarray(seeds).reshape(-1):
-            checks.whole("seed", seed, 0, 2**32 - 1)
+            _check(seed)
     return jax.vmap(root_key)(jnp.asarray(seeds))
+
+
+def _check(seed: int | chex.Array) -> None:
+    checks.whole("seed", seed, 0, 2**32 - 1)

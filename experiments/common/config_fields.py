@@ -15,6 +15,7 @@ from experiments.common.names import (
     FEEDBACKS,
     INITIALIZATIONS,
     LAST_BATCH,
+    OF_PROBABILITIES,
     OPTIMIZERS,
     POLICIES,
     PRECISIONS,
@@ -304,7 +305,7 @@ class Config:
             raise UserError(
                 "--curriculum-exploration 1 needs --curriculum-max-wait: no choice is counted then"
             )
-        of_probabilities = {"agrel", "reinforce", "stochastic_units"} & set(self.rules)
+        of_probabilities = set(OF_PROBABILITIES) & set(self.rules)
         if self.curriculum_exploration and of_probabilities:
             raise UserError(
                 f"{sorted(of_probabilities)[0]} with a curriculum needs --curriculum-exploration "

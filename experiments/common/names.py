@@ -2,6 +2,7 @@
 
 RULES = ("q_agrel", "backprop")
 CONTROL_RULES = ("agrel", "broadcast", "node_perturbation", "reinforce", "stochastic_units")
+OF_PROBABILITIES = ("agrel", "reinforce", "stochastic_units")
 REWARDS = ("right", "shuffled", "always")
 POLICIES = ("greedy", "epsilon_greedy", "softmax", "max_boltzmann")
 FEEDBACKS = (

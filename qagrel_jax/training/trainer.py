@@ -138,7 +138,7 @@ def make_trainer(
         checks.instance("curriculum", curriculum, Curriculum)
     optimizer, make_optimizer, rate = _at_first(optimizer, learning_rate)
     across_seeds = _across_seeds(seeds_by, mesh)
-    if curriculum is not None and curriculum.exploration and rule.name in _OF_PROBABILITIES:
+    if curriculum is not None and curriculum.exploration and rule.name in OF_PROBABILITIES:
         raise ValueError(
             f"curriculum.exploration must be 0 with rule {rule.name!r}, got "
             f"{curriculum.exploration}: it learns how probable a choice is, and one that is forced "
@@ -175,7 +175,8 @@ def make_trainer(
     )
 
 
-_OF_PROBABILITIES = ("agrel", "reinforce", "stochastic_units")
+OF_PROBABILITIES = ("agrel", "reinforce", "stochastic_units")
+"""Rules that learn how probable a choice is."""
 
 
 def select_seeds(use_new: chex.Array, new: chex.ArrayTree, old: chex.ArrayTree) -> chex.ArrayTree:
