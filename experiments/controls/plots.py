@@ -1,5 +1,6 @@
 """The picture of a control: learning curves, accuracy against what was swept, or a dot a seed."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,17 @@ from experiments.train import summary
 
 
 def draw(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
-    """Draw ``control`` as its ``picture`` says; settings that diverged are left out."""
-    lines = [line for line in lines if line["diverged"] is None]
-    if not lines:
+    """Draw ``control`` as its ``picture`` says; settings that diverged are only named."""
+    there = [line for line in lines if line["diverged"] is None]
+    if not there:
         return
     if control.measure_angles:
-        _angles(path.with_name("angles.png"), lines)
+        _angles(path.with_name("angles.png"), there)
     kinds = {"curves": _curves, "sweep": _sweep, "dots": _dots, "discovery": _discovery}
-    kinds[control.picture](path, control, lines)
+    kinds[control.picture](path, control, there, _diverged(lines))
 
 
-def _curves(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
+def _curves(path: Path, control: Control, lines: list[dict[str, Any]], note: str = "") -> None:
     chosen = controls_summary.chosen_labels(lines)
     best = [line for line in lines if line["label"] in chosen]
     with plots.figure(path, 7.2, 4) as (drawing, axes):
@@ -36,10 +37,10 @@ def _curves(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
         axes.set_ylabel("validation accuracy (%)")
         axes.set_ylim(0, 101)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-        drawing.suptitle(_title(lines), fontsize=10)
+        drawing.suptitle(_title(lines) + note, fontsize=10)
 
 
-def _sweep(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
+def _sweep(path: Path, control: Control, lines: list[dict[str, Any]], note: str = "") -> None:
     with plots.figure(path, 8.4, 3.6, ncols=2) as (drawing, (left, right)):
         families = {line["family"]: line["rule"] for line in lines}
         values = sorted({line["x"] for line in lines})
@@ -75,7 +76,7 @@ def _sweep(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
                 axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xticks(values, [f"{value:g}" for value in values])
         left.legend()
-        drawing.suptitle(_title(lines), fontsize=10)
+        drawing.suptitle(_title(lines) + note, fontsize=10)
 
 
 def _styles(rules: list[str]) -> list[int]:
@@ -86,7 +87,7 @@ def _styles(rules: list[str]) -> list[int]:
     return [fixed.pop(rule) if rule in fixed else next(free) for rule in rules]
 
 
-def _dots(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
+def _dots(path: Path, control: Control, lines: list[dict[str, Any]], note: str = "") -> None:
     height = 1.3 + 0.24 * len(lines)
     with plots.figure(path, 9, height, ncols=2, sharey=True) as (drawing, (left, right)):
         for row, line in enumerate(lines):
@@ -112,10 +113,10 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
         left.set_xlabel("best validation accuracy (%)")
         right.set_xlabel("epochs to criterion")
         right.set_xlim(left=0, right=1.3 * max(len(line["validation_accuracy"]) for line in lines))
-        drawing.suptitle(_title(lines, "rings: seeds, bar: their mean"), fontsize=10)
+        drawing.suptitle(_title(lines, "rings: seeds, bar: their mean") + note, fontsize=10)
 
 
-def _discovery(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
+def _discovery(path: Path, control: Control, lines: list[dict[str, Any]], note: str = "") -> None:
     """Draw a row a setting: accuracy by presented images beside the accuracy of each class."""
     size: dict[str, Any] = {
         "width": 9.5,
@@ -151,7 +152,8 @@ def _discovery(path: Path, control: Control, lines: list[dict[str, Any]]) -> Non
         grid[-1, 0].set_xlabel("presented images")
         drawing.colorbar(heat, ax=grid[:, 1], label="accuracy of the class (%)", shrink=0.5)
         levels = " and ".join(f"{100 * level:g}" for level in controls_summary.LEVELS)
-        drawing.suptitle(f"{_title(lines)}; lines: {levels} % of backprop's accuracy", fontsize=10)
+        title = f"{_title(lines)}; lines: {levels} % of backprop's accuracy{note}"
+        drawing.suptitle(title, fontsize=10)
 
 
 def _row(axes: Axes, row: int, values: np.ndarray, index: int) -> None:
@@ -197,3 +199,9 @@ def _title(lines: list[dict[str, Any]], drawn: str = "mean and range") -> str:
     config, seeds = lines[0]["config"], len(lines[0]["seeds"])
     seeds_text = f"{seeds} seeds ({drawn})" if seeds > 1 else "1 seed"
     return f"{config['dataset']}, {config['architecture']}, {seeds_text}"
+
+
+def _diverged(lines: list[dict[str, Any]]) -> str:
+    """Name the settings that have no curve to draw, in lines of their own."""
+    names = [shown(line["label"]) for line in lines if line["diverged"] is not None]
+    return "\n" + textwrap.fill(f"diverged: {', '.join(names)}", 90) if names else ""

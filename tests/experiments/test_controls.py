@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import config as configs
+from experiments import plots as drawings
 from experiments.common import cli
 from experiments.common.cli import UserError
 from experiments.common.names import CONTROL_RULES, RULES
@@ -228,6 +229,28 @@ def test_a_sweep_draws_no_mean_of_the_quickest_seeds_alone(tmp_path, monkeypatch
     controls_plots._sweep(tmp_path / "picture.png", control, lines)
     assert [x for x, _ in drawn] == [[1, 2], [1]]
     assert drawn[1][1].tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize("picture", ["curves", "sweep", "dots", "discovery"])
+def test_a_picture_names_the_settings_that_diverged(picture, tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(
+        drawings, "save", lambda drawing, path: titles.append(drawing.get_suptitle())
+    )
+    lines = [
+        line
+        | {
+            "x": x,
+            "images_an_epoch": 1,
+            "class_accuracy": [[0.5]] * len(line["validation_accuracy"]),
+        }
+        for x, line in enumerate(LINES[1:5])
+    ]
+    control = Control("?", (), picture=picture, x_label="x")
+    controls_plots.draw(tmp_path / "p.png", control, lines)
+    controls_plots.draw(tmp_path / "p.png", control, lines[:3])
+    assert titles[0].endswith("\ndiverged: breaks")
+    assert titles[1] and "diverged" not in titles[1]
 
 
 @pytest.mark.slow

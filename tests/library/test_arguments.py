@@ -52,6 +52,7 @@ TRIAL = {
 }
 # Placeholders that pytree utilities put in place of a leaf have to pass: None, truth values.
 LEAF_SHARE = ("0.5", NAN, -0.1, 1.5, [0.5])
+NUMBERS = (NUMBER, POSITIVE, NOT_NEGATIVE, SHARE, COUNT, FROM_ZERO, LEAF_SHARE)
 
 
 def _packed(**options):
@@ -398,9 +399,21 @@ def cases(table):
     return cases
 
 
+def _error_of(values, value):
+    """No number, function or name at all is a ``TypeError``; one out of range a ``ValueError``."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if any(values is kind for kind in NUMBERS):
+        return ValueError if number else TypeError
+    if values is NAME:
+        return ValueError if isinstance(value, str) else TypeError
+    if any(values is kind for kind in (FUNCTION, FLAG)):
+        return TypeError
+    return (ValueError, TypeError)
+
+
 def is_named_in_one_line(function, good, argument, values):
     for value in values:
-        with pytest.raises((ValueError, TypeError)) as error:
+        with pytest.raises(_error_of(values, value)) as error:
             function(**{**good, argument: value})
         message = str(error.value)
         assert argument in message, message

@@ -39,14 +39,61 @@ def _cosine(a, b):
     return float(a @ b / jnp.linalg.norm(a) / jnp.linalg.norm(b))
 
 
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", ["node_perturbation", "stochastic_units", "broadcast"])
-def test_the_local_equations(name, monkeypatch):
-    """Against a loop over synapses, with the same noise in both."""
+class WithWindows(nn.Module):
+    """A layer of windows, another with strides, a dense output layer."""
+
+    kind: type
+    padding: str
+
+    @nn.compact
+    def __call__(self, images):
+        """Map images to outputs."""
+        x = nn.relu(self.kind(2, padding=self.padding)(images))
+        x = nn.relu(self.kind(2, padding="SAME", strides=(2, 2))(x))
+        return layers.Dense(3)(x.reshape(x.shape[0], -1))
+
+
+def _windows_net(kind, name, padding):
+    network = WithWindows(kind, padding)
+    images = jax.random.uniform(jax.random.key(0), (BATCH, 5, 5, 2), jnp.result_type(float))
+    params = jax.jit(network.init)(jax.random.key(3), images)
+    kernels = params["params"]
+    kernels["Dense_0"]["kernel"] = 3 * kernels["Dense_0"]["kernel"]
+    described = [
+        {"kind": name, "kernel": kernels[f"{kind.__name__}_0"]["kernel"], "stride": 1}
+        | {"padding": padding},
+        {"kind": name, "kernel": kernels[f"{kind.__name__}_1"]["kernel"], "stride": 2}
+        | {"padding": "SAME"},
+        {"kind": "dense", "kernel": kernels["Dense_0"]["kernel"]},
+    ]
+    described = [layer | {"kernel": np.asarray(layer["kernel"])} for layer in described]
+    names = [f"{kind.__name__}_0", f"{kind.__name__}_1", "Dense_0"]
+    return network.apply, params, images, names, described
+
+
+def _dense_net():
     apply, params, inputs = _net()
-    noise = [np.random.default_rng(i).normal(size=(BATCH, n)) for i, n in enumerate(SIZES)]
+    return apply, params, inputs, [f"Dense_{i}" for i in range(len(SIZES))], _kernels(params)
+
+
+NETS = {
+    "dense": _dense_net,
+    "conv": lambda: _windows_net(layers.Conv, "conv", "SAME"),
+    "locally_connected": lambda: _windows_net(layers.LocallyConnected, "local", "VALID"),
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("name", ["node_perturbation", "stochastic_units", "broadcast"])
+def test_the_local_equations(name, net, monkeypatch):
+    """Against a loop over synapses, with the same noise in both."""
+    apply, params, inputs, names, described = NETS[net]()
+    shapes = [current.shape for current in literal.forward(described, np.asarray(inputs[0]))[1]]
+    assert len(set(shapes)) == len(shapes)  # a layer is known by its shape
+    noise = [np.random.default_rng(i).normal(size=(BATCH, *n)) for i, n in enumerate(shapes)]
     monkeypatch.setattr(
-        perturbation, "_draw", lambda key, like: jnp.asarray(noise[SIZES.index(like.shape[1])])
+        perturbation, "_draw", lambda key, like: jnp.asarray(noise[shapes.index(like.shape[1:])])
     )
     rule, change_of = {
         "node_perturbation": (
@@ -74,12 +121,10 @@ def test_the_local_equations(name, monkeypatch):
         return decision.action, rule.update(decision, jnp.asarray(rewards))[0]
 
     action, grads = learn(params)
-    changes = [change_of(b, _kernels(params), int(action[b]), rewards[b]) for b in range(BATCH)]
-    for layer in range(len(SIZES)):
-        expected = np.mean([change[layer] for change in changes], axis=0)
-        np.testing.assert_allclose(
-            -grads["params"][f"Dense_{layer}"]["kernel"], expected, atol=1e-10
-        )
+    changes = [change_of(b, described, int(action[b]), rewards[b]) for b in range(BATCH)]
+    for depth, layer in enumerate(names):
+        expected = np.mean([change[depth] for change in changes], axis=0)
+        np.testing.assert_allclose(-grads["params"][layer]["kernel"], expected, atol=1e-10)
         assert np.abs(expected).max() > 1e-3
 
 
