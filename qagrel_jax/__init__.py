@@ -1,7 +1,23 @@
 """qagrel_jax: deep learning the way a brain could do it, in pure JAX.
 
 A network sees an input, chooses an action, gets a reward or none, and learns from that alone: one
-global reward-prediction error, gated by attention feedback from the chosen unit.
+global reward-prediction error, gated by attention feedback from the chosen unit::
+
+    rule = qagrel_jax.q_agrel()
+    decision = rule.act(key, forward, params, inputs)  # forward(params, inputs): [batch, actions]
+    grads, rpe = rule.update(decision, reward)  # grads: for any optax optimizer
+
+What is where::
+
+    rules, policies         what learns, and what chooses
+    layers, networks        feedback pathways, and the papers' networks
+    training, curriculum    epochs, seeds and early stopping; few classes at first
+    environments            your own task, for Q-AGREL and for AuGMEnT
+    tasks, population       the papers' tasks; many memory networks at once
+    attention, analysis     feedback at each unit; angles, the tangent kernel
+    update_statistics       bias and variance of one update
+    data, weights, plain    image sets; networks as files; states as plain arrays
+    recurrent, sharding     RELEARNN's network; several devices
 """
 
 import importlib

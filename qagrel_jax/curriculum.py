@@ -328,7 +328,8 @@ def update(
       curriculum: its settings.
       state: before the batch.
       labels: int[batch], what was shown. The learner is not told.
-      right: bool[batch], whether each choice was correct, as the reward tells.
+      right: bool[batch], whether each choice was correct. A trainer counts choices of the label,
+        whatever its ``reward`` pays for.
       explored: bool[batch] from ``explore``, choices that are not counted; None: all are.
 
     >>> curriculum = Curriculum(threshold=0.5, initial_classes=2, window=1)

@@ -236,6 +236,10 @@ def make_network(
     (2, 10)
     """
     checks.option("architecture", architecture, ARCHITECTURES)
+    if "shared" in options:
+        raise TypeError(
+            "shared is no option: 'conv' has shared weights, 'locally_connected' has not"
+        )
     return ARCHITECTURES[architecture](
         num_actions=num_actions,
         feedback=canonical(feedback),

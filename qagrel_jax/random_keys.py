@@ -46,7 +46,9 @@ def root_keys(seeds: ArrayLike) -> chex.PRNGKey:
     if checks.known(seeds):
         for seed in np.asarray(seeds).reshape(-1):
             _check(seed)
-    return jax.vmap(root_key)(jnp.asarray(seeds))
+    # Python's numbers would be int32, too few bits for half of the seeds.
+    array = seeds if isinstance(seeds, jax.Array) else np.asarray(seeds)
+    return jax.vmap(root_key)(jnp.asarray(array))
 
 
 def _check(seed: int | chex.Array) -> None:

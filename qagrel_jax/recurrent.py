@@ -215,7 +215,8 @@ def as_recurrent(network: GridNet, variables: Mapping[str, Any] | None = None) -
 
     Args:
       network: the module.
-      variables: collections beside the parameters (``feedback`` weights that do not learn).
+      variables: collections beside the parameters (``feedback`` weights that do not learn), or all
+        that ``init`` returned, whose parameters are not used.
 
     Returns:
       A ``Recurrent``, from inputs float[batch, n, n, colors] to outputs float[batch, n·n].
@@ -234,7 +235,7 @@ def as_recurrent(network: GridNet, variables: Mapping[str, Any] | None = None) -
     checks.instance("network", network, GridNet)
     if variables is not None:
         checks.instance("variables", variables, Mapping)
-    fixed = dict(variables or {})
+    fixed = {name: value for name, value in (variables or {}).items() if name != "params"}
 
     def start(images: chex.Array) -> GridState:
         chex.assert_shape(images, (None, None, None, network.colors))

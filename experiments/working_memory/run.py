@@ -208,10 +208,16 @@ def _describe(config: MemoryConfig) -> dict[str, Any]:
 
 
 def _save(folder: Path, packed: Packed, config: MemoryConfig, seconds: float) -> None:
-    state = {"seconds": np.float64(seconds), **packed.state()}
+    state = _resumable(packed, seconds)
     with interrupts.held_back():
         saved.save(folder / CHECKPOINT, state, _describe(config))
         (folder / OLD_CHECKPOINT).unlink(missing_ok=True)
+
+
+def _resumable(packed: Packed, seconds: float) -> dict[str, Any]:
+    """Return what a checkpoint holds, as it ever did: without ``steps``, always the default."""
+    state = {name: value for name, value in packed.state().items() if name != "steps"}
+    return {"seconds": np.float64(seconds), **state}
 
 
 def _load(folder: Path, packed: Packed, config: MemoryConfig) -> float:
@@ -219,7 +225,7 @@ def _load(folder: Path, packed: Packed, config: MemoryConfig) -> float:
     path, old = folder / CHECKPOINT, folder / OLD_CHECKPOINT
     if not path.is_file() and not old.is_file():
         return 0.0
-    template = {"seconds": np.float64(0), **packed.state()}
+    template = _resumable(packed, 0)
     state = saved.load(path, template, _describe(config))
     if state is None:
         with saved.explained(old):

@@ -1,4 +1,4 @@
-"""Environments of others: two pure functions, and learners that play them.
+"""Environments, your own or others': two pure functions, and learners that play them.
 
 An ``Environment`` serves one network; ``jax.vmap`` what plays it over many::
 

@@ -18,7 +18,7 @@ class Outcome(NamedTuple):
 
     action: chex.Array  # int32[batch], the chosen action
     reward: chex.Array  # float[batch], what it brought
-    error: chex.Array  # float[batch], δ
+    rpe: chex.Array  # float[batch], δ
     ended: chex.Array  # bool[batch]; False: this environment is not for a one-step rule
     aux: Any = None  # what ``forward`` returned beside the outputs; None if nothing
 
@@ -32,7 +32,7 @@ def trial(
     batch: int = 1,
     has_aux: bool = False,
 ) -> tuple[chex.ArrayTree, Outcome]:
-    """Let a one-step rule play one-step episodes: see, act, be rewarded, learn.
+    """Let a one-step rule play one-step episodes: see, act, be rewarded; the gradients.
 
     Args:
       key: a random key.
@@ -48,7 +48,7 @@ def trial(
 
     Raises:
       ValueError: a rule that needs labels; ``batch`` below 1; an environment whose functions do not
-        return what they must.
+        return what they must; a network with another number of outputs than it has actions.
       TypeError: an argument of another type.
 
     One of two inputs is active, and the action of its number is right:
@@ -82,8 +82,13 @@ def trial(
     reset_key, act_key, step_key = jax.random.split(key, 3)
     states, inputs = jax.vmap(environment.reset)(jax.random.split(reset_key, batch))
     decision = rule.act(act_key, forward, params, inputs, has_aux=has_aux)
+    if decision.outputs.shape[1] != environment.actions:
+        raise ValueError(
+            f"forward must return [batch, {environment.actions}], an output for each of the "
+            f"environment's actions, got {list(decision.outputs.shape)}"
+        )
     keys = jax.random.split(step_key, batch)
     _, _, reward, terminated, truncated = jax.vmap(environment.step)(keys, states, decision.action)
-    grads, error = rule.update(decision, reward)
+    grads, rpe = rule.update(decision, reward)
     ended = terminated | truncated
-    return grads, Outcome(decision.action, reward, error, ended, decision.aux)
+    return grads, Outcome(decision.action, reward, rpe, ended, decision.aux)

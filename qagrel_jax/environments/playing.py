@@ -47,10 +47,7 @@ def begin(key: chex.PRNGKey, config: augment.AugmentConfig, environment: Environ
     """
     checks.instance("config", config, augment.AugmentConfig)
     check(environment)
-    for name in ("inputs", "actions"):
-        ours, theirs = getattr(config, name), getattr(environment, name)
-        if ours != theirs:
-            raise ValueError(f"config.{name} must be {theirs}, the environment's, got {ours}")
+    _check_sizes(config, environment)
     weights_key, reset_key = jax.random.split(key)
     state, observation = environment.reset(reset_key)
     learner = augment.init(weights_key, config)
@@ -79,7 +76,8 @@ def play(
       ``(player, steps)``.
 
     Raises:
-      ValueError: ``steps`` below 1; an environment whose functions do not return what they must.
+      ValueError: ``steps`` below 1; sizes that differ; an environment whose functions do not return
+        what they must.
       TypeError: an argument of another type.
 
     Episodes are one action long, and action 1 is rewarded; it is soon chosen almost always:
@@ -98,6 +96,7 @@ def play(
     checks.instance("config", config, augment.AugmentConfig)
     checks.instance("player", player, Player, "begin gives one")
     check(environment)
+    _check_sizes(config, environment)
     checks.whole("steps", steps)
     checks.truth_value("plastic", plastic)
 
@@ -146,8 +145,14 @@ def forget(learner: augment.AugmentState) -> augment.AugmentState:
       TypeError: ``learner`` is no ``AugmentState``.
     """
     checks.instance("learner", learner, augment.AugmentState, "player.learner is one")
-    blank = jax.tree.map(jnp.zeros_like, learner)
-    return blank._replace(weights=learner.weights, feedback=learner.feedback)
+    return augment.at_rest(learner)
+
+
+def _check_sizes(config: augment.AugmentConfig, environment: Environment) -> None:
+    for name in ("inputs", "actions"):
+        ours, theirs = getattr(config, name), getattr(environment, name)
+        if ours != theirs:
+            raise ValueError(f"config.{name} must be {theirs}, the environment's, got {ours}")
 
 
 def _select(which: chex.Array, these: Any, those: Any) -> Any:

@@ -52,7 +52,7 @@ def convolve(
     Raises:
       ValueError, TypeError: as ``output_size``.
     """
-    windows.check_geometry(kernel.shape[:2], strides, padding)
+    windows.output_size(images.shape[1:], kernel.shape[:2], strides, padding)  # or refuse it
     # Here, so that each gradient comes back in the dtype of what it is of.
     dtype = jnp.result_type(images, kernel)
     images, kernel = jnp.asarray(images, dtype), jnp.asarray(kernel, dtype)

@@ -233,6 +233,7 @@ def feedback_kernels(
     """
     kind = canonical(feedback)
     weights, fixed = flatten_dict(params), flatten_dict(model_state.get("feedback", {}))
+    _refuse_others(kind, weights, fixed)
     kernels = {}
     for (*layer, name), kernel in weights.items():
         if name != "kernel" or kind == "direct":
@@ -253,6 +254,25 @@ def feedback_kernels(
                 down = product_kernel(of(fixed, "mixing"), of(weights, "feedback_kernel"))
         kernels[tuple(layer)] = down
     return kernels
+
+
+_OWN_WEIGHTS = {
+    "kolen_pollack": {"feedback_kernel"},
+    "random": {"kernel"},
+    "sign_fixed": {"magnitude"},
+    "direct": {"direct_kernel"},
+    "product": {"feedback_kernel", "mixing"},
+}
+"""What the layers of each kind of pathway have beside their forward weights."""
+
+
+def _refuse_others(kind: str, weights: dict, fixed: dict) -> None:
+    known = set().union(*_OWN_WEIGHTS.values())
+    found = {path[-1] for path in fixed} & known
+    found |= {"feedback_kernel"} & {path[-1] for path in weights}
+    if others := sorted(found - _OWN_WEIGHTS.get(kind, set())):
+        names = ", ".join(others)
+        raise KeyError(f"there are weights {names}, which feedback {kind!r} does not have")
 
 
 def _weights_of(layer: tuple[str, ...], kind: str, where: dict, name: str) -> chex.Array:

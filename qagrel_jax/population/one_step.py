@@ -86,8 +86,11 @@ def make_online_trainer(
     checks.whole("trials", trials)
     init = partial(_init, network, optimizer, task)
     checks.function("probabilities", probabilities, takes=("outputs",))
-    advance = partial(_advance, rule, network, optimizer, task, test, trials, probabilities)
-    return OnlineTrainer(jax.jit(jax.vmap(init)), jax.jit(advance))
+    sizes = task.num_actions, test.num_actions
+    advance = partial(_advance, rule, network, optimizer, sizes, trials, probabilities)
+    # Patterns are arguments: as constants they would be a part of the program, at any size.
+    patterns = (task.inputs, task.labels), (test.inputs, test.labels)
+    return OnlineTrainer(jax.jit(jax.vmap(init)), partial(jax.jit(advance), patterns))
 
 
 def _init(
@@ -104,14 +107,18 @@ def _advance(
     rule: Rule,
     network: nn.Module,
     optimizer: optax.GradientTransformation,
-    task: vectors.VectorTask,
-    test: vectors.VectorTask,
+    sizes: tuple[int, int],
     trials: int,
     probabilities: Callable,
+    patterns: tuple[tuple, tuple],
     keys: chex.PRNGKey,
     learners: Learners,
     first: chex.Array,
 ) -> tuple[Learners, chex.Array]:
+    task, test = (
+        vectors.VectorTask(inputs, labels, actions)
+        for (inputs, labels), actions in zip(patterns, sizes, strict=True)
+    )
     one = jax.vmap(partial(_trial, rule, network, optimizer, task), (0, 0, None))
     learners = jax.lax.fori_loop(0, trials, lambda i, now: one(keys, now, first + i), learners)
     outputs = jax.vmap(network.apply, (0, None))(learners.params, test.inputs)

@@ -82,13 +82,15 @@ class Packed:
         checks.number("tag_decay", decays, 0, 1, leaf=True)
         if networks is not None:
             checks.whole("networks", networks)
+            networks = int(networks)
         size = _size(rates, decays, networks)
         if tied is not None and np.shape(tied) != (size,):
             raise ValueError(f"tied must be [{size}], one for each network, got {np.shape(tied)}")
         checks.whole("steps", steps)
         if block is not None:
             checks.whole("block", block)
-        self.setup, self.steps, self.turn = setup, steps, 0
+            block = int(block)
+        self.setup, self.steps, self.turn = setup, int(steps), 0
         self._sizes = _block_sizes(size, block)
         settings = population.Settings(
             jnp.asarray(np.broadcast_to(rates, size), jnp.float32),
@@ -132,14 +134,18 @@ class Packed:
     def state(self) -> dict[str, np.ndarray]:
         """Copy everything it takes to resume, as named arrays."""
         leaves: list[Any] = jax.tree.leaves(_to_host(self.networks))
-        return {"turn": np.int64(self.turn)} | {f"leaf{i}": x for i, x in enumerate(leaves)}
+        own = {"turn": np.int64(self.turn), "steps": np.int64(self.steps)}
+        return own | {f"leaf{i}": x for i, x in enumerate(leaves)}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Resume from ``state``.
 
         Raises:
-          ValueError: it belongs to another population.
+          ValueError: it belongs to another population, or one of other ``steps``, on which its
+            random numbers depend.
         """
+        if (steps := int(state.get("steps", self.steps))) != self.steps:
+            raise ValueError(f"steps must be {steps}, as when the state was made, got {self.steps}")
         leaves, structure = jax.tree.flatten(self.networks)
         if {name for name in state if name.startswith("leaf")} != {
             f"leaf{i}" for i in range(len(leaves))

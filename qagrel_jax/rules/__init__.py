@@ -1,10 +1,12 @@
 """Learning rules, one a file; ``base`` holds what the one-step rules share.
 
-The papers' rules are ``q_agrel``, ``agrel``, ``augment`` and ``recollect``; ``backprop`` is their
-supervised control. The other controls take something away: ``broadcast`` the attention feedback,
-``node_perturbation`` and ``stochastic_units`` all structured feedback; ``reinforce`` learns a
-policy instead of values. ``relearnn`` is Q-AGREL at the fixed point of a recurrent network;
-``make_rule`` finds these by name; ``memory`` is the table of the working-memory rules.
+One-step rules, which ``make_rule`` finds by name, are ``q_agrel``, ``agrel`` and ``relearnn``
+(Q-AGREL at the fixed point of a recurrent network), the supervised control ``backprop``, and
+controls that take something away: ``broadcast`` the attention feedback, ``node_perturbation`` and
+``stochastic_units`` all structured feedback; ``reinforce`` learns a policy instead of values.
+
+Rules with memory are modules with ``init`` and ``step``, in the table ``memory.RULES``: ``augment``
+and ``recollect``. ``augment_continuous`` is AuGMEnT in finer time steps, a variant.
 """
 
 from qagrel_jax.rules import augment, memory, recollect

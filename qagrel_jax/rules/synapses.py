@@ -83,10 +83,15 @@ def along(value: chex.Numeric, array: chex.Array) -> chex.Numeric:
 
 
 def per_unit(value: chex.Numeric | tuple[float, ...], rank: int) -> chex.Numeric:
-    """Return ``value`` ready to multiply an array [units, …] of ``rank``; a tuple is per unit."""
+    """Return ``value`` ready to multiply an array [units, …] of ``rank``; a tuple is per unit.
+
+    A unit's part may be one number, or float[networks] of the last axis.
+    """
     if not isinstance(value, tuple):
         return value
-    return jnp.stack([jnp.asarray(part) for part in value]).reshape(-1, *(1,) * (rank - 1))
+    parts = jnp.stack(jnp.broadcast_arrays(*map(jnp.asarray, value)))
+    between = (1,) * (rank - parts.ndim)
+    return parts.reshape(parts.shape[0], *between, *parts.shape[1:])
 
 
 def hybrid_leak(memory: int, *leaks: float) -> tuple[float, ...]:

@@ -183,7 +183,11 @@ def step(trial: Trial, action: chex.Array, params: Params) -> tuple[chex.Array, 
 
     Returns:
       ``(reward float32[], correct bool[])``.
+
+    Raises:
+      AssertionError: several actions or trials; ``jax.vmap`` maps over those.
     """
+    chex.assert_rank([action, trial.length], 0)
     correct = action == trial.target[trial.length - 1]
     return jnp.where(correct, jnp.float32(params.correct_reward), jnp.float32(0)), correct
 

@@ -59,6 +59,7 @@ def chunks_of_epoch(
     last_batch: str,
     chunk_steps: int | None,
     steps_before: int = 0,
+    over: bool = False,
 ) -> list[Chunk]:
     """Cut an epoch into full batches, in calls of one length, and the incomplete last batch.
 
@@ -69,6 +70,7 @@ def chunks_of_epoch(
       last_batch: "keep" or "drop".
       chunk_steps: at most about so many steps a call; None: 100 on CPU, an epoch elsewhere.
       steps_before: steps done in earlier epochs; a curriculum's windows run on from epoch to epoch.
+      over: the curriculum, if any, shows every seed that learns all classes.
 
     Raises:
       ValueError: fewer examples than a batch.
@@ -81,7 +83,7 @@ def chunks_of_epoch(
     if isinstance(train.images, streaming.HostImages):
         most = min(most, streaming.steps_at_once(train.images, seeds * batch))
     length = -(-full // -(-full // most))
-    if window := _window_read_at_once(trainer, train):
+    if window := _window_read_at_once(trainer, train, over):
         # What is read depends on what was learned up to the last end of a window.
         length = min(most, window)
     chunks, step = list[Chunk](), 0
@@ -95,10 +97,12 @@ def chunks_of_epoch(
     return chunks
 
 
-def _window_read_at_once(trainer: Trainer, train: Examples) -> int:
+def _window_read_at_once(trainer: Trainer, train: Examples, over: bool) -> int:
     """Return the curriculum's window where it decides what is to be streamed, else 0."""
     streamed = isinstance(train.images, streaming.HostImages)
-    return trainer.curriculum.window if streamed and trainer.curriculum is not None else 0
+    if trainer.curriculum is None or over or not streamed:
+        return 0
+    return trainer.curriculum.window
 
 
 def run_epoch(
@@ -110,8 +114,9 @@ def run_epoch(
     chunks: list[Chunk],
     on_chunk: Callable[[int, int, int], None],
     before: int,
+    over: bool = False,
 ) -> tuple[TrainState, StepMetrics]:
-    """Learn for one epoch, after ``before`` steps of earlier ones.
+    """Learn for one epoch, after ``before`` steps of earlier ones; ``over`` as in the chunks.
 
     Returns:
       The states and, on the host, means over the epoch's examples [S].
@@ -123,7 +128,7 @@ def run_epoch(
     order = trainer.epoch_order(states, np.int32(epoch), examples=len(labels))
     on_cpu = jax.default_backend() == "cpu"
     streamed = isinstance(images, streaming.HostImages)
-    by_curriculum = bool(_window_read_at_once(trainer, train))
+    by_curriculum = bool(_window_read_at_once(trainer, train, over))
     if streamed or (on_cpu and trainer.mesh is None):  # NumPy cuts it without a program a cut
         order = sharding.fetch(order)
     if streamed and not by_curriculum:

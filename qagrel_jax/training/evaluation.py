@@ -60,7 +60,10 @@ def count_correct(
             images, labels = sharding.constrain_batch(examples, mesh)
             inputs = classification.normalize(images)
             outputs = network.apply(variables, inputs, **mode(network, False))
-            correct = at_least_float32(outputs).argmax(-1) == labels
+            outputs = at_least_float32(outputs)
+            # As of the policies: where nothing can be chosen, nothing is correct.
+            nothing = (jnp.isnan(outputs) | jnp.isposinf(outputs)).any(-1)
+            correct = (outputs.argmax(-1) == labels) & ~nothing
             of_class = jax.nn.one_hot(labels, num_classes)
             return (of_class * correct[:, None].astype(of_class.dtype)).sum(0)
 

@@ -201,9 +201,10 @@ def fit(
     before = int(sharding.fetch(run.states.step).max()) if run.epoch else 0
     while run.epoch < epochs and run.active.any():
         epoch = int(run.epoch) + 1
-        chunks = chunks_of_epoch(trainer, train, seeds, last_batch, chunk_steps, before)
+        over = _curriculum_is_over(run)
+        chunks = chunks_of_epoch(trainer, train, seeds, last_batch, chunk_steps, before, over)
         states, metrics = run_epoch(
-            trainer, run.states, run.active, train, epoch, chunks, on_chunk, before
+            trainer, run.states, run.active, train, epoch, chunks, on_chunk, before, over
         )
         before += sum(chunk.steps for chunk in chunks)
         class_accuracy = trainer.evaluate(states, *monitored)
@@ -212,6 +213,12 @@ def fit(
         run = run._replace(epoch=np.int32(epoch), states=states)
         run = _after_epoch(run, accuracy, patience, min_gain)
         yield run, record
+
+
+def _curriculum_is_over(run: Fit) -> bool:
+    """Say whether all seeds that go on see every class, as they do without a curriculum."""
+    curriculum = run.states.curriculum
+    return curriculum is None or bool(sharding.fetch(curriculum.over)[run.active].all())
 
 
 def _on_device(name: str, examples: Examples, trainer: Trainer) -> Examples:

@@ -110,20 +110,22 @@ def make_trainer(
       seeds_by: "vmap" or "map", on each device; by default "map" on CPU and "vmap" elsewhere.
       evaluation_batch: images evaluated at once.
       mesh: from ``sharding.make_mesh``: the devices to divide seeds and batches over.
-      curriculum: lets classes come one after another (``qagrel_jax.curriculum``, a variant); each
-        seed has active classes of its own. None: all are shown from the start.
+      curriculum: lets classes come one after another (``qagrel_jax.curriculum``, a variant), as
+        choices of the label become frequent, whatever ``reward`` pays for; each seed has active
+        classes of its own. None: all are shown from the start.
       learning_rate: given here rather than to the optimizer, it is an argument of the compiled
         steps instead of a constant in them: other rates need no compilation, in this process
         (``trainer._replace(learning_rate=...)``) or from a compilation cache in the next. The
-        results are the same.
+        results are the same. Not for optimizers that keep the rate in their state
+        (``optax.inject_hyperparams``).
 
     Returns:
       A ``Trainer``.
 
     Raises:
       ValueError: a size below 1, ``batch_size`` not divisible over the mesh, ``seeds_by`` is
-        neither "vmap" nor "map", or a curriculum's ``exploration`` with a rule that learns
-        probabilities.
+        neither "vmap" nor "map", a curriculum's ``exploration`` with a rule that learns
+        probabilities; from the first step, a ``learning_rate`` where the optimizer keeps one.
       TypeError: an argument of another type; from the first step, an optimizer that wants what a
         learning rule cannot give.
     """
@@ -215,11 +217,20 @@ def _divided(batch_size: int, evaluation_batch: int, mesh: Mesh | None) -> int:
 
 
 def _at_rate(
-    learner: Learner, make_optimizer: MakeOptimizer | None, rate: chex.Array | None
+    learner: Learner,
+    make_optimizer: MakeOptimizer | None,
+    rate: chex.Array | None,
+    state: TrainState,
 ) -> Learner:
     """Return ``learner`` with the optimizer of another learning rate; None: as it is."""
     if rate is None:
         return learner
+    parts = jax.tree.leaves(state.opt_state, is_leaf=lambda part: hasattr(part, "hyperparams"))
+    if any("learning_rate" in getattr(part, "hyperparams", ()) for part in parts):
+        raise ValueError(
+            "this optimizer keeps its learning rate in its state, where another has no effect: "
+            "give make_trainer the optimizer itself, without learning_rate"
+        )
     if make_optimizer is None:
         raise ValueError("rate must be None: make_trainer was not given a learning_rate")
     return learner._replace(optimizer=make_optimizer(rate))
@@ -252,7 +263,7 @@ def _choose_rows(
 
 def _run_steps(
     learner: Learner,
-    at_rate: Callable[[Any], Learner],
+    at_rate: Callable[..., Learner],
     across_seeds: Callable,
     mesh: Mesh | None,
     num_classes: int,
@@ -277,7 +288,7 @@ def _run_steps(
 
 
 def _run_batches(
-    at_rate: Callable[[Any], Learner],
+    at_rate: Callable[..., Learner],
     across_seeds: Callable,
     mesh: Mesh | None,
     states: TrainState,
@@ -293,7 +304,7 @@ def _run_batches(
 
 
 def _scan(
-    at_rate: Callable[[Any], Learner],
+    at_rate: Callable[..., Learner],
     mesh: Mesh | None,
     batch_of: Callable,
     own: tuple,
@@ -302,7 +313,7 @@ def _scan(
     """Train one seed on its batches, all or the first ``count``; an inactive one stays as it is."""
     state, active, batches = own
     examples, count, rate = shared
-    learner = at_rate(rate)
+    learner = at_rate(rate, state)
     zeros = jnp.zeros(jax.tree.leaves(batches)[0].shape[0], jnp.float32)
     nothing = StepMetrics(zeros, zeros, None if learner.rule.outcome == "label" else zeros)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from qagrel_jax import analysis, make_network, make_policy, rules
+from qagrel_jax.layers import FEEDBACKS, Dense
 from qagrel_jax.policies import softmax
 from tests.reference import local_learning
 
@@ -55,6 +56,22 @@ def test_layers_with_axes_of_their_own_are_refused_beside_others():
 def test_variables_of_another_pathway_are_named(kind):
     with pytest.raises(KeyError, match=f"layer 'block/out' has no .* of feedback '{kind}'"):
         analysis.feedback_angles({"block": {"out": {"kernel": KERNEL}}}, {}, kind)
+
+
+@pytest.mark.parametrize("kind", FEEDBACKS)
+def test_weights_of_another_pathway_are_not_passed_over(kind):
+    """Layers of each kind, read as those of every other."""
+    layer = Dense(3, feedback=kind, num_actions=2)
+    keys = {name: jax.random.key(0) for name in ("params", "feedback")}
+    variables = layer.init(keys, jnp.ones((1, 4)))
+    params, fixed = {"out": variables["params"]}, {"out": variables.get("feedback", {})}
+    plain = ("tied", "sign", "sign_batchwise")  # whose layers have forward weights alone
+    for other in FEEDBACKS:
+        if other == kind or (kind in plain and other in (*plain, "direct")):
+            analysis.feedback_angles(params, {"feedback": fixed}, other)
+        else:
+            with pytest.raises(KeyError):
+                analysis.feedback_angles(params, {"feedback": fixed}, other)
 
 
 def test_an_unknown_feedback():

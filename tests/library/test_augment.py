@@ -386,3 +386,27 @@ def test_sizes_given_as_arrays_can_be_static():
     config = AugmentConfig(np.array(4), memory=jnp.int32(4), weight_range=np.array(0.25))
     assert jax.tree.structure(config) == jax.tree.structure(CONFIG)
     assert hash(config) == hash(CONFIG)
+
+
+def test_a_units_leak_may_differ_between_networks():
+    """Units of a leak each, float[networks]: each network as alone with numbers of its own."""
+    leaks = [(0.7, 1.0, 0.3, 0.9), (0.8, 0.2, 1.0, 0.5)]
+    config = AugmentConfig(inputs=4, memory=4, leak=tuple(map(jnp.array, zip(*leaks, strict=True))))
+    alone = [AugmentConfig(inputs=4, memory=4, leak=leak) for leak in leaks]
+    state = augment.init(jax.random.key(0), alone[0])
+    together = jax.tree.map(lambda x: jnp.stack([x, x], -1), state)
+    states = [state, state]
+    for step in range(4):
+        seen = jax.random.uniform(jax.random.key(step), (4,))
+        both = jnp.stack([seen, seen], -1)
+        frozen = {"reward": jnp.zeros(()), "ended": jnp.bool_(False), "plastic": False}
+        each = [
+            augment.step(jax.random.key(9), c, s, seen, **frozen)
+            for c, s in zip(alone, states, strict=True)
+        ]
+        states = [new for new, _ in each]
+        many = {**frozen, "reward": jnp.zeros(2), "ended": jnp.zeros(2, bool)}
+        together, activity = augment.step(jax.random.key(9), config, together, both, **many)
+        for network, (_, own) in enumerate(each):
+            np.testing.assert_allclose(activity.memory[:, network], own.memory, rtol=1e-6)
+    assert np.abs(activity.memory[:, 0] - activity.memory[:, 1]).max() > 1e-3

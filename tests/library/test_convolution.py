@@ -134,6 +134,22 @@ def test_a_window_larger_than_the_image_is_refused():
         output_size((2, 2, 1), (3, 3), (1, 1), "VALID")
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_a_window_larger_than_the_image_is_refused_on_every_way(backend, monkeypatch):
+    """In forward mode, of no images, and where an accelerator's convolution is used."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    kernel = jnp.ones((3, 3, 1, 4))
+    convolve = functools.partial(convolution.convolve, strides=(1, 1), padding="VALID")
+    for batch in (2, 0):
+        images = jnp.ones((batch, 2, 2, 1))
+        for call in (
+            lambda x: convolve(x, kernel),
+            lambda x: jax.jvp(lambda x: convolve(x, kernel), (x,), (x,)),
+        ):
+            with pytest.raises(ValueError, match="a 3x3 window does not fit into images"):
+                call(images)
+
+
 def test_no_images_have_no_outputs():
     kernel = jnp.ones((3, 3, 9, 4))
 

@@ -16,6 +16,7 @@ import pytest
 from qagrel_jax import curriculum as curricula
 from qagrel_jax import data, rules
 from qagrel_jax.curriculum import Curriculum
+from qagrel_jax.data import streaming
 from qagrel_jax.networks import ConvNet, DenseNet
 from qagrel_jax.random_keys import root_key, root_keys
 from qagrel_jax.training import fitting, step, trainer
@@ -404,6 +405,28 @@ def test_resumed_with_other_epochs_it_streams_the_windows_it_is_in(monkeypatch):
         if resident == "99":
             whole = jax.tree.map(np.array, (run.states.params, run.states.curriculum))
     _same(whole, (run.states.params, run.states.curriculum))
+
+
+def test_once_all_classes_are_shown_images_are_streamed_as_without_a_curriculum(monkeypatch):
+    """In chunks of any length, read in advance, and no number changes."""
+    short = Curriculum(threshold=1.0, initial_classes=4, window=7, max_wait=7)  # two windows
+    whole, _ = _run(_trainer(short), 1, epochs=3)
+    monkeypatch.setenv("QAGREL_JAX_RESIDENT_GIB", "0")
+    prefetched, prefetch = [], streaming.prefetch
+
+    def counted(reads):
+        prefetched.append(1)
+        return prefetch(reads)
+
+    monkeypatch.setattr(streaming, "prefetch", counted)
+    own, examples, chunks = _trainer(short), fitting.Examples(IMAGES, LABELS), []
+    run = fitting.start(own, root_keys((1,)))
+    options = {"epochs": 3, "on_chunk": lambda epoch, done, steps: chunks.append((epoch, done))}
+    *_, (run, _) = fitting.fit(own, run, examples, DATA, **options)
+    _same(whole.states.params, run.states.params)
+    assert [done for epoch, done in chunks if epoch == 1] == [7, 14, 18, 19]
+    assert [done for epoch, done in chunks if epoch == 3] == [18, 19]
+    assert len(prefetched) == 2
 
 
 def test_settings_given_as_arrays_can_be_static():

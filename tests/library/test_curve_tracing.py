@@ -169,3 +169,14 @@ def test_an_action_that_does_not_exist_is_not_rewarded():
             trials
         )
         assert not reward.any() and not correct.any()
+
+
+def test_a_batch_of_trials_is_to_be_mapped():
+    params = Params(5, 3, 3, 3)
+    keys = jax.random.split(jax.random.key(0), 3)
+    trials, _ = jax.vmap(lambda key: curve_tracing.reset(key, params))(keys)
+    actions = trials.target[:, 2]
+    with pytest.raises(AssertionError):
+        curve_tracing.step(trials, actions, params)
+    _, correct = jax.vmap(lambda trial, a: curve_tracing.step(trial, a, params))(trials, actions)
+    assert correct.tolist() == [True] * 3

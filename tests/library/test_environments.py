@@ -378,3 +378,23 @@ def test_pythons_numbers_and_truth_values_pass(reward, over):
         batch=2,
     )
     assert outcome.reward.tolist() == [1, 1] and outcome.ended.all()
+
+
+def test_a_network_of_other_outputs_than_actions_is_refused():
+    """Rewards of an action that does not exist would be those of another."""
+    reset = lambda key: (jnp.int32(0), jnp.ones(1))  # noqa: E731
+    paid = jnp.array([0.0, 1.0])
+    step = lambda key, state, action: (state, jnp.ones(1), paid[action], True, False)  # noqa: E731
+    world = Environment(inputs=1, actions=2, reset=reset, step=step)
+    forward = lambda params, inputs: inputs @ params  # noqa: E731
+    for outputs in (1, 5):
+        with pytest.raises(ValueError, match=rf"must return \[batch, 2\].*got \[4, {outputs}\]"):
+            params = jnp.ones((1, outputs))
+            environments.trial(
+                jax.random.key(0), qagrel_jax.q_agrel(), forward, params, world, batch=4
+            )
+    config = AugmentConfig(inputs=1, actions=2)
+    player = environments.begin(jax.random.key(0), config, world)
+    larger = world._replace(actions=3)
+    with pytest.raises(ValueError, match=r"config\.actions must be 3, the environment's, got 2"):
+        environments.play(jax.random.key(1), config, player, larger, steps=2)

@@ -115,3 +115,10 @@ def test_a_batch_of_no_images_has_no_outputs(architecture):
     three = networks.ThreeLayer(3, 4)
     variables = three.init(jax.random.key(0), jnp.zeros((1, 2)))
     assert three.apply(variables, jnp.zeros((0, 2))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("architecture", ["conv", "locally_connected"])
+def test_sharing_weights_is_the_architectures_to_say(architecture):
+    for shared in (True, False):
+        with pytest.raises(TypeError, match="shared is no option: 'conv' has shared weights"):
+            networks.make_network(architecture, 3, shared=shared)

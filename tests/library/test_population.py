@@ -135,6 +135,23 @@ def test_a_state_of_more_or_fewer_arrays_is_refused(change):
         packed.restore(state)
 
 
+def test_a_state_of_other_steps_is_refused():
+    """Its random numbers would be others from here on."""
+    state = start(4, setup()).state()
+    with pytest.raises(ValueError, match=f"steps must be {STEPS}, as when .*, got {STEPS // 2}"):
+        start(4, setup(), steps=STEPS // 2).restore(state)
+    del state["steps"]  # as versions wrote it that did not ask
+    start(4, setup(), steps=STEPS // 2).restore(state)
+
+
+@pytest.mark.parametrize("number", [np.array, jnp.int32], ids=["numpy", "jax"])
+def test_sizes_may_be_arrays_of_one_number(number):
+    options = {"networks": number(2), "steps": number(4), "block": number(2)}
+    packed = Packed(setup(), jax.random.key(0), **options)
+    packed.advance()
+    assert len(packed) == 2 and packed.turn == 1
+
+
 def fixating(learner):
     """The same networks with Q values of 1, 0, 0 whatever they see: they fixate and wait."""
     learner = jax.tree.map(np.zeros_like, learner)

@@ -452,3 +452,21 @@ def test_a_network_of_sizes_given_as_arrays_can_be_static():
     given = GridNet(np.array(2), jnp.int32(3), weight_range=np.array(0.5))
     plain = GridNet(2, 3, weight_range=0.5)
     assert given == plain and hash(given) == hash(plain)
+
+
+def test_all_that_init_returned_may_be_given():
+    """Its parameters are not used in place of those that learn."""
+    functions, params, images = _grid(True, feedback="random")
+    network = GridNet(shared=True, feedback="random")
+    start = functions.start(images)
+    others = jax.jit(network.init)(jax.random.key(3), start, images)
+    zeros = jax.tree.map(jnp.zeros_like, others["params"])
+    whole = as_recurrent(network, {**others, "params": zeros})
+    for own, given in zip(
+        (functions.step(params, start, images), functions.read_out(params, start)),
+        (whole.step(params, start, images), whole.read_out(params, start)),
+        strict=True,
+    ):
+        jax.tree.map(np.testing.assert_array_equal, own, given)
+    states = jax.tree.leaves(functions.step(params, start, images))
+    assert any(jnp.any(part != 0) for part in states)

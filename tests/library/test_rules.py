@@ -289,7 +289,8 @@ def test_a_seed_that_jax_would_change_is_refused(seed):
 
 def test_seeds_up_to_32_bits_are_themselves():
     for seed in (0, 7, 2**31, 2**32 - 1):
-        for key in (random_keys.root_key(seed), random_keys.root_keys(np.array([seed]))[0]):
+        of_array, of_list = (random_keys.root_keys(s)[0] for s in (np.array([seed]), [seed]))
+        for key in (random_keys.root_key(seed), of_array, of_list):
             assert jax.random.key_data(key).tolist() == [0, seed]
 
 

@@ -159,6 +159,27 @@ def test_a_rate_that_is_not_the_optimizers_is_refused():
         _trainer(optimizer=optax.sgd, learning_rate=-1.0)
 
 
+def test_a_rate_that_the_optimizer_keeps_in_its_state_is_refused():
+    """There another rate would have no effect."""
+    for make in (
+        optax.inject_hyperparams(optax.sgd),
+        lambda rate: optax.chain(optax.clip(1.0), optax.inject_hyperparams(optax.adam)(rate)),
+    ):
+        with pytest.raises(ValueError, match="keeps its learning rate in its state"):
+            _run(_trainer(optimizer=make, learning_rate=0.1), 0, epochs=1)
+        _run(_trainer(optimizer=make(0.1)), 0, epochs=1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_where_nothing_can_be_chosen_nothing_is_correct(value):
+    """Not even images of the class that the largest of such outputs would name."""
+    trainer = _trainer()
+    states = trainer.init(_keys(0))
+    broken = states._replace(params=jax.tree.map(lambda w: jnp.full_like(w, value), states.params))
+    assert trainer.evaluate(states, *DATA).any()
+    np.testing.assert_array_equal(trainer.evaluate(broken, *DATA), 0)
+
+
 def test_on_an_accelerator_an_epoch_is_one_call_and_two_waits(monkeypatch):
     """One wait for the accuracy and one for the metrics; none a step."""
     calls, waits = [], []
