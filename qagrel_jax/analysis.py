@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
-from qagrel_jax.layers.feedback import feedback_kernels
+from qagrel_jax.layers.kernels import feedback_kernels, kernels
 from qagrel_jax.policies import at_least_float32
 from qagrel_jax.rules.base import Forward, Rule
 
@@ -100,12 +100,8 @@ def layer_angles(a: chex.ArrayTree, b: chex.ArrayTree) -> dict[str, chex.Array]:
     >>> round(float(layer_angles(a, b)["out"]), 3)
     45.0
     """
-    others = flatten_dict(b)
-    return {
-        "/".join(layer): angle_degrees(kernel, others[*layer, name])
-        for (*layer, name), kernel in flatten_dict(a).items()
-        if name == "kernel"
-    }
+    others = kernels(b)
+    return {layer: angle_degrees(kernel, others[layer]) for layer, kernel in kernels(a).items()}
 
 
 def update_angles(
@@ -161,11 +157,9 @@ def update_angles(
         return rule.update(decision, answer(decision.action))[0]
 
     ours, true = update(forward), update(tied)
-    gradients = flatten_dict(true)
+    gradients = kernels(true)
     ratios = {
-        "/".join(layer): _norm(kernel) / _norm(gradients[*layer, name])
-        for (*layer, name), kernel in flatten_dict(ours).items()
-        if name == "kernel"
+        layer: _norm(kernel) / _norm(gradients[layer]) for layer, kernel in kernels(ours).items()
     }
     return UpdateAngles(layer_angles(ours, true), ratios)
 

@@ -1,4 +1,4 @@
-"""The papers' four networks, for any image shape and any number of actions.
+"""The papers' networks, for any image shape and any number of actions: Q-AGREL's four, and AGREL's.
 
 =====================  =========================================================================
 ``dense``              1500 – 1000 – 500 – out
@@ -8,8 +8,8 @@
                        dropout .8 · 500 · dropout .3 · out (all 3×3, padded, stride 1)
 =====================  =========================================================================
 
-Every unit is a ReLU, the output linear, one unit per action; each convolution is followed by ReLU
-and then BatchNorm, in this order. There are no biases. Initialization:
+In these four every unit is a ReLU, the output linear, one unit per action; each convolution is
+followed by ReLU and then BatchNorm, in this order. There are no biases. Initialization:
 
 ``paper``  all kernels N(0, 0.005²), the dense network's N(0, 0.01²), as in the authors' published
            code. Activity all but vanishes at the output, and learning starts with a long plateau.
@@ -18,7 +18,8 @@ and then BatchNorm, in this order. There are no biases. Initialization:
            no action is favored and the first reward-prediction errors are rewards. The default.
            (With an output kernel of full size the published learning rate of 0.1 diverges.)
 
-Networks of Pozzi, Bohté & Roelfsema (2018, 2020), as in the authors' published code.
+They are those of Pozzi, Bohté & Roelfsema (2018, 2020), as in the authors' published code.
+``ThreeLayer`` is that of Roelfsema & van Ooyen (2005): sigmoid units, a bias unit.
 """
 
 import functools

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qagrel_jax import sharding
+from qagrel_jax.random_keys import is_key
 
 
 def to_plain(tree: chex.ArrayTree) -> chex.ArrayTree:
@@ -29,7 +30,7 @@ def to_plain(tree: chex.ArrayTree) -> chex.ArrayTree:
     >>> to_plain({"key": jax.random.key(3, impl="threefry2x32")})["key"].tolist()
     [0, 3]
     """
-    numbers = jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+    numbers = jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
     return jax.tree.map(np.array, sharding.fetch(numbers))
 
 
@@ -53,17 +54,13 @@ def from_plain(plain: chex.ArrayTree, like: chex.ArrayTree) -> chex.ArrayTree:
 
 def _as_before(path: Any, like: Any, plain: Any) -> Any:
     kept = like if isinstance(like, jax.Array) else np.asarray(like)
-    wanted = jax.random.key_data(like) if _is_key(like) else kept
+    wanted = jax.random.key_data(like) if is_key(like) else kept
     found = np.asarray(plain)
     if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
         raise ValueError(
             f"{jax.tree_util.keystr(path)} must be {wanted.dtype}{wanted.shape}, "
             f"got {found.dtype}{found.shape}"
         )
-    if _is_key(like):
+    if is_key(like):
         return jax.random.wrap_key_data(jnp.asarray(found), impl=jax.random.key_impl(like))
     return jnp.asarray(found) if isinstance(like, jax.Array) else found
-
-
-def _is_key(x: Any) -> bool:
-    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

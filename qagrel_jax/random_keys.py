@@ -6,6 +6,8 @@ every root key names its implementation; keys that are split or folded from it k
 
 from __future__ import annotations
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -49,6 +51,11 @@ def root_keys(seeds: ArrayLike) -> chex.PRNGKey:
     # Python's numbers would be int32, too few bits for half of the seeds.
     array = seeds if isinstance(seeds, jax.Array) else np.asarray(seeds)
     return jax.vmap(root_key)(jnp.asarray(array))
+
+
+def is_key(x: Any) -> bool:
+    """Say whether ``x`` is an array of typed random keys."""
+    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _check(seed: int | chex.Array) -> None:

@@ -21,6 +21,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from qagrel_jax import checks
+from qagrel_jax.random_keys import is_key
 
 SEEDS, BATCH = "seeds", "batch"
 
@@ -86,7 +87,7 @@ def put(array: Any, mesh: Mesh | None, *axes: str | None) -> Any:
     if isinstance(array, jax.Array):
         if array.sharding.is_equivalent_to(sharding, array.ndim):
             return array
-        if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
+        if is_key(array):
             numbers = put(jax.random.key_data(array), mesh, *axes)
             return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(array))
     host = np.asarray(array)

@@ -1,8 +1,9 @@
 """Layers that carry attention down through their own feedback weights."""
 
 from qagrel_jax.layers.convolution import convolve, locally_connect
-from qagrel_jax.layers.feedback import feedback_kernels, with_feedback
+from qagrel_jax.layers.feedback import with_feedback
 from qagrel_jax.layers.interception import Layer, each_layer
+from qagrel_jax.layers.kernels import feedback_kernels
 from qagrel_jax.layers.layers import (
     FEEDBACKS,
     Conv,

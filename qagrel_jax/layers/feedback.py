@@ -53,13 +53,11 @@ References:
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import chex
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict
 
 from qagrel_jax import checks
 from qagrel_jax.layers.convolution import in_forward_mode
@@ -210,91 +208,6 @@ def without_feedback(linear: Linear, reason: str) -> Linear:
 
     f.defvjp(refuse, refuse)
     return f
-
-
-def feedback_kernels(
-    params: chex.ArrayTree, model_state: chex.ArrayTree, feedback: str
-) -> dict[tuple[str, ...], chex.Array]:
-    """Read the weights that carry feedback down off a network's variables.
-
-    Args:
-      params: the network's parameters; any leading axes (seeds) are kept.
-      model_state: its other collections.
-      feedback: the kind of pathway, one of ``FEEDBACKS``.
-
-    Returns:
-      ``{path of the layer: float[...]}``, B shaped like the layer's kernel W, of every layer with a
-      kernel. The ``sign`` kinds without their factor; of ``sign_batchwise`` the mean over draws, up
-      to a factor. Empty for ``direct``, whose weights connect a layer with the outputs.
-
-    Raises:
-      ValueError: an unknown ``feedback``.
-      KeyError: variables of another kind of pathway.
-    """
-    kind = canonical(feedback)
-    weights, fixed = flatten_dict(params), flatten_dict(model_state.get("feedback", {}))
-    _refuse_others(kind, weights, fixed)
-    kernels = {}
-    for (*layer, name), kernel in weights.items():
-        if name != "kernel" or kind == "direct":
-            continue
-        of = functools.partial(_weights_of, tuple(layer), kind)
-        match kind:
-            case "tied":
-                down = kernel
-            case "sign" | "sign_batchwise":
-                down = jnp.sign(kernel)
-            case "sign_fixed":
-                down = jnp.sign(kernel) * of(fixed, "magnitude")
-            case "kolen_pollack":
-                down = of(weights, "feedback_kernel")
-            case "random":
-                down = of(fixed, "kernel")
-            case "product":
-                down = product_kernel(of(fixed, "mixing"), of(weights, "feedback_kernel"))
-        kernels[tuple(layer)] = down
-    return kernels
-
-
-_OWN_WEIGHTS = {
-    "kolen_pollack": {"feedback_kernel"},
-    "random": {"kernel"},
-    "sign_fixed": {"magnitude"},
-    "direct": {"direct_kernel"},
-    "product": {"feedback_kernel", "mixing"},
-}
-"""What the layers of each kind of pathway have beside their forward weights."""
-
-
-def _refuse_others(kind: str, weights: dict, fixed: dict) -> None:
-    known = set().union(*_OWN_WEIGHTS.values())
-    found = {path[-1] for path in fixed} & known
-    found |= {"feedback_kernel"} & {path[-1] for path in weights}
-    if others := sorted(found - _OWN_WEIGHTS.get(kind, set())):
-        names = ", ".join(others)
-        raise KeyError(f"there are weights {names}, which feedback {kind!r} does not have")
-
-
-def _weights_of(layer: tuple[str, ...], kind: str, where: dict, name: str) -> chex.Array:
-    if (*layer, name) not in where:
-        raise KeyError(f"layer {'/'.join(layer)!r} has no {name!r} of feedback {kind!r}")
-    return where[*layer, name]
-
-
-def product_kernel(mixing: chex.Array, feedback_kernel: chex.Array) -> chex.Array:
-    """Return B = C Mᵀ, shaped like the forward kernel; C̄ = B̄ M follows by differentiation.
-
-    Args:
-      mixing: M, float[seeds or positions ..., features, units], from the layer to the extra units.
-      feedback_kernel: C, float[seeds or positions ..., inputs (one or more axes), units].
-
-    Returns:
-      float[seeds or positions ..., inputs, features].
-    """
-    leading = mixing.ndim - 2
-    between = feedback_kernel.ndim - leading - 2
-    mixing = mixing.reshape(*mixing.shape[:leading], *[1] * between, *mixing.shape[leading:])
-    return feedback_kernel @ mixing.swapaxes(-1, -2)
 
 
 def _reverse_mode_only(f: Callable) -> Callable:

@@ -25,11 +25,11 @@ from qagrel_jax.layers.feedback import (
     FEEDBACKS,
     Linear,
     canonical,
-    product_kernel,
     with_direct_feedback,
     with_feedback,
     without_feedback,
 )
+from qagrel_jax.layers.kernels import product_kernel
 from qagrel_jax.layers.windows import PADDINGS, Padding, output_size
 
 __all__ = ["FEEDBACKS", "Conv", "Dense", "Initializer", "LocallyConnected", "he_normal"]

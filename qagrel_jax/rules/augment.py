@@ -22,7 +22,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax import checks
+from qagrel_jax import checks, settings
 from qagrel_jax.layers.feedback import canonical
 from qagrel_jax.rules import synapses
 from qagrel_jax.rules.synapses import POLICIES, Chooser, along, outer, per_unit, project, with_bias
@@ -65,14 +65,14 @@ class AugmentConfig:
     ValueError: tag_decay must be in [0, 1], got 1.5
     """
 
-    inputs: int = synapses.static()
-    regular: int = synapses.static(3)
-    memory: int = synapses.static(4)
-    actions: int = synapses.static(3)
-    feedback: str = synapses.static("tied")
-    policy: str = synapses.static("max_boltzmann")
-    bias: bool = synapses.static(True)
-    weight_range: float = synapses.static(0.25)
+    inputs: int = settings.static()
+    regular: int = settings.static(3)
+    memory: int = settings.static(4)
+    actions: int = settings.static(3)
+    feedback: str = settings.static("tied")
+    policy: str = settings.static("max_boltzmann")
+    bias: bool = settings.static(True)
+    weight_range: float = settings.static(0.25)
     learning_rate: chex.Numeric = 0.15
     tag_decay: chex.Numeric = 0.2
     discount: chex.Numeric = 0.9
@@ -81,16 +81,15 @@ class AugmentConfig:
     leak: chex.Numeric | tuple[float, ...] = 1.0
 
     def __post_init__(self) -> None:
-        synapses.check_sizes(self, "inputs", "regular", "memory", "actions")
+        settings.at_least(self, 1, "inputs", "regular", "memory", "actions")
         object.__setattr__(self, "feedback", canonical(self.feedback))
-        synapses.check_choice(self, "feedback", FEEDBACK)
-        synapses.check_choice(self, "policy", tuple(POLICIES))
+        settings.one_of(self, "feedback", FEEDBACK)
+        settings.one_of(self, "policy", tuple(POLICIES))
         checks.flag("bias", self.bias)
         infinity = float("inf")
-        synapses.check_range(self, 0, infinity, "weight_range", "learning_rate")
-        synapses.check_range(self, -infinity, infinity, "threshold")
-        synapses.check_range(self, 0, 1, "tag_decay", "discount", "exploration", "leak")
-        checks.make_hashable(self, "inputs", "regular", "memory", "actions", "weight_range")
+        settings.within(self, 0, infinity, "weight_range", "learning_rate")
+        settings.within(self, -infinity, infinity, "threshold")
+        settings.within(self, 0, 1, "tag_decay", "discount", "exploration", "leak")
         if isinstance(self.leak, tuple) and len(self.leak) != self.memory:
             raise ValueError(f"leak needs {self.memory} values, one a memory unit, got {self.leak}")
 
@@ -263,8 +262,7 @@ def step(
     checks.truth_value("plastic", plastic)
     chex.assert_axis_dimension(observation, 0, config.inputs)
     plastic = jnp.asarray(plastic)
-    weights, tags = state.weights, state.tags
-
+    weights = state.weights
     change = observation - state.observation
     transients = jnp.concatenate([jnp.maximum(change, 0), jnp.maximum(-change, 0)])
     inputs = with_bias(observation, config.bias)
@@ -285,17 +283,10 @@ def step(
     q_chosen = (q_values * chosen).sum(0)
 
     rpe = reward + config.discount * q_chosen - state.q_previous
-    rate = jnp.where(plastic, config.learning_rate * rpe, 0)[None, None]
-    weights = Weights(*(w + rate * tag for w, tag in zip(weights, tags, strict=True)))
-    feedback = state.feedback
-    if feedback is None:
-        attention = Feedback(weights.regular_q[1:], weights.memory_q)
-    else:
-        feedback = Feedback(
-            feedback.regular + rate * tags.regular_q[1:], feedback.memory + rate * tags.memory_q
-        )
-        attention = feedback
 
+    weights, feedback = _changed(config, state, rpe, plastic)
+    tied = Feedback(weights.regular_q[1:], weights.memory_q)
+    attention = tied if feedback is None else feedback
     keep = 1 - ended.astype(q_values.dtype)
     trace = _traced(config, state.trace, transients)
     trace = trace * keep[(None,) * (trace.ndim - keep.ndim)]
@@ -308,8 +299,7 @@ def step(
         outer(memory, chosen),
     )
     decay = (config.tag_decay * config.discount * keep)[None, None]
-    tags = Weights(*(decay * tag + new for tag, new in zip(tags, fresh, strict=True)))
-
+    tags = Weights(*(decay * tag + new for tag, new in zip(state.tags, fresh, strict=True)))
     state = AugmentState(
         weights=weights,
         feedback=feedback,
@@ -320,6 +310,20 @@ def step(
         q_previous=q_chosen,
     )
     return state, Activity(action, q_values, regular, memory, rpe)
+
+
+def _changed(
+    config: AugmentConfig, state: AugmentState, rpe: chex.Array, plastic: chex.Array
+) -> tuple[Weights, Feedback | None]:
+    """Return weights and feedback after Δw = β δ Tag, with the tags of the step before."""
+    rate = jnp.where(plastic, config.learning_rate * rpe, 0)[None, None]
+    tags, feedback = state.tags, state.feedback
+    changed = Weights(*(w + rate * tag for w, tag in zip(state.weights, tags, strict=True)))
+    if feedback is None:
+        return changed, None
+    return changed, Feedback(
+        feedback.regular + rate * tags.regular_q[1:], feedback.memory + rate * tags.memory_q
+    )
 
 
 def _sigmoid(drive: chex.Array, threshold: chex.Numeric) -> chex.Array:

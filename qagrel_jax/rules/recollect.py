@@ -18,7 +18,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax import checks
+from qagrel_jax import checks, settings
 from qagrel_jax.layers.feedback import canonical
 from qagrel_jax.rules import synapses
 from qagrel_jax.rules.synapses import POLICIES, Chooser, along, outer, project, with_bias
@@ -61,14 +61,14 @@ class RecollectConfig:
     'kolen_pollack'
     """
 
-    inputs: int = synapses.static()
-    memory: int = synapses.static(7)
-    actions: int = synapses.static(3)
-    feedback: str = synapses.static("tied")
-    slope: str = synapses.static("published")
-    policy: str = synapses.static("epsilon_greedy")
-    end_input: bool = synapses.static(False)
-    weight_range: float = synapses.static(0.25)
+    inputs: int = settings.static()
+    memory: int = settings.static(7)
+    actions: int = settings.static(3)
+    feedback: str = settings.static("tied")
+    slope: str = settings.static("published")
+    policy: str = settings.static("epsilon_greedy")
+    end_input: bool = settings.static(False)
+    weight_range: float = settings.static(0.25)
     learning_rate: chex.Numeric = 0.1
     gate_rate: chex.Numeric = 0.6
     tag_decay: chex.Numeric = 0.4
@@ -79,17 +79,16 @@ class RecollectConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "feedback", canonical(self.feedback))
-        synapses.check_sizes(self, "inputs", "memory", "actions")
-        synapses.check_choice(self, "feedback", FEEDBACK)
-        synapses.check_choice(self, "slope", SLOPES)
-        synapses.check_choice(self, "policy", tuple(POLICIES))
+        settings.at_least(self, 1, "inputs", "memory", "actions")
+        settings.one_of(self, "feedback", FEEDBACK)
+        settings.one_of(self, "slope", SLOPES)
+        settings.one_of(self, "policy", tuple(POLICIES))
         checks.flag("end_input", self.end_input)
         infinity = float("inf")
-        synapses.check_range(self, 0, infinity, "weight_range", "learning_rate", "gate_rate")
-        synapses.check_range(self, -infinity, infinity, "threshold")
-        synapses.check_range(self, 0, infinity, "steepness")
-        synapses.check_range(self, 0, 1, "tag_decay", "discount", "exploration")
-        checks.make_hashable(self, "inputs", "memory", "actions", "weight_range")
+        settings.within(self, 0, infinity, "weight_range", "learning_rate", "gate_rate")
+        settings.within(self, -infinity, infinity, "threshold")
+        settings.within(self, 0, infinity, "steepness")
+        settings.within(self, 0, 1, "tag_decay", "discount", "exploration")
 
 
 class Weights(NamedTuple):

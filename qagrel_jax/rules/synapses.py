@@ -1,11 +1,10 @@
-"""What the working-memory rules (AuGMEnT, RECOLLECT) share: layers as products, checks, actions.
+"""What the working-memory rules (AuGMEnT, RECOLLECT) share: layers as products, actions.
 
 All functions take one network's arrays, or those of many networks along one more axis at the end.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -43,11 +42,6 @@ def by_policy(name: str) -> Chooser:
         return jax.vmap(policy, in_axes=(0, -1, -1))(keys, q_values, epsilon)
 
     return choose
-
-
-def static(default: Any = dataclasses.MISSING) -> Any:
-    """Declare a dataclass field that is fixed at compile time."""
-    return dataclasses.field(default=default, metadata={"static": True})
 
 
 def uniform(
@@ -122,23 +116,3 @@ def hybrid_leak(memory: int, *leaks: float) -> tuple[float, ...]:
         raise ValueError(f"memory must be a multiple of the {len(leaks)} leaks, got {memory}")
     share = memory // len(leaks)
     return tuple(leak for leak in leaks for _ in range(share))
-
-
-def check_sizes(config: Any, *names: str) -> None:
-    """Refuse a named field that is no whole number of at least 1."""
-    for name in names:
-        checks.whole(name, getattr(config, name))
-
-
-def check_choice(config: Any, name: str, valid: tuple[str, ...]) -> None:
-    """Refuse the named field if it is none of ``valid``."""
-    checks.option(name, getattr(config, name), valid)
-
-
-def check_range(config: Any, low: float, high: float, *names: str) -> None:
-    """Refuse a named field with a value outside [low, high] or not finite."""
-    fields = {field.name: field for field in dataclasses.fields(config)}
-    for name in names:
-        value, leaf = getattr(config, name), "static" not in fields[name].metadata
-        for part in value if isinstance(value, tuple) else (value,):
-            checks.number(name, part, low, high, leaf=leaf)

@@ -36,9 +36,8 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from qagrel_jax import checks
+from qagrel_jax import settings
 from qagrel_jax.tasks.criterion import Criterion
 
 FIXATE, LEFT, RIGHT = 0, 1, 2
@@ -114,11 +113,6 @@ class Task(NamedTuple):
         return self.begin(self.build(self.draw(key, params), params), params)
 
 
-def static(default: Any) -> Any:
-    """Declare a dataclass field that is fixed at compile time."""
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
 @dataclasses.dataclass(frozen=True)
 class TrialParams:
     """Durations in steps and rewards that every task has.
@@ -139,86 +133,20 @@ class TrialParams:
       TypeError: text or nothing in place of a number.
     """
 
-    fixation_reward: float = static(0.2)
-    correct_reward: float = static(1.5)
-    blank_steps: int = static(1)
-    fixation_timeout: int = static(10)
-    fixation_steps: int = static(2)
-    fixation_break: str = static("end")
-    response_timeout: int = static(8)
+    fixation_reward: float = settings.static(0.2)
+    correct_reward: float = settings.static(1.5)
+    blank_steps: int = settings.static(1)
+    fixation_timeout: int = settings.static(10)
+    fixation_steps: int = settings.static(2)
+    fixation_break: str = settings.static("end")
+    response_timeout: int = settings.static(8)
     level: chex.Numeric = 0
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "fixation_reward", "correct_reward", "blank_steps")
-        at_least(self, 1, "fixation_timeout", "fixation_steps", "response_timeout")
-        one_of(self, "fixation_break", ("end", "restart"))
-        whole_leaf(self, 0, "level")
-
-
-def at_least(params: Any, low: float, *names: str) -> None:
-    """Refuse any named field below ``low``, not finite, or not whole where its type says int.
-
-    An array of one number becomes the number: what is static has to have a hash.
-
-    Raises:
-      ValueError: such a field.
-      TypeError: one that is no number.
-    """
-    whole = {field.name for field in dataclasses.fields(params) if field.type in (int, "int")}
-    for name in names:
-        value = getattr(params, name)
-        if name in whole:
-            checks.whole(name, value, int(low))
-        else:
-            checks.number(name, value, low)
-        checks.make_hashable(params, name)
-
-
-def whole_leaf(params: Any, low: int, *names: str, high: int | None = None) -> None:
-    """Refuse any named leaf that is not whole or outside [low, high], where it is known.
-
-    An array [...] is allowed, and so are the placeholders of ``checks.number``.
-
-    Raises:
-      ValueError: such a leaf.
-      TypeError: text and the like.
-    """
-    for name in names:
-        value = getattr(params, name)
-        if isinstance(value, bool | np.bool_):  # a placeholder
-            continue
-        checks.number(name, value, low, float("inf") if high is None else high, leaf=True)
-        number = isinstance(value, int | float | np.generic | np.ndarray | jax.Array)
-        if number and checks.known(value):
-            dtype = np.asarray(value).dtype
-            if not (np.issubdtype(dtype, np.integer) or np.issubdtype(dtype, np.bool_)):
-                raise ValueError(f"{name} must be a whole number, got {value}")
-
-
-def known_number(value: Any) -> int | None:
-    """Return a whole number that can be looked at here; None for a traced one, or one of many."""
-    if isinstance(value, int | np.integer):
-        return int(value)
-    one = isinstance(value, jax.Array | np.ndarray) and value.ndim == 0 and checks.known(value)
-    # As NumPy's: within a traced function JAX's own comparison would be traced, too.
-    return int(np.asarray(value)) if one and np.issubdtype(value.dtype, np.integer) else None
-
-
-def probability(params: Any, *names: str) -> None:
-    """Refuse, as ``at_least`` does, any named field outside [0, 1]."""
-    for name in names:
-        checks.number(name, getattr(params, name), 0, 1)
-        checks.make_hashable(params, name)
-
-
-def one_of(params: Any, name: str, valid: tuple[str, ...]) -> None:
-    """Refuse the named field if it is none of the ``valid`` options.
-
-    Raises:
-      ValueError: another option.
-      TypeError: no text.
-    """
-    checks.option(name, getattr(params, name), valid)
+        settings.at_least(self, 0, "fixation_reward", "correct_reward", "blank_steps")
+        settings.at_least(self, 1, "fixation_timeout", "fixation_steps", "response_timeout")
+        settings.one_of(self, "fixation_break", ("end", "restart"))
+        settings.whole_leaf(self, 0, "level")
 
 
 Observe = Callable[[chex.Array, chex.Array, Any, Any], chex.Array]

@@ -33,8 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qagrel_jax import checks
-from qagrel_jax.tasks import base
+from qagrel_jax import checks, settings
 
 COLORS = ("red", "yellow", "green", "blue")
 """Channels of an observation; yellow is not used in this task."""
@@ -69,16 +68,16 @@ class Params:
     ValueError: two curves of 9 pixels hardly fit into 5 x 5 pixels: max_length must be at most 5
     """
 
-    grid: int = base.static(15)
-    max_length: int = base.static(9)
+    grid: int = settings.static(15)
+    max_length: int = settings.static(9)
     shortest: chex.Numeric = 3
     longest: chex.Numeric = 9
-    correct_reward: float = base.static(1.2)
-    apart: bool = base.static(False)
+    correct_reward: float = settings.static(1.2)
+    apart: bool = settings.static(False)
 
     def __post_init__(self) -> None:
-        base.at_least(self, 3, "grid", "max_length")
-        base.at_least(self, 0, "correct_reward")
+        settings.at_least(self, 3, "grid", "max_length")
+        settings.at_least(self, 0, "correct_reward")
         if self.max_length > (most := longest_curve(self.grid, self.apart)):
             size = f"{self.grid} x {self.grid}"
             raise ValueError(
@@ -86,8 +85,8 @@ class Params:
                 f"must be at most {most}"
             )
         checks.flag("apart", self.apart)
-        base.whole_leaf(self, 2, "shortest", "longest")
-        shortest, longest = map(base.known_number, (self.shortest, self.longest))
+        settings.whole_leaf(self, 2, "shortest", "longest")
+        shortest, longest = map(settings.known_number, (self.shortest, self.longest))
         if shortest is None or longest is None:
             return
         if not 2 <= shortest <= longest <= self.max_length:

@@ -19,6 +19,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import settings
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -43,16 +44,16 @@ class Params(base.TrialParams):
       TypeError: a value of another type.
     """
 
-    cue_steps: int = base.static(1)
-    delay_steps: int = base.static(2)
-    direction_noise: float = base.static(5.0)
-    tuning_width: float = base.static(12.0)
+    cue_steps: int = settings.static(1)
+    delay_steps: int = settings.static(2)
+    direction_noise: float = settings.static(5.0)
+    tuning_width: float = settings.static(12.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        base.at_least(self, 1, "cue_steps")
-        base.at_least(self, 0, "delay_steps", "direction_noise")
-        base.at_least(self, 1e-3, "tuning_width")
+        settings.at_least(self, 1, "cue_steps")
+        settings.at_least(self, 0, "delay_steps", "direction_noise")
+        settings.at_least(self, 1e-3, "tuning_width")
 
 
 class Trial(NamedTuple):

@@ -29,6 +29,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import settings
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -60,21 +61,21 @@ class Params(base.TrialParams):
       TypeError: a value of another type.
     """
 
-    symbol_steps: int = base.static(1)
-    delay_steps: int = base.static(2)
-    symbols_stay: str = base.static("delay")
-    targets_stay: str = base.static("delay")
-    ties: str = base.static("either")
+    symbol_steps: int = settings.static(1)
+    delay_steps: int = settings.static(2)
+    symbols_stay: str = settings.static("delay")
+    targets_stay: str = settings.static("delay")
+    ties: str = settings.static("either")
     level: chex.Numeric = 7
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        base.at_least(self, 1, "symbol_steps")
-        base.at_least(self, 0, "delay_steps")
-        base.one_of(self, "symbols_stay", ("delay", "sequence", "step"))
-        base.one_of(self, "targets_stay", ("delay", "response"))
-        base.one_of(self, "ties", ("either", "baited"))
-        base.whole_leaf(self, 0, "level", high=len(LEVEL_SYMBOLS) - 1)
+        settings.at_least(self, 1, "symbol_steps")
+        settings.at_least(self, 0, "delay_steps")
+        settings.one_of(self, "symbols_stay", ("delay", "sequence", "step"))
+        settings.one_of(self, "targets_stay", ("delay", "response"))
+        settings.one_of(self, "ties", ("either", "baited"))
+        settings.whole_leaf(self, 0, "level", high=len(LEVEL_SYMBOLS) - 1)
 
 
 class Trial(NamedTuple):

@@ -24,6 +24,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import settings
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -52,21 +53,21 @@ class Params:
       TypeError: a value of another type.
     """
 
-    pulls: int = base.static(20)
-    interval: int = base.static(1)
-    better: float = base.static(0.8)
-    worse: float = base.static(0.2)
-    first_reversal: int = base.static(5)
-    last_reversal: int = base.static(15)
-    required: float = base.static(0.7)
-    correct_reward: float = base.static(1.0)
+    pulls: int = settings.static(20)
+    interval: int = settings.static(1)
+    better: float = settings.static(0.8)
+    worse: float = settings.static(0.2)
+    first_reversal: int = settings.static(5)
+    last_reversal: int = settings.static(15)
+    required: float = settings.static(0.7)
+    correct_reward: float = settings.static(1.0)
     level: chex.Numeric = 0
 
     def __post_init__(self) -> None:
-        base.at_least(self, 1, "pulls")
-        base.at_least(self, 0, "interval", "first_reversal", "last_reversal", "correct_reward")
-        base.probability(self, "better", "worse", "required")
-        base.whole_leaf(self, 0, "level")
+        settings.at_least(self, 1, "pulls")
+        settings.at_least(self, 0, "interval", "first_reversal", "last_reversal", "correct_reward")
+        settings.within(self, 0, 1, "better", "worse", "required")
+        settings.whole_leaf(self, 0, "level")
         if self.worse > self.better:
             raise ValueError(f"worse must be at most better = {self.better}, got {self.worse}")
         if self.last_reversal < self.first_reversal:

@@ -23,7 +23,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax import checks
+from qagrel_jax import checks, settings
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -47,16 +47,16 @@ class Params(base.TrialParams):
       TypeError: a value of another type.
     """
 
-    cue_steps: int = base.static(1)
-    delay_steps: int = base.static(2)
-    curriculum: bool = base.static(False)
+    cue_steps: int = settings.static(1)
+    delay_steps: int = settings.static(2)
+    curriculum: bool = settings.static(False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        base.at_least(self, 1, "cue_steps")
-        base.at_least(self, 0, "delay_steps")
+        settings.at_least(self, 1, "cue_steps")
+        settings.at_least(self, 0, "delay_steps")
         checks.flag("curriculum", self.curriculum)
-        base.whole_leaf(self, 0, "level", high=len(delays(self)) - 1)
+        settings.whole_leaf(self, 0, "level", high=len(delays(self)) - 1)
 
 
 def delays(params: Params) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import settings
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -51,18 +52,18 @@ class Params:
       TypeError: a value of another type.
     """
 
-    most_pairs: int = base.static(4)
-    target_probability: float = base.static(0.5)
-    correct_reward: float = base.static(0.1)
-    wrong_reward: float = base.static(-1.0)
+    most_pairs: int = settings.static(4)
+    target_probability: float = settings.static(0.5)
+    correct_reward: float = settings.static(0.1)
+    wrong_reward: float = settings.static(-1.0)
     level: chex.Numeric = 0
 
     def __post_init__(self) -> None:
-        base.at_least(self, 1, "most_pairs")
-        base.probability(self, "target_probability")
-        base.at_least(self, 0, "correct_reward")
-        base.at_least(self, -1e9, "wrong_reward")
-        base.whole_leaf(self, 0, "level")
+        settings.at_least(self, 1, "most_pairs")
+        settings.within(self, 0, 1, "target_probability")
+        settings.at_least(self, 0, "correct_reward")
+        settings.at_least(self, -1e9, "wrong_reward")
+        settings.whole_leaf(self, 0, "level")
 
 
 class Trial(NamedTuple):

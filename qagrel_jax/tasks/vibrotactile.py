@@ -22,7 +22,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax import checks
+from qagrel_jax import checks, settings
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -54,20 +54,20 @@ class Params(base.TrialParams):
       TypeError: a value of another type.
     """
 
-    stimulus_steps: int = base.static(1)
-    delay_steps: int = base.static(2)
-    slope: float = base.static(5.0)
-    noise_sd: float = base.static(0.075)
-    noise: str = base.static("proportional")
-    noise_each_step: bool = base.static(False)
-    least_difference: float = base.static(2.0)
+    stimulus_steps: int = settings.static(1)
+    delay_steps: int = settings.static(2)
+    slope: float = settings.static(5.0)
+    noise_sd: float = settings.static(0.075)
+    noise: str = settings.static("proportional")
+    noise_each_step: bool = settings.static(False)
+    least_difference: float = settings.static(2.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        base.at_least(self, 1, "stimulus_steps")
-        base.at_least(self, 0, "delay_steps", "noise_sd", "slope", "least_difference")
+        settings.at_least(self, 1, "stimulus_steps")
+        settings.at_least(self, 0, "delay_steps", "noise_sd", "slope", "least_difference")
         checks.flag("noise_each_step", self.noise_each_step)
-        base.one_of(self, "noise", ("proportional", "additive"))
+        settings.one_of(self, "noise", ("proportional", "additive"))
         if self.least_difference > (HIGHEST - LOWEST) / 2:
             raise ValueError(f"least_difference must be at most 22.5, got {self.least_difference}")
 

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qagrel_jax import atomic, sharding
+from qagrel_jax.random_keys import is_key
 
 MAGIC = b"qagrel_jax checkpoint 1\n"
 Tree = TypeVar("Tree", bound=chex.ArrayTree)
@@ -178,17 +179,13 @@ def _check_epochs(tree: Any) -> None:
 
 
 def _raw_keys(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
 
 
 def _like(template: Any, raw: Any) -> Any:
-    if not _is_key(template):
+    if not is_key(template):
         return jnp.asarray(raw) if isinstance(template, jax.Array) else np.asarray(raw)
     return jax.random.wrap_key_data(jnp.asarray(raw), impl=jax.random.key_impl(template))
-
-
-def _is_key(x: Any) -> bool:
-    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _line(error: Exception) -> str:

@@ -25,6 +25,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from qagrel_jax import checks, sharding
+from qagrel_jax.random_keys import is_key
 from qagrel_jax.training.epoch import DivergedError, chunks_of_epoch, run_epoch
 from qagrel_jax.training.evaluation import overall_accuracy
 from qagrel_jax.training.examples import Examples, as_arrays, place, split
@@ -92,8 +93,7 @@ def start(trainer: Trainer, keys: chex.PRNGKey) -> Fit:
     >>> run.states.params["Dense_0"]["kernel"].shape, run.active.tolist()
     ((4, 4, 3), [True, True, True, True])
     """
-    typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
-    if not isinstance(keys, jax.Array) or keys.ndim != (1 if typed else 2):
+    if not isinstance(keys, jax.Array) or keys.ndim != (1 if is_key(keys) else 2):
         raise TypeError(
             "keys must be random keys [seeds], such as jax.random.split(jax.random.key(0), seeds), "
             f"got {keys!r}"

@@ -26,6 +26,7 @@ Reference:
   learning rules stand by bias and variance, as a conjecture.
 """
 
+from qagrel_jax.layers.kernels import kernels
 from qagrel_jax.update_statistics.bias import (
     ALL,
     Statistics,
@@ -37,7 +38,6 @@ from qagrel_jax.update_statistics.gradients import objective_gradients
 from qagrel_jax.update_statistics.moments import (
     Moments,
     exact_moments,
-    kernels,
     of_batch,
     pool,
     sampled_moments,

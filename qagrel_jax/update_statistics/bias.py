@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qagrel_jax import checks
-from qagrel_jax.update_statistics.moments import Moments, check_groups, kernels, pool, square
+from qagrel_jax.layers.kernels import kernels
+from qagrel_jax.update_statistics.moments import Moments, check_groups, pool, square
 
 ALL = "all layers"
 """The name under which all kernels count as one vector."""

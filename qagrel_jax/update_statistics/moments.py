@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict
 
 from qagrel_jax import checks
+from qagrel_jax.layers.kernels import kernels
 from qagrel_jax.policies import at_least_float32
 from qagrel_jax.random_keys import root_key
 from qagrel_jax.rules.base import Forward, Rule
@@ -30,20 +30,6 @@ class Moments(NamedTuple):
     images: dict[str, chex.Array]  # float[], variance over batches of E[u | batch]
     choices: dict[str, chex.Array]  # float[], mean variance of u within a batch
     count: chex.Array  # float[], batches that the estimate rests on; infinity: it is exact
-
-
-def kernels(updates: chex.ArrayTree) -> dict[str, chex.Array]:
-    """Return the kernels of a tree shaped like the parameters, ``{layer: kernel}``.
-
-    >>> import jax.numpy as jnp
-    >>> list(kernels({"block": {"out": {"kernel": jnp.eye(2), "bias": jnp.ones(2)}}}))
-    ['block/out']
-    """
-    return {
-        "/".join(layer): kernel
-        for (*layer, name), kernel in flatten_dict(updates).items()
-        if name == "kernel"
-    }
 
 
 def _kernels(updates: chex.ArrayTree) -> dict[str, chex.Array]:

@@ -28,7 +28,7 @@ def test_feedback_angles_by_hand(feedback, degrees):
     np.testing.assert_allclose(angles["out"], degrees, atol=0.05)
     for seed in range(2):  # a network alone, without the axis of seeds
         weights = {name: values[seed] for name, values in params["out"].items()}
-        fixed = {"feedback": {"out": {"kernel": DOWN[seed]}}}
+        fixed = jax.tree.map(lambda values, seed=seed: values[seed], state)
         angle = analysis.feedback_angles({"out": weights}, fixed, feedback)["out"]
         np.testing.assert_allclose(angle, degrees[seed], atol=0.05)
 

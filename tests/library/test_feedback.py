@@ -12,6 +12,7 @@ import pytest
 from qagrel_jax import networks, rules
 from qagrel_jax.layers import Conv, Dense, LocallyConnected, feedback, output_error
 from qagrel_jax.layers.feedback import FEEDBACKS
+from qagrel_jax.layers.kernels import feedback_kernels
 from qagrel_jax.policies import softmax
 from qagrel_jax.training import feedback_updates
 from tests.reference import local_learning
@@ -240,7 +241,7 @@ def test_the_scale_of_the_weights_that_are_drawn(kind):
 def test_product_feedback_is_of_the_size_that_was_drawn_and_turns_to_the_forward_weights():
     layer = Dense(300, feedback="product", expansion=4)
     variables = jax.jit(layer.init)(jax.random.key(0), jnp.ones((1, 100)))
-    down = feedback.feedback_kernels(variables["params"], variables, "product")[()]
+    down = feedback_kernels(variables["params"], variables, "product")[()]
     np.testing.assert_allclose(down.std(), variables["params"]["kernel"].std(), rtol=0.15)
     # After enough decay C is W M: the angle that is left is arctan √(1/expansion).
     mixing, kernel = variables["feedback"]["mixing"], variables["params"]["kernel"]

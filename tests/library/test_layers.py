@@ -7,7 +7,8 @@ import pytest
 from flax import linen as nn
 
 from qagrel_jax.layers import FEEDBACKS, Conv, Dense, LocallyConnected
-from qagrel_jax.layers.feedback import feedback_kernels, with_feedback
+from qagrel_jax.layers.feedback import with_feedback
+from qagrel_jax.layers.kernels import feedback_kernels
 
 LAYERS = {
     "dense": (Dense(4), (3, 5)),
