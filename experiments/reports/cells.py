@@ -30,11 +30,12 @@ def section(results: Path) -> str:
             "**Accuracy on the test images, %**: mean (sd) [lowest–highest] over the seeds; the "
             "difference with its 95 % interval (paired t test over the seeds).",
             _accuracy_table(there),
+            *_late_table(there),
             "**Epochs** until the monitored accuracy first reaches 95, 98 and 99 % of backprop's "
             "accuracy (the mean over seeds of its best monitored accuracy), and the epoch of the "
             "best accuracy: mean (sd). Slowdown: ratio of the means, with its 95 % interval over "
             "the seeds (Fieller, paired). "
-            f"{runs.PAPERS_EPOCHS} Published slowdown: 1.5–2.5 (2018), 1–3.5 (2020). "
+            f"{runs.PAPERS_EPOCHS} {runs.KNOWN} Published slowdown: 1.5–2.5 (2018), 1–3.5 (2020). "
             f"{runs.NO_INTERVAL}",
             _epoch_table(there),
             *_unfinished(there),
@@ -77,6 +78,17 @@ def _accuracy_table(there: dict[tuple[str, str], RunResults]) -> str:
         "published Q-AGREL",
     )
     return markdown.table(headings, rows)
+
+
+def _late_table(there: dict[tuple[str, str], RunResults]) -> list[str]:
+    rows = [
+        [_cell(name, run), protocol, *runs.late(run)]
+        for (name, protocol), run in there.items()
+        if runs.chosen_by_test(run)
+    ]
+    headings = ("cell", "protocol", "Q-AGREL", "backprop", "Q-AGREL − backprop, points", "p")
+    title = f"**Without the choice of an epoch**: the same {runs.LATE}, %."
+    return [title, markdown.table(headings, rows)] if rows else []
 
 
 def _epoch_table(there: dict[tuple[str, str], RunResults]) -> str:
@@ -130,7 +142,7 @@ def _unfinished(there: dict[tuple[str, str], RunResults]) -> list[str]:
     for (name, protocol), run in there.items():
         if run.finished:
             continue
-        line = f"- {name}, {protocol}: {runs.progress(run)}."
+        line = f"- {name}, {protocol}: {runs.so_far(run)}."
         if run.failure:
             line += f" It cannot be resumed: {run.failure}."
         lines.append(line)

@@ -29,9 +29,7 @@ def section(results: Path) -> str:
         "difference, points",
         *MEASURES.values(),
     )
-    notes = []
-    if not all(run.finished for run in shown):
-        notes.append("\\* Not finished: the best so far on the images that pick the epoch.")
+    notes = runs.unfinished({f"`{run.config.name}`": run for run in shown})
     notes += runs.dropped(*shown)
     table = markdown.table(headings, [_row(run) for run in shown])
     if "(no interval)" in table:

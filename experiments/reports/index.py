@@ -101,7 +101,8 @@ def _feedback(results: Path) -> str | None:
         return mean_sd(100 * _array(cells[name, kind]["test_accuracy"]))
 
     pairs = (f"`{n}` {shown(n, 'kolen_pollack')} and {shown(n, 'tied')}" for n in both)
-    return f"Q-AGREL with Kolen–Pollack and with tied feedback, %: {', '.join(pairs)}"
+    text = f"Q-AGREL with Kolen–Pollack and with tied feedback, %: {', '.join(pairs)}"
+    return f"{text} (the page has a command for each)"
 
 
 def _small_weights(results: Path) -> str | None:
@@ -180,17 +181,17 @@ def _curve_tracing(results: Path) -> str | None:
     content = _read(results / "curve_tracing" / "summary.json")
     if content is None:
         return None
-    wanted = f"{content['config']['accuracy']:.0%} of a frozen test"
     text = (
-        f"{content['converged']} of {content['networks']} networks reach {wanted} with curves of "
-        f"{content['max_length']} pixels, {content['all_right']['converged']} all of it"
+        f"curves of {content['max_length']} pixels, frozen test: {content['converged']} of "
+        f"{content['networks']} networks reach {content['config']['accuracy']:.0%}, "
+        f"{content['all_right']['converged']} reach 100%"
     )
     apart = _read(results / "curve_tracing" / "apart" / "summary.json")
     if apart is None:
         return text
     return (
-        f"{text}; where no pixel is beside both curves {apart['all_right']['converged']} of "
-        f"{apart['networks']} all of it"
+        f"{text}; with `--apart` (no pixel beside both curves) {apart['all_right']['converged']} "
+        f"of {apart['networks']} reach 100%"
     )
 
 
@@ -301,7 +302,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         "How well do networks learn with separate feedback weights?",
-        "feedback",
+        "feedback --configs mnist_dense_fast --epochs 20 --kinds kolen_pollack "
+        "--weight-decay 0.004 --weight-decay-epochs 3",
         _feedback,
         "results/feedback/README.md",
     ),

@@ -19,6 +19,9 @@ PAPERS_EPOCHS = (
     "of the learning rate, and the authors' script marks that epoch. Epochs to a fraction of "
     "backprop's accuracy are the stricter measure."
 )
+LATE = f"of the mean accuracies of each run's last {run_results.LATE_EPOCHS} epochs"
+CLASSES_KNOWN = "all classes known"
+KNOWN = f"{CLASSES_KNOWN.capitalize()}: at least half of each class's monitored images are correct."
 NO_INTERVAL = (
     "(no interval): one seed, no variation between the seeds, or the interval is unbounded."
 )
@@ -81,6 +84,10 @@ def epoch_rows(run: RunResults) -> list[list[str]]:
     """
     rows = []
     if run.ran(CONTROL):
+        found = {rule: run.epochs_to_all_classes(rule) for rule in (RULE, CONTROL) if run.ran(rule)}
+        known = {rule: epochs for rule, epochs in found.items() if epochs is not None}
+        if len(known) == len(found):
+            rows.append([CLASSES_KNOWN, "–", *_epochs(known, run.finished)])
         for level in LEVELS:
             target = run.target(level)
             epochs = {
@@ -98,8 +105,11 @@ def comparison(run: RunResults) -> list[str]:
     """Return the difference of the two rules as a sentence, and a table of their epochs."""
     points, p = difference(run)
     test = "" if p == "–" else f" (95 % interval; paired t test, p = {p})"
+    beside = f"; {LATE}, of which none was chosen: {late(run)[2]}" if chosen_by_test(run) else ""
+    rows = epoch_rows(run)
+    known = f" {KNOWN}" if rows[0][0] == CLASSES_KNOWN else ""
     return [
-        f"Q-AGREL − backprop, over the same seeds: {points} points{test}.",
+        f"Q-AGREL − backprop, over the same seeds: {points} points{test}{beside}.",
         markdown.table(
             (
                 "criterion, of backprop's best",
@@ -108,10 +118,25 @@ def comparison(run: RunResults) -> list[str]:
                 "backprop, epochs",
                 "slowdown [95 %]",
             ),
-            epoch_rows(run),
+            rows,
         ),
-        PAPERS_EPOCHS,
+        f"{PAPERS_EPOCHS}{known}",
     ]
+
+
+def chosen_by_test(run: RunResults) -> bool:
+    """Say whether a finished run of both rules reports the best epoch on the test images."""
+    both = run.ran(RULE) and run.ran(CONTROL)
+    return both and run.finished and run.config.protocol == "paper"
+
+
+def late(run: RunResults) -> tuple[str, str, str, str]:
+    """Return both rules' accuracy over their last epochs, the difference with its interval, and p.
+
+    What the best epoch adds by being chosen on the same images is not in it.
+    """
+    ours, control = (100 * run.late(rule) for rule in (RULE, CONTROL))
+    return markdown.spread(ours), markdown.spread(control), *points(ours, control)
 
 
 def counted_headings(published: RunResults) -> tuple[str, ...]:
@@ -161,8 +186,23 @@ def of_common_seeds(
 
 def unfinished(named: dict[str, RunResults]) -> list[str]:
     """Return the note on \\* where one of the runs needs it."""
-    left = [f"{name}: {progress(run)}" for name, run in named.items() if not run.finished]
-    return [f"\\* Not finished, the best so far; {'; '.join(left)}."] if left else []
+    left = [f"{name}: {so_far(run)}" for name, run in named.items() if not run.finished]
+    start = "\\* Not finished: the best so far on the images that pick the epoch; "
+    return [f"{start}{'; '.join(left)}."] if left else []
+
+
+def so_far(run: RunResults) -> str:
+    """Return how far a run is, and the difference of its rules after equal numbers of epochs."""
+    if not (run.ran(RULE) and run.ran(CONTROL)):
+        return progress(run)
+    epochs = min(len(run.curves[RULE]), len(run.curves[CONTROL]))
+    if epochs == max(len(run.curves[RULE]), len(run.curves[CONTROL])):
+        return progress(run)
+    ours, control = (np.nanmax(run.curves[rule][:epochs], axis=0) for rule in (RULE, CONTROL))
+    return (
+        f"{progress(run)} (after {epochs} epochs of both the difference is "
+        f"{_signed(100 * (ours - control).mean())} points)"
+    )
 
 
 def progress(run: RunResults) -> str:

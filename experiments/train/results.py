@@ -19,6 +19,8 @@ LEVELS = (0.95, 0.98, 0.99)
 """Fractions of backprop's best accuracy whose first epoch is reported."""
 
 FURTHER_SEEDS = "_from_seed_"
+LATE_EPOCHS = 10
+"""Over so many epochs at a run's end accuracies are averaged: no epoch is chosen by them."""
 NOT_RECIPE = {"name", "seeds", "first_seed", "seeds_by"}
 """Fields of ``Config`` in which parts of one run may differ."""
 
@@ -35,6 +37,7 @@ class RunResults(NamedTuple):
     sessions: list[dict[str, Any]]  # device, commit, command of each
     failure: str | None
     folders: tuple[Path, ...]  # with an epoch of every rule: of one run, or of further seeds, too
+    known: dict[str, np.ndarray]  # rule: 1 where every class is known [epochs, seeds], or empty
 
     @property
     def finished(self) -> bool:
@@ -59,6 +62,21 @@ class RunResults(NamedTuple):
             return self.best(rule)
         entry = next(e for e in self.summary["results"] if e["rule"] == rule)
         return np.array(entry["test_accuracy"])
+
+    def late(self, rule: str) -> np.ndarray:
+        """Return each seed's mean monitored accuracy over its last ``LATE_EPOCHS`` epochs."""
+        curves = (curve[~np.isnan(curve)] for curve in self.curves[rule].T)
+        return np.array([curve[-LATE_EPOCHS:].mean() for curve in curves])
+
+    def epochs_to_all_classes(self, rule: str) -> np.ndarray | None:
+        """Return each seed's first epoch with every class known, NaN where it never was.
+
+        None: it was not recorded.
+        """
+        known = self.known[rule] == 1
+        if not known.size or known.shape != self.curves[rule].shape:
+            return None
+        return np.where(known.any(0), known.argmax(0) + 1.0, np.nan)
 
     def target(self, level: float) -> float:
         """Return ``level`` × the mean over seeds of backprop's best monitored accuracy."""
@@ -131,6 +149,7 @@ def _read(folder: Path) -> RunResults | None:
     sessions = files.environments(folder)
     try:
         curves = {rule: summary.accuracy_curves(lines, rule) for rule in config.rules}
+        known = {rule: summary.all_classes_known(lines, rule) for rule in config.rules}
         if content is not None:
             _check(content)
             first = content["results"][0]
@@ -141,7 +160,8 @@ def _read(folder: Path) -> RunResults | None:
         raise UserError(f"{folder / 'summary.json'} is damaged: move it away") from None
     if not lines:
         return None
-    return RunResults(folder, config, curves, content, sessions, failed.get("error"), (folder,))
+    failure = failed.get("error")
+    return RunResults(folder, config, curves, content, sessions, failure, (folder,), known)
 
 
 def _check(content: dict[str, Any]) -> None:
@@ -173,6 +193,7 @@ def _together(parts: list[RunResults]) -> RunResults:
         sessions=[session for part in begun for session in part.sessions],
         failure=next((part.failure for part in begun if part.failure), None),
         folders=tuple(part.folder for part in begun),
+        known={rule: _side_by_side([p.known[rule] for p in begun]) for rule in first.known},
     )
 
 

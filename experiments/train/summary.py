@@ -102,6 +102,21 @@ def accuracy_curves(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
     return curves
 
 
+def all_classes_known(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
+    """Return 1 where ``rule`` knew every class, else 0 or NaN, float[epochs, seeds].
+
+    A class is known if half of its monitored images are classified correctly. Empty: files of older
+    versions, which do not say how many classes there are.
+    """
+    lines = [line for line in metrics if line["rule"] == rule]
+    if not all("class_accuracy" in line and "classes_learned" in line for line in lines):
+        return np.empty((0, 0))
+    shares = [
+        np.array(line["classes_learned"], float) / len(line["class_accuracy"]) for line in lines
+    ]
+    return np.array([share == 1 for share in shares], float)
+
+
 def first_reaching(curve: ArrayLike, target: float | None) -> int | None:
     """Return the first epoch (from 1) whose accuracy is at least ``target``, or None."""
     if target is None:

@@ -172,6 +172,9 @@ def test_the_headline(tmp_path):
         "2.00 so far",
     ]
     assert "cifar10" not in text and "Not finished: the best so far" in text
+    # Within two epochs: .5 − .9, .86 − .9, .3 − .9, in points and the mean.
+    says = "`mnist_conv`: Q-AGREL 5 epochs, backprop 2 epochs (after 2 epochs of both the "
+    assert f"{says}difference is −34.67 points)" in text
 
 
 def test_the_papers_measure_stands_beside_the_stricter_one(tmp_path):
@@ -191,6 +194,32 @@ def test_the_papers_measure_stands_beside_the_stricter_one(tmp_path):
         "1.83 [1.12, 2.55]",
         "1.67 [0.95, 2.38]",
     ]
+
+
+def test_when_all_classes_are_known_and_what_no_choice_of_an_epoch_adds(tmp_path):
+    """Of two classes; 12 and 11 epochs, of which the last ten are averaged."""
+    folder = tmp_path / "cells" / "mnist_dense" / "paper"
+    q_agrel = [[0.0] * 3, [0.1] * 3, *[[0.8, 0.7, 0.6]] * 9, [0.9, 0.8, 0.7]]
+    backprop = [[0.0] * 3, *[[0.7, 0.7, 0.6]] * 10]
+    write_run(folder, name="mnist_dense", architecture="dense", q_agrel=q_agrel, backprop=backprop)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert "| all classes known" not in reports.section("cells", tmp_path)
+    for line in lines:
+        begin = {"q_agrel": 3, "backprop": 1}[line["rule"]]
+        # The first seed knows both classes from epoch ``begin`` on, the next ones an epoch later.
+        learned = [2.0 if line["epoch"] >= begin + seed else 1.0 for seed in range(3)]
+        line |= {"classes_learned": learned, "class_accuracy": [0.5, 0.5]}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = reports.section("cells", tmp_path)
+    # Epochs 3, 4, 5 and 1, 2, 3: 4/2; every (co)variance is 1, t²/3 = 6.171 > 2²: unbounded.
+    cells = row(text, "mnist_dense", "paper", "all classes known")
+    assert cells == ["–", "4.0 (1.0)", "2.0 (1.0)", "2.00 (no interval)", "–"]
+    # Nine epochs of .8 and one of .9: .81, and .71, .61; backprop .7, .7, .6: +11, +1 and +1.
+    late = row(text, "mnist_dense", "paper", "71.00 (10.00) [61.00–81.00]")
+    assert late[:2] == ["66.67 (5.77) [60.00–70.00]", "+4.33 [−10.01, +18.68]"]
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"protocol": "clean"}))
+    assert "Without the choice" not in reports.section("cells", tmp_path)
 
 
 def test_a_run_without_the_last_batch_is_marked(tmp_path):
