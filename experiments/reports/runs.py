@@ -195,10 +195,11 @@ def so_far(run: RunResults) -> str:
     """Return how far a run is, and the difference of its rules after equal numbers of epochs."""
     if not (run.ran(RULE) and run.ran(CONTROL)):
         return progress(run)
-    epochs = min(len(run.curves[RULE]), len(run.curves[CONTROL]))
-    if epochs == max(len(run.curves[RULE]), len(run.curves[CONTROL])):
+    both = run.curves[RULE], run.curves[CONTROL]
+    epochs, most = sorted(map(len, both))
+    if epochs == most:
         return progress(run)
-    ours, control = (np.nanmax(run.curves[rule][:epochs], axis=0) for rule in (RULE, CONTROL))
+    ours, control = (np.nanmax(curve[:epochs], axis=0) for curve in both)
     return (
         f"{progress(run)} (after {epochs} epochs of both the difference is "
         f"{_signed(100 * (ours - control).mean())} points)"
