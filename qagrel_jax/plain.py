@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qagrel_jax import sharding
-from qagrel_jax.random_keys import is_key
+from qagrel_jax import random_keys, sharding
 
 
 def to_plain(tree: chex.ArrayTree) -> chex.ArrayTree:
@@ -30,8 +29,7 @@ def to_plain(tree: chex.ArrayTree) -> chex.ArrayTree:
     >>> to_plain({"key": jax.random.key(3, impl="threefry2x32")})["key"].tolist()
     [0, 3]
     """
-    numbers = jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
-    return jax.tree.map(np.array, sharding.fetch(numbers))
+    return jax.tree.map(np.array, sharding.fetch(random_keys.to_numbers(tree)))
 
 
 def from_plain(plain: chex.ArrayTree, like: chex.ArrayTree) -> chex.ArrayTree:
@@ -54,13 +52,13 @@ def from_plain(plain: chex.ArrayTree, like: chex.ArrayTree) -> chex.ArrayTree:
 
 def _as_before(path: Any, like: Any, plain: Any) -> Any:
     kept = like if isinstance(like, jax.Array) else np.asarray(like)
-    wanted = jax.random.key_data(like) if is_key(like) else kept
+    wanted = random_keys.to_numbers(kept)
     found = np.asarray(plain)
     if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
         raise ValueError(
             f"{jax.tree_util.keystr(path)} must be {wanted.dtype}{wanted.shape}, "
             f"got {found.dtype}{found.shape}"
         )
-    if is_key(like):
-        return jax.random.wrap_key_data(jnp.asarray(found), impl=jax.random.key_impl(like))
+    if random_keys.is_key(like):
+        return random_keys.from_numbers(found, like)
     return jnp.asarray(found) if isinstance(like, jax.Array) else found

@@ -56,9 +56,7 @@ def greedy_probabilities(q_values: chex.Array) -> chex.Array:
     """
     q_values = _checked(q_values)
     # Said outright: compiled, a maximum passes over NaN and 0/0 of truth values is 0.
-    wrong = jnp.isnan(q_values) | jnp.isposinf(q_values)
-    nothing = wrong.any() | ~_allowed(q_values).any()
-    return jnp.where(nothing, jnp.nan, _greedy(q_values))
+    return jnp.where(nothing_to_choose(q_values), jnp.nan, _greedy(q_values))
 
 
 def epsilon_greedy_probabilities(q_values: chex.Array, epsilon: float = 0.02) -> chex.Array:
@@ -260,6 +258,23 @@ def at_least_float32(values: chex.Array) -> chex.Array:
     values = jnp.asarray(values)
     wide = jnp.issubdtype(values.dtype, jnp.floating) and jnp.finfo(values.dtype).bits > 32
     return values if wide else values.astype(jnp.float32)
+
+
+def nothing_to_choose(q_values: chex.Array) -> chex.Array:
+    """Say of each row whether a Q value is NaN or +∞, or no action is allowed.
+
+    Args:
+      q_values: float[..., actions].
+
+    Returns:
+      bool[...].
+
+    >>> import jax.numpy as jnp
+    >>> nothing_to_choose(jnp.array([[1.0, jnp.nan], [1.0, -jnp.inf]])).tolist()
+    [True, False]
+    """
+    wrong = jnp.isnan(q_values) | jnp.isposinf(q_values)
+    return wrong.any(-1) | ~_allowed(q_values).any(-1)
 
 
 def check_q_values(q_values: chex.Array) -> None:

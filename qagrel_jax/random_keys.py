@@ -58,5 +58,25 @@ def is_key(x: Any) -> bool:
     return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
+def to_numbers(tree: chex.ArrayTree) -> chex.ArrayTree:
+    """Return ``tree`` with the numbers of typed keys in place of these, uint32[..., 2] for [...].
+
+    >>> to_numbers({"key": root_key(3)})["key"].tolist()
+    [0, 3]
+    """
+    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
+
+
+def from_numbers(numbers: ArrayLike, like: chex.PRNGKey) -> chex.PRNGKey:
+    """Return the keys of ``numbers`` uint32[..., 2], of the implementation of ``like``.
+
+    >>> bool(from_numbers([0, 3], like=root_key(0)) == root_key(3))
+    True
+    """
+    return jax.random.wrap_key_data(
+        jnp.asarray(numbers, jnp.uint32), impl=jax.random.key_impl(like)
+    )
+
+
 def _check(seed: int | chex.Array) -> None:
     checks.whole("seed", seed, 0, 2**32 - 1)

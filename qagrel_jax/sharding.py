@@ -20,8 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from qagrel_jax import checks
-from qagrel_jax.random_keys import is_key
+from qagrel_jax import checks, random_keys
 
 SEEDS, BATCH = "seeds", "batch"
 
@@ -87,9 +86,9 @@ def put(array: Any, mesh: Mesh | None, *axes: str | None) -> Any:
     if isinstance(array, jax.Array):
         if array.sharding.is_equivalent_to(sharding, array.ndim):
             return array
-        if is_key(array):
-            numbers = put(jax.random.key_data(array), mesh, *axes)
-            return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(array))
+        if random_keys.is_key(array):
+            numbers = put(random_keys.to_numbers(array), mesh, *axes)
+            return random_keys.from_numbers(numbers, array)
     host = np.asarray(array)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 

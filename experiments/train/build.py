@@ -214,8 +214,8 @@ def build_network(config: Config, num_classes: int) -> nn.Module:
 def make_learner(config: Config, rule: str, dataset: Dataset) -> Learner:
     """Build what learns, but for the optimizer, which is of no concern to a gradient."""
     return Learner(
-        build_network(config, dataset.num_classes),
         make_rule(rule, config),
+        build_network(config, dataset.num_classes),
         optax.identity(),
         make_reward(config),
         config.batch_size,

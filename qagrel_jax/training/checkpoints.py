@@ -25,8 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qagrel_jax import atomic, sharding
-from qagrel_jax.random_keys import is_key
+from qagrel_jax import atomic, random_keys, sharding
 
 MAGIC = b"qagrel_jax checkpoint 1\n"
 Tree = TypeVar("Tree", bound=chex.ArrayTree)
@@ -61,7 +60,7 @@ def save(
     >>> path.read_bytes() == before
     True
     """
-    write(path, flax.serialization.to_bytes(sharding.fetch(_raw_keys(tree))), metadata)
+    write(path, flax.serialization.to_bytes(sharding.fetch(random_keys.to_numbers(tree))), metadata)
 
 
 def load(path: Path, template: Tree, metadata: Mapping[str, Any] | None = None) -> Tree:
@@ -92,7 +91,7 @@ def load(path: Path, template: Tree, metadata: Mapping[str, Any] | None = None) 
     content, found = read(path)
     if found is not None and metadata is not None:
         _check_metadata(found, metadata)
-    wanted = _raw_keys(template)
+    wanted = random_keys.to_numbers(template)
     try:
         raw = flax.serialization.from_state_dict(wanted, _completed(wanted, content))
         jax.tree.map(_check_alike, wanted, raw)
@@ -178,14 +177,10 @@ def _check_epochs(tree: Any) -> None:
             raise CheckpointError(f"damaged: {name} is {epochs.tolist()}, epochs done {int(done)}")
 
 
-def _raw_keys(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
-
-
 def _like(template: Any, raw: Any) -> Any:
-    if not is_key(template):
-        return jnp.asarray(raw) if isinstance(template, jax.Array) else np.asarray(raw)
-    return jax.random.wrap_key_data(jnp.asarray(raw), impl=jax.random.key_impl(template))
+    if random_keys.is_key(template):
+        return random_keys.from_numbers(raw, template)
+    return jnp.asarray(raw) if isinstance(template, jax.Array) else np.asarray(raw)
 
 
 def _line(error: Exception) -> str:

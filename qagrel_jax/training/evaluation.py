@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from qagrel_jax import sharding
 from qagrel_jax.data import streaming
-from qagrel_jax.policies import at_least_float32
+from qagrel_jax.policies import at_least_float32, nothing_to_choose
 from qagrel_jax.tasks import classification
 from qagrel_jax.training.step import TrainState, mode, variables_of
 
@@ -61,9 +61,7 @@ def count_correct(
             inputs = classification.normalize(images)
             outputs = network.apply(variables, inputs, **mode(network, False))
             outputs = at_least_float32(outputs)
-            # As of the policies: where nothing can be chosen, nothing is correct.
-            nothing = (jnp.isnan(outputs) | jnp.isposinf(outputs)).any(-1)
-            correct = (outputs.argmax(-1) == labels) & ~nothing
+            correct = (outputs.argmax(-1) == labels) & ~nothing_to_choose(outputs)
             of_class = jax.nn.one_hot(labels, num_classes)
             return (of_class * correct[:, None].astype(of_class.dtype)).sum(0)
 

@@ -31,10 +31,10 @@ RewardFunction = Callable[[chex.PRNGKey, chex.Array, chex.Array], chex.Array]
 
 
 class Learner(NamedTuple):
-    """What learns: one network, one rule, one optimizer, and the reward it is given."""
+    """What learns: one rule, one network, one optimizer, and the reward it is given."""
 
-    network: nn.Module  # (images float[batch, ...][, train]) -> outputs [batch, actions]
     rule: Rule  # the learning rule
+    network: nn.Module  # (images float[batch, ...][, train]) -> outputs [batch, actions]
     optimizer: optax.GradientTransformation  # makes updates of the rule's ``grads``
     reward: RewardFunction = classification.reward  # (key, labels, actions) -> rewards
     batch_size: int | None = None  # nominal: a smaller batch's rewards weigh less; None: as shown
@@ -66,7 +66,7 @@ def init_state(
     """Return an untrained network with the key that decides all that is random about it.
 
     Args:
-      learner: network, rule, optimizer and reward.
+      learner: rule, network, optimizer and reward.
       key: of the seed.
       image_shape: (height, width, channels).
       num_classes: classes the labels run over.
@@ -101,7 +101,7 @@ def train_step(
     """Choose an action for each image, receive the outcomes, change the weights.
 
     Args:
-      learner: network, rule, optimizer and reward.
+      learner: rule, network, optimizer and reward.
       state: of one seed.
       images: uint8[batch, height, width, channels], or floats, see ``classification.normalize``.
       labels: int32[batch]; a reward-based rule is told the rewards alone.
@@ -111,7 +111,7 @@ def train_step(
 
     >>> from qagrel_jax import make_network, q_agrel
     >>> network = make_network("dense", num_actions=2, hidden=(3,))
-    >>> learner = Learner(network, q_agrel(), optax.sgd(0.1))
+    >>> learner = Learner(q_agrel(), network, optax.sgd(0.1))
     >>> state = init_state(learner, jax.random.key(0), image_shape=(4, 4, 1), num_classes=2)
     >>> images, labels = jnp.zeros((8, 4, 4, 1), jnp.uint8), jnp.zeros(8, jnp.int32)
     >>> state, metrics = jax.jit(train_step, static_argnums=0)(learner, state, images, labels)

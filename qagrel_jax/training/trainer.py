@@ -148,7 +148,7 @@ def make_trainer(
         )
     evaluation_batch = _divided(batch_size, evaluation_batch, mesh)
     by_seed = None if mesh is None else NamedSharding(mesh, PartitionSpec(sharding.SEEDS))
-    learner = Learner(network, rule, optimizer, reward, batch_size, curriculum)
+    learner = Learner(rule, network, optimizer, reward, batch_size, curriculum)
     at_rate = partial(_at_rate, learner, make_optimizer)
     compiled = partial(jax.jit, donate_argnums=0, out_shardings=by_seed)
     init = jax.jit(

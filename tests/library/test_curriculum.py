@@ -137,7 +137,7 @@ def test_a_step_of_training_explores_the_newest_and_does_not_count_it(exploratio
         chosen.append(np.asarray(actions))
         return (labels == actions).astype(jnp.float32)
 
-    learner = step.Learner(DENSE, rules.q_agrel(), optax.sgd(0.05), reward, curriculum=settings)
+    learner = step.Learner(rules.q_agrel(), DENSE, optax.sgd(0.05), reward, curriculum=settings)
     state = step.init_state(learner, root_key(0), (8, 8, 1), CLASSES)
     both = jnp.array([0, 1]), jnp.ones(2, bool)
     arrived = curricula.update(dataclasses.replace(settings, window=1), state.curriculum, *both)

@@ -225,8 +225,8 @@ def test_no_teacher(name):
 def test_a_step_of_training_hears_of_labels_by_the_reward_alone(name):
     """A task that pays action 0 whatever was shown: other labels change no weight."""
     learner = step.Learner(
-        networks.make_network("dense", 3, **SMALL),
         rules.make_rule(name),
+        networks.make_network("dense", 3, **SMALL),
         optax.sgd(0.1, momentum=0.9),
         reward=lambda key, labels, actions: (actions == 0).astype(jnp.float32),
     )

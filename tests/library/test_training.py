@@ -491,7 +491,7 @@ def test_random_and_sign_feedback_learn(feedback):
 def test_a_step_of_ones_own_divides_by_the_nominal_batch_if_there_is_one(nominal):
     images, labels = jnp.ones((8, 2, 2, 1)), jnp.zeros(8, jnp.int32)
     network, rule = DenseNet(2, hidden=(3,)), rules.q_agrel()
-    learner = step.Learner(network, rule, optax.sgd(1.0), batch_size=nominal)
+    learner = step.Learner(rule, network, optax.sgd(1.0), batch_size=nominal)
     state = step.init_state(learner, root_key(0), (2, 2, 1), 2)
     after, _ = step.train_step(learner, state, images, labels)
     step_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), 0)
