@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import chex
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
+from qagrel_jax import checks
 from qagrel_jax.layers.kernels import feedback_kernels, kernels
 from qagrel_jax.policies import at_least_float32
 from qagrel_jax.rules.base import Forward, Rule
@@ -55,7 +56,7 @@ def feedback_angles(
     Returns:
       ``{layer: float[] or float[seeds], in degrees}`` of every layer with a kernel, as they are
       named; a layer within a module is ``module/layer``. Empty for ``direct`` feedback, whose
-      weights have no forward partners.
+      weights have no forward partners. A layer of another library counts as one of this pathway.
 
     Raises:
       ValueError: an unknown ``feedback``; layers of which some have an axis in front (``nn.vmap``,
@@ -94,6 +95,10 @@ def layer_angles(a: chex.ArrayTree, b: chex.ArrayTree) -> dict[str, chex.Array]:
 
     Returns:
       ``{layer: float[] in degrees}`` for every layer with a kernel; NaN where one update is zero.
+
+    Raises:
+      ValueError: no layer has a kernel.
+      TypeError: an update that is no dictionary of layers.
 
     >>> import jax.numpy as jnp
     >>> a, b = {"out": {"kernel": jnp.eye(2)}}, {"out": {"kernel": jnp.ones((2, 2))}}
@@ -137,6 +142,10 @@ def update_angles(
     Returns:
       ``UpdateAngles``; an angle is NaN where update or gradient is zero, a ratio of norms where
       both are (infinite where only the gradient is).
+
+    Raises:
+      ValueError: no layer has a kernel.
+      TypeError: parameters that are no dictionary of layers.
 
     >>> import jax, jax.numpy as jnp
     >>> from qagrel_jax import make_network, rules
@@ -186,6 +195,9 @@ def tangent_kernel(
       ``{layer: float[batch]}``, over all parameters of each layer, as they are named; a layer
       within a module is ``module/layer``.
 
+    Raises:
+      TypeError: ``params`` are no dictionary.
+
     Reference:
       Jacot, Gabriel & Hongler (2018), Neural tangent kernel, NeurIPS.
 
@@ -196,6 +208,8 @@ def tangent_kernel(
     [25.0]
     """
 
+    checks.instance("params", params, Mapping)
+
     def of_one(one: chex.Array) -> dict[str, chex.Array]:
         def greedy_output(weights: chex.ArrayTree) -> chex.Array:
             outputs = forward(weights, one[None])[0]
@@ -203,8 +217,8 @@ def tangent_kernel(
 
         gradients = jax.grad(greedy_output)(params)
         layers: dict[str, chex.Array] = {}
-        for (*layer, _), gradient in flatten_dict(gradients).items():
-            name = "/".join(layer)
+        for (*layer, last), gradient in flatten_dict(gradients).items():
+            name = "/".join(layer) or last  # a parameter by itself has a name of its own
             layers[name] = layers.get(name, 0) + jnp.vdot(gradient, gradient)
         return layers
 

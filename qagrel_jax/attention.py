@@ -15,7 +15,8 @@ from qagrel_jax.layers.interception import each_call, has_kernel
 class Attention(NamedTuple):
     """Activity on the way up and feedback on the way down, for a batch; layers by name, upwards.
 
-    A layer that runs twice is there twice, the second time as ``layer:2``.
+    A layer that runs twice is there twice, the second time as ``layer:2``; of one that returns a
+    tuple there is a tuple.
     """
 
     outputs: chex.Array  # float[batch, actions], Q values
@@ -55,7 +56,8 @@ def attend(
 
     Raises:
       AssertionError: ``actions`` is not [batch].
-      TypeError: ``inputs`` are not floats: nothing could be differentiated by them.
+      TypeError: ``inputs`` are not floats: nothing could be differentiated by them; a network that
+        returns more than its outputs.
       ValueError: a layer inside a transform of a part of the network.
 
     Reference:
@@ -83,13 +85,17 @@ def attend(
             calls = sum(name == other.split(":")[0] for other in drive)
             name = f"{name}:{calls + 1}" if calls else name
             drive[name] = outputs
-            return outputs + added[name] if name in added else outputs
+            return jax.tree.map(jnp.add, outputs, added[name]) if name in added else outputs
 
         with each_call(tap, has_kernel):
             return network.apply(variables, inputs, **options), drive
 
     # Nothing added to what the units receive: the cotangent of it is the feedback they get.
-    _, shapes = jax.eval_shape(run, {}, inputs)
+    outputs, shapes = jax.eval_shape(run, {}, inputs)
+    if not hasattr(outputs, "shape"):
+        raise TypeError(
+            f"network must return outputs [batch, actions], got {type(outputs).__name__}"
+        )
     nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     outputs, down, drive = jax.vjp(run, nothing, inputs, has_aux=True)
     feedback, at_inputs = down(jax.nn.one_hot(actions, outputs.shape[-1], dtype=outputs.dtype))

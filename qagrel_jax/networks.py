@@ -67,6 +67,14 @@ class _Network(nn.Module):
         if self.dtype is not None:
             checks.floating_dtype("dtype", self.dtype)
 
+    def _check_floats(self, images: chex.Array) -> None:
+        # Parameters may be drawn with images of any kind: only their shape matters.
+        if not (self.is_initializing() or jnp.issubdtype(images.dtype, jnp.floating)):
+            raise TypeError(
+                f"images must be floats, got {images.dtype}: tasks.classification.normalize makes "
+                "them of uint8 images"
+            )
+
     def _layer(self, kind: Any, features: int, output: bool = False, **options: Any) -> nn.Module:
         return kind(
             features,
@@ -118,7 +126,8 @@ class DenseNet(_Network):
       hidden: units of each hidden layer.
 
     Raises:
-      ValueError, TypeError: an attribute that is none of these.
+      ValueError, TypeError: an attribute that is none of these; from a call, images that are not
+        floats (``tasks.classification.normalize`` makes them of uint8).
     """
 
     hidden: tuple[int, ...] = (1500, 1000, 500)
@@ -132,6 +141,7 @@ class DenseNet(_Network):
     @nn.compact
     def __call__(self, images: chex.Array, train: bool = False) -> chex.Array:
         """Map float[batch, ...] to Q values float[batch, num_actions]."""
+        self._check_floats(images)
         x = _flat(images)
         for features in self.hidden:
             x = self._dense(x, features)
@@ -146,6 +156,7 @@ class ConvNet(_Network):
 
     Raises:
       ValueError: from a call, images too small for the kernels.
+      TypeError: from a call, images that are not floats.
     """
 
     shared: bool = True
@@ -157,6 +168,7 @@ class ConvNet(_Network):
     @nn.compact
     def __call__(self, images: chex.Array, train: bool = False) -> chex.Array:
         """Map float[batch, height, width, channels] to Q values float[batch, num_actions]."""
+        self._check_floats(images)
         kind, padding = (Conv, "SAME") if self.shared else (LocallyConnected, "VALID")
         x = self._conv(images, 32, train, kind=kind, padding=padding)
         x = self._conv(x, 32, train, kind=kind, padding=padding, strides=(2, 2))
@@ -173,11 +185,13 @@ class DeepNet(_Network):
 
     Raises:
       ValueError: from a call, images of less than 8 × 8 pixels: three poolings leave nothing.
+      TypeError: from a call, images that are not floats.
     """
 
     @nn.compact
     def __call__(self, images: chex.Array, train: bool = False) -> chex.Array:
         """Map float[batch, height, width, channels] to Q values float[batch, num_actions]."""
+        self._check_floats(images)
         if min(images.shape[1:3]) < 8:
             raise ValueError(f"deep needs images of at least 8 x 8 pixels, got {images.shape[1:3]}")
         x = images

@@ -13,8 +13,9 @@ and split ties evenly: two equally good actions are equally likely.
 
 **Masks.** Q = −∞ marks an action that is not allowed: no policy chooses it, and "any action" means
 any of the others. Where none is left, or a Q value is NaN or +∞, there is nothing to choose: a
-``ValueError``. Compiled code cannot raise it: there the probabilities are NaN and the action is −1,
-which is never right, a rule's error is NaN, and JAX_DEBUG_NANS=1 stops the program.
+``ValueError``, as are parameters out of range. Compiled code cannot raise it: there the
+probabilities are NaN and the action is −1, which is never right, a rule's error is NaN, and
+JAX_DEBUG_NANS=1 stops the program.
 
 Whatever the dtype of the Q values, choices are made in float32 or wider.
 
@@ -80,7 +81,8 @@ def epsilon_greedy_probabilities(q_values: chex.Array, epsilon: float = 0.02) ->
     _check_epsilon(epsilon)
     q_values = _checked(q_values)
     allowed = _allowed(q_values).astype(q_values.dtype)
-    return (1 - epsilon) * greedy_probabilities(q_values) + epsilon * allowed / allowed.sum()
+    best = (1 - epsilon) * greedy_probabilities(q_values)
+    return _valid(best + epsilon * allowed / allowed.sum(), epsilon=epsilon)
 
 
 def softmax_probabilities(q_values: chex.Array, temperature: float = 1.0) -> chex.Array:
@@ -98,7 +100,7 @@ def softmax_probabilities(q_values: chex.Array, temperature: float = 1.0) -> che
       TypeError: ``temperature`` is no number.
     """
     _check_temperature(temperature)
-    return jax.nn.softmax(_checked(q_values) / temperature)
+    return _valid(jax.nn.softmax(_checked(q_values) / temperature), temperature=temperature)
 
 
 def max_boltzmann_probabilities(
@@ -123,7 +125,8 @@ def max_boltzmann_probabilities(
     _check_temperature(temperature)
     q_values = _checked(q_values)
     exploration = jax.nn.softmax(q_values / temperature)
-    return (1 - epsilon) * _greedy(q_values) + epsilon * exploration
+    probabilities = (1 - epsilon) * _greedy(q_values) + epsilon * exploration
+    return _valid(probabilities, epsilon, temperature)
 
 
 def greedy(key: chex.PRNGKey, q_values: chex.Array) -> chex.Array:
@@ -306,6 +309,15 @@ def _checked(q_values: chex.Array) -> chex.Array:
 
 def _allowed(q_values: chex.Array) -> chex.Array:
     return q_values > -jnp.inf
+
+
+def _valid(probabilities: chex.Array, epsilon: float = 0.0, temperature: float = 1.0) -> chex.Array:
+    """Return NaN where a traced parameter, of which no check knows the value, is out of range."""
+    if not checks.known(epsilon):
+        probabilities = jnp.where((epsilon >= 0) & (epsilon <= 1), probabilities, jnp.nan)
+    if not checks.known(temperature):
+        probabilities = jnp.where(temperature > 0, probabilities, jnp.nan)
+    return probabilities
 
 
 def _greedy(q_values: chex.Array) -> chex.Array:

@@ -10,6 +10,9 @@ reward-prediction error is δ = r − q. *Truncated* means that the episode was 
 limit for example: the value of what would have followed is that of the last observation, and
 δ = r + γ q(last observation) − q.
 
+An AuGMEnT network remembers changes: its memory adds up what comes and goes, so that the same
+observation twice in a row counts once. Clicks that are to be counted need a blank between them.
+
 ``from_gymnax`` makes an ``Environment`` of one of gymnax (Lange 2022, version 1.0 or later),
 ``from_task`` of a working-memory task; one of your own is two functions. ``trial`` lets a one-step
 rule (Q-AGREL) play an environment whose episodes are one action long, ``begin`` and ``play`` let

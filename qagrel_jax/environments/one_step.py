@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 
 from qagrel_jax import checks
 from qagrel_jax.environments.environment import Environment, check
@@ -18,7 +19,7 @@ class Outcome(NamedTuple):
 
     action: chex.Array  # int32[batch], the chosen action
     reward: chex.Array  # float[batch], what it brought
-    rpe: chex.Array  # float[batch], δ
+    rpe: chex.Array  # float[batch], δ; NaN where the episode did not end
     ended: chex.Array  # bool[batch]; False: this environment is not for a one-step rule
     aux: Any = None  # what ``forward`` returned beside the outputs; None if nothing
 
@@ -48,7 +49,8 @@ def trial(
 
     Raises:
       ValueError: a rule that needs labels; ``batch`` below 1; an environment whose functions do not
-        return what they must; a network with another number of outputs than it has actions.
+        return what they must, or whose episodes are longer than one action (compiled: gradients and
+        errors are NaN); a network with another number of outputs than it has actions.
       TypeError: an argument of another type.
 
     One of two inputs is active, and the action of its number is right:
@@ -89,6 +91,12 @@ def trial(
         )
     keys = jax.random.split(step_key, batch)
     _, _, reward, terminated, truncated = jax.vmap(environment.step)(keys, states, decision.action)
-    grads, rpe = rule.update(decision, reward)
     ended = terminated | truncated
+    if checks.known(ended) and not ended.all():
+        raise ValueError(
+            "an episode went on after its first action: a one-step rule would never hear of later "
+            "rewards; environments.play is for longer episodes"
+        )
+    # Compiled code cannot raise it.
+    grads, rpe = rule.update(decision, jnp.where(ended, reward, jnp.nan))
     return grads, Outcome(decision.action, reward, rpe, ended, decision.aux)

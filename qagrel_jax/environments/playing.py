@@ -1,5 +1,7 @@
 """AuGMEnT plays an environment, episode after episode."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import chex
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 from qagrel_jax import checks
 from qagrel_jax.environments.environment import Environment, check
 from qagrel_jax.rules import augment
+from qagrel_jax.rules.synapses import Chooser
 
 
 class Player(NamedTuple):
@@ -27,7 +30,8 @@ class Steps(NamedTuple):
     reward: chex.Array  # float[steps], what this action brought
     terminated: chex.Array  # bool[steps], after this action
     truncated: chex.Array  # bool[steps], likewise
-    rpe: chex.Array  # float[steps], δ of the reward before; of an episode's last action its own
+    rpe: chex.Array  # float[steps], δ when it chose: of the reward before; at first γ q
+    last_rpe: chex.Array  # float[steps], δ of this reward where the episode ended here; else NaN
 
 
 def begin(key: chex.PRNGKey, config: augment.AugmentConfig, environment: Environment) -> Player:
@@ -61,6 +65,7 @@ def play(
     environment: Environment,
     steps: int,
     plastic: chex.Array | bool = True,
+    choose: Chooser | None = None,
 ) -> tuple[Player, Steps]:
     """Let AuGMEnT act and learn for a number of actions, episode after episode.
 
@@ -71,6 +76,8 @@ def play(
       environment: what it plays.
       steps: actions.
       plastic: bool[], False freezes the network: β = ε = 0.
+      choose: a policy of one's own, ``(key, q_values [actions], epsilon []) -> action``; None for
+        ``config.policy``.
 
     Returns:
       ``(player, steps)``.
@@ -105,7 +112,7 @@ def play(
         act_key, step_key, last_key, reset_key = keys
         off = jnp.bool_(False)
         learner, activity = augment.step(
-            act_key, config, player.learner, player.observation, player.reward, off, plastic
+            act_key, config, player.learner, player.observation, player.reward, off, plastic, choose
         )
         state, observation, reward, terminated, truncated = environment.step(
             step_key, player.state, activity.action
@@ -115,7 +122,7 @@ def play(
 
         # An episode that is over is seen once more, with its last reward; then all is forgotten.
         closed, last = augment.step(
-            last_key, config, learner, observation, reward, terminated, plastic
+            last_key, config, learner, observation, reward, terminated, plastic, choose
         )
         fresh_state, fresh = environment.reset(reset_key)
         following = Player(
@@ -124,8 +131,9 @@ def play(
             observation=jnp.where(over, jnp.asarray(fresh, float), observation),
             reward=jnp.where(over, 0, reward),
         )
-        rpe = jnp.where(over, last.rpe, activity.rpe)
-        return following, Steps(activity.action, reward, terminated, truncated, rpe)
+        last_rpe = jnp.where(over, last.rpe, jnp.nan)
+        ends = terminated, truncated
+        return following, Steps(activity.action, reward, *ends, activity.rpe, last_rpe)
 
     # As plain numbers: JAX's check for reused keys does not follow keys through a mapped scan.
     implementation = jax.random.key_impl(key)

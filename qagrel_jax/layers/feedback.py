@@ -38,7 +38,9 @@ published code.
 
 ``s`` is ``feedback_scale``. Weights that learn are parameters (``feedback_kernel``), so that the
 optimizer and its weight decay treat both directions alike; fixed ones live in the collection
-``"feedback"``. Only ``tied`` and the ``sign`` kinds read W on the way down.
+``"feedback"``, and stay out of what an optimizer is given, or its weight decay would change them.
+Only ``tied`` and the ``sign`` kinds read W on the way down. Within ``jax.shard_map`` all kinds but
+``tied`` need ``check_vma=False``.
 
 ``reciprocal`` and ``separate``, earlier names of ``kolen_pollack``, are still understood.
 

@@ -84,8 +84,8 @@ def each_layer(
       A function that says how many layers have run.
 
     Raises:
-      ValueError: within the context, a layer with a kernel that is not of ``qagrel_jax.layers``, or
-        one inside a transform of a part of the network.
+      ValueError: within the context, a layer with a kernel or an embedding that is not of
+        ``qagrel_jax.layers``, or one inside a transform of a part of the network.
 
     >>> import jax, jax.numpy as jnp
     >>> from qagrel_jax.networks import DenseNet
@@ -108,7 +108,11 @@ def each_layer(
             "use the layers of qagrel_jax.layers throughout"
         )
 
-    with each_call(visit, lambda module: isinstance(module, LAYERS) or has_kernel(module)):
+    def is_layer(module: nn.Module) -> bool:
+        embeds = module.has_variable("params", "embedding")
+        return isinstance(module, LAYERS) or has_kernel(module) or embeds
+
+    with each_call(visit, is_layer):
         yield lambda: run
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 
 import chex
 import jax.numpy as jnp
@@ -14,15 +15,24 @@ from qagrel_jax.layers.feedback import canonical
 def kernels(tree: chex.ArrayTree) -> dict[str, chex.Array]:
     """Return the kernels of a tree shaped like the parameters, ``{layer: kernel}``.
 
+    Raises:
+      TypeError: a tree that is no dictionary of layers.
+      ValueError: no layer has a kernel.
+
     >>> import jax.numpy as jnp
     >>> list(kernels({"block": {"out": {"kernel": jnp.eye(2), "bias": jnp.ones(2)}}}))
     ['block/out']
     """
-    return {
+    if not isinstance(tree, Mapping):
+        raise TypeError(f"an update must be a dictionary of layers, got {type(tree).__name__}")
+    found = {
         "/".join(layer): kernel
         for (*layer, name), kernel in flatten_dict(tree).items()
         if name == "kernel"
     }
+    if not found:
+        raise ValueError("no layer of the update has a 'kernel': layers without are not measured")
+    return found
 
 
 def feedback_kernels(

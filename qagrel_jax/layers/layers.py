@@ -235,11 +235,11 @@ class _WindowedLayer(_FeedbackLayer):
 class Conv(_WindowedLayer):
     """A convolutional layer with a feedback pathway: one kernel for all positions.
 
+    Forward-mode derivatives (``jax.jvp``, ``jax.hessian``) are taken of a function that is not yet
+    compiled: ``jax.jit`` goes around them.
+
     Attributes:
       features: number of feature maps.
-      window: (rows, columns) of the kernel [rows, columns, channels, features].
-      strides: (down, right).
-      padding: "SAME" or "VALID".
       feedback: one of ``qagrel_jax.layers.FEEDBACKS``, where they are explained.
       use_bias: add a bias to each feature map.
       kernel_init: initializer of the kernel W.
@@ -248,6 +248,9 @@ class Conv(_WindowedLayer):
       feedback_scale: factor on the B that is drawn, and on that of the ``sign`` kinds.
       num_actions: number of the network's outputs; ``direct`` needs it.
       expansion: of ``product``, see ``Dense``.
+      window: (rows, columns) of the kernel [rows, columns, channels, features].
+      strides: (down, right).
+      padding: "SAME" or "VALID".
 
     Raises:
       ValueError: as ``Dense``; a window or strides below 1, another padding.
@@ -263,7 +266,7 @@ class Conv(_WindowedLayer):
     @nn.compact
     def __call__(self, images: chex.Array) -> chex.Array:
         """Map float[batch, height, width, channels] to float[batch, h, w, features]."""
-        chex.assert_rank(images, 4)
+        chex.assert_rank(images, 4, custom_message="[batch, height, width, channels]")
         return self._connect(
             images,
             (*self.window, images.shape[-1], self.features),
@@ -278,10 +281,6 @@ class LocallyConnected(_WindowedLayer):
 
     Attributes:
       features: number of feature maps.
-      window: (rows, columns) of the kernel [out_height, out_width, rows, columns, channels,
-        features].
-      strides: (down, right).
-      padding: "SAME" or "VALID".
       feedback: one of ``qagrel_jax.layers.FEEDBACKS``, where they are explained.
       use_bias: add a bias [out_height, out_width, features].
       kernel_init: initializer of the kernel W at each position.
@@ -290,6 +289,10 @@ class LocallyConnected(_WindowedLayer):
       feedback_scale: factor on the B that is drawn, and on that of the ``sign`` kinds.
       num_actions: number of the network's outputs; ``direct`` needs it.
       expansion: of ``product``, see ``Dense``.
+      window: (rows, columns) of the kernel [out_height, out_width, rows, columns, channels,
+        features].
+      strides: (down, right).
+      padding: "SAME" or "VALID".
 
     Raises:
       ValueError: as ``Conv``.
@@ -308,7 +311,7 @@ class LocallyConnected(_WindowedLayer):
     @nn.compact
     def __call__(self, images: chex.Array) -> chex.Array:
         """Map float[batch, height, width, channels] to float[batch, h, w, features]."""
-        chex.assert_rank(images, 4)
+        chex.assert_rank(images, 4, custom_message="[batch, height, width, channels]")
         rows, columns = output_size(images.shape[1:], self.window, self.strides, self.padding)
 
         def linear(x: chex.Array, kernel: chex.Array) -> chex.Array:

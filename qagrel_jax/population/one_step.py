@@ -66,7 +66,7 @@ def make_online_trainer(
 
     Raises:
       TypeError: ``rule`` is no ``Rule``, ``task`` or ``test`` no ``VectorTask``.
-      ValueError: ``trials`` is below 1.
+      ValueError: ``trials`` is below 1, or a pattern's label is no action's.
 
     >>> import numpy as np, optax
     >>> import qagrel_jax as qj
@@ -80,9 +80,9 @@ def make_online_trainer(
     (3,)
     """
     checks.instance("rule", rule, Rule)
-    checks.instance("task", task, vectors.VectorTask)
     test = task if test is None else test
-    checks.instance("test", test, vectors.VectorTask)
+    vectors.check("task", task)
+    vectors.check("test", test)
     checks.whole("trials", trials)
     init = partial(_init, network, optimizer, task)
     checks.function("probabilities", probabilities, takes=("outputs",))

@@ -141,8 +141,9 @@ class Packed:
         """Resume from ``state``.
 
         Raises:
-          ValueError: it belongs to another population, or one of other ``steps``, on which its
-            random numbers depend.
+          ValueError: it has other shapes or dtypes than this population's, or other ``steps``, on
+            which its random numbers depend. Whether the task and its parameters are the same it
+            does not tell.
         """
         if (steps := int(state.get("steps", self.steps))) != self.steps:
             raise ValueError(f"steps must be {steps}, as when the state was made, got {self.steps}")
@@ -159,7 +160,10 @@ class Packed:
         self.turn = int(state["turn"])
 
     def network(self, number: int) -> population.Population:
-        """One network alone, without the networks' axis."""
+        """One network alone, without the networks' axis, wherever in a trial it stands.
+
+        In a loop of one's own AuGMEnT starts afresh with ``environments.forget(....learner)``.
+        """
         return jax.tree.map(lambda x: jnp.asarray(x[..., number]), self.networks)
 
 

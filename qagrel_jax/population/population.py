@@ -44,11 +44,12 @@ class Setup:
 
     Raises:
       ValueError: ``config.inputs`` or ``config.actions`` is not the task's, or the criterion's
-        windows are not one for each of the task's shaping levels, or its conditions not as many as
-        the task's; a parameter of ``params`` or ``config`` that is not one number; ``substeps``
-        below 1, or above 1 with another rule than AuGMEnT; ``cooling`` negative, or without
-        max-Boltzmann exploration.
-      TypeError: a value of another type, or a traced one.
+        windows are not one for each of the task's shaping levels, or its conditions or repeats of a
+        test not as many as the task's; a parameter of ``params`` or ``config`` that is not one
+        number; ``substeps`` below 1, or above 1 with another rule than AuGMEnT; ``cooling``
+        negative, or without max-Boltzmann exploration.
+      TypeError: a value of another type, or a traced one; ``params`` that are no frozen dataclass
+        with a field ``level``.
     """
 
     task: base.Task
@@ -61,6 +62,12 @@ class Setup:
     def __post_init__(self) -> None:
         checks.instance("task", self.task, base.Task, "make_task gives one by its name")
         checks.instance("params", self.params, self.task.params)
+        frozen = getattr(type(self.params), "__dataclass_params__", None)
+        if not (hasattr(self.params, "level") and frozen is not None and frozen.frozen):
+            raise TypeError(
+                f"{type(self.params).__name__} must be a frozen dataclass with a field level, the "
+                "shaping level: frozen, so that it has a hash"
+            )
         memory.rule_of(self.config)
         checks.instance("criterion", self.criterion, criteria.Criterion)
         checks.whole("substeps", self.substeps)
@@ -75,6 +82,12 @@ class Setup:
             raise ValueError(
                 f"{self.task.name} has {self.task.actions} actions, got config.actions = "
                 f"{self.config.actions}"
+            )
+        own = self.task.criterion.test_repeats
+        if self.criterion.test_allowed and self.criterion.test_repeats != own:
+            raise ValueError(
+                f"criterion.test_repeats must be {own}, the trials of each group of the test of "
+                f"{self.task.name}, got {self.criterion.test_repeats}"
             )
         levels = self.task.levels(self.params)
         if len(self.criterion.windows) != levels:

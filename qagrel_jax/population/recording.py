@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qagrel_jax import checks
-from qagrel_jax.population.population import Setup
+from qagrel_jax.population.population import Population, Setup
 
 
 class Recording(NamedTuple):
@@ -43,8 +43,9 @@ def record(setup: Setup, learner: Any, index: int, key: chex.PRNGKey, steps: int
 
     Args:
       setup: the population's.
-      learner: one network, in the rule's state; it starts as its rule's ``at_rest`` leaves it, so
-        RECOLLECT, which nothing resets, starts with what it remembers.
+      learner: one network, in the rule's state, such as ``packed.network(0).learner``. It starts as
+        its rule's ``at_rest`` leaves it. RECOLLECT, which nothing resets, starts with what it
+        remembers, be it from the middle of a trial.
       index: which test trial.
       key: for the noise on the stimuli, and ties.
       steps: longest trial to expect.
@@ -54,9 +55,11 @@ def record(setup: Setup, learner: Any, index: int, key: chex.PRNGKey, steps: int
 
     Raises:
       ValueError: the trial did not end within ``steps``; ``steps`` below 1, ``index`` below 0.
-      TypeError: one of them is no number, ``setup`` no ``Setup``.
+      TypeError: one of them is no number, ``setup`` no ``Setup``, ``learner`` a ``Population``.
     """
     checks.instance("setup", setup, Setup)
+    if isinstance(learner, Population):
+        raise TypeError("learner must be one network's state, got a Population: give its .learner")
     checks.whole("index", index, 0)
     checks.whole("steps", steps)
     recorded, correct = _run(setup, learner, jnp.int32(index), key, steps)

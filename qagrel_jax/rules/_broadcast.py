@@ -17,6 +17,7 @@ from qagrel_jax.rules.base import (
     Decision,
     Forward,
     Rule,
+    batch_of,
     choose,
     outputs_and_aux,
     run_forward,
@@ -44,7 +45,8 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
 
     Returns:
       A ``Rule`` whose ``update`` takes rewards float[batch] and returns ``(grads, δ [batch])``.
-      ``act`` needs a network made of ``qagrel_jax.layers``.
+      ``act`` needs a network made of ``qagrel_jax.layers``. Their kernels and biases learn, and
+      what lies between two of them; other parameters get no change.
 
     Raises:
       TypeError: ``policy`` is no function, ``strength`` no number.
@@ -70,7 +72,7 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
         has_aux: bool = False,
     ) -> Decision:
         def cut(params: chex.ArrayTree, inputs: chex.Array) -> tuple[tuple, Any]:
-            received = jnp.zeros(inputs.shape[0])
+            received = jnp.zeros(batch_of(inputs))
 
             def without_feedback(index: int, layer: Layer, x: chex.Array) -> chex.Array:
                 nonlocal received

@@ -46,7 +46,8 @@ def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> 
 
     Returns:
       A ``Rule`` whose ``update`` takes rewards float[batch] and returns ``(grads, δ = r − q_s)``.
-      ``act`` needs a network made of ``qagrel_jax.layers`` and runs it twice.
+      ``act`` needs a network made of ``qagrel_jax.layers`` and runs it twice. Their kernels and
+      biases learn; other parameters, such as those of normalization, get no change.
 
     Raises:
       TypeError: ``policy`` is no function, ``noise_sd`` no number; from ``act``, ``forward`` is no
@@ -89,14 +90,14 @@ def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> 
     def update(
         decision: PerturbedDecision, outcome: chex.Array
     ) -> tuple[chex.ArrayTree, chex.Array]:
-        batch = len(decision.outputs)
+        batch, actions = decision.outputs.shape
         outcome = checked_rewards(outcome, batch)
         chosen = decision.action[:, None]
         rpe = outcome - jnp.take_along_axis(decision.outputs, chosen, 1)[:, 0]
         noisy_rpe = outcome - jnp.take_along_axis(decision.noisy_outputs, chosen, 1)[:, 0]
         worse = (jnp.square(noisy_rpe) - jnp.square(rpe)) / 2
         scalars = (worse / batch).astype(decision.outputs.dtype)
-        return decision.pathway(scalars), known_errors(decision.action, rpe)
+        return decision.pathway(scalars), known_errors(decision.action, rpe, actions)
 
     return Rule("node_perturbation", "reward", act, update)
 

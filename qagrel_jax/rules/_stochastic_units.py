@@ -44,7 +44,8 @@ def stochastic_units(noise_sd: float = 0.1) -> Rule:
     Returns:
       A ``Rule`` whose ``update`` takes rewards float[batch] and returns ``(grads, r − b [batch])``.
       ``act`` needs a network made of ``qagrel_jax.layers``; its output layer (the one that runs
-      last) has no noise of its own but the draw of the action. The network runs twice.
+      last) has no noise of its own but the draw of the action. The network runs twice. Kernels and
+      biases of these layers learn; other parameters, such as those of normalization, get no change.
 
     Raises:
       TypeError: ``noise_sd`` is no number; from ``act``, ``forward`` is no function.
@@ -81,12 +82,12 @@ def stochastic_units(noise_sd: float = 0.1) -> Rule:
     def update(
         decision: StochasticDecision, outcome: chex.Array
     ) -> tuple[chex.ArrayTree, chex.Array]:
-        batch = len(decision.outputs)
+        batch, actions = decision.outputs.shape
         outcome = checked_rewards(outcome, batch)
         error = outcome - expected_reward(decision.quiet_outputs)
         surprises = jax.vmap(surprise)(decision.outputs, decision.action)
         signals = -error / batch, -error[:, None] * surprises / batch
         grads = decision.pathway(*(s.astype(decision.outputs.dtype) for s in signals))
-        return grads, known_errors(decision.action, error)
+        return grads, known_errors(decision.action, error, actions)
 
     return Rule("stochastic_units", "reward", act, update)

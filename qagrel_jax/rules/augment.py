@@ -25,7 +25,16 @@ import jax.numpy as jnp
 from qagrel_jax import checks, settings
 from qagrel_jax.layers.feedback import canonical
 from qagrel_jax.rules import synapses
-from qagrel_jax.rules.synapses import POLICIES, Chooser, along, outer, per_unit, project, with_bias
+from qagrel_jax.rules.synapses import (
+    CHOOSE,
+    POLICIES,
+    Chooser,
+    along,
+    outer,
+    per_unit,
+    project,
+    with_bias,
+)
 
 FEEDBACK = ("tied", "kolen_pollack")
 
@@ -242,7 +251,8 @@ def step(
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
       TypeError: ``config`` is no ``AugmentConfig``, ``choose`` no function, the reward no number,
         ``ended`` or ``plastic`` no truth value.
-      ValueError: the reward is not finite, where it is known.
+      ValueError: the reward is not finite, or ``choose`` returns no action's number, where they are
+        known (compiled: δ is NaN); a state of other sizes or another feedback than ``config``.
 
     Two steps of a trial; the second brings a reward of 1, so that δ = 1 + γ q_a(t) − q_a(t−1):
 
@@ -256,13 +266,21 @@ def step(
     """
     checks.instance("config", config, AugmentConfig)
     if choose is not None:
-        checks.function("choose", choose, takes=("randomness", "q_values", "epsilon"))
+        checks.function("choose", choose, CHOOSE, ("randomness", "q_values", "epsilon"))
     checks.finite("reward", reward)
     checks.truth_value("ended", ended)
     checks.truth_value("plastic", plastic)
-    chex.assert_axis_dimension(observation, 0, config.inputs)
-    plastic = jnp.asarray(plastic)
     weights = state.weights
+    observation = synapses.checked_observation(
+        config,
+        state,
+        observation,
+        (
+            (weights.input_regular, (1 + config.inputs, config.regular)),
+            (weights.memory_q, (config.memory, config.actions)),
+        ),
+    )
+    plastic = jnp.asarray(plastic)
     change = observation - state.observation
     transients = jnp.concatenate([jnp.maximum(change, 0), jnp.maximum(-change, 0)])
     inputs = with_bias(observation, config.bias)
@@ -277,12 +295,13 @@ def step(
     ended = jnp.broadcast_to(jnp.asarray(ended), networks)
     epsilon = jnp.broadcast_to(jnp.where(plastic, config.exploration, 0.0), networks)
     action = (choose or synapses.by_policy(config.policy))(randomness, q_values, epsilon)
-    chosen = jax.nn.one_hot(action, config.actions, dtype=q_values.dtype, axis=0)
+    chosen, none = synapses.chosen_unit(action, q_values)
     # Once the trial has ended no unit is chosen: q_a is 0 and nothing is tagged.
     chosen = chosen * (1 - ended.astype(q_values.dtype))[None]
     q_chosen = (q_values * chosen).sum(0)
 
     rpe = reward + config.discount * q_chosen - state.q_previous
+    rpe = jnp.where(none & ~ended, jnp.nan, rpe)
 
     weights, feedback = _changed(config, state, rpe, plastic)
     tied = Feedback(weights.regular_q[1:], weights.memory_q)

@@ -97,6 +97,11 @@ def run_forward(forward: Forward, params: chex.ArrayTree, inputs: chex.Array) ->
         ) from None
 
 
+def batch_of(inputs: chex.ArrayTree) -> int:
+    """Return how many examples ``inputs`` [batch, ...] are; a pytree's arrays agree in this."""
+    return jax.tree.leaves(inputs)[0].shape[0]
+
+
 def outputs_and_aux(result: Any, has_aux: bool) -> tuple[chex.Array, Any]:
     """Tell what ``forward`` returned apart: outputs [batch, actions], float32 or wider, and aux.
 
@@ -124,10 +129,17 @@ def choose(policy: Policy, key: chex.PRNGKey, outputs: chex.Array) -> chex.Array
     """Let each example choose by ``policy`` with a key of its own: [batch, actions] -> [batch].
 
     Raises:
-      ValueError: an example whose actions are all masked, or whose Q values are NaN or +∞.
+      ValueError: an example whose actions are all masked, or whose Q values are NaN or +∞; a policy
+        that returns no action's number.
+      TypeError: a policy that returns no whole number.
     """
     check_q_values(outputs)
-    return jax.vmap(policy)(jax.random.split(key, outputs.shape[0]), outputs)
+    batch, actions = outputs.shape
+    action = jax.vmap(policy)(jax.random.split(key, batch), outputs)
+    if action.shape != (batch,):
+        raise ValueError(f"policy must return one action, [], got {list(action.shape[1:])}")
+    checks.labels("the policy's action", action, actions)
+    return action
 
 
 def one_step_rule(
@@ -227,15 +239,15 @@ def one_step_rule(
         output_errors, errors = signals
         output_errors = (output_errors / batch).astype(decision.outputs.dtype)
         if kind == "reward":  # a loss of outputs that are not finite is none itself
-            errors = known_errors(decision.action, errors)
+            errors = known_errors(decision.action, errors, actions)
         return decision.pathway(output_errors), errors
 
     return Rule(name, kind, act, update)
 
 
-def known_errors(action: chex.Array, errors: chex.Array) -> chex.Array:
-    """Return ``errors`` [batch], NaN where a compiled policy found nothing to choose."""
-    return jnp.where(action < 0, jnp.nan, errors)
+def known_errors(action: chex.Array, errors: chex.Array, actions: int) -> chex.Array:
+    """Return ``errors`` [batch], NaN where a compiled policy chose none of the ``actions``."""
+    return jnp.where((action < 0) | (action >= actions), jnp.nan, errors)
 
 
 def _assert_one_each(name: str, outcome: chex.Array, batch: int) -> None:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from qagrel_jax import checks
 from qagrel_jax.layers.interception import Layer, each_layer
 from qagrel_jax.policies import at_least_float32
-from qagrel_jax.rules.base import outputs_and_aux, run_forward
+from qagrel_jax.rules.base import batch_of, outputs_and_aux, run_forward
 
 
 class NoisyPass(NamedTuple):
@@ -81,7 +81,7 @@ def noisy_pass(
     """
 
     def run(params: chex.ArrayTree) -> tuple[chex.Array, chex.Array]:
-        eligibility = jnp.zeros(inputs.shape[0])
+        eligibility = jnp.zeros(batch_of(inputs))
 
         def perturb(index: int, layer: Layer, x: chex.Array) -> chex.Array:
             nonlocal eligibility

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from qagrel_jax import checks, settings
 from qagrel_jax.layers.feedback import canonical
 from qagrel_jax.rules import synapses
-from qagrel_jax.rules.synapses import POLICIES, Chooser, along, outer, project, with_bias
+from qagrel_jax.rules.synapses import CHOOSE, POLICIES, Chooser, along, outer, project, with_bias
 
 FEEDBACK = ("tied", "kolen_pollack")
 """Kinds of feedback."""
@@ -229,7 +229,8 @@ def step(
 
     Raises:
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
-      ValueError: the reward is not finite, where it is known.
+      ValueError: the reward is not finite, or ``choose`` returns no action's number, where they are
+        known (compiled: δ is NaN); a state of other sizes or another feedback than ``config``.
       TypeError: ``config`` is no ``RecollectConfig``, ``choose`` no function, the reward no number,
         ``ended`` or ``plastic`` no truth value.
 
@@ -241,18 +242,26 @@ def step(
     """
     checks.instance("config", config, RecollectConfig)
     if choose is not None:
-        checks.function("choose", choose, takes=("randomness", "q_values", "epsilon"))
+        checks.function("choose", choose, CHOOSE, ("randomness", "q_values", "epsilon"))
     checks.finite("reward", reward)
     checks.truth_value("ended", ended)
     checks.truth_value("plastic", plastic)
-    chex.assert_axis_dimension(observation, 0, config.inputs)
+    weights = state.weights
+    observation = synapses.checked_observation(
+        config,
+        state,
+        observation,
+        (
+            (weights.gate, (1 + config.inputs + config.end_input, config.memory)),
+            (weights.q, (1 + config.memory, config.actions)),
+        ),
+    )
     plastic = jnp.asarray(plastic)
     inputs = with_bias(observation)
     if config.end_input:
         end = jnp.broadcast_to(jnp.asarray(ended, inputs.dtype), inputs.shape[1:])
         inputs = jnp.concatenate([inputs, end[None]])
 
-    weights = state.weights
     gate = _sigmoid(config, project(weights.gate, inputs))
     candidate = _sigmoid(config, project(weights.candidate, inputs))
     memory = gate * state.memory + (1 - gate) * candidate
@@ -262,9 +271,10 @@ def step(
     networks = q_values.shape[1:]
     epsilon = jnp.broadcast_to(jnp.where(plastic, config.exploration, 0.0), networks)
     action = (choose or synapses.by_policy(config.policy))(randomness, q_values, epsilon)
-    chosen = jax.nn.one_hot(action, config.actions, dtype=q_values.dtype, axis=0)
+    chosen, none = synapses.chosen_unit(action, q_values)
     q_chosen = (q_values * chosen).sum(0)
     rpe = reward + config.discount * q_chosen - state.q_previous
+    rpe = jnp.where(none, jnp.nan, rpe)
 
     weights, feedback = _changed(config, state, rpe, plastic)
     traces = _traced(config, state, inputs, gate, candidate)

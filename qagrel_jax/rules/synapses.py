@@ -5,7 +5,7 @@ All functions take one network's arrays, or those of many networks along one mor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import chex
@@ -18,6 +18,9 @@ from qagrel_jax.policies import epsilon_greedy, max_boltzmann
 
 Chooser = Callable[[Any, chex.Array, chex.Array], chex.Array]
 """``(randomness, q_values [actions], epsilon []) -> action int32[]``."""
+
+CHOOSE = "those of qagrel_jax.policies are named in config.policy"
+"""What to do instead of giving ``choose`` a policy for one-step rules."""
 
 POLICIES: dict[str, Chooser] = {"max_boltzmann": max_boltzmann, "epsilon_greedy": epsilon_greedy}
 """How a working-memory rule explores: by a Boltzmann draw, or uniformly."""
@@ -42,6 +45,67 @@ def by_policy(name: str) -> Chooser:
         return jax.vmap(policy, in_axes=(0, -1, -1))(keys, q_values, epsilon)
 
     return choose
+
+
+def chosen_unit(action: chex.Array, q_values: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Return which Q unit a policy chose: 1 there and 0 elsewhere, and whether it chose none.
+
+    Args:
+      action: int32[], or int32[networks].
+      q_values: float[actions], or float[actions, networks].
+
+    Returns:
+      ``(chosen, none)``, shaped like ``q_values`` and ``action``.
+
+    Raises:
+      ValueError: an action that is not one for each network, or no action's number.
+      TypeError: no whole number.
+    """
+    actions, *networks = q_values.shape
+    if jnp.shape(action) != tuple(networks):
+        raise ValueError(
+            f"choose must return an action for each network, {networks}, got "
+            f"{list(jnp.shape(action))}"
+        )
+    checks.labels("the action that choose returns", action, actions)
+    chosen = jax.nn.one_hot(action, actions, dtype=q_values.dtype, axis=0)
+    return chosen, (action < 0) | (action >= actions)
+
+
+def checked_observation(
+    config: Any,
+    state: Any,
+    observation: chex.Array,
+    sizes: Sequence[tuple[chex.Array, tuple[int, int]]],
+) -> chex.Array:
+    """Return the observation as floats, if ``state`` and ``config`` belong together.
+
+    Args:
+      config: of the rule.
+      state: of one network, or of many.
+      observation: float[inputs], or float[inputs, networks].
+      sizes: weights of the state, with the shape that the configuration gives them.
+
+    Raises:
+      ValueError: a state of other sizes, or of another feedback.
+      AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
+    """
+    for weights, shape in sizes:
+        if weights.shape[:2] != shape:
+            raise ValueError(
+                f"state must be of the sizes of config, as init makes it: expected weights {shape}"
+                f", got {weights.shape[:2]}"
+            )
+    if (state.feedback is None) != (config.feedback == "tied"):
+        own = "no feedback weights" if state.feedback is None else "feedback weights"
+        raise ValueError(
+            f"state must be of config.feedback {config.feedback!r}, as init makes it: it has {own}"
+        )
+    observation = jnp.asarray(observation)
+    chex.assert_rank(observation, 1 + state.q_previous.ndim)
+    chex.assert_axis_dimension(observation, 0, config.inputs)
+    floats = jnp.issubdtype(observation.dtype, jnp.floating)
+    return observation if floats else observation.astype(state.memory.dtype)
 
 
 def uniform(

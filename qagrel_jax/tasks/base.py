@@ -78,7 +78,7 @@ class Task(NamedTuple):
     """A task's functions and metadata in one place; made by each task module."""
 
     name: str  # as ``make_task`` knows it
-    params: Any  # the class of its parameters
+    params: Any  # the class of its parameters: a frozen dataclass with a field ``level``
     inputs: int  # number of sensory units
     input_groups: dict[str, int]  # what they are: name -> number of units, in their order
     go_signal: str  # what begins GO

@@ -39,7 +39,7 @@ class Criterion:
       accuracy: needed in every condition's window, "at least".
       max_trials: a network gives up after this many training trials.
       test_allowed: errors allowed in each group of the frozen test; empty for no test.
-      test_repeats: trials in each group.
+      test_repeats: trials in each group; the task decides how many there are of one type.
       retest_after: training trials from a failed test to the next.
       consecutive: correct responses needed one after another besides full windows, counted on from
         trial to trial and looked at after each; 0 for none.

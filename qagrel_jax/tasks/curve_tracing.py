@@ -76,7 +76,10 @@ class Params:
     apart: bool = settings.static(False)
 
     def __post_init__(self) -> None:
-        settings.at_least(self, 3, "grid", "max_length")
+        checks.flag("apart", self.apart)
+        # On fewer pixels not even two curves of 3 fit.
+        settings.at_least(self, 5 if self.apart else 4, "grid")
+        settings.at_least(self, 3, "max_length")
         settings.at_least(self, 0, "correct_reward")
         if self.max_length > (most := longest_curve(self.grid, self.apart)):
             size = f"{self.grid} x {self.grid}"
@@ -84,7 +87,6 @@ class Params:
                 f"two curves of {self.max_length} pixels hardly fit into {size} pixels: max_length "
                 f"must be at most {most}"
             )
-        checks.flag("apart", self.apart)
         settings.whole_leaf(self, 2, "shortest", "longest")
         shortest, longest = map(settings.known_number, (self.shortest, self.longest))
         if shortest is None or longest is None:

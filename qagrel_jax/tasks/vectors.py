@@ -21,6 +21,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qagrel_jax import checks
 from qagrel_jax.policies import softmax_probabilities
@@ -32,6 +33,24 @@ class VectorTask(NamedTuple):
     inputs: chex.Array  # float32[patterns, features]
     labels: chex.Array  # int32[patterns], the correct action of each
     num_actions: int  # labels are in [0, num_actions)
+
+
+def check(name: str, task: VectorTask) -> None:
+    """Check a task of one's own, where its labels are known.
+
+    Raises:
+      TypeError: no ``VectorTask``, or labels that are no whole numbers.
+      ValueError: labels that are not one for each pattern, or not in [0, num_actions).
+    """
+    checks.instance(name, task, VectorTask)
+    patterns, labels = np.shape(task.inputs), np.shape(task.labels)
+    if len(patterns) != 2 or labels != patterns[:1]:
+        raise ValueError(
+            f"{name} must have inputs [patterns, features] and a label for each pattern, got "
+            f"{list(patterns)} and {list(labels)}"
+        )
+    if checks.known(task.num_actions):
+        checks.labels(f"{name}.labels", task.labels, task.num_actions)
 
 
 def reset(key: chex.PRNGKey, task: VectorTask) -> tuple[chex.Array, chex.Array]:
@@ -77,7 +96,13 @@ def expected_reward(
 
     Returns:
       float[], in [0, 1].
+
+    Raises:
+      ValueError: a label that is no action's.
+      TypeError: ``task`` is no ``VectorTask``.
+      AssertionError: outputs of another shape.
     """
+    check("task", task)
     actions = task.num_actions if checks.known(task.num_actions) else None
     chex.assert_shape(outputs, (task.labels.shape[0], actions))
     p = jax.vmap(probabilities)(outputs)

@@ -74,21 +74,31 @@ def count_correct(
 def evaluate(
     compiled_count: Callable,
     batch: int,
+    num_classes: int,
     mesh: Mesh | None,
     states: TrainState,
     images: Any,
     labels: chex.Array,
 ) -> np.ndarray:
-    """Return each seed's accuracy on each class, float64[S, classes].
+    """Return each seed's accuracy on each class, float64[S, classes]; 0 of a class without images.
 
     Args:
       compiled_count: ``count_correct`` of (states, images, labels), compiled.
       batch: images evaluated at once.
+      num_classes: classes the labels run over.
       mesh: the devices; None for one.
       states: of S seeds.
       images: uint8[n, height, width, channels], or ``HostImages`` to be streamed.
       labels: int32[n].
+
+    Raises:
+      ValueError: labels that are not [n], or a class beyond ``num_classes``.
     """
+    if np.ndim(labels) != 1 or np.max(labels, initial=0) >= num_classes:
+        raise ValueError(
+            f"labels must be [n], classes below {num_classes}, got {list(np.shape(labels))} up to "
+            f"{np.max(labels, initial=0)}"
+        )
     sums = None
     for examples in _chunks(images, labels, batch, mesh):
         more = compiled_count(states, *examples)

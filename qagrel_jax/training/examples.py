@@ -61,7 +61,7 @@ def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
       TypeError: ``fraction`` is no number.
     """
     checks.number("fraction", fraction, 0, 1, above=True)
-    examples_in_all = len(examples.labels)
+    examples_in_all = len(examples[1])
     held_out = max(1, round(fraction * examples_in_all))
     if fraction == 1 or held_out >= examples_in_all:
         raise ValueError(f"validation fraction must leave examples on both sides, got {fraction}")

@@ -54,7 +54,8 @@ def scale_feedback_updates(rate: float = 1.0, delay: int = 0) -> optax.GradientT
 def _named(name: str, params: chex.ArrayTree) -> chex.ArrayTree:
     def is_named(path: tuple, leaf: object) -> bool:
         del leaf
-        last = path[-1] if path else None  # of a dictionary, or a field of a NamedTuple
-        return getattr(last, "key", getattr(last, "name", None)) == name
+        # Of a dictionary, or a field of a NamedTuple; flax.nnx has one of its own below.
+        names = [getattr(entry, "key", getattr(entry, "name", None)) for entry in path]
+        return next((n for n in reversed(names) if n != "value"), None) == name
 
     return jax.tree_util.tree_map_with_path(is_named, params)

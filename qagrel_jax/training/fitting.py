@@ -15,6 +15,7 @@ stopping rule remembers is a few numbers a seed, and lives on the host.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -72,7 +73,7 @@ class EpochRecord(NamedTuple):
 
     epoch: int  # counted from 1
     accuracy: np.ndarray  # float[S], on the monitored examples, greedy
-    class_accuracy: np.ndarray  # float[S, classes], accuracy of each class
+    class_accuracy: np.ndarray  # float[S, classes], of each class; 0 where it has no examples
     train_accuracy: np.ndarray  # float[S], choices during learning, exploration included
     error: np.ndarray  # float[S], mean δ² or loss
     reward: np.ndarray  # float[S], mean reward during learning; NaN: the rule is told labels
@@ -156,8 +157,12 @@ def fit(
       DivergedError: a seed's error is not finite; on CPU after that chunk, else after that epoch.
       ValueError: fewer training examples than a batch, none to monitor, images of another shape
         than the trainer's or not as many as labels, ``last_batch`` is neither of the two, a number
-        or a label out of range, with a curriculum a class without training examples.
+        or a label out of range, with a curriculum a class without training examples; a ``run`` that
+        was consumed.
       TypeError: an argument of another type.
+
+    Warns:
+      UserWarning: float images that look like pixels up to 255: floats are taken as they are.
 
     Two seeds of a dense network learn the digits for two epochs:
 
@@ -188,6 +193,10 @@ def fit(
     if chunk_steps is not None:
         checks.whole("chunk_steps", chunk_steps)
     checks.function("on_chunk", on_chunk, takes=("epoch", "done", "steps"))
+    if any(getattr(x, "is_deleted", bool)() for x in jax.tree.leaves((run.states, run.best))):
+        raise ValueError(
+            "run was consumed by another call: start anew, or load what was saved of it"
+        )
     train, monitored = as_arrays(train), as_arrays(monitored)
     for name, examples in (("train", train), ("monitored", monitored)):
         _check_examples(name, examples, trainer.image_shape)
@@ -255,10 +264,25 @@ def _check_examples(name: str, examples: Examples, image_shape: tuple[int, ...] 
     dtype = getattr(images, "dtype", np.uint8)  # streamed images are uint8
     if dtype != np.uint8 and not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"images of {name} must be uint8, or floats as they are, got {dtype}")
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels of {name} must be whole numbers, got {labels.dtype}")
+    if labels.ndim != 1:
+        raise ValueError(
+            f"labels of {name} must be [n], the number of each image's class, got "
+            f"{list(labels.shape)}"
+        )
     if count != len(labels):
         raise ValueError(f"{name} has {count} images, but {len(labels)} labels")
     if not count:
         raise ValueError(f"{name} has no examples")
+    if isinstance(images, np.ndarray | jax.Array) and dtype != np.uint8 and checks.known(images):
+        some = np.asarray(images[:256], np.float32)
+        if some.min() >= 0 and some.max() > 128:
+            warnings.warn(
+                f"images of {name} are floats up to {some.max():g}, taken as they are: divide by "
+                "255, or give uint8",
+                stacklevel=3,
+            )
 
 
 def _after_epoch(run: Fit, accuracy: np.ndarray, patience: int | None, min_gain: float) -> Fit:

@@ -77,10 +77,12 @@ def init_state(
     outputs, variables = learner.network.init_with_output(
         jax.random.fold_in(key, 0), jnp.zeros((1, *image_shape)), **mode(learner.network, False)
     )
-    if outputs.ndim != 2 or outputs.shape[1] < num_classes:
+    shape = getattr(outputs, "shape", None)
+    if shape is None or len(shape) != 2 or shape[1] < num_classes:
         raise ValueError(
             f"the network must have an output for each of {num_classes} classes, [1, "
-            f"{num_classes}] for one image, got {list(outputs.shape)}"
+            f"{num_classes}] for one image, got "
+            f"{type(outputs).__name__ if shape is None else list(shape)}"
         )
     model_state = {name: value for name, value in variables.items() if name != "params"}
     opt_state = learner.optimizer.init(variables["params"])
@@ -93,6 +95,17 @@ def init_state(
 def mode(network: nn.Module, train: bool) -> dict[str, Any]:
     """Return ``train`` as an argument of the network's, nothing where it takes none."""
     return {"train": train} if "train" in inspect.signature(network.__call__).parameters else {}
+
+
+def check_mode(network: nn.Module) -> None:
+    """Raise ``ValueError`` if the network has another name for ``train``: it would go unset."""
+    parameters = inspect.signature(network.__call__).parameters
+    for name in ("training", "is_training", "deterministic", "use_running_average"):
+        if name in parameters and "train" not in parameters:
+            raise ValueError(
+                f"network must call the argument that is True in training train, got {name}: "
+                "__call__(self, images, train)"
+            )
 
 
 def train_step(
@@ -158,6 +171,8 @@ def train_step(
 
 def variables_of(states: TrainState, seed: int | None = None) -> dict[str, Any]:
     """Return what ``network.apply`` takes: the parameters and all other collections.
+
+    Images are normalized first, as they are in training (``tasks.classification.normalize``).
 
     Args:
       states: of one learner or of many, such as ``run.best``.

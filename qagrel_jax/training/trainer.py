@@ -36,6 +36,7 @@ from qagrel_jax.training.step import (
     RewardFunction,
     StepMetrics,
     TrainState,
+    check_mode,
     choose_rows,
     init_state,
     train_step,
@@ -124,13 +125,15 @@ def make_trainer(
 
     Raises:
       ValueError: a size below 1, ``batch_size`` not divisible over the mesh, ``seeds_by`` is
-        neither "vmap" nor "map", a curriculum's ``exploration`` with a rule that learns
+        neither "vmap" nor "map", a network whose argument that tells training from evaluation is
+        not called ``train``, a curriculum's ``exploration`` with a rule that learns
         probabilities; from the first step, a ``learning_rate`` where the optimizer keeps one.
       TypeError: an argument of another type; from the first step, an optimizer that wants what a
         learning rule cannot give.
     """
     checks.instance("rule", rule, Rule, "q_agrel() gives one")
     checks.instance("network", network, nn.Module, "make_network gives one by its name")
+    check_mode(network)
     checks.wholes("image_shape", image_shape)
     checks.whole("num_classes", num_classes)
     checks.whole("batch_size", batch_size)
@@ -165,7 +168,7 @@ def make_trainer(
         epoch_order=jax.jit(_epoch_order, static_argnames="examples", out_shardings=by_seed),
         run_steps=compiled(partial(_run_steps, learner, at_rate, across_seeds, mesh, num_classes)),
         run_batches=compiled(partial(_run_batches, at_rate, across_seeds, mesh)),
-        evaluate=partial(evaluation.evaluate, count_correct, evaluation_batch, mesh),
+        evaluate=partial(evaluation.evaluate, count_correct, evaluation_batch, num_classes, mesh),
         count_correct=count_correct,
         mesh=mesh,
         batch_size=batch_size,

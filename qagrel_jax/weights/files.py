@@ -30,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qagrel_jax import atomic, checks
+from qagrel_jax.layers.kernels import feedback_kernels
 from qagrel_jax.networks import make_network
 from qagrel_jax.plain import from_plain, to_plain
 
@@ -158,7 +159,7 @@ def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], di
       images float[batch, height, width, channels] in [0, 1] (``tasks.classification.normalize``).
 
     Raises:
-      ValueError: as ``load``, or no ``network`` in the metadata.
+      ValueError: as ``load``; no ``network`` in the metadata, or one of another feedback pathway.
       ImportError, OSError: as ``load``.
 
     The network that is read gives the Q values of the one that was saved:
@@ -181,7 +182,16 @@ def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], di
         options["initialization"] = options.pop("initialisation")
     if options.get("hidden") is not None:
         options["hidden"] = tuple(options["hidden"])
-    return make_network(**options), variables, metadata
+    network = make_network(**options)
+    others = {name: value for name, value in variables.items() if name != "params"}
+    try:
+        feedback_kernels(variables.get("params", {}), others, network.feedback)
+    except KeyError as error:
+        raise ValueError(
+            f"{path}: its metadata must say its feedback, network = {{..., 'feedback': ...}}: "
+            f"{error.args[0]}"
+        ) from None
+    return network, variables, metadata
 
 
 def _flat(tree: Any) -> dict[str, Any]:

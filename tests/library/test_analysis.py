@@ -252,3 +252,23 @@ def test_norms_of_vanishing_updates_are_no_zero():
     )
     for layer in ("Dense_0", "Dense_1"):
         np.testing.assert_allclose(found.norm_ratio[layer], 1, rtol=1e-6)
+
+
+def test_parameters_without_layers_are_named_or_refused():
+    """f = w₂ w₁ x: ∂f/∂w₁ = w₂ x, ∂f/∂w₂ = w₁ x."""
+    params, x = {"w1": jnp.array([[2.0]]), "w2": jnp.array([[3.0]])}, jnp.array([[5.0]])
+
+    def forward(params, x):
+        return x @ params["w1"] @ params["w2"]
+
+    found = analysis.tangent_kernel(forward, params, x)
+    assert {name: value.tolist() for name, value in found.items()} == {"w1": [225], "w2": [100]}
+    with pytest.raises(ValueError, match="no layer of the update has a 'kernel'"):
+        analysis.update_angles(
+            *(jax.random.key(0), rules.q_agrel(), forward, forward, params, x),
+            lambda actions: jnp.ones(1),
+        )
+    with pytest.raises(TypeError, match="must be a dictionary of layers, got list"):
+        analysis.layer_angles([jnp.eye(2)], [jnp.eye(2)])
+    with pytest.raises(TypeError, match="params must be a Mapping"):
+        analysis.tangent_kernel(lambda params, x: x @ params[0], [jnp.eye(1)], x)

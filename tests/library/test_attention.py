@@ -58,3 +58,24 @@ def test_one_action_an_example():
     variables = jax.jit(Net().init)(jax.random.key(0), jnp.ones((2, 2)))
     with pytest.raises(AssertionError):
         attend(Net(), variables, jnp.ones((2, 2)), jnp.array(1))
+
+
+def test_a_cell_may_return_a_tuple():
+    """q = 3 w h with h = 2 x: the cell's units get 3 w from the output, its input 2 · 3 w."""
+
+    class Cell(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            kernel = self.param("kernel", nn.initializers.constant(2.0), ())
+            return kernel * x, 3 * kernel * x
+
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            h, _ = Cell(name="cell")(x)
+            return layers.Dense(1, name="output")(3 * h)
+
+    variables = {"params": {"cell": {"kernel": jnp.array(2.0)}, "output": {"kernel": jnp.eye(1)}}}
+    found = attend(Own(), variables, jnp.ones((1, 1)), jnp.zeros(1, int))
+    np.testing.assert_allclose(found.feedback["cell"], [[[3.0]], [[0.0]]])
+    np.testing.assert_allclose(found.inputs, [[6.0]])

@@ -1,5 +1,6 @@
 """AuGMEnT against its printed equations, its gradient, and JAX's transformations."""
 
+import dataclasses
 import functools
 
 import chex
@@ -10,7 +11,7 @@ import pytest
 
 from qagrel_jax.policies import max_boltzmann
 from qagrel_jax.population import max_boltzmann_from_gumbel
-from qagrel_jax.rules import augment, synapses
+from qagrel_jax.rules import augment, recollect, synapses
 from qagrel_jax.rules.augment import AugmentConfig, Weights
 from tests.library.networks_axis import check_as_each_alone
 from tests.reference.augment import Augment
@@ -410,3 +411,47 @@ def test_a_units_leak_may_differ_between_networks():
         for network, (_, own) in enumerate(each):
             np.testing.assert_allclose(activity.memory[:, network], own.memory, rtol=1e-6)
     assert np.abs(activity.memory[:, 0] - activity.memory[:, 1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("rule", [augment, recollect], ids=["augment", "recollect"])
+def test_what_does_not_belong_together_is_refused(rule):
+    """Each of these once ran: with other feedback, other sizes, one network's input for all."""
+    made = {augment: AugmentConfig, recollect: recollect.RecollectConfig}[rule]
+    config = made(inputs=2, memory=3, actions=3)
+    state = rule.init(jax.random.key(0), config)
+    three = jax.tree.map(lambda x: jnp.stack([x] * 3, axis=-1), state)
+    keys, seen = jax.random.key(1), jnp.array([1.0, 0.0])
+    own = dataclasses.replace(config, feedback="kolen_pollack")
+    with pytest.raises(ValueError, match="it has no feedback weights"):
+        rule.step(keys, own, state, seen, 0.0, False)
+    with pytest.raises(ValueError, match="it has feedback weights"):
+        rule.step(keys, config, rule.init(keys, own), seen, 0.0, False)
+    with pytest.raises(ValueError, match="state must be of the sizes of config"):
+        rule.step(keys, dataclasses.replace(config, memory=4), state, seen, 0.0, False)
+    with pytest.raises(AssertionError, match="rank"):
+        rule.step(keys, config, three, seen, 0.0, False)
+    each = jnp.stack([seen] * 3, axis=-1)
+    best_of_all = functools.partial(rule.step, choose=lambda _, q, epsilon: jnp.argmax(q))
+    with pytest.raises(ValueError, match=r"an action for each network, \[3\], got \[\]"):
+        best_of_all(keys, config, three, each, 0.0, False)
+    from_one = functools.partial(rule.step, choose=lambda _, q, epsilon: jnp.int32(3))
+    with pytest.raises(ValueError, match=r"must be in \[0, 3\), got 3"):
+        from_one(keys, config, state, seen, 0.0, False)
+    assert np.isnan(jax.jit(from_one)(keys, config, state, seen, 0.0, False)[1].rpe)
+    with pytest.raises(TypeError, match=r"named in config\.policy"):
+        rule.step(keys, config, state, seen, 0.0, False, choose=max_boltzmann_of_two)
+
+
+def max_boltzmann_of_two(key, q_values):
+    return max_boltzmann(key, q_values)
+
+
+@pytest.mark.parametrize("rule", [augment, recollect], ids=["augment", "recollect"])
+def test_observations_may_be_lists_or_whole_numbers(rule):
+    config = {augment: AugmentConfig, recollect: recollect.RecollectConfig}[rule](inputs=2)
+    state = rule.init(jax.random.key(0), config)
+    plain = rule.step(jax.random.key(1), config, state, jnp.array([1.0, 0.0]), 0.0, False)
+    for seen in ([1, 0], np.array([1, 0]), np.array([True, False])):
+        other = rule.step(jax.random.key(1), config, state, seen, 0.0, False)
+        jax.tree.map(np.testing.assert_array_equal, plain, other)
+        chex.assert_trees_all_equal_dtypes(plain[0], other[0])

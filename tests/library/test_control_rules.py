@@ -286,3 +286,31 @@ def test_a_noisy_forward_without_aux_is_told(rule):
     forward, params, inputs = _net()
     with pytest.raises(TypeError, match=r"has_aux=True: forward must return \(outputs, aux\)"):
         rule.act(jax.random.key(0), forward, params, inputs, has_aux=True)
+
+
+@pytest.mark.parametrize("name", ["broadcast", "node_perturbation", "stochastic_units"])
+def test_an_embedding_would_not_learn_and_is_refused(name):
+    class Words(nn.Module):
+        @nn.compact
+        def __call__(self, words):
+            return layers.Dense(2)(nn.relu(layers.Dense(3)(nn.Embed(7, 4)(words))))
+
+    words, rule = jnp.arange(5), rules.make_rule(name)
+    params = Words().init(jax.random.key(0), words)
+    with pytest.raises(ValueError, match=r"a Embed of .* cannot be reached into"):
+        rule.act(jax.random.key(1), Words().apply, params, words)
+
+
+@pytest.mark.parametrize("name", ["broadcast", "node_perturbation", "stochastic_units"])
+def test_inputs_may_be_a_pytree(name):
+    network, rule = DenseNet(num_actions=2, hidden=(3,)), rules.make_rule(name)
+    images = jax.random.uniform(jax.random.key(0), (BATCH, 4))
+    params = network.init(jax.random.key(1), images)
+
+    def learn(forward, inputs):
+        decision = rule.act(jax.random.key(2), forward, params, inputs)
+        return rule.update(decision, jnp.ones(BATCH))
+
+    plain = learn(network.apply, images)
+    named = learn(lambda params, x: network.apply(params, x["images"]), {"images": images})
+    jax.tree.map(np.testing.assert_array_equal, plain, named)

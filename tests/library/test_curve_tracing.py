@@ -111,7 +111,9 @@ def test_a_curriculum_changes_lengths_without_compiling_again():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"grid": 2}, "grid must be at least 3, got 2"),
+        ({"grid": 2}, "grid must be at least 4, got 2"),
+        ({"grid": 3, "max_length": 3}, "grid must be at least 4, got 3"),
+        ({"grid": 4, "max_length": 3, "apart": True}, "grid must be at least 5, got 4"),
         ({"max_length": 46}, "two curves of 46 pixels hardly fit into 15 x 15 pixels"),
         ({"max_length": 33, "apart": True}, "max_length must be at most 32"),
         ({"grid": 36, "max_length": 101}, "max_length must be at most 100"),

@@ -7,8 +7,9 @@ import optax
 import pytest
 
 import qagrel_jax
-from qagrel_jax import data, environments, make_task
+from qagrel_jax import data, environments, make_task, q_agrel
 from qagrel_jax.environments import Environment
+from qagrel_jax.rules import augment
 from qagrel_jax.rules.augment import AugmentConfig
 
 SHOWN = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -64,9 +65,8 @@ def test_a_terminated_value_ends_and_a_truncated_one_goes_on(ending):
     np.testing.assert_array_equal(steps.terminated | steps.truncated, [0, 1, 0, 1])
     np.testing.assert_array_equal(steps.terminated, [0, ending != "truncated"] * 2)
     # Frozen, and forgetful, it meets the second episode as it met the first.
-    # A step that ends nothing tells the error of the reward before it: at an episode's first none.
-    expected = [0.8 * first, 2 + follows - second] * 2
-    np.testing.assert_allclose(steps.rpe, expected, atol=1e-6)
+    np.testing.assert_allclose(steps.rpe, [0.8 * first, 1 + 0.8 * second - first] * 2, atol=1e-6)
+    np.testing.assert_allclose(steps.last_rpe, [np.nan, 2 + follows - second] * 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["saccade", "twelve_ax", "reversal_bandit"])
@@ -398,3 +398,50 @@ def test_a_network_of_other_outputs_than_actions_is_refused():
     larger = world._replace(actions=3)
     with pytest.raises(ValueError, match=r"config\.actions must be 3, the environment's, got 2"):
         environments.play(jax.random.key(1), config, player, larger, steps=2)
+
+
+def test_every_reward_has_its_error():
+    """Of three actions the second is rewarded: its error is told when the third is chosen."""
+
+    def step(key, state, action):
+        state = state + 1
+        return state, jnp.ones(1), (state == 2) * 1.0, state == 3, jnp.bool_(False)
+
+    world = Environment(1, 2, lambda key: (jnp.int32(0), jnp.ones(1)), step)
+    config = AugmentConfig(inputs=1, actions=2, discount=0.5)
+    player = environments.begin(jax.random.key(0), config, world)
+    _, steps = environments.play(jax.random.key(1), config, player, world, 3, plastic=False)
+    learner, rpe = player.learner, []
+    for number, (reward, ended) in enumerate([(0, False), (0, False), (1, False), (0, True)]):
+        key = jax.random.key(number)  # no two actions are equally good
+        learner, activity = augment.step(
+            key, config, learner, jnp.ones(1), float(reward), ended, plastic=False
+        )
+        rpe.append(activity.rpe)
+    np.testing.assert_allclose(steps.rpe, rpe[:3], atol=1e-6)
+    np.testing.assert_allclose(steps.last_rpe, [np.nan, np.nan, rpe[3]], atol=1e-6)
+    assert steps.rpe.argmax() == 2
+
+
+def test_a_policy_of_ones_own_plays():
+    world = _two_steps("terminated")._replace(actions=3)
+    config = AugmentConfig(inputs=2)
+    player = environments.begin(jax.random.key(0), config, world)
+    _, steps = environments.play(
+        jax.random.key(1), config, player, world, 5, choose=lambda key, q, epsilon: jnp.int32(2)
+    )
+    np.testing.assert_array_equal(steps.action, 2)
+
+
+def test_a_one_step_rule_does_not_play_longer_episodes():
+    world, forward = _two_steps("both"), lambda params, x: x @ params
+
+    def play(params):
+        return environments.trial(jax.random.key(0), q_agrel(), forward, params, world, batch=4)
+
+    with pytest.raises(ValueError, match="an episode went on after its first action"):
+        play(jnp.zeros((2, 1)))
+    grads, outcome = jax.jit(play)(jnp.zeros((2, 1)))
+    assert np.isnan(outcome.rpe).all()
+    assert np.isnan(grads).any()
+    np.testing.assert_array_equal(outcome.reward, 1)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
+from flax.nnx import bridge
 
 from qagrel_jax import networks, rules
 from qagrel_jax.layers import Conv, Dense, LocallyConnected, feedback, output_error
@@ -370,3 +372,11 @@ def test_feedback_weights_are_found_in_any_tree():
     assert feedback_updates.is_feedback(params) == expected
     assert feedback_updates.is_forward(params)["a"] == [False, Weights(True, False)]
     assert feedback_updates.is_forward(1) is False
+
+
+def test_masks_find_the_weights_of_an_nnx_model():
+    layer = bridge.ToNNX(Dense(3, feedback="kolen_pollack"), rngs=nnx.Rngs(0))
+    params = nnx.state(bridge.lazy_init(layer, jnp.ones((1, 2))), nnx.Param)
+    forward, down = feedback_updates.is_forward(params), feedback_updates.is_feedback(params)
+    assert [m["kernel"].get_value() for m in (forward, down)] == [True, False]
+    assert [m["feedback_kernel"].get_value() for m in (forward, down)] == [False, True]

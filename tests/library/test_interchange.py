@@ -243,3 +243,17 @@ def test_names_that_would_be_lost_are_refused(variables, suffix, tmp_path):
     with pytest.raises(ValueError, match="cannot be a name in the file"):
         interchange.save(tmp_path / f"net{suffix}", variables)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("feedback", ["kolen_pollack", "random", "sign_fixed", "product"])
+def test_a_network_is_not_loaded_with_another_feedback(feedback, tmp_path):
+    """Its metadata without a word of feedback mean tied: what the file holds would be idle."""
+    network = {"architecture": "dense", "num_actions": 2, "hidden": (3,)}
+    built = make_network(**network, feedback=feedback)
+    variables = built.init(jax.random.key(0), jnp.zeros((1, 2, 2, 1)))
+    interchange.save(tmp_path / "net.npz", variables, {"network": network})
+    with pytest.raises(ValueError, match="its metadata must say its feedback"):
+        interchange.load_network(tmp_path / "net.npz")
+    own = {"network": {**network, "feedback": feedback}}
+    interchange.save(tmp_path / "own.npz", variables, own)
+    assert interchange.load_network(tmp_path / "own.npz")[0].feedback == feedback

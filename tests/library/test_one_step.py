@@ -86,3 +86,24 @@ def test_bad_arguments_are_named(changes, error, says):
     given = {"rule": rules.agrel(), "network": NETWORK, "optimizer": optax.sgd(0.1), "task": TASK}
     with pytest.raises(error, match=says):
         make_online_trainer(**{**given, "trials": 1, **changes})
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ([-1, 1, -1, 1], r"labels must be in \[0, 2\), got -1 at 0"),
+        ([1, 2, 1, 2], r"labels must be in \[0, 2\), got 2 at 1"),
+        ([0, 1], "a label for each pattern"),
+    ],
+)
+def test_labels_that_are_no_actions_are_refused(labels, says):
+    """Counted from the end, they once made up an expected reward."""
+    task = vectors.VectorTask(jnp.eye(4), jnp.array(labels), 2)
+    network = networks.ThreeLayer(2, 4)
+    for tasks in ((task, None), (vectors.VectorTask(jnp.eye(4), jnp.zeros(4, int), 2), task)):
+        with pytest.raises(ValueError, match=says):
+            make_online_trainer(
+                rules.agrel(), network, optax.sgd(0.1), tasks[0], trials=1, test=tasks[1]
+            )
+    with pytest.raises(ValueError, match=says):
+        vectors.expected_reward(task, jnp.zeros((4, 2)))

@@ -1,6 +1,7 @@
 """The trainer with a user's own network and own arrays: what works, and what is told otherwise."""
 
 import functools
+import inspect
 
 import flax.linen as nn
 import jax
@@ -14,7 +15,7 @@ from qagrel_jax.networks import DenseNet
 from qagrel_jax.policies import greedy_probabilities
 from qagrel_jax.population import make_online_trainer
 from qagrel_jax.tasks import classification, vectors
-from qagrel_jax.training import Examples, fit, start, variables_of
+from qagrel_jax.training import Examples, fit, split, start, variables_of
 
 pytestmark = pytest.mark.usefixtures("folded_keys")
 
@@ -177,3 +178,83 @@ def test_q_values_are_not_measured_by_softmax():
     _, reward = trainer.advance(keys, trainer.init(keys), 0)
     # Each of four patterns is right, wrong, or, where both values are equal, half of it.
     assert (8 * reward == jnp.round(8 * reward)).all()
+
+
+def test_a_network_gets_images_as_they_were_in_training():
+    """uint8 as they are would be 255 times as bright."""
+    for name in ("dense", "conv", "locally_connected", "deep"):
+        network, images = make_network(name, 2), np.zeros((1, 8, 8, 1), np.uint8)
+        variables = network.init(jax.random.key(0), images)
+        with pytest.raises(TypeError, match="images must be floats, got uint8: tasks"):
+            network.apply(variables, images)
+
+
+def test_floats_that_look_like_pixels_are_warned_of():
+    pixels = Examples(PIXELS.astype(np.float32), EXAMPLES.labels)
+    with pytest.warns(UserWarning, match="are floats up to 25[0-9], taken as they are: divide by"):
+        _fitted(_trainer(Plain()), pixels)
+
+
+@pytest.mark.parametrize("name", ["training", "is_training", "deterministic"])
+def test_another_name_for_train_is_refused(name):
+    def call(self, x, mode=False):
+        return layers.Dense(CLASSES)(x.reshape(len(x), -1))
+
+    call.__signature__ = inspect.signature(call).replace(
+        parameters=[
+            p.replace(name=name) if p.name == "mode" else p
+            for p in inspect.signature(call).parameters.values()
+        ]
+    )
+    named = type("Named", (nn.Module,), {"__call__": nn.compact(call)})
+    with pytest.raises(ValueError, match=f"that is True in training train, got {name}"):
+        _trainer(named())
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "says"),
+    [
+        (np.eye(3, dtype=int)[EXAMPLES.labels], ValueError, r"must be \[n\], .*got \[20, 3\]"),
+        (EXAMPLES.labels[:, None], ValueError, r"must be \[n\], .*got \[20, 1\]"),
+        (np.array(["a"] * 20), TypeError, "must be whole numbers"),
+        (EXAMPLES.labels * 1.0, TypeError, "must be whole numbers, got float64"),
+    ],
+)
+def test_labels_are_a_number_each(labels, error, says):
+    trainer, other = _trainer(Plain()), Examples(PIXELS, labels)
+    for train, monitored in ((other, EXAMPLES), (EXAMPLES, other)):
+        with pytest.raises(error, match=says):
+            next(fit(trainer, _start(trainer), train, monitored, epochs=1))
+
+
+def test_classes_beyond_the_trainers_are_not_left_out():
+    trainer = _trainer(Plain())
+    with pytest.raises(ValueError, match=r"classes below 3, got .* up to 3"):
+        trainer.evaluate(_start(trainer).states, PIXELS, EXAMPLES.labels + 1)
+
+
+def test_a_consumed_run_says_so():
+    trainer = _trainer(Plain())
+    begun = _start(trainer)
+    list(fit(trainer, begun, EXAMPLES, EXAMPLES, epochs=1))
+    with pytest.raises(ValueError, match="run was consumed by another call"):
+        next(fit(trainer, begun, EXAMPLES, EXAMPLES, epochs=2))
+
+
+def test_a_network_that_returns_more_than_outputs_is_refused():
+    class Pair(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return layers.Dense(CLASSES)(x.reshape(len(x), -1)), x
+
+    with pytest.raises(ValueError, match=r"an output for each of 3 classes, .* got tuple"):
+        _start(_trainer(Pair()))
+    variables = Pair().init(jax.random.key(0), jnp.zeros((1, *SHAPE)))
+    with pytest.raises(TypeError, match=r"network must return outputs .* got tuple"):
+        attend(Pair(), variables, jnp.zeros((1, *SHAPE)), jnp.zeros(1, int))
+
+
+def test_examples_may_be_a_pair():
+    kept, held = split((PIXELS, EXAMPLES.labels), 0.2)
+    whole = split(EXAMPLES, 0.2)
+    jax.tree.map(np.testing.assert_array_equal, (kept, held), whole)

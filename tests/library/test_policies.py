@@ -118,3 +118,21 @@ def test_masked_actions_are_left_out_compiled_or_not(name):
         expected[[1, 3]] = probabilities(allowed)
         np.testing.assert_allclose(function(masked), expected, rtol=1e-6)
     assert jax.jit(getattr(policies, name))(jax.random.key(0), masked) in (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("epsilon_greedy", {"epsilon": -0.1}),
+        ("epsilon_greedy", {"epsilon": 1.1}),
+        ("max_boltzmann", {"epsilon": -0.1}),
+        ("max_boltzmann", {"temperature": 0.0}),
+        ("softmax", {"temperature": -1.0}),
+    ],
+)
+def test_a_schedule_that_leaves_the_range_chooses_nothing(name, parameters):
+    """Compiled, so that nothing can be raised: no policy is made up for it."""
+    probabilities = jax.jit(getattr(policies, f"{name}_probabilities"))(Q, **parameters)
+    assert np.isnan(probabilities).all()
+    act = jax.jit(lambda key, numbers: policies.make_policy(name, **numbers)(key, Q))
+    assert act(jax.random.key(0), parameters) == -1

@@ -1,5 +1,7 @@
 """One-step rules: true gradients where the theory says so, local equations always, no teacher."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -424,3 +426,25 @@ def _plain_convolution(x, w, strides, padding):
     return lax.conv_general_dilated(
         x, w, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+@pytest.mark.parametrize("name", ["q_agrel", "broadcast", "node_perturbation"])
+def test_an_own_policy_must_return_an_action(name):
+    """Numbered from 1, for one: no unit is its last action."""
+    network = networks.make_network("dense", 3, **SMALL)
+    inputs = jnp.ones((BATCH, 4))
+    params = network.init(jax.random.key(0), inputs)
+    learn = functools.partial(_learn, network, params, inputs)
+    with pytest.raises(ValueError, match=r"the policy's action must be in \[0, 3\), got 3"):
+        learn(rules.RULES[name](lambda key, q: jnp.int32(3)))
+    with pytest.raises(TypeError, match="the policy's action must be whole numbers"):
+        learn(rules.RULES[name](lambda key, q: q.max()))
+    with pytest.raises(ValueError, match=r"policy must return one action, \[\], got \[3\]"):
+        learn(rules.RULES[name](lambda key, q: jnp.arange(3)))
+    compiled = jax.jit(lambda: learn(rules.RULES[name](lambda key, q: jnp.int32(3))))
+    assert np.isnan(compiled()).all()
+
+
+def _learn(network, params, inputs, rule):
+    decision = rule.act(jax.random.key(1), network.apply, params, inputs)
+    return rule.update(decision, jnp.ones(BATCH))[1]
