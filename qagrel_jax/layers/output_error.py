@@ -70,8 +70,8 @@ def missing(layer: str) -> str:
     """Return the sentence with which ``layer`` refuses to learn without the output error."""
     return (
         f"{layer} needs the error of the network's outputs: learn by a rule of qagrel_jax.rules or "
-        "within qagrel_jax.layers.output_error.delivered(), with a forward that nothing compiled "
-        "before, and list 'output_error' in the variable_axes of nn.scan and nn.vmap"
+        "within qagrel_jax.layers.output_error.delivered(), with a forward that was not "
+        "compiled before, and list 'output_error' in the variable_axes of nn.scan and nn.vmap"
     )
 
 
