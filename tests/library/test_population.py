@@ -444,3 +444,31 @@ def test_where_there_is_nothing_to_choose_the_action_is_none(choose):
     q_values = np.array([[np.nan, 0.0], [np.inf, 0.0], [-np.inf, -np.inf], [0.0, 1.0]]).T
     actions = jax.jit(choose)(np.zeros((2, 4)), q_values, np.zeros(4))
     assert actions.tolist() == [-1, -1, -1, 1]
+
+
+def test_a_recording_is_of_a_learner_not_of_a_population():
+    packed = start(2, setup())
+    with pytest.raises(TypeError, match=r"got a Population: give its \.learner"):
+        recording.record(packed.setup, packed.network(0), 0, jax.random.key(0))
+
+
+@dataclasses.dataclass
+class Changeable:
+    level: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class WithoutLevel:
+    delay: int = 2
+
+
+def test_what_an_own_task_must_have_is_told():
+    task = make_task("saccade")
+    config = AugmentConfig(inputs=task.inputs)
+    for params in (Changeable(), WithoutLevel()):
+        own = task._replace(params=type(params))
+        with pytest.raises(TypeError, match="must be a frozen dataclass with a field level"):
+            Setup(own, params, config, task.criterion)
+    repeated = dataclasses.replace(task.criterion, test_repeats=5)
+    with pytest.raises(ValueError, match=r"criterion.test_repeats must be 1, .* saccade, got 5"):
+        Setup(task, task.params(), config, repeated)
