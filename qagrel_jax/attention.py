@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.layers.interception import each_call, has_kernel
 
 
@@ -69,11 +70,7 @@ def attend(
     >>> attend(network, {"params": {"kernel": kernel}}, x, jnp.array([1])).inputs.tolist()
     [[4.0, 5.0, 6.0]]
     """
-    if not jnp.issubdtype(inputs.dtype, jnp.floating):
-        raise TypeError(
-            f"inputs must be floats, got {inputs.dtype}: tasks.classification.normalize makes them "
-            "of uint8 images"
-        )
+    checks.floats("inputs", inputs)
     chex.assert_shape(actions, inputs.shape[:1])
 
     def run(added: dict, inputs: chex.Array) -> tuple[chex.Array, dict]:

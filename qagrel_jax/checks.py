@@ -207,6 +207,23 @@ def floating_dtype(name: str, value: Any) -> None:
     raise TypeError(f"{name} must be a floating-point dtype, got {value!r}")
 
 
+def floats(name: str, values: Any) -> None:
+    """Check that an array holds floats, as networks take them: uint8 would be 255 times as bright.
+
+    Raises:
+      TypeError: it doesn't.
+
+    >>> floats("images", np.zeros(2, np.uint8))
+    Traceback (most recent call last):
+    TypeError: images must be floats, got uint8: tasks.classification.normalize makes them of uint8
+    """
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        raise TypeError(
+            f"{name} must be floats, got {values.dtype}: tasks.classification.normalize makes them "
+            "of uint8"
+        )
+
+
 def function(name: str, value: Any, instead: str = "", takes: Sequence[str] = ()) -> None:
     """Check that ``value`` can be called; ``instead`` tells where to get one.
 

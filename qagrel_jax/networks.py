@@ -69,11 +69,8 @@ class _Network(nn.Module):
 
     def _check_floats(self, images: chex.Array) -> None:
         # Parameters may be drawn with images of any kind: only their shape matters.
-        if not (self.is_initializing() or jnp.issubdtype(images.dtype, jnp.floating)):
-            raise TypeError(
-                f"images must be floats, got {images.dtype}: tasks.classification.normalize makes "
-                "them of uint8 images"
-            )
+        if not self.is_initializing():
+            checks.floats("images", images)
 
     def _layer(self, kind: Any, features: int, output: bool = False, **options: Any) -> nn.Module:
         return kind(

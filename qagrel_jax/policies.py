@@ -280,6 +280,16 @@ def nothing_to_choose(q_values: chex.Array) -> chex.Array:
     return wrong.any(-1) | ~_allowed(q_values).any(-1)
 
 
+def none_chosen(action: chex.Array, actions: int) -> chex.Array:
+    """Say of each ``action`` whether it is none of the ``actions``, as −1 is.
+
+    >>> import jax.numpy as jnp
+    >>> none_chosen(jnp.array([-1, 0, 2]), 2).tolist()
+    [True, False, True]
+    """
+    return (action < 0) | (action >= actions)
+
+
 def check_q_values(q_values: chex.Array) -> None:
     """Check that each row of Q values leaves something to choose, where they are known.
 

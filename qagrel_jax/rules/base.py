@@ -43,7 +43,7 @@ from flax.errors import TraceContextError
 
 from qagrel_jax import checks
 from qagrel_jax.layers import output_error
-from qagrel_jax.policies import Policy, at_least_float32, check_q_values
+from qagrel_jax.policies import Policy, at_least_float32, check_q_values, none_chosen
 
 Forward = Callable[[chex.ArrayTree, chex.Array], Any]
 """``(params, inputs [batch, ...]) -> outputs [batch, actions]``, or ``-> (outputs, aux)``."""
@@ -247,7 +247,7 @@ def one_step_rule(
 
 def known_errors(action: chex.Array, errors: chex.Array, actions: int) -> chex.Array:
     """Return ``errors`` [batch], NaN where a compiled policy chose none of the ``actions``."""
-    return jnp.where((action < 0) | (action >= actions), jnp.nan, errors)
+    return jnp.where(none_chosen(action, actions), jnp.nan, errors)
 
 
 def _assert_one_each(name: str, outcome: chex.Array, batch: int) -> None:

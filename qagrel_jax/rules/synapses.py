@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qagrel_jax import checks
-from qagrel_jax.policies import epsilon_greedy, max_boltzmann
+from qagrel_jax.policies import epsilon_greedy, max_boltzmann, none_chosen
 
 Chooser = Callable[[Any, chex.Array, chex.Array], chex.Array]
 """``(randomness, q_values [actions], epsilon []) -> action int32[]``."""
@@ -69,7 +69,7 @@ def chosen_unit(action: chex.Array, q_values: chex.Array) -> tuple[chex.Array, c
         )
     checks.labels("the action that choose returns", action, actions)
     chosen = jax.nn.one_hot(action, actions, dtype=q_values.dtype, axis=0)
-    return chosen, (action < 0) | (action >= actions)
+    return chosen, none_chosen(action, actions)
 
 
 def checked_observation(
