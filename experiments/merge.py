@@ -1,24 +1,35 @@
-"""One run out of several of the same recipe whose rules were trained apart, as on a core each.
+"""One run out of several of the same recipe whose rules or seeds were trained apart.
 
+    # a rule on each core
     python -m experiments.train mnist_dense --rule q_agrel --seeds 3 --out runs/q
     python -m experiments.train mnist_dense --rule backprop --seeds 3 --out runs/b
     python -m experiments.merge runs/q runs/b --out runs/mnist_dense
 
-DIR gets what ``experiments.train`` with all of their rules leaves, and can be resumed: lines of the
-epochs, checkpoints (where they are there), pictures, and, if all of the runs are finished, the
-summary with the slowdown; it gets all of that or nothing. Nothing is changed in the runs.
+    # a seed in each job of a cluster, whose number is N
+    python -m experiments.train mnist_dense --seeds 1 --first-seed N --out runs/seed_N
+    python -m experiments.merge runs/seed_* --out runs/mnist_dense
+
+Runs of further seeds must be finished, have all of the rules, and begin where others end.
+
+DIR gets what ``experiments.train`` with all of their rules and seeds leaves, and can be resumed:
+lines of the epochs, checkpoints (where they are there), pictures, and, if all of the runs are
+finished, the summary with the slowdown; it gets all of that or nothing. Nothing is changed in the
+runs.
 """
 
 import contextlib
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import config as configs
-from experiments.common import cli, fields, files, folders
+from experiments.common import cli, files, folders
 from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.train import folder as run_folder
+from experiments.train import joined
+from experiments.train.parts import Parts, by_seeds, merged
 
 ORIGIN = ("device", "versions", "commit")
 NEEDED = {*ORIGIN, "rule", "best_epoch", "best_monitored_accuracy"}
@@ -40,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     ):
         write(arguments.out, config, parts)
     state = "finished" if (arguments.out / "summary.json").is_file() else "not finished"
-    print(f"{arguments.out}: {', '.join(config.rules)}, {state}")
+    seeds = f"{config.seeds} seed{'s' * (config.seeds > 1)}"
+    print(f"{arguments.out}: {', '.join(config.rules)}, {state}, {seeds}")
 
 
 @contextlib.contextmanager
@@ -69,50 +81,35 @@ def _config(folder: Path) -> Config:
     return configs.saved(folder)
 
 
-def merged(parts: dict[Path, Config]) -> Config:
-    """Return the configuration of which ``parts`` are the rules.
-
-    Raises:
-      UserError: runs that differ in more than their rules, or have a rule in common.
-    """
-    (first, config), *others = parts.items()
-    rules = config.rules
-    for folder, other in others:
-        different = [n for n in configs.difference(config, other) if n != "rules"]
-        if different:
-            told = fields.told(config, other, different)
-            raise UserError(f"{first} and {folder} are not of one recipe: {told}")
-        if twice := set(rules) & set(other.rules):
-            raise UserError(f"{folder}: another run has {', '.join(sorted(twice))}, too")
-        rules += other.rules
-    return configs.replace(config, {"rules": rules})
-
-
-def write(out: Path, config: Config, parts: dict[Path, Config]) -> None:
-    """Write the run of ``config`` whose rules are in ``parts``; all is read and reckoned before."""
+def write(out: Path, config: Config, parts: Parts) -> None:
+    """Write the run of ``config`` whose rules and seeds are in ``parts``, after reading it all."""
     from experiments import plots
     from experiments.train.one_rule import describe
     from qagrel_jax.training import checkpoints
 
-    metrics = [line for part in parts for line in files.read_metrics(part)]
-    results = {part: _entries(part, its_own) for part, its_own in parts.items()}
-    environments, timings = _sessions(results)
-    read = [(rule, _checkpoint(p, rule)) for p, its_own in parts.items() for rule in its_own.rules]
-    unfinished = {part: its_own for part, its_own in parts.items() if not results[part]}
+    entries = {part: _entries(part, its_own) for part, its_own in parts.items()}
+    environments, timings = _sessions(entries)
+    metrics, read, results = [], {}, []
+    for rule in config.rules:
+        of_rule = [part for group in by_seeds(parts) for part in group if rule in group[part].rules]
+        metrics += joined.lines([_lines(part, rule) for part in of_rule])
+        read[rule] = _checkpoint(of_rule, rule)
+        found = [e for part in of_rule for e in entries[part] if e["rule"] == rule]
+        if len(found) == len(of_rule):
+            results.append(_entry(found, [line for line in timings if line["rule"] == rule]))
     failures: dict[str, str] = {}
-    for part, its_own in unfinished.items():
-        failures |= run_folder.failures(part, its_own.rules)
+    for part, its_own in parts.items():
+        failures |= {} if entries[part] else run_folder.failures(part, its_own.rules)
     whole = None
-    if not unfinished:
-        entries = [entry for part in parts for entry in results[part]]
-        whole = _summary(config, entries, metrics, environments, timings)
+    if len(results) == len(config.rules):
+        whole = _summary(config, results, metrics, environments, timings)
 
     files.write_lines(out / "metrics.jsonl", metrics)
     files.write_lines(out / "timings.jsonl", timings)
     files.write_lines(out / "environments.jsonl", environments)
-    for rule, found in read:
-        if found is not None:
-            content, metadata = found
+    for rule, checkpoint in read.items():
+        if checkpoint is not None:
+            content, metadata = checkpoint
             described = metadata | describe(config, rule)
             checkpoints.write(run_folder.checkpoint(out, rule), content, described)
     if failures:
@@ -121,6 +118,18 @@ def write(out: Path, config: Config, parts: dict[Path, Config]) -> None:
         files.write_json(out / "summary.json", whole)
     files.write_json(out / configs.FILE, configs.to_json(config))
     plots.of_run(out)
+
+
+def _lines(part: Path, rule: str) -> list[dict[str, Any]]:
+    return [line for line in files.read_metrics(part) if line["rule"] == rule]
+
+
+def _entry(parts: list[dict[str, Any]], timings: list[dict[str, Any]]) -> dict[str, Any]:
+    whole = joined.entry(parts)
+    if len(parts) > 1 and timings:
+        speeds = [line["images"] / line["seconds"] for line in timings]
+        whole["images_per_second"] = statistics.median(speeds)
+    return whole
 
 
 def _entries(part: Path, config: Config) -> list[dict[str, Any]]:
@@ -175,19 +184,29 @@ def _summary(
     return whole
 
 
-def _checkpoint(part: Path, rule: str) -> tuple[bytes, dict[str, Any]] | None:
-    """Read a rule's checkpoint and what it says it is of; None if there is none."""
+def _checkpoint(parts: Sequence[Path], rule: str) -> tuple[bytes, dict[str, Any]] | None:
+    """Read a rule's checkpoints, as one, and what the first says it is of; None if one lacks."""
     from experiments.common import saved
     from qagrel_jax.training import checkpoints
 
-    path = run_folder.checkpoint(part, rule)
-    if not path.is_file():
-        return None
-    with saved.explained(path):
-        content, metadata = checkpoints.read(path)
-    if metadata is not None and metadata.get("rule") != rule:
-        raise UserError(f"{path} is of the rule {metadata.get('rule')}: move it away and --resume")
-    return content, metadata or {}
+    contents, described = [], []
+    for path in (run_folder.checkpoint(part, rule) for part in parts):
+        if not path.is_file():
+            return None
+        with saved.explained(path):
+            content, metadata = checkpoints.read(path)
+        if metadata is not None and metadata.get("rule") != rule:
+            other = metadata.get("rule")
+            raise UserError(f"{path} is of the rule {other}: move it away and --resume")
+        contents.append(content)
+        described.append(metadata or {})
+    if len(contents) == 1:
+        return contents[0], described[0]
+    try:
+        return joined.checkpoint(contents), described[0]
+    except ValueError:
+        told = ", ".join(str(run_folder.checkpoint(part, rule)) for part in parts)
+        raise UserError(f"{told} are not of one structure: move them away") from None
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from experiments.common import fields, files
 from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.train import folder as run_folder
-from experiments.train import summary
+from experiments.train import joined, summary
 
 CONTROL = "backprop"
 LEVELS = (0.95, 0.98, 0.99)
@@ -23,8 +23,6 @@ LATE_EPOCHS = 10
 """Over so many epochs at a run's end accuracies are averaged: no epoch is chosen by them."""
 NOT_RECIPE = {"name", "seeds", "first_seed", "seeds_by"}
 """Fields of ``Config`` in which parts of one run may differ."""
-
-PER_SEED = {"seeds", "test_accuracy", "best_epoch", "best_monitored_accuracy", "stopped_early"}
 
 
 class RunResults(NamedTuple):
@@ -217,12 +215,5 @@ def _side_by_side(curves: list[np.ndarray]) -> np.ndarray:
 
 def _joined(summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """Join what is said of each seed; of how long it took, the sum."""
-    results = []
-    for entries in zip(*(content["results"] for content in summaries), strict=True):
-        joined = dict(entries[0])
-        for key in PER_SEED & joined.keys():
-            joined[key] = [value for entry in entries for value in entry[key]]
-        joined["train_seconds"] = sum(entry.get("train_seconds", 0) for entry in entries)
-        joined["epochs"] = max(entry.get("epochs", 0) for entry in entries)
-        results.append(joined)
-    return {**summaries[0], "results": results}
+    entries = zip(*(content["results"] for content in summaries), strict=True)
+    return {**summaries[0], "results": [joined.entry(parts) for parts in entries]}

@@ -1,13 +1,20 @@
-"""``python -m experiments.merge``: rules trained apart are the run that trains them together."""
+"""``python -m experiments.merge``: rules and seeds trained apart are the run that trains them
+together."""
 
+import functools
 import json
+import re
 import shutil
 
+import flax.serialization
+import jax
 import numpy as np
 import pytest
 
 from experiments import export, merge, plots
 from experiments.train import __main__ as train
+from experiments.train import angles, joined
+from qagrel_jax.training import checkpoints
 from tests.experiments import running
 
 SMALL = ["--hidden", "16", "--seeds", "2", "--first-seed", "4", "--epochs", "2"]
@@ -216,3 +223,148 @@ def test_one_line_and_nothing_left(damage, runs, tmp_path):
     assert result.returncode == 2
     assert says in result.stderr and len(result.stderr.splitlines()) == 1
     assert not out.exists() or [p.name for p in out.iterdir()] == ["thesis.txt"]
+
+
+STOPPING = ["--hidden", "16", "--epochs", "9", "--patience", "1", "--min-gain", "0.03"]
+MEASURED = ["--feedback", "kolen_pollack", "--angle-images", "16"]
+APART = {
+    "together": ("q_agrel,backprop", 4, 3),
+    "seed_4": ("q_agrel,backprop", 4, 1),
+    "seeds_5_6_backprop": ("backprop", 5, 2),
+    "seeds_5_6_q_agrel": ("q_agrel", 5, 2),
+}
+
+
+@pytest.fixture(scope="module")
+def seeds_apart(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("seeds")
+    for name, (rules, first, seeds) in APART.items():
+        chosen = ["--rule", rules, "--first-seed", str(first), "--seeds", str(seeds)]
+        out = ["--out", folder / name]
+        result = running.run(train.main, *chosen, *out, *STOPPING, *MEASURED)
+        assert result.returncode == 0, result.stderr
+    return folder
+
+
+def _nearly(content, within=1e-4):
+    """Numbers that are equal to rounding: a program for more seeds may sum in another order.
+
+    Measures by layer are angles, of which those near 0 and 180 degrees are known less well.
+    """
+    if isinstance(content, dict):
+        return {
+            key: _nearly(value, 0.05 if isinstance(value, dict) else within)
+            for key, value in content.items()
+        }
+    if isinstance(content, list):
+        return [_nearly(value, within) for value in content]
+    if isinstance(content, float):
+        return pytest.approx(content, rel=1e-4, abs=within)
+    return content
+
+
+def _lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_seeds_apart_equal_the_run_that_trains_them_together(seeds_apart, tmp_path, capsys):
+    """They stop in different epochs."""
+    out, together = tmp_path / "out", seeds_apart / "together"
+    *parts, last = (seeds_apart / name for name in APART if name != "together")
+    merge.main([*map(str, [last, *parts]), "--out", str(out)])
+    assert "q_agrel, backprop, finished, 3 seeds" in capsys.readouterr().out
+    assert (out / "config.json").read_bytes() == (together / "config.json").read_bytes()
+    theirs = _lines(together)
+    assert any(None in line["validation_accuracy"] for line in theirs)
+    assert {angles.FEEDBACK, angles.UPDATE, angles.NORM} <= theirs[0].keys()
+    for ours, line in zip(_lines(out), theirs, strict=True):
+        # The mean over seeds of numbers that were rounded is rounded again.
+        np.testing.assert_allclose(
+            ours.pop("class_accuracy"), line.pop("class_accuracy"), atol=2e-5
+        )
+        assert ours == _nearly(line)
+    ours, theirs = _json(out / "summary.json"), _json(together / "summary.json")
+    for key in ("criterion_accuracy", "slowdown", "slowdown_by_best_epoch"):
+        assert ours[key] == theirs[key]
+    timed = {"images_per_second", "train_seconds"}
+    for one, other in zip(ours["results"], theirs["results"], strict=True):
+        assert one.keys() == other.keys()
+        assert {k: one[k] for k in one.keys() - timed} == _nearly(
+            {k: other[k] for k in one.keys() - timed}
+        )
+        assert one["train_seconds"] > 0 and one["images_per_second"] > 0
+    for rule in RULES:
+        contents = [checkpoints.read(f / f"checkpoint_{rule}.msgpack") for f in (out, together)]
+        (merged, described), (whole, metadata) = contents
+        assert described == metadata
+        merged, whole = map(flax.serialization.msgpack_restore, (merged, whole))
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), merged, whole
+        )
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["seed_4", "seeds_5_6_q_agrel"], "no run with its seeds has backprop, which others have"),
+        (["seed_4", "together"], "together is not the same run as .*seed_4 from seed 5 on"),
+        (["seed_4", "later"], "later is not the same run as .*seed_4 from seed 5 on"),
+        (["seed_4", "unfinished"], "unfinished is not finished: --resume it"),
+        (["seed_4", "other"], "are not of one structure: move them away"),
+    ],
+)
+def test_seeds_that_do_not_make_one_run(given, says, seeds_apart, tmp_path):
+    for name, first in (("later", 6), ("unfinished", 5), ("other", 5)):
+        folder = tmp_path / name
+        shutil.copytree(seeds_apart / "seed_4", folder)
+        for path in (folder / "config.json", folder / "summary.json"):
+            content = _json(path)
+            content.get("config", content)["first_seed"] = first
+            path.write_text(json.dumps(content))
+    (tmp_path / "unfinished" / "summary.json").unlink()
+    checkpoint = tmp_path / "other" / "checkpoint_q_agrel.msgpack"
+    _, metadata = checkpoints.read(checkpoint)
+    checkpoints.write(checkpoint, flax.serialization.msgpack_serialize({"epoch": 1}), metadata)
+    there = [tmp_path / n if (tmp_path / n).exists() else seeds_apart / n for n in given]
+    result = running.run(merge.main, *there, "--out", tmp_path / "out")
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert re.search(says, result.stderr)
+    assert not (tmp_path / "out").exists()
+
+
+def test_joined_lines_by_hand():
+    """Means over seeds count the seeds that were at work; a part that has ended adds nothing."""
+    first = {
+        "rule": "agrel",
+        "epoch": 1,
+        "step": 10,
+        "test_accuracy": [0.5, 0.7, 0.6],
+        "error": [1.0, 2.0, 3.0],
+        "class_accuracy": [0.9, 0.3],
+        "active_classes": [2, 2, 1],
+        "angle": {"Dense_0": [10.0, 20.0, 30.0]},
+    }
+    other = first | {
+        "test_accuracy": [0.1],
+        "error": [4.0],
+        "class_accuracy": [0.5, 0.7],
+        "active_classes": [1],
+        "angle": {"Dense_0": [40.0]},
+    }
+    later = other | {"epoch": 2, "step": 20, "test_accuracy": [0.2], "class_accuracy": [0.6, 0.8]}
+    one, two = joined.lines([[first], [other, later]])
+    assert one == first | {
+        "test_accuracy": [0.5, 0.7, 0.6, 0.1],
+        "error": [1.0, 2.0, 3.0, 4.0],
+        "class_accuracy": [0.8, 0.4],
+        "active_classes": [2, 2, 1, 1],
+        "angle": {"Dense_0": [10.0, 20.0, 30.0, 40.0]},
+    }
+    assert two == one | {
+        "epoch": 2,
+        "step": 20,
+        "test_accuracy": [None, None, None, 0.2],
+        "error": [None, None, None, 4.0],
+        "class_accuracy": [0.6, 0.8],
+    }
