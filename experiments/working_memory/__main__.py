@@ -15,7 +15,7 @@ to the published ones or those of the authors' code; the number of networks, lim
 no paper gives, and the reversal bandit are ours. The output folder gets
 config.json, summary.json, converged.png (networks that have learned, by trials), activity.png
 (units through a trial of each type) and checkpoint.msgpack; a grid also gets grid.json and
-grid.png.
+grid.png. A notebook reads the trained networks with experiments.working_memory.trained.load(DIR).
 """
 
 import ast

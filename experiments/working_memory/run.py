@@ -45,7 +45,7 @@ def run(
     setup = make_setup(config)
     packed = start(config, setup)
     with folders.claimed(folder, (FILE,), resume):
-        seconds = _load(folder, packed, config)
+        seconds = restore(folder, packed, config)
         files.write_json(folder / FILE, config.to_json())
         return _run(config, setup, packed, folder, seconds, checkpoint_seconds)
 
@@ -220,8 +220,12 @@ def _resumable(packed: Packed, seconds: float) -> dict[str, Any]:
     return {"seconds": np.float64(seconds), **state}
 
 
-def _load(folder: Path, packed: Packed, config: MemoryConfig) -> float:
-    """Take ``packed`` to where its checkpoint was made, if there is one; return the seconds."""
+def restore(folder: Path, packed: Packed, config: MemoryConfig) -> float:
+    """Take ``packed`` to where its checkpoint was made, if there is one; return the seconds.
+
+    Raises:
+      UserError: it cannot be read, is damaged, or of another run.
+    """
     path, old = folder / CHECKPOINT, folder / OLD_CHECKPOINT
     if not path.is_file() and not old.is_file():
         return 0.0

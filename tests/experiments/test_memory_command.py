@@ -14,7 +14,9 @@ from experiments.working_memory import __main__ as working_memory
 from experiments.working_memory import config as memory_config
 from experiments.working_memory import run as memory_run
 from experiments.working_memory import summary as memory_summary
+from experiments.working_memory import trained
 from experiments.working_memory.config import MemoryConfig
+from qagrel_jax.population import record
 from qagrel_jax.population.packing import Packed
 from qagrel_jax.training import checkpoints
 
@@ -106,6 +108,36 @@ def test_a_finished_run_is_resumed_as_it_was_and_not_as_another(
     checkpoint = folder / memory_run.CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
     assert "damaged" in refused(capsys, "--resume", "--out", folder)
+
+
+def test_a_notebook_reads_the_networks(compared, tmp_path):
+    folder, summary = compared
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    setup, networks = trained.load(str(folder))
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
+    assert len(networks) == 12 and networks.trials_to_convergence() == summary["trials"]
+    state, content = networks.state(), _state(folder)
+    assert content.keys() - state.keys() == {"seconds"}
+    for name in content.keys() & state.keys():
+        np.testing.assert_array_equal(state[name], content[name])
+    assert networks.networks.settings.tied.tolist() == [True] * 6 + [False] * 6
+    trial = record(setup, networks.network(7).learner, 0, jax.random.key(0))
+    assert trial.memory.shape == (len(trial.phase), setup.config.memory)
+
+
+def test_a_notebook_is_told_what_is_not_there(compared, tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        trained.load(tmp_path)
+    folder = shutil.copytree(compared[0], tmp_path / "run")
+    (folder / memory_run.CHECKPOINT).unlink()
+    with pytest.raises(UserError, match=r"has no checkpoint\.msgpack: has the run begun"):
+        trained.load(folder)
+    (folder / memory_run.CHECKPOINT).write_bytes(b"qagrel")
+    with pytest.raises(UserError, match="damaged"):
+        trained.load(folder)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="is no working-memory run"):
+        trained.load(folder)
 
 
 def test_earlier_checkpoints_are_read_or_named(tmp_path, monkeypatch, capsys):

@@ -18,7 +18,7 @@ GRID = MemoryConfig(
 def test_the_settings_of_a_grid_lie_in_order(tmp_path):
     setup = memory_run.make_setup(GRID)
     packed = memory_run.start(GRID, setup)
-    seconds = memory_run._load(tmp_path, packed, GRID)
+    seconds = memory_run.restore(tmp_path, packed, GRID)
     settings = packed.networks.settings
     assert (len(packed), seconds) == (2 * 2 * 2 * 3, 0.0)
     decays = [0.2] * 3 + [0.4] * 3

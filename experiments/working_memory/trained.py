@@ -1,0 +1,44 @@
+"""Networks that the command has trained, in a notebook: to record their units, to train them on.
+
+from experiments.working_memory.trained import load
+from qagrel_jax.population import record
+
+setup, networks = load("runs/saccade")
+first = networks.network(0).learner
+left = record(setup, first, setup.task.examples["pro left"], jax.random.key(0))
+left.memory  # float[steps, units]
+"""
+
+import os
+from pathlib import Path
+
+from experiments.common.cli import UserError
+from experiments.working_memory import config as memory_config
+from experiments.working_memory import run
+from qagrel_jax.population import Packed, Setup
+
+
+def load(folder: str | os.PathLike) -> tuple[Setup, Packed]:
+    """Read the networks of a run, finished or not; nothing in its folder changes.
+
+    Args:
+      folder: of the run.
+
+    Returns:
+      What they learn and how, and the networks as its checkpoint holds them: as many of each
+      setting of a grid, setting after setting (``networks.networks.settings``). They go on learning
+      where ``networks.advance()`` is called.
+
+    Raises:
+      UserError: no working-memory run, or one without a checkpoint; a damaged checkpoint.
+    """
+    folder = Path(folder)
+    if not (folder / memory_config.FILE).is_file():
+        raise UserError(f"{folder} holds no run: it has no {memory_config.FILE}")
+    config = memory_config.load(folder)
+    if not any((folder / name).is_file() for name in (run.CHECKPOINT, run.OLD_CHECKPOINT)):
+        raise UserError(f"{folder} has no {run.CHECKPOINT}: has the run begun to learn?")
+    setup = run.make_setup(config)
+    networks = run.start(config, setup)
+    run.restore(folder, networks, config)
+    return setup, networks
