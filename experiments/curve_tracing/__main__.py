@@ -9,7 +9,8 @@ Every network has a curriculum of its own: it begins with a red and a blue pixel
 become one pixel longer whenever 85 % of a frozen test's trials are correct. The output folder gets
 config.json, summary.json, learning.png (lengths learned, by trials), generalization.png (frozen
 tests of longer curves), activity.png (activity spreading along the target curve) and
-checkpoint.npz.
+checkpoint.npz. A notebook reads the trained networks with
+experiments.curve_tracing.trained.load(DIR).
 """
 
 import dataclasses

@@ -39,7 +39,8 @@ def _run(config: CurveConfig, folder: Path) -> dict[str, Any]:
     environments = folder / "environments.jsonl"
     files.append_line(environments, provenance.environment())
     functions = learners.make(config)
-    state = _load(folder, config, functions)
+    state = restore(folder, config, functions)
+    _cut_tests(folder, config, state["trials"])
     _train(config, folder, functions, state)
 
     lengths = config.test_lengths
@@ -108,8 +109,12 @@ def _save(folder: Path, config: CurveConfig, state: dict[str, Any], line: dict[s
     files.write_bytes(folder / CHECKPOINT, buffer.getvalue())
 
 
-def _load(folder: Path, config: CurveConfig, functions: learners.Learners) -> dict[str, Any]:
-    """Return the state of the checkpoint, that of new networks if there is none."""
+def restore(folder: Path, config: CurveConfig, functions: learners.Learners) -> dict[str, Any]:
+    """Return the state of the checkpoint, that of new networks if there is none.
+
+    Raises:
+      UserError: it is damaged, or of another config.
+    """
     variables = functions.init()
     state = {
         "variables": variables,
@@ -142,7 +147,6 @@ def _load(folder: Path, config: CurveConfig, functions: learners.Learners) -> di
         if there and (names := fields.difference(there, config)):
             told = fields.told(there, config, names)
             raise UserError(f"{path} was written with another config ({told}): {moved}")
-    _cut_tests(folder, config, state["trials"])
     return state
 
 

@@ -14,7 +14,7 @@ import pytest
 from experiments.common.cli import UserError
 from experiments.curve_tracing import __main__ as command
 from experiments.curve_tracing import config as curve_config
-from experiments.curve_tracing import learners
+from experiments.curve_tracing import learners, trained
 from experiments.curve_tracing import run as curve_run
 from experiments.curve_tracing import summary as curve_summary
 from experiments.curve_tracing.config import CurveConfig
@@ -66,6 +66,35 @@ def test_writes_summary_and_pictures(finished):
     )
     for name in ("learning.png", "generalization.png", "activity.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_notebook_reads_the_networks(finished):
+    folder, summary = finished
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    functions, variables = trained.load(str(folder))
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
+    # The test of the longest trained curves, once more.
+    length = SMALL_CONFIG["max_length"]
+    tested = functions.test(variables, SMALL_CONFIG["max_trials"] + length, np.full(2, length))
+    np.testing.assert_allclose(tested.accuracy, summary["accuracy"][str(length)])
+    first = jax.tree.map(lambda leaf: leaf[0], variables)
+    _, image, states = functions.record(first, jax.random.key(0), length)
+    assert image.shape[:2] == states.modulated_input.shape[1:3] == (6, 6)
+
+
+def test_a_notebook_is_told_what_is_not_there(finished, tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        trained.load(tmp_path)
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    (folder / curve_run.CHECKPOINT).unlink()
+    with pytest.raises(UserError, match=r"has no checkpoint\.npz: has the run begun"):
+        trained.load(folder)
+    (folder / curve_run.CHECKPOINT).write_bytes(b"PK")
+    with pytest.raises(UserError, match="damaged"):
+        trained.load(folder)
+    (folder / "config.json").write_text('{"task": "saccade"}')
+    with pytest.raises(UserError, match="is no curve-tracing run"):
+        trained.load(folder)
 
 
 def test_a_trial_moves_the_weights_of_those_that_learn_as_the_rule_says_and_no_others():
