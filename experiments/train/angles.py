@@ -12,6 +12,7 @@ import numpy as np
 from qagrel_jax import analysis, sharding, training
 from qagrel_jax.data import streaming
 from qagrel_jax.random_keys import root_key
+from qagrel_jax.rules import schedules
 from qagrel_jax.tasks import classification
 from qagrel_jax.training import fitting
 from qagrel_jax.training.step import Learner, TrainState, forward_of
@@ -75,6 +76,7 @@ def _first(examples: fitting.Examples, images: int) -> tuple[Any, Any]:
 
 
 def _comparison(learner: Learner) -> Callable:
+    rule = schedules.first(learner.rule)
     tied = learner._replace(network=learner.network.clone(feedback="tied", feedback_scale=1.0))
 
     def compare(
@@ -90,13 +92,13 @@ def _comparison(learner: Learner) -> Callable:
             return lambda params, inputs: forward(params, inputs)[0]
 
         def answer(actions: chex.Array) -> chex.Array:
-            if learner.rule.outcome == "label":
+            if rule.outcome == "label":
                 return labels
             return learner.reward(jax.random.clone(reward_key), labels, actions)
 
         inputs = classification.normalize(images)
         return analysis.update_angles(
-            choice_key, learner.rule, running(learner), running(tied), params, inputs, answer
+            choice_key, rule, running(learner), running(tied), params, inputs, answer
         )
 
     return compare

@@ -17,7 +17,8 @@ import optax
 
 from qagrel_jax import checks
 from qagrel_jax.policies import softmax_probabilities
-from qagrel_jax.rules import Rule
+from qagrel_jax.rules import Rule, schedules
+from qagrel_jax.rules.schedules import RuleOfStep
 from qagrel_jax.tasks import vectors
 
 WEIGHTS = 2**31
@@ -40,7 +41,7 @@ class OnlineTrainer(NamedTuple):
 
 
 def make_online_trainer(
-    rule: Rule,
+    rule: Rule | RuleOfStep,
     network: nn.Module,
     optimizer: optax.GradientTransformation,
     task: vectors.VectorTask,
@@ -52,7 +53,8 @@ def make_online_trainer(
     """Compile the online training of ``rule`` on ``task``.
 
     Args:
-      rule: a one-step rule, from ``qagrel_jax.rules``.
+      rule: a one-step rule, from ``qagrel_jax.rules``, or a function of the trial's number,
+        int32[], that returns one.
       network: maps float[batch, features] to float[batch, actions].
       optimizer: turns pseudo-gradients into weight changes.
       task: what is learned.
@@ -65,7 +67,7 @@ def make_online_trainer(
       ``OnlineTrainer``.
 
     Raises:
-      TypeError: ``rule`` is no ``Rule``, ``task`` or ``test`` no ``VectorTask``.
+      TypeError: ``rule`` is no ``Rule`` and returns none, ``task`` or ``test`` no ``VectorTask``.
       ValueError: ``trials`` is below 1, or a pattern's label is no action's.
 
     >>> import numpy as np, optax
@@ -79,7 +81,7 @@ def make_online_trainer(
     >>> reward.shape
     (3,)
     """
-    checks.instance("rule", rule, Rule)
+    schedules.first(rule)
     test = task if test is None else test
     vectors.check("task", task)
     vectors.check("test", test)
@@ -104,7 +106,7 @@ def _init(
 
 
 def _advance(
-    rule: Rule,
+    rule: Rule | RuleOfStep,
     network: nn.Module,
     optimizer: optax.GradientTransformation,
     sizes: tuple[int, int],
@@ -127,7 +129,7 @@ def _advance(
 
 
 def _trial(
-    rule: Rule,
+    rule: Rule | RuleOfStep,
     network: nn.Module,
     optimizer: optax.GradientTransformation,
     task: vectors.VectorTask,
@@ -136,6 +138,7 @@ def _trial(
     number: chex.Array,
 ) -> Learners:
     """Show one network one pattern; let it choose, be rewarded and learn."""
+    rule = schedules.at_step(rule, number)
     draw, choose = jax.random.split(jax.random.fold_in(key, number))
     pattern, seen = vectors.reset(draw, task)
     decision = rule.act(choose, network.apply, learner.params, seen[None])

@@ -23,7 +23,9 @@ from qagrel_jax import checks
 from qagrel_jax import curriculum as curricula
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.policies import at_least_float32
+from qagrel_jax.rules import schedules
 from qagrel_jax.rules.base import Rule
+from qagrel_jax.rules.schedules import RuleOfStep
 from qagrel_jax.tasks import classification
 
 RewardFunction = Callable[[chex.PRNGKey, chex.Array, chex.Array], chex.Array]
@@ -33,7 +35,7 @@ RewardFunction = Callable[[chex.PRNGKey, chex.Array, chex.Array], chex.Array]
 class Learner(NamedTuple):
     """What learns: one rule, one network, one optimizer, and the reward it is given."""
 
-    rule: Rule  # the learning rule
+    rule: Rule | RuleOfStep  # the learning rule, or that of a step, counted from 0
     network: nn.Module  # (images float[batch, ...][, train]) -> outputs [batch, actions]
     optimizer: optax.GradientTransformation  # makes updates of the rule's ``grads``
     reward: RewardFunction = classification.reward  # (key, labels, actions) -> rewards
@@ -135,7 +137,8 @@ def train_step(
     choice_key, dropout_key, reward_key = jax.random.split(step_key, 3)
     feedback_key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.step)
     rngs = {"dropout": dropout_key, "feedback": feedback_key}
-    told_labels = learner.rule.outcome == "label"
+    rule = schedules.at_step(learner.rule, state.step)
+    told_labels = rule.outcome == "label"
     explored = None
     if learner.curriculum is not None and not told_labels:
         explore_key = jax.random.fold_in(jax.random.fold_in(state.key, 6), state.step)
@@ -143,9 +146,9 @@ def train_step(
     forward = forward_of(learner, state, rngs, explored)
     inputs = classification.normalize(images)
 
-    decision = learner.rule.act(choice_key, forward, state.params, inputs, has_aux=True)
+    decision = rule.act(choice_key, forward, state.params, inputs, has_aux=True)
     outcome = labels if told_labels else learner.reward(reward_key, labels, decision.action)
-    grads, errors = learner.rule.update(decision, outcome)
+    grads, errors = rule.update(decision, outcome)
     nominal = learner.batch_size or len(labels)
     if not told_labels and len(labels) < nominal:
         grads = _scale(grads, len(labels) / nominal)

@@ -28,7 +28,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from qagrel_jax import checks, sharding
 from qagrel_jax import curriculum as curricula
 from qagrel_jax.curriculum import Curriculum
+from qagrel_jax.rules import schedules
 from qagrel_jax.rules.base import Rule
+from qagrel_jax.rules.schedules import RuleOfStep
 from qagrel_jax.tasks import classification
 from qagrel_jax.training import evaluation
 from qagrel_jax.training.step import (
@@ -75,7 +77,7 @@ class Trainer(NamedTuple):
 
 
 def make_trainer(
-    rule: Rule,
+    rule: Rule | RuleOfStep,
     network: nn.Module,
     optimizer: optax.GradientTransformation | MakeOptimizer,
     *,
@@ -92,7 +94,10 @@ def make_trainer(
     """Compile what training needs: one rule, one network, one optimizer.
 
     Args:
-      rule: a one-step rule; if its ``outcome`` is "label" it is told labels, else rewards only.
+      rule: a one-step rule; if its ``outcome`` is "label" it is told labels, else rewards only. Or
+        a function of the step, int32[] counted from 0, that returns one, for exploration that
+        follows a schedule:
+        ``lambda step: q_agrel(make_policy("epsilon_greedy", epsilon=schedule(step)))``.
       network: a Linen module ``images float[batch, ...] -> outputs [batch, actions]``. One that
         differs in training (dropout, BatchNorm) takes an argument ``train``, too.
       optimizer: any ``optax.GradientTransformation``; ``optax.sgd(α)`` is the published rule. One
@@ -131,7 +136,7 @@ def make_trainer(
       TypeError: an argument of another type; from the first step, an optimizer that wants what a
         learning rule cannot give.
     """
-    checks.instance("rule", rule, Rule, "q_agrel() gives one")
+    first_rule = schedules.first(rule)
     checks.instance("network", network, nn.Module, "make_network gives one by its name")
     check_mode(network)
     checks.wholes("image_shape", image_shape)
@@ -143,9 +148,9 @@ def make_trainer(
         checks.instance("curriculum", curriculum, Curriculum)
     optimizer, make_optimizer, rate = _at_first(optimizer, learning_rate)
     across_seeds = _across_seeds(seeds_by, mesh)
-    if curriculum is not None and curriculum.exploration and rule.name in OF_PROBABILITIES:
+    if curriculum is not None and curriculum.exploration and first_rule.name in OF_PROBABILITIES:
         raise ValueError(
-            f"curriculum.exploration must be 0 with rule {rule.name!r}, got "
+            f"curriculum.exploration must be 0 with rule {first_rule.name!r}, got "
             f"{curriculum.exploration}: it learns how probable a choice is, and one that is forced "
             "teaches it nothing"
         )
@@ -318,7 +323,8 @@ def _scan(
     examples, count, rate = shared
     learner = at_rate(rate, state)
     zeros = jnp.zeros(jax.tree.leaves(batches)[0].shape[0], jnp.float32)
-    nothing = StepMetrics(zeros, zeros, None if learner.rule.outcome == "label" else zeros)
+    told_labels = schedules.at_step(learner.rule, state.step).outcome == "label"
+    nothing = StepMetrics(zeros, zeros, None if told_labels else zeros)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
         batch = sharding.constrain_batch(batch_of(state, examples, batch), mesh)
