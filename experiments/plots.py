@@ -6,6 +6,7 @@ Functions that take a run's ``folder`` write a PNG there; those that take a ``pa
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,23 @@ def figure(
         save(drawing, path)
 
 
+_SAVED = ContextVar("saved", default=True)
+
+
+@contextmanager
+def unsaved() -> Iterator[None]:
+    """Within the block no picture is written, which is most of the work of drawing one."""
+    token = _SAVED.set(False)
+    try:
+        yield
+    finally:
+        _SAVED.reset(token)
+
+
 def save(drawing: Figure, path: Path) -> None:
-    """Write ``drawing`` to ``path``, whole or not at all."""
+    """Write ``drawing`` to ``path``, whole or not at all; not within ``unsaved``."""
+    if not _SAVED.get():
+        return
     from qagrel_jax import atomic  # brings JAX: a notebook that shows pictures does without
 
     with atomic.replacing(path) as file:

@@ -10,9 +10,7 @@ written by hand and kept.
 """
 
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from experiments.common import cli, files
 from experiments.common.cli import UserError
 
 HERE = Path(__file__).resolve().parent
-CHECKPOINTS = shutil.ignore_patterns("checkpoint_*", "*.tmp", ".lock")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,11 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     texts = {path: _read(path) for path in readmes}
     if arguments.check:
-        # Sections may draw; a check must leave no trace.
-        with tempfile.TemporaryDirectory() as scratch:
-            copy = Path(scratch) / "results"
-            shutil.copytree(arguments.results, copy, ignore=CHECKPOINTS)
-            old = [path for path, text in texts.items() if text != rebuild(text, copy)]
+        from experiments import plots
+
+        with plots.unsaved():  # a check must leave no trace
+            old = [path for path, text in texts.items() if text != rebuild(text, arguments.results)]
         for path in old:
             print(f"{path} is out of date: run `python -m experiments.report`", file=sys.stderr)
         if old:
