@@ -184,7 +184,7 @@ def test_a_network_gets_images_as_they_were_in_training():
     """uint8 as they are would be 255 times as bright."""
     for name in ("dense", "conv", "locally_connected", "deep"):
         network, images = make_network(name, 2), np.zeros((1, 8, 8, 1), np.uint8)
-        variables = network.init(jax.random.key(0), images)
+        variables = jax.eval_shape(network.init, jax.random.key(0), images)
         with pytest.raises(TypeError, match="images must be floats, got uint8: tasks"):
             network.apply(variables, images)
 
