@@ -93,7 +93,7 @@ def best(
         "epoch": epoch,
         "monitored_accuracy": accuracy,
         "protocol": config.protocol,
-        "commit": run_folder.saved_session(folder, rule).get("commit"),
+        "commit": run_folder.saved_session(folder, rule, seed).get("commit"),
         "config": configs.to_json(config),
     }
 

@@ -32,7 +32,7 @@ from experiments.train import joined
 from experiments.train.parts import Parts, by_seeds, merged
 
 ORIGIN = ("device", "versions", "commit")
-NEEDED = {*ORIGIN, "rule", "best_epoch", "best_monitored_accuracy"}
+NEEDED = {*ORIGIN, "rule", "epochs", "test_accuracy", "best_epoch", "best_monitored_accuracy"}
 """What is used here of a rule's results."""
 
 
@@ -87,16 +87,21 @@ def write(out: Path, config: Config, parts: Parts) -> None:
     from experiments.train.one_rule import describe
     from qagrel_jax.training import checkpoints
 
+    # Seed after seed, in the order given within the same seeds.
+    parts = {part: its_own for group in by_seeds(parts) for part, its_own in group.items()}
     entries = {part: _entries(part, its_own) for part, its_own in parts.items()}
-    environments, timings = _sessions(entries)
+    environments, timings = _sessions(parts, entries)
     metrics, read, results = [], {}, []
     for rule in config.rules:
-        of_rule = [part for group in by_seeds(parts) for part in group if rule in group[part].rules]
-        metrics += joined.lines([_lines(part, rule) for part in of_rule])
+        of_rule = {part: its_own for part, its_own in parts.items() if rule in its_own.rules}
+        # Before the lines: a run that is at work may be ahead of its checkpoint, not behind.
         read[rule] = _checkpoint(of_rule, rule)
-        found = [e for part in of_rule for e in entries[part] if e["rule"] == rule]
+        found = {part: e for part in of_rule for e in entries[part] if e["rule"] == rule}
+        lines = [_lines(part, its_own, rule, found.get(part)) for part, its_own in of_rule.items()]
+        metrics += joined.lines(lines)
         if len(found) == len(of_rule):
-            results.append(_entry(found, [line for line in timings if line["rule"] == rule]))
+            of_times = [line for line in timings if line["rule"] == rule]
+            results.append(_entry(list(found.values()), of_times))
     failures: dict[str, str] = {}
     for part, its_own in parts.items():
         failures |= {} if entries[part] else run_folder.failures(part, its_own.rules)
@@ -120,15 +125,28 @@ def write(out: Path, config: Config, parts: Parts) -> None:
     plots.of_run(out)
 
 
-def _lines(part: Path, rule: str) -> list[dict[str, Any]]:
-    return [line for line in files.read_metrics(part) if line["rule"] == rule]
+def _lines(
+    part: Path, config: Config, rule: str, entry: dict[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Return a rule's lines, whole: of all its epochs, if ``entry`` says that it is finished."""
+    from experiments.train import summary
+
+    lines = [line for line in files.read_metrics(part) if line["rule"] == rule]
+    epochs = len(lines) if entry is None else entry["epochs"]
+    there = [line["epoch"] for line in lines]
+    if there != list(range(1, epochs + 1)) or (
+        lines and summary.accuracy_curves(lines, rule).shape != (epochs, config.seeds)
+    ):
+        path = part / "metrics.jsonl"
+        raise UserError(f"{path} lacks epochs of {rule}, or is damaged: copy the whole run again")
+    return lines
 
 
 def _entry(parts: list[dict[str, Any]], timings: list[dict[str, Any]]) -> dict[str, Any]:
     whole = joined.entry(parts)
     if len(parts) > 1 and timings:
-        speeds = [line["images"] / line["seconds"] for line in timings]
-        whole["images_per_second"] = statistics.median(speeds)
+        speeds = [line["images"] / line["seconds"] for line in timings if "images" in line]
+        whole["images_per_second"] = statistics.median(speeds) if speeds else 0.0
     return whole
 
 
@@ -145,16 +163,19 @@ def _entries(part: Path, config: Config) -> list[dict[str, Any]]:
 
 
 def _sessions(
-    results: dict[Path, list[dict[str, Any]]],
+    parts: Parts, results: dict[Path, list[dict[str, Any]]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return what all sessions of the parts ran on, and the lines of times, which count them."""
     environments: list[dict[str, Any]] = []
     timings = []
-    for part, entries in results.items():
-        its_own = files.environments(part) or _environment(part, entries)
-        for line in files.read_metrics(part, "timings.jsonl"):
+    apart = len(by_seeds(parts)) > 1
+    for part, config in parts.items():
+        its_own = files.environments(part) or _environment(part, results[part])
+        whose = {"seeds": list(range(config.first_seed, config.first_seed + config.seeds))}
+        for line in files.read_metrics(part, "timings.jsonl", ("seconds",)):
             number = len(environments) + run_folder.session_number(line, its_own)
-            timings.append(line | {"session": number})
+            # A part that was merged itself says whose epochs its lines are.
+            timings.append((whose if apart else {}) | line | {"session": number})
         environments += its_own
     return environments, timings
 
@@ -184,13 +205,15 @@ def _summary(
     return whole
 
 
-def _checkpoint(parts: Sequence[Path], rule: str) -> tuple[bytes, dict[str, Any]] | None:
+def _checkpoint(parts: Parts, rule: str) -> tuple[bytes, dict[str, Any]] | None:
     """Read a rule's checkpoints, as one, and what the first says it is of; None if one lacks."""
     from experiments.common import saved
+    from experiments.train.one_rule import describe
     from qagrel_jax.training import checkpoints
 
     contents, described = [], []
-    for path in (run_folder.checkpoint(part, rule) for part in parts):
+    for part, config in parts.items():
+        path = run_folder.checkpoint(part, rule)
         if not path.is_file():
             return None
         with saved.explained(path):
@@ -198,6 +221,8 @@ def _checkpoint(parts: Sequence[Path], rule: str) -> tuple[bytes, dict[str, Any]
         if metadata is not None and metadata.get("rule") != rule:
             other = metadata.get("rule")
             raise UserError(f"{path} is of the rule {other}: move it away and --resume")
+        with saved.explained(path):
+            checkpoints.check_metadata(metadata or {}, describe(config, rule) if metadata else {})
         contents.append(content)
         described.append(metadata or {})
     if len(contents) == 1:

@@ -31,6 +31,7 @@ from experiments.config import Config
 from experiments.feedback import cells
 from experiments.feedback.cells import Cell
 from experiments.train import folder as run_folder
+from experiments.train import idle
 
 OUT = Path("runs") / "feedback"
 NOT_OPTIONS = (
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is not a folder: choose another --out")
     planned = cells.plan(out, arguments.configs, arguments.kinds, arguments.rules_asked, given)
+    idle.check_all([cell.config for cell in planned], given)
     mesh = devices.arrange(arguments.mesh)
     codes, said = [0], set[str]()
     with cli.interrupted_says("the same command continues from here"):
@@ -113,6 +115,9 @@ def _run(cell: Cell, data_dir: str | None, mesh: Any, said: set[str]) -> int:
         said.add(str(error))
         began = configs.holds_run(cell.folder) and not isinstance(error, folders.InUse)
         return 1 if began else 2
+    except jax.errors.JaxRuntimeError as error:  # out of memory, for one
+        print(f"error: {cell.name}: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
     finally:
         jax.clear_caches()  # of programs that no other cell can use
     return 0

@@ -9,6 +9,7 @@ from experiments.common.cli import UserError
 from experiments.common.names import FEEDBACKS
 from experiments.config import Config
 from experiments.train import folder as run_folder
+from experiments.train import idle
 from experiments.train import results as run_results
 
 TIED, OUTPUT_ONLY = "tied", "output_layer_only"
@@ -21,21 +22,7 @@ DEFAULTS = {"protocol": "clean", "epochs": 40, "seeds": 2}
 NEVER = 10**9
 """Epochs of patience: no run stops early, so that all have equal budgets."""
 
-LEARNED = ("feedback_rate", "feedback_l2", "feedback_delay")
-"""Settings of feedback weights that learn."""
-
-DRAWN = ("feedback_init", "feedback_scale")
-"""Settings of feedback weights that are drawn."""
-
-WITHOUT = {
-    TIED: (*LEARNED, *DRAWN),
-    OUTPUT_ONLY: (*LEARNED, *DRAWN),
-    "random": LEARNED,
-    "sign": (*LEARNED, "feedback_init"),
-    "sign_batchwise": LEARNED,
-    "sign_fixed": LEARNED,
-    "direct": LEARNED,
-}
+WITHOUT = {**idle.WITHOUT, OUTPUT_ONLY: idle.WITHOUT[TIED]}
 """Settings that say nothing of a kind, and stay at their defaults."""
 
 
@@ -125,7 +112,7 @@ def _check_seeds(place: Path, folder: Path, config: Config, begun: bool) -> None
 
 def settings_of(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of ``Config`` that make a network one of ``kind``."""
-    defaults = {name: Config.__dataclass_fields__[name].default for name in (*LEARNED, *DRAWN)}
+    defaults = {name: Config.__dataclass_fields__[name].default for name in WITHOUT[TIED]}
     named = {name: given[name] for name in defaults if name in given}
     own = {name: value for name, value in named.items() if name not in WITHOUT.get(kind, ())}
     return {

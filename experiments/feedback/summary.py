@@ -14,6 +14,7 @@ from experiments.common.significance import mean_sd, paired_difference
 from experiments.config import Config
 from experiments.feedback import cells
 from experiments.feedback.cells import OUTPUT_ONLY, TIED
+from experiments.train import folder as run_folder
 from experiments.train import layer_names
 from experiments.train.results import RunResults
 
@@ -62,7 +63,7 @@ def _result(name: str, kind: str, rule: str, run: RunResults) -> dict[str, Any]:
     except (TypeError, ValueError, AttributeError):
         raise UserError(f"{run.folder}: metrics.jsonl is damaged: move the run away") from None
     first = run.sessions[0] if run.sessions else {}
-    began = [session for f in run.folders for session in files.environments(f)[:1]]
+    began = [session for f in run.folders for session in run_folder.sessions_begun(f, rule)]
     return {
         "config_name": name,
         "kind": kind,

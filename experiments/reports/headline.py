@@ -29,7 +29,7 @@ def section(results: Path) -> str:
         "difference, points",
         *MEASURES.values(),
     )
-    notes = runs.unfinished({f"`{run.config.name}`": run for run in shown})
+    notes = runs.unfinished({f"`{run.config.name}`, {run.config.protocol}": run for run in shown})
     notes += runs.dropped(*shown)
     table = markdown.table(headings, [_row(run) for run in shown])
     if "(no interval)" in table:

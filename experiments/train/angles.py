@@ -41,7 +41,7 @@ class Instrument:
             self._examples = _first(examples, images)
 
     def measure(self, states: TrainState) -> dict[str, dict[str, list[float | None]]]:
-        """Return ``{measure: {layer: a value a seed}}``; None where an update is zero."""
+        """Return ``{measure: {layer: a value a seed}}``; None where update or gradient is zero."""
         params, model_state, shown = sharding.fetch(
             (states.params, states.model_state, states.curriculum)
         )
@@ -62,8 +62,8 @@ class Instrument:
 
 
 def numbers(values: chex.Array) -> list[float | None]:
-    """Return values JSON-ready: None for NaN."""
-    return [None if np.isnan(v) else float(v) for v in np.asarray(values, float)]
+    """Return values JSON-ready: None for NaN, and for the infinite ratio to a gradient of zero."""
+    return [float(v) if np.isfinite(v) else None for v in np.asarray(values, float)]
 
 
 def _first(examples: fitting.Examples, images: int) -> tuple[Any, Any]:

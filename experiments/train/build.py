@@ -8,6 +8,7 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from experiments.common import memory
@@ -254,7 +255,7 @@ def start(trainer: training.Trainer, config: Config, dataset: Dataset) -> fittin
     Raises:
       UserError: a network that does not fit the images, or all of them the memory.
     """
-    keys = root_keys(jnp.arange(config.first_seed, config.first_seed + config.seeds))
+    keys = root_keys(np.arange(config.first_seed, config.first_seed + config.seeds))
     try:
         memory.check(
             2 * memory.size(trainer.init, keys),  # now, and at the best epoch

@@ -4,7 +4,8 @@
 ``config.json``            what is run
 ``metrics.jsonl``          a line an epoch and rule; the same bytes whenever the run is repeated
 ``timings.jsonl``          wall-clock figures of the same epochs; ``session`` counts from 0 the line
-                           of ``environments.jsonl`` that says what an epoch was run on
+                           of ``environments.jsonl`` that says what an epoch was run on; ``seeds``
+                           says whose epoch it was where seeds were trained apart and merged
 ``checkpoint_RULE.msgpack`` everything it takes to resume that rule, and of which rule and
                            config it is, with a checksum; replaced as a whole
 ``environments.jsonl``     device, versions, commit and command of every session, first to last
@@ -75,22 +76,37 @@ def session_number(line: dict[str, Any], environments: Sequence[dict[str, Any]])
 
 
 def session(
-    timings: Sequence[dict[str, Any]], environments: Sequence[dict[str, Any]], rule: str
+    timings: Sequence[dict[str, Any]],
+    environments: Sequence[dict[str, Any]],
+    rule: str,
+    seed: int | None = None,
 ) -> dict[str, Any]:
     """Return the one of ``environments`` that the first epoch of ``rule`` was run on.
 
     Args:
-      timings: the lines of ``timings.jsonl``.
+      timings: the lines of ``timings.jsonl``; where seeds were trained apart, each says whose.
       environments: of every session; none: so is what is returned.
       rule: its name.
+      seed: whose first epoch; None: the first line's.
     """
-    first = next((line for line in timings if line["rule"] == rule), {})
+    lines = (line for line in timings if line["rule"] == rule)
+    first = next((line for line in lines if seed is None or seed in line.get("seeds", [seed])), {})
     return environments[session_number(first, environments)] if environments else {}
 
 
-def saved_session(folder: Path, rule: str) -> dict[str, Any]:
+def saved_session(folder: Path, rule: str, seed: int | None = None) -> dict[str, Any]:
     """Return the ``session`` of a rule of the run in ``folder``."""
-    return session(files.read_metrics(folder, "timings.jsonl"), files.environments(folder), rule)
+    timings = files.read_metrics(folder, "timings.jsonl")
+    return session(timings, files.environments(folder), rule, seed)
+
+
+def sessions_begun(folder: Path, rule: str) -> list[dict[str, Any]]:
+    """Return each session in which seeds of ``rule`` began: one, unless they were trained apart."""
+    environments = files.environments(folder)
+    timings = files.read_metrics(folder, "timings.jsonl")
+    lines = [line for line in timings if line["rule"] == rule and line["epoch"] == 1]
+    numbers = dict.fromkeys(session_number(line, environments) for line in lines)
+    return [environments[number] for number in numbers] if environments else []
 
 
 def failures(folder: Path, rules: Sequence[str]) -> dict[str, str]:

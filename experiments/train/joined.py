@@ -25,7 +25,7 @@ def lines(parts: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
         before another has stopped there.
     """
     epochs = max(map(len, parts), default=0)
-    return [_line([_at(part, epoch) for part in parts if part]) for epoch in range(epochs)]
+    return [_line([_at(part, epoch) for part in parts]) for epoch in range(epochs)]
 
 
 def _at(part: Sequence[dict[str, Any]], epoch: int) -> dict[str, Any]:
@@ -46,11 +46,15 @@ def _line(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if key in ("epoch", "step"):
             whole[key] = max(values)
         elif key == "class_accuracy":
-            weights = [sum(error is not None for error in part["error"]) for part in parts]
+            weights = [sum(a is not None for a in part[_monitored(part)]) for part in parts]
             whole[key] = [round(float(a), 5) for a in np.average(values, axis=0, weights=weights)]
         else:
             whole[key] = _side_by_side(values)
     return whole
+
+
+def _monitored(line: dict[str, Any]) -> str:
+    return next(key for key in ("validation_accuracy", "test_accuracy") if key in line)
 
 
 def _side_by_side(values: Sequence[Any]) -> Any:
@@ -72,6 +76,9 @@ def entry(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     whole = dict(parts[0])
     for key in (key for key in PER_SEED if key in whole):
+        if not all(key in part for part in parts):  # of an earlier version
+            del whole[key]
+            continue
         whole[key] = [value for part in parts for value in part[key]]
     whole["train_seconds"] = sum(part.get("train_seconds", 0) for part in parts)
     whole["epochs"] = max(part.get("epochs", 0) for part in parts)

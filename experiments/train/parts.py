@@ -69,6 +69,10 @@ def _check_groups(groups: list[Parts], rules: list[set[str]]) -> None:
             )
     if problem := run_results.not_in_a_row(firsts):
         raise UserError(f"{problem}: give each seed once, and the seeds between")
-    for folder in (folder for group in groups for folder in group):
+    for folder, config in (part for group in groups for part in group.items()):
         if run_folder.saved_summary(folder) is None:
+            for error in run_folder.failures(folder, config.rules).values():
+                raise UserError(
+                    f"{folder} cannot be finished, as runs of further seeds must be: {error}"
+                )
             raise UserError(f"{folder} is not finished: --resume it, runs of further seeds must be")

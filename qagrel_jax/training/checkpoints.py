@@ -90,7 +90,7 @@ def load(path: Path, template: Tree, metadata: Mapping[str, Any] | None = None) 
     """
     content, found = read(path)
     if found is not None and metadata is not None:
-        _check_metadata(found, metadata)
+        check_metadata(found, metadata)
     wanted = random_keys.to_numbers(template)
     try:
         raw = flax.serialization.from_state_dict(wanted, _completed(wanted, content))
@@ -136,12 +136,17 @@ def _checksum(*parts: bytes) -> bytes:
     return total.hexdigest().encode() + b"\n"
 
 
-def _check_metadata(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def check_metadata(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Check what a file says it is of; settings that came after its version are let pass.
+
+    Raises:
+      CheckpointError: an entry that is missing, or of another value.
+    """
     for name, value in wanted.items():
         there = found.get(name)
         if isinstance(value, Mapping) and isinstance(there, Mapping):
             # Not the settings that came after the file's version.
-            _check_metadata(there, {k: v for k, v in value.items() if k in there})
+            check_metadata(there, {k: v for k, v in value.items() if k in there})
         elif there != json.loads(json.dumps(value)):
             raise CheckpointError(f"{name} is {there!r} there, {value!r} here")
 

@@ -182,6 +182,12 @@ def test_angles_of_further_seeds_stand_beside_those_of_the_first():
     assert joined == part([90.0, 80.0, 60.0], [70.0, None, 50.0])
 
 
+def test_a_ratio_to_a_gradient_of_zero_is_none():
+    """JSON has no infinite number: the epoch could not be written."""
+    ratios = np.array([np.inf, np.nan, 0.5])
+    assert angles.numbers(ratios) == [None, None, 0.5]
+
+
 def test_networks_of_the_same_shape_have_columns_of_their_own(finished, tmp_path):
     content = json.loads((finished / "summary.json").read_text())
     content["results"] += [r | {"config_name": "digits_fast"} for r in content["results"]]
@@ -298,6 +304,19 @@ def test_bad_input_is_one_line(arguments, says, capsys):
     assert stop.value.code == 2 and says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--kinds", "tied,random", "--feedback-rate", "0.5"], "--feedback-rate does nothing with"),
+        (["--curriculum-start", "3"], "--curriculum-start does nothing without --curriculum"),
+    ],
+)
+def test_what_changes_nothing_in_any_cell_is_refused(arguments, says, tmp_path):
+    with pytest.raises(UserError, match=says):
+        command.main([*arguments, "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("place", ["file/below", "dangling/below"])
 def test_an_output_folder_that_cannot_be_is_refused_before_anything_runs(place, tmp_path):
     (tmp_path / "file").write_text("")
@@ -315,6 +334,23 @@ def test_cells_that_cannot_begin_say_why_once(tmp_path):
     assert done.returncode == 2 and not out.exists()
     (line,) = done.stderr.splitlines()
     assert "--batch-size 100000 is larger than the 1293 training images" in line
+
+
+def test_a_device_error_leaves_the_other_cells(tmp_path, monkeypatch, capsys):
+    tried = []
+
+    def out_of_memory(config, folder, *rest, **given):
+        tried.append(config.feedback)
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nand where")
+
+    monkeypatch.setattr(train_command, "run", out_of_memory)
+    with pytest.raises(SystemExit) as stop:
+        command.main([*QUICK, "--kinds", "tied,random", "--out", str(tmp_path / "out")])
+    assert stop.value.code == 1 and {"tied", "random"} == set(tried)
+    printed = capsys.readouterr()
+    assert len(printed.err.splitlines()) == len(tried)
+    assert "digits, tied, q_agrel: RESOURCE_EXHAUSTED: out of memory" in printed.err
+    assert f"0 of {len(tried)} cells are done" in printed.out
 
 
 def write_cell(out, kind, accuracy=None, rule="backprop", epochs=2, **given):

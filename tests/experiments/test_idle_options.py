@@ -14,6 +14,7 @@ USED = {
     "curriculum": "index",
     "weight_decay": 0.1,
     "protocol": "clean",
+    "policy": "max_boltzmann",
     "rules": ("q_agrel", "node_perturbation", "broadcast"),
 }
 
@@ -30,3 +31,51 @@ def test_what_is_not_given_is_not_looked_at():
     idle.check(config, ["learning_rate"])
     with pytest.raises(cli.UserError, match="--feedback-init does nothing with tied feedback"):
         idle.check(config, ["feedback_init"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "says"),
+    [
+        ({"feedback": "random"}, "feedback_rate", "with random feedback"),
+        ({"feedback": "direct"}, "feedback_delay", "with direct feedback"),
+        ({"feedback": "sign"}, "feedback_init", "with sign feedback"),
+        ({}, "angle_images", "with tied feedback, where no angles are measured"),
+        ({"policy": "softmax"}, "epsilon", "with policy softmax and these rules"),
+        ({"policy": "epsilon_greedy"}, "temperature", "with policy epsilon_greedy and these rules"),
+        (
+            {"rules": ("backprop", "agrel")},
+            "policy",
+            "without --rule q_agrel or broadcast or node_perturbation",
+        ),
+        ({"rules": ("reinforce",)}, "epsilon", "and these rules"),
+        ({"rules": ("backprop",)}, "reward", "with backprop alone"),
+        ({"rules": ("backprop",)}, "reward_wrong", "with --reward right and these rules"),
+    ],
+)
+def test_what_a_setting_makes_idle_is_refused(changes, name, says):
+    config = configs.replace(configs.load("digits"), changes)
+    option = "--" + name.replace("_", "-")
+    with pytest.raises(cli.UserError, match=f"{option} does nothing .*{says}: leave it out"):
+        idle.check(config, [name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"feedback": "random"}, ["feedback_init", "angle_images"]),
+        ({"feedback": "product"}, ["feedback_init", "feedback_rate", "feedback_l2"]),
+        ({"policy": "epsilon_greedy"}, ["policy", "epsilon"]),
+        ({"policy": "softmax"}, ["temperature"]),
+        ({"rules": ("backprop", "reinforce")}, ["reward", "reward_wrong"]),
+    ],
+)
+def test_what_a_setting_uses_passes(changes, names):
+    idle.check(configs.replace(configs.load("digits"), changes), names)
+
+
+def test_of_several_runs_one_is_enough():
+    tied = configs.load("digits")
+    other = configs.replace(tied, {"feedback": "kolen_pollack"})
+    idle.check_all([tied, other], ["feedback_rate"])
+    with pytest.raises(cli.UserError, match="--feedback-rate does nothing with tied feedback"):
+        idle.check_all([tied, tied], ["feedback_rate"])

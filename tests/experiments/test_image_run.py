@@ -401,3 +401,12 @@ def test_an_earlier_name_of_an_option_is_still_taken():
 def test_a_configuration_of_a_version_without_a_curriculum_has_none():
     old = {k: v for k, v in configs.to_json(config()).items() if not k.startswith("curriculum")}
     assert configs.from_json(old) == config()
+
+
+def test_seeds_beyond_31_bits_begin():
+    """The last first seed that may be asked for, and those after it."""
+    settings = config(first_seed=2**31 - 1, seeds=3, hidden=(4,))
+    splits = build.make_splits(DIGITS, settings)
+    run = build.start(build.make_trainer(settings, "q_agrel", DIGITS, splits), settings, DIGITS)
+    numbers = np.asarray(jax.random.key_data(run.states.key))
+    assert numbers.tolist() == [[0, 2**31 - 1], [0, 2**31], [0, 2**31 + 1]]

@@ -14,6 +14,7 @@ import pytest
 from experiments import export, merge, plots
 from experiments.train import __main__ as train
 from experiments.train import angles, joined
+from experiments.train import folder as run_folder
 from qagrel_jax.training import checkpoints
 from tests.experiments import running
 
@@ -324,6 +325,7 @@ def test_seeds_that_do_not_make_one_run(given, says, seeds_apart, tmp_path):
     (tmp_path / "unfinished" / "summary.json").unlink()
     checkpoint = tmp_path / "other" / "checkpoint_q_agrel.msgpack"
     _, metadata = checkpoints.read(checkpoint)
+    metadata["config"]["first_seed"] = 5
     checkpoints.write(checkpoint, flax.serialization.msgpack_serialize({"epoch": 1}), metadata)
     there = [tmp_path / n if (tmp_path / n).exists() else seeds_apart / n for n in given]
     result = running.run(merge.main, *there, "--out", tmp_path / "out")
@@ -331,6 +333,97 @@ def test_seeds_that_do_not_make_one_run(given, says, seeds_apart, tmp_path):
     assert len(result.stderr.splitlines()) == 1
     assert re.search(says, result.stderr)
     assert not (tmp_path / "out").exists()
+
+
+def _copied(seeds_apart, tmp_path, *names):
+    """Copies of parts, to be damaged."""
+    return [shutil.copytree(seeds_apart / name, tmp_path / name) for name in names]
+
+
+def _merged(parts, out):
+    result = running.run(merge.main, *parts, "--out", out)
+    assert len(result.stderr.splitlines()) == (result.returncode != 0)
+    return result
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "seeds"])
+def test_lines_that_lack_epochs_are_refused(damage, seeds_apart, tmp_path):
+    """Else a seed's accuracies would be another's, or of other epochs."""
+    first, second = _copied(seeds_apart, tmp_path, "seed_4", "together")
+    config = _json(first / "config.json") | {"first_seed": 6}
+    summary = _json(first / "summary.json")
+    summary["config"]["first_seed"] = 6
+    (first / "config.json").write_text(json.dumps(config))
+    (first / "summary.json").write_text(json.dumps(summary))
+    for path in first.glob("checkpoint_*"):
+        path.unlink()
+    path = first / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_text("".join([lines[0][:40] + "\n", *lines[1:]]))
+    else:
+        lines[0] = (second / "metrics.jsonl").read_text().splitlines(keepends=True)[0]
+        path.write_text("".join(lines))
+    result = _merged([first, second], tmp_path / "out")
+    assert result.returncode == 2 and not (tmp_path / "out").exists()
+    assert re.search(r"seed_4/metrics\.jsonl lacks epochs of q_agrel|damaged", result.stderr)
+
+
+def test_each_seed_is_of_the_commit_that_trained_it(seeds_apart, tmp_path):
+    names = [name for name in APART if name != "together"]
+    first, *later = _copied(seeds_apart, tmp_path, *names)
+    for name in ("environments.jsonl", "summary.json"):
+        content = _json(first / name)
+        for entry in content.get("results", [content]):
+            entry["commit"] = "fedcba9"
+        (first / name).write_text(json.dumps(content) + "\n")
+    out = tmp_path / "out"
+    assert _merged([*later, first], out).returncode == 0  # in another order than that of the seeds
+    assert export.best(out, "q_agrel", 4)[1]["commit"] == "fedcba9"
+    assert export.best(out, "q_agrel", 5)[1]["commit"] != "fedcba9"
+    began = run_folder.sessions_begun(out, "backprop")
+    assert [session["commit"] == "fedcba9" for session in began] == [True, False]
+    summary = _json(out / "summary.json")
+    assert summary["command"] == began[0]["command"]
+    assert {entry["commit"] for entry in summary["results"]} == {"fedcba9"}
+
+
+def test_a_checkpoint_of_another_seed_is_refused(seeds_apart, tmp_path):
+    parts = _copied(seeds_apart, tmp_path, "seed_4", "seed_5_q_agrel", "seed_5_backprop")
+    shutil.copy(parts[0] / "checkpoint_q_agrel.msgpack", parts[1] / "checkpoint_q_agrel.msgpack")
+    result = _merged(parts, tmp_path / "out")
+    assert result.returncode == 2
+    assert re.search(r"seed_5_q_agrel/checkpoint_q_agrel\.msgpack: rules is", result.stderr)
+
+
+def test_a_seed_that_cannot_be_finished_says_why(seeds_apart, tmp_path):
+    parts = _copied(seeds_apart, tmp_path, "seed_4", "seed_5_q_agrel", "seed_5_backprop")
+    (parts[2] / "summary.json").unlink()
+    (parts[2] / "failed.json").write_text('{"error": "backprop: seed 5 diverged"}')
+    result = _merged(parts, tmp_path / "out")
+    assert result.returncode == 2
+    assert "seed_5_backprop cannot be finished" in result.stderr
+    assert "backprop: seed 5 diverged" in result.stderr
+
+
+def test_files_of_earlier_versions_are_merged(seeds_apart, tmp_path):
+    """Without images in the lines of times, and without who stopped early in the summary."""
+    parts = _copied(seeds_apart, tmp_path, "seed_4", "seed_5_q_agrel", "seed_5_backprop")
+    summary = _json(parts[0] / "summary.json")
+    for entry in summary["results"]:
+        del entry["stopped_early"]
+    (parts[0] / "summary.json").write_text(json.dumps(summary))
+    for part in parts:
+        lines = [json.loads(line) for line in (part / "timings.jsonl").read_text().splitlines()]
+        for line in lines:
+            del line["images"]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (part / "timings.jsonl").write_text(text)
+    assert _merged(parts, tmp_path / "out").returncode == 0
+    for entry in _json(tmp_path / "out" / "summary.json")["results"]:
+        assert entry["seeds"] == [4, 5] and "stopped_early" not in entry
 
 
 def test_joined_lines_by_hand():

@@ -173,7 +173,7 @@ def test_the_headline(tmp_path):
     ]
     assert "cifar10" not in text and "Not finished: the best so far" in text
     # Within two epochs: .5 − .9, .86 − .9, .3 − .9, in points and the mean.
-    says = "`mnist_conv`: Q-AGREL 5 epochs, backprop 2 epochs (after 2 epochs of both the "
+    says = "`mnist_conv`, paper: Q-AGREL 5 epochs, backprop 2 epochs (after 2 epochs of both the "
     assert f"{says}difference is −34.67 points)" in text
 
 
@@ -417,6 +417,15 @@ def test_check_needs_no_jax_and_leaves_no_trace(tmp_path):
     assert stop.value.code == 1
     report.main(["--readme", str(readme)])
     assert readme.read_text() == original
+
+
+def test_the_headlines_note_tells_both_protocols_of_a_cell(tmp_path):
+    for protocol, finished in (("paper", False), ("clean", True)):
+        write_run(tmp_path / "cells" / "mnist_conv" / protocol, finished=finished)
+    path = tmp_path / "cells" / "mnist_conv" / "clean" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol": "clean"}))
+    text = reports.section("headline", tmp_path)
+    assert "`mnist_conv`, paper: " in text and "`mnist_conv`, clean: " not in text
 
 
 def test_runs_of_other_seeds_are_paired_by_seed(tmp_path):
