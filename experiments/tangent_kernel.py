@@ -10,6 +10,7 @@ are measured alike. A table is printed; DIR gets tangent_kernel.json.
 """
 
 import contextlib
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -116,7 +117,10 @@ def measure(folder: Path, images: int, data_dir: str | None = None) -> list[dict
         state = trainer.init(root_keys(jnp.array([seed])))
         state = jax.tree.map(lambda x: x[0], state)
         layers, _ = measured({"params": state.params, **state.model_state})
-        before[seed] = _short(sum(layers.values()))
+        # With running statistics that have seen nothing BatchNorm does not do what it does in
+        # training.
+        statistics = "batch_stats" in state.model_state
+        before[seed] = None if statistics else _short(sum(layers.values()))
     lines = []
     for rule in config.rules:
         networks = []
@@ -176,16 +180,19 @@ def _print(lines: list[dict[str, Any]]) -> None:
 
 
 def mean(line: dict[str, Any], name: str) -> float:
-    """Return the mean over the seeds of what ``measure`` found."""
-    return statistics.fmean(network[name] for network in line["networks"])
+    """Return the mean over the seeds of what ``measure`` found; NaN where it was not measured."""
+    values = [network[name] for network in line["networks"]]
+    return float("nan") if None in values else statistics.fmean(values)
 
 
 def shown(value: float) -> str:
-    """Return three digits, or a whole number.
+    """Return three digits, or a whole number; of NaN a dash.
 
     >>> shown(0.03759), shown(2161.3)
     ('0.0376', '2,161')
     """
+    if math.isnan(value):
+        return "–"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 

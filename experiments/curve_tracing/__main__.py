@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import cli, fields, folders
+from experiments.common.cli import UserError
 from experiments.curve_tracing import config as curve_config
 from experiments.curve_tracing.config import CurveConfig
 
@@ -47,6 +48,10 @@ def _what_and_where(arguments: Any) -> tuple[CurveConfig, Path]:
         return config, folder
     if resume:
         print(f"{folder} holds no run yet: starting one", file=sys.stderr)
+    for name in ("neighbor_rate", "output_rate"):
+        if name in given and not given.get("shared", True):
+            option = name.replace("_", "-")
+            raise UserError(f"--{option} does nothing with --unshared, without shared weights")
     return CurveConfig(**given), folder or folders.default("curve_tracing")
 
 

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from experiments.curve_tracing.config import FIRST_LENGTH, CurveConfig
+from qagrel_jax import checks
 from qagrel_jax.policies import greedy, make_policy
 from qagrel_jax.random_keys import root_key
 from qagrel_jax.recurrent import GridNet, GridState, as_recurrent, relative_rates
@@ -61,18 +63,19 @@ class Built(NamedTuple):
     keys: Any  # a random key for each network
 
 
-def make(config: CurveConfig) -> Learners:
+def make(config: CurveConfig, longest: int | None = None) -> Learners:
     """Build the functions of a run.
 
     Args:
       config: the run's.
+      longest: pixels of the longest curves; None: those of the run's last tests.
 
     Returns:
-      ``Learners``.
+      ``Learners``, which raise ``ValueError`` for curves of other lengths.
     """
     policy = make_policy("max_boltzmann", epsilon=config.exploration)
     settling = partial(relearnn, steps=config.steps, tolerance=config.tolerance)
-    longest = max(config.test_lengths)
+    longest = longest or max(config.test_lengths)
     number = jnp.arange(config.networks)
     network = GridNet(shared=config.shared, feedback=config.feedback)
     scale = partial(
@@ -87,7 +90,24 @@ def make(config: CurveConfig) -> Learners:
         task=curve_tracing.Params(config.grid, longest, 3, longest, config.reward, config.apart),
         keys=jax.vmap(lambda n: jax.random.fold_in(root_key(config.seed), n))(number),
     )
-    return Learners(*(jax.jit(partial(f, built)) for f in (_init, _learn, _test, _record)))
+    init, *others = (jax.jit(partial(f, built)) for f in (_init, _learn, _test, _record))
+    return Learners(init, *(_within(longest, function) for function in others))
+
+
+def _within(longest: int, function: Callable) -> Callable:
+    """Refuse lengths that the compiled ``function`` (variables, …, lengths, …) would cut short."""
+
+    def called(variables: Any, other: Any, lengths: Any, *rest: Any) -> Any:
+        if checks.known(lengths):
+            low, high = np.min(lengths), np.max(lengths)
+            if not FIRST_LENGTH <= low <= high <= longest:
+                raise ValueError(
+                    f"curves must be {FIRST_LENGTH} to {longest} pixels long, got "
+                    f"{low if low < FIRST_LENGTH else high}"
+                )
+        return function(variables, other, lengths, *rest)
+
+    return called
 
 
 def _init(built: Built) -> Any:

@@ -2,30 +2,46 @@
 
 from experiments.curve_tracing.trained import load
 
-functions, variables = load("runs/curves")
-first = jax.tree.map(lambda leaf: leaf[0], variables)
-trial, image, states = functions.record(first, jax.random.key(0), 7)
+run = load("runs/curves")
+first = jax.tree.map(lambda leaf: leaf[0], run.variables)
+trial, image, states = run.functions.record(first, jax.random.key(0), 7)
 states.modulated_input  # float[steps, grid, grid, features]
 """
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from experiments.common.cli import UserError
 from experiments.curve_tracing import config as curve_config
-from experiments.curve_tracing import learners, run
+from experiments.curve_tracing import learners
+from experiments.curve_tracing import run as curve_run
 
 
-def load(folder: str | os.PathLike) -> tuple[learners.Learners, Any]:
+class Trained(NamedTuple):
+    """The networks of a run, as its checkpoint holds them."""
+
+    config: curve_config.CurveConfig  # of the run
+    functions: learners.Learners  # that train, test and record them
+    variables: Any  # Flax's, with a leading axis over the networks
+    lengths: np.ndarray  # int[networks], pixels of the curves that each has come to
+    done: np.ndarray  # bool[networks], whether it has learned all
+    trials: int  # training trials so far: the first number of further ones is this
+
+
+def load(folder: str | os.PathLike, longest: int | None = None) -> Trained:
     """Read the networks of a run, finished or not; nothing in its folder changes.
 
     Args:
       folder: of the run.
+      longest: pixels of the longest curves that ``functions`` draw; None: those of the run's last
+        tests.
 
     Returns:
-      The functions that train, test and record them, and what the networks have learned: Flax's
-      variables, with a leading axis over the networks.
+      The run. ``functions.test(variables, number, lengths)`` takes lengths int[networks] and any
+      number, of which the trials of the test are drawn.
 
     Raises:
       UserError: no curve-tracing run, or one without a checkpoint; a damaged checkpoint.
@@ -33,8 +49,11 @@ def load(folder: str | os.PathLike) -> tuple[learners.Learners, Any]:
     folder = Path(folder)
     if not (folder / curve_config.FILE).is_file():
         raise UserError(f"{folder} holds no run: it has no {curve_config.FILE}")
+    if not (folder / curve_run.CHECKPOINT).is_file():
+        raise UserError(f"{folder} has no {curve_run.CHECKPOINT}, which a run writes as it learns")
     config = curve_config.load(folder)
-    if not (folder / run.CHECKPOINT).is_file():
-        raise UserError(f"{folder} has no {run.CHECKPOINT}: has the run begun to learn?")
-    functions = learners.make(config)
-    return functions, run.restore(folder, config, functions)["variables"]
+    if longest is not None and not curve_config.FIRST_LENGTH <= longest <= config.longest_curve:
+        raise UserError(f"longest must be at most {config.longest_curve} pixels, got {longest}")
+    functions = learners.make(config, longest)
+    state = curve_run.restore(folder, config, functions)
+    return Trained(config, functions, **state)

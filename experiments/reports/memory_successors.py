@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 from scipy.stats import fisher_exact
 
+from experiments.common import fields
 from experiments.reports import NOT_RUN, markdown
 from experiments.reports import memory_cells as cells
+from experiments.working_memory import config as memory_config
 from experiments.working_memory import plots
 
 
@@ -40,7 +42,7 @@ def recollect(folder: Path) -> str:
             name,
             run["task"],
             _delay(run),
-            _variant(run["config"]),
+            _variant(run),
             cells.share(run),
             *cells.trials(run),
             f"{run['max_trials']:,}",
@@ -100,7 +102,7 @@ def _leak_row(
         [paper.converged, paper.networks - paper.converged],
     ]
     return [
-        kind,
+        ", ".join([kind, *_changed(run, ("task_parameters", "leak"))]),
         _leak(run["config"]["leak"]),
         cells.share(run),
         published,
@@ -142,8 +144,9 @@ def _delay(run: dict[str, Any]) -> str:
     return "–" if run["task"] == "reversal_bandit" else str(_steps(run))
 
 
-def _variant(config: dict[str, Any]) -> str:
+def _variant(run: dict[str, Any]) -> str:
     """Name what differs from the published settings."""
+    config = run["config"]
     said = {
         "end-of-trial input": config["end_input"],
         "corrected slope": config["slope"] == "corrected",
@@ -151,7 +154,28 @@ def _variant(config: dict[str, Any]) -> str:
         "max-Boltzmann": config["policy"] == "max_boltzmann",
         f"{', '.join(config['feedbacks'])} feedback": config["feedbacks"] != ["tied"],
     }
-    return ", ".join(name for name, holds in said.items() if holds) or "published"
+    named = [name for name, holds in said.items() if holds]
+    told = ("end_input", "slope", "policy", "feedbacks", "task_parameters")
+    return ", ".join([*named, *_changed(run, told)]) or "published"
+
+
+NO_SETTINGS = ("seed", "networks", "max_trials", "retest_after", "cooling")
+"""Fields that leave the rule and the task as they are."""
+
+
+def _changed(run: dict[str, Any], told: tuple[str, ...]) -> list[str]:
+    """Name the settings that are not the rule's and task's own; not those ``told`` elsewhere."""
+    config = run["config"]
+    own = memory_config.complete({"rule": _rule(run), "task": run["task"]})
+    changed = {
+        name: config[name]
+        for name, value in own.to_json().items()
+        if name not in (*told, *NO_SETTINGS) and config.get(name, value) != value
+    }
+    return [
+        f"{name} {fields.shown(tuple(value) if isinstance(value, list) else value)}"
+        for name, value in changed.items()
+    ]
 
 
 def _kind(leak: float | list[float]) -> str:

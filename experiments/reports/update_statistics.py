@@ -63,8 +63,10 @@ def _by_stage(content: dict[str, Any], folder: str) -> list[str]:
         ),
         "Angle to the gradient of the cross-entropy, degrees, by epoch of training:",
         markdown.table(("rule", *map(str, stages)), by_stage),
-        "Mean (sd) over the seeds; ± the standard error that sampling leaves, where one seed has a "
-        "value.",
+        "Mean (sd) over the seeds; ± the standard error of the mean that sampling leaves, where "
+        "batches are sampled. ‡ Estimates of 0, which stand for all of 0 or less (a cosine above "
+        "1, a squared difference below 0): the samples do not tell them from 0, and their sd and "
+        "standard error say little.",
         f"![Bias against variance, a point a rule]({folder}bias_and_variance.png)",
     ]
 
@@ -104,11 +106,18 @@ def _at(entries: list[dict[str, Any]], rule: str, stage: int) -> dict[str, Any] 
 
 def _mean_sd(entry: dict[str, Any] | None, objective: str, name: str) -> str:
     value = entry and entry[objective][ALL][name]
-    if not value:
+    if not (entry and value):
         return "–"
     # Rounding of a float32 cosine makes an angle of 0 a hundredth of a degree.
     mean = f"{value['mean']:.1f}" if name == "angle" else f"{value['mean']:.3g}"
     digits = ".1f" if name == "angle" else ".2g"
     if "sd" in value:
-        return f"{mean} ({value['sd']:{digits}})"
-    return f"{mean} ± {value['standard_error']:{digits}}" if "standard_error" in value else mean
+        mean += f" ({value['sd']:{digits}})"
+    exact = entry.get("exact", False)
+    if "standard_error" in value and not exact:
+        mean += f" ± {value['standard_error']:{digits}}"
+    # Of one seed there is no sd: earlier summaries do not say of how many a value is.
+    there = value.get("seeds", len(entry["seeds"]) if "sd" in value else 1)
+    limit = name in ("angle", "bias") and value.get("at_limit", value["mean"] == 0)
+    mean += "‡" * bool(limit and not exact)
+    return mean + f", {there} of {len(entry['seeds'])} seeds" * (there < len(entry["seeds"]))

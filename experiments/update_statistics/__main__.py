@@ -129,7 +129,7 @@ def _plan(arguments: Any) -> Plan:
     if there:
         config, saved = _saved(arguments.out)
         if arguments.config:
-            config = configs.load(arguments.config)
+            config = configs.replace(configs.load(arguments.config), {"seeds": config.seeds})
     else:
         config, saved = configs.load(arguments.config or configs.DEFAULT), {}
     if arguments.seeds is not None:
@@ -154,6 +154,15 @@ def _plan(arguments: Any) -> Plan:
         given["method"] = "exact" if small else "sampled"
     if given["method"] == "exact" and config.architecture != "dense":
         raise UserError("--method exact needs a network without BatchNorm and dropout: dense")
+    if config.feedback != "tied":
+        raise UserError(
+            f"{config.name} has {config.feedback} feedback, and a rule is measured with its own, "
+            "tied or (feedback_alignment, q_agrel_random_feedback) random: give a tied config"
+        )
+    measured = given.get("rules", tuple(settings.RULES))
+    enumerated = all(settings.RULES[rule].enumerable for rule in measured if rule in settings.RULES)
+    if arguments.samples is not None and given["method"] == "exact" and enumerated:
+        raise UserError("--samples does nothing where every action is enumerated: leave it out")
     if unknown := settings.misfits(given):
         raise UserError(
             f"{arguments.out / 'plan.json'} is no plan ({unknown}): choose another --out"

@@ -33,7 +33,9 @@ def summarize(plan: Plan, lines: list[dict[str, Any]]) -> dict[str, Any]:
     Returns:
       A JSON-ready dictionary. ``["results"]`` has an entry for each rule, number of classes, stage
       and batch size, with ``["objective"]["layer"]["statistic"]``: mean and standard deviation over
-      the seeds where it is a number, and (``standard_error``) of the mean that the sampling leaves.
+      the seeds where it is a number, and (``standard_error``) of the mean that the sampling leaves;
+      ``seeds`` where it is a number in fewer than all, and ``at_limit``, in how many of them a
+      sampled angle or bias was estimated to be 0 or less.
     """
     keys = dict.fromkeys((line["rule"], line["classes"], line["stage"]) for line in lines)
     results = [
@@ -71,14 +73,16 @@ def _entry(lines: list[dict[str, Any]], size: str) -> dict[str, Any]:
     for objective in OBJECTIVES:
         layers = one["batches"][size]["statistics"][objective]
         entry[objective] = {
-            layer: {name: _over_seeds(batches, objective, layer, name) for name in NAMES}
+            layer: {
+                name: _over_seeds(batches, objective, layer, name, one["exact"]) for name in NAMES
+            }
             for layer in layers
         }
     return entry
 
 
 def _over_seeds(
-    batches: list[dict[str, Any]], objective: str, layer: str, name: str
+    batches: list[dict[str, Any]], objective: str, layer: str, name: str, exact: bool
 ) -> dict[str, float] | None:
     def values(kind: str) -> list[float]:
         found = (b[kind][objective][layer][name] for b in batches if b[kind] is not None)
@@ -92,6 +96,10 @@ def _over_seeds(
         result["sd"] = _short(statistics.stdev(there))
     if errors := values("standard_errors"):
         result["standard_error"] = _short(sum(e * e for e in errors) ** 0.5 / len(errors))
+    if len(there) < len(batches):
+        result["seeds"] = len(there)
+    if not exact and name in ("angle", "bias") and 0.0 in there:
+        result["at_limit"] = there.count(0.0)
     return result
 
 

@@ -232,6 +232,8 @@ def complete(given: dict[str, Any]) -> MemoryConfig:
     if given.get("policy", "max_boltzmann") != "max_boltzmann":
         own.pop("cooling", None)
     own["networks"] = RECOLLECT_NETWORKS if rule == "recollect" else DEFAULT_NETWORKS[task]
+    if any(len(given.get(name, ())) > 1 for name in ("learning_rates", "tag_decays")):
+        own["networks"] = GRID_NETWORKS
     parameters = own.get("task_parameters", {}) | given.get("task_parameters", {})
     return MemoryConfig(**own | given | {"task_parameters": dict(sorted(parameters.items()))})
 

@@ -12,7 +12,8 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
     """Draw the fraction of networks that have converged, against trials; a large grid by β."""
     panels = _panels(summary)
     several = len(panels) > 1
-    end = 1.05 * max((t for t in summary["trials"] if t is not None), default=1)
+    reached = [t for t in summary["trials"] if t is not None]
+    end = 1.05 * max(reached, default=summary.get("max_trials", 1))
     rows = 1 + several
     layout = {"nrows": rows, "ncols": -(-len(panels) // rows), "squeeze": False}
     wide = several or len(next(iter(panels.values()))) > 1

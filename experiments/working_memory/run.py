@@ -111,6 +111,8 @@ def make_setup(config: MemoryConfig) -> Setup:
         changes = {name: value for name, value in changes.items() if value is not None}
         if len(criterion.windows) < task.levels(params):  # a curriculum: the same at each level
             changes["windows"] = criterion.windows * task.levels(params)
+        if "retest_after" in changes and not criterion.test_allowed:
+            raise UserError(f"--retest-after does nothing in {task.name}, which has no frozen test")
         criterion = dataclasses.replace(criterion, **changes)
         rule = _rule(config, task)
         return Setup(task, params, rule, criterion, config.substeps, config.cooling)
@@ -152,6 +154,13 @@ def _rule(config: MemoryConfig, task: Task) -> AugmentConfig | RecollectConfig:
         "weight_range": config.weight_range,
         "threshold": config.threshold,
     }
+    # Of a grid each network has its own, in the population's settings.
+    for name, values in (
+        ("learning_rate", config.learning_rates),
+        ("tag_decay", config.tag_decays),
+    ):
+        if len(values) == 1:
+            shared[name] = values[0]
     if config.rule == "recollect":
         return RecollectConfig(slope=config.slope, end_input=config.end_input, **shared)
     leak = config.leak

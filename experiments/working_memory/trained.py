@@ -1,4 +1,4 @@
-"""Networks that the command has trained, in a notebook: to record their units, to train them on.
+"""Networks that the command has trained, in a notebook: to record their units.
 
 from experiments.working_memory.trained import load
 from qagrel_jax.population import record
@@ -26,8 +26,10 @@ def load(folder: str | os.PathLike) -> tuple[Setup, Packed]:
 
     Returns:
       What they learn and how, and the networks as its checkpoint holds them: as many of each
-      setting of a grid, setting after setting (``networks.networks.settings``). They go on learning
-      where ``networks.advance()`` is called.
+      setting of a grid, setting after setting. Each network's β, λ and feedback are in
+      ``networks.networks.settings``; where all have the same β and λ, ``setup.config`` has them,
+      too. Where ``networks.advance()`` is called, those go on learning that have neither converged
+      nor given up.
 
     Raises:
       UserError: no working-memory run, or one without a checkpoint; a damaged checkpoint.
@@ -35,9 +37,9 @@ def load(folder: str | os.PathLike) -> tuple[Setup, Packed]:
     folder = Path(folder)
     if not (folder / memory_config.FILE).is_file():
         raise UserError(f"{folder} holds no run: it has no {memory_config.FILE}")
-    config = memory_config.load(folder)
     if not any((folder / name).is_file() for name in (run.CHECKPOINT, run.OLD_CHECKPOINT)):
-        raise UserError(f"{folder} has no {run.CHECKPOINT}: has the run begun to learn?")
+        raise UserError(f"{folder} has no {run.CHECKPOINT}, which a run writes as it learns")
+    config = memory_config.load(folder)
     setup = run.make_setup(config)
     networks = run.start(config, setup)
     run.restore(folder, networks, config)

@@ -44,6 +44,12 @@ def _tests(folder):
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
 
 
+def test_rates_of_shared_weights_are_refused_without_them(capsys):
+    for name in ("neighbor-rate", "output-rate"):
+        says = refused(capsys, "--unshared", f"--{name}", "0.5")
+        assert f"--{name} does nothing with --unshared" in says
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("curves") / "run"
@@ -71,15 +77,34 @@ def test_writes_summary_and_pictures(finished):
 def test_a_notebook_reads_the_networks(finished):
     folder, summary = finished
     before = {p: p.read_bytes() for p in folder.iterdir()}
-    functions, variables = trained.load(str(folder))
+    run = trained.load(str(folder))
     assert {p: p.read_bytes() for p in folder.iterdir()} == before
+    assert run.config == CurveConfig(**SMALL_CONFIG) and run.trials == 90
+    assert run.lengths.shape == run.done.shape == (2,)
     # The test of the longest trained curves, once more.
     length = SMALL_CONFIG["max_length"]
-    tested = functions.test(variables, SMALL_CONFIG["max_trials"] + length, np.full(2, length))
+    number = SMALL_CONFIG["max_trials"] + length
+    tested = run.functions.test(run.variables, number, np.full(2, length))
     np.testing.assert_allclose(tested.accuracy, summary["accuracy"][str(length)])
-    first = jax.tree.map(lambda leaf: leaf[0], variables)
-    _, image, states = functions.record(first, jax.random.key(0), length)
+    first = jax.tree.map(lambda leaf: leaf[0], run.variables)
+    _, image, states = run.functions.record(first, jax.random.key(0), length)
     assert image.shape[:2] == states.modulated_input.shape[1:3] == (6, 6)
+
+
+def test_curves_longer_than_can_be_drawn_are_refused(finished):
+    """They were cut short, and no network could trace them."""
+    run = trained.load(finished[0], longest=4)
+    first = jax.tree.map(lambda leaf: leaf[0], run.variables)
+    for length in (1, 5):
+        says = f"curves must be 2 to 4 pixels long, got {length}"
+        with pytest.raises(ValueError, match=says):
+            run.functions.record(first, jax.random.key(0), length)
+        with pytest.raises(ValueError, match=says):
+            run.functions.test(run.variables, 0, np.array([2, length]))
+        with pytest.raises(ValueError, match=says):
+            run.functions.learn(run.variables, 0, np.array([length, 2]), np.ones(2, bool))
+    with pytest.raises(UserError, match="longest must be at most 7 pixels, got 8"):
+        trained.load(finished[0], longest=8)
 
 
 def test_a_notebook_is_told_what_is_not_there(finished, tmp_path):
@@ -87,7 +112,7 @@ def test_a_notebook_is_told_what_is_not_there(finished, tmp_path):
         trained.load(tmp_path)
     folder = shutil.copytree(finished[0], tmp_path / "run")
     (folder / curve_run.CHECKPOINT).unlink()
-    with pytest.raises(UserError, match=r"has no checkpoint\.npz: has the run begun"):
+    with pytest.raises(UserError, match=r"has no checkpoint\.npz, which a run writes"):
         trained.load(folder)
     (folder / curve_run.CHECKPOINT).write_bytes(b"PK")
     with pytest.raises(UserError, match="damaged"):

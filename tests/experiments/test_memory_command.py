@@ -130,7 +130,7 @@ def test_a_notebook_is_told_what_is_not_there(compared, tmp_path):
         trained.load(tmp_path)
     folder = shutil.copytree(compared[0], tmp_path / "run")
     (folder / memory_run.CHECKPOINT).unlink()
-    with pytest.raises(UserError, match=r"has no checkpoint\.msgpack: has the run begun"):
+    with pytest.raises(UserError, match=r"has no checkpoint\.msgpack, which a run writes"):
         trained.load(folder)
     (folder / memory_run.CHECKPOINT).write_bytes(b"qagrel")
     with pytest.raises(UserError, match="damaged"):

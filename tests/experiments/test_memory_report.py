@@ -65,10 +65,15 @@ def results(tmp_path):
     write("working_memory/recollect_saccade_delay_8", saccade | {"config": CONFIG | gated})
     plain = gated | {"end_input": False, "slope": "published", "task_parameters": {}}
     write("working_memory/recollect_saccade", saccade | {"config": CONFIG | plain})
+    larger = plain | {"memory": 50, "exploration": 0.5}
+    write("working_memory/recollect_saccade_large", saccade | {"config": CONFIG | larger})
     for name, leak, cell in (("standard", 1.0, NEVER), ("hybrid", [0.7, 1.0], GOT)):
         trials = [None] * 4 if cell is NEVER else [30, None, 10, 20]
         ax = cell | {"task": "twelve_ax", "trials": trials, "max_trials": 100_000}
-        write(f"working_memory/twelve_ax_{name}", ax | {"config": CONFIG | {"leak": leak}})
+        own = CONFIG | {"leak": leak, "feedbacks": ["kolen_pollack"]}
+        write(f"working_memory/twelve_ax_{name}", ax | {"config": own})
+    changed = own | {"bias": True, "learning_rates": [0.9]}
+    write("working_memory/twelve_ax_changed", ax | {"config": changed})
     piece = {"trials": 5, "seconds": 1.0, "cpu_seconds": 2.0}
     ours = {"trials_per_second": 5000.0, "cores_busy": 1.94, "first_turn_seconds": 7.0}
     row = {
@@ -106,6 +111,10 @@ def test_every_table_holds_its_numbers(results):
         "| 31,132 | 100,000 |" in text
     )
     assert "| leaky | – | not run | 100 of 100 (100 %) | – | – | – | 24,150 | – |" in text
+    # What is not as published says so.
+    assert "| hybrid, learning_rates 0.9, bias True | 0.7, 1 | 3 of 4 (75 %) | 60 of 60" in text
+    variant = "exploration 0.5, memory 50"
+    assert f"| recollect_saccade_large | saccade | 2 | {variant} | {got}" in text
     assert "seed 3; an abacus; commit `0123456` with uncommitted changes" in text
     for picture in (
         "working_memory/vibrotactile/converged.png",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.common.cli import UserError
+from experiments.working_memory import config as memory_config
 from experiments.working_memory import run as memory_run
 from experiments.working_memory.config import MemoryConfig
 from qagrel_jax.tasks.criterion import Criterion
@@ -92,6 +93,28 @@ def test_every_option_of_a_rule_arrives(rule):
     # Delays of 1, 2 and 4 steps, each with the same window.
     window, accuracy = (50, 0.9) if rule == "augment" else (100, 0.86)
     assert setup.criterion == Criterion(4, (window,) * 3, accuracy, 77, (0, 0, 0, 0), 1, 8)
+
+
+def test_the_setup_tells_the_learning_rate_and_decay_that_all_networks_have():
+    own = memory_config.complete({"task": "twelve_ax"})
+    rule = memory_run.make_setup(own).config
+    assert (rule.learning_rate, rule.tag_decay) == (0.15, 0.15)
+    given = {"task": "saccade", "learning_rates": (0.05,), "tag_decays": (0.2, 0.5)}
+    rule = memory_run.make_setup(memory_config.complete(given)).config
+    assert rule.learning_rate == 0.05
+
+
+def test_a_grid_has_fewer_networks_for_each_setting():
+    several = {"task": "saccade", "learning_rates": (0.05, 0.3)}
+    assert memory_config.complete(several).networks == 20
+    assert memory_config.complete(several | {"networks": 7}).networks == 7
+    assert memory_config.complete({"task": "saccade"}).networks == 1000
+
+
+def test_waiting_for_a_test_that_never_comes_is_refused():
+    given = {"task": "probabilistic", "retest_after": 5}
+    with pytest.raises(UserError, match="--retest-after does nothing in probabilistic"):
+        memory_run.make_setup(memory_config.complete(given))
 
 
 def test_the_memory_units_share_several_leaks():

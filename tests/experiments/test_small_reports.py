@@ -225,6 +225,23 @@ def test_update_statistics_of_sampled_batches(tmp_path):
     assert "(mnist_dense/bias_and_variance.png)" in text
 
 
+def test_sampled_estimates_tell_their_error_and_what_they_do_not_resolve(tmp_path):
+    """An angle of 0 stands for every cosine above 1; a seed without an estimate is counted."""
+    sampled = {"mean": 0.0, "sd": 0.0, "standard_error": 2.5}
+    partly = {"mean": 60.0, "sd": 5.0, "standard_error": 2.0, "seeds": 2}
+    entry = _statistics_entry(10, sampled, partly) | {"seeds": [0, 1, 2], "exact": False}
+    _write_statistics(tmp_path / "update_statistics", [entry])
+    text = reports.section("update_statistics", tmp_path)
+    angle, bias = "0.0 (0.0) ± 2.5‡", "0 (0) ± 2.5‡"
+    variance = "60 (5) ± 2, 2 of 3 seeds"
+    assert f"| Q-AGREL | {angle} | {angle} | {bias} | {bias} | {variance} | – |" in text
+    exact = entry | {"exact": True}
+    _write_statistics(tmp_path / "exact", [exact])
+    (tmp_path / "exact").rename(tmp_path / "update_statistics" / "classes")
+    text = reports.section("update_statistics", tmp_path).partition("By number of classes")[2]
+    assert "| Q-AGREL | 0.0 (0.0) |" in text
+
+
 def test_small_weights_without_the_tangent_kernel(tmp_path):
     assert small_weights.section(tmp_path) == NOT_RUN
 

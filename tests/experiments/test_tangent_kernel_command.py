@@ -50,6 +50,28 @@ def test_runs_of_one_name_are_told_apart():
     assert tangent_kernel._told(given) == ["cells/a/paper", "cells/b/paper", "c", "."]
 
 
+def test_what_was_not_measured_is_a_dash():
+    line = {"networks": [{"before": None, "kernel": 2.0}, {"before": None, "kernel": 4.0}]}
+    assert tangent_kernel.shown(tangent_kernel.mean(line, "before")) == "–"
+    assert tangent_kernel.shown(tangent_kernel.mean(line, "kernel")) == "3"
+
+
+@pytest.mark.slow
+def test_before_learning_batchnorm_has_no_statistics(tmp_path):
+    folder = tmp_path / "run"
+    own = tmp_path / "small_conv.py"
+    own.write_text(
+        "from experiments.config import Config\n"
+        'config = Config(name="small_conv", dataset="digits", architecture="conv")\n'
+    )
+    options = ["--seeds", "1", "--epochs", "1", "--rule", "q_agrel"]
+    result = running.run(train.main, own, "--out", folder, *options)
+    assert result.returncode == 0, result.stderr
+    (line,) = tangent_kernel.measure(folder, 20)
+    (network,) = line["networks"]
+    assert network["before"] is None and network["kernel"] > 0
+
+
 def test_the_networks_are_those_of_the_checkpoint(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     options = ["--hidden", "16", "--seeds", "1", "--epochs", "1", "--rule", "q_agrel"]

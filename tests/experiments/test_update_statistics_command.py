@@ -1,6 +1,7 @@
 """``python -m experiments.update_statistics``: one small run, its resumption, bad input."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -13,6 +14,7 @@ from experiments.common.cli import UserError
 from experiments.train import build
 from experiments.update_statistics import __main__ as command
 from experiments.update_statistics import batches, instrument, references, settings
+from experiments.update_statistics import summary as statistics_summary
 from experiments.update_statistics.summary import ALL
 from qagrel_jax.training import fitting
 
@@ -96,6 +98,8 @@ def test_a_run_and_its_resumption(tmp_path, monkeypatch, capsys):
         command.main(arguments)
     with pytest.raises(UserError, match=r"started with other settings \(stages\)"):
         command.main(["--resume", "--out", str(folder), "--stages", "0"])
+    # The same command once more: the config's own number of seeds was not asked for.
+    command.main([arguments[0], "--resume", "--out", str(folder)])
 
 
 def test_a_network_with_batchnorm_is_sampled(tmp_path, monkeypatch):
@@ -180,6 +184,42 @@ def test_weights_that_diverge_are_one_line(tmp_path, monkeypatch, capsys):
     assert "diverged" in said and said.endswith("try a lower learning rate")
 
 
+def test_feedback_of_a_config_that_no_rule_is_measured_with_is_refused(tmp_path):
+    """Networks were trained with it, and measured with tied feedback."""
+    path = Path(_config(tmp_path))
+    path.write_text(path.read_text().replace("batch_size", 'feedback="kolen_pollack", batch_size'))
+    with pytest.raises(UserError, match="small has kolen_pollack feedback, and a rule is measured"):
+        command.main([str(path), "--out", str(tmp_path / "out")])
+
+
+def test_what_samples_do_not_resolve_is_counted():
+    """An angle of 0 is one of 0 or less; None, one that no sample tells."""
+
+    def batch(angle, error):
+        layer = dict.fromkeys(statistics_summary.NAMES, 1.0) | {"angle": angle}
+        errors = dict.fromkeys(statistics_summary.NAMES, 0.5) | {"angle": error}
+        of = {objective: {ALL: layer} for objective in settings.OBJECTIVES}
+        of_errors = {objective: {ALL: errors} for objective in settings.OBJECTIVES}
+        return {"4": {"statistics": of, "standard_errors": of_errors}}
+
+    line = {"rule": "q_agrel", "weights": "q_agrel", "classes": 3, "stage": 0, "accuracy": 0.5}
+    lines = [
+        line | {"seed": seed, "exact": False, "batches": batch(*of_seed)}
+        for seed, of_seed in enumerate([(0.0, 3.0), (10.0, 4.0), (None, None)])
+    ]
+    plan = settings.Plan(None, batch_sizes=(4,))
+    (entry,) = statistics_summary.summarize(plan, lines)["results"]
+    found = entry["cross_entropy"][ALL]
+    assert found["angle"] == {
+        "mean": 5.0,
+        "sd": 7.0711,
+        "standard_error": 2.5,
+        "seeds": 2,
+        "at_limit": 1,
+    }
+    assert found["variance"] == {"mean": 1.0, "sd": 0.0, "standard_error": 0.28868}
+
+
 def test_own_weights():
     plan = settings.Plan(None, weights="own")
     assert [plan.trainer_of(rule) for rule in plan.rules] == list(settings.RULES)
@@ -195,6 +235,7 @@ def test_own_weights():
         (["--classes", "5,11"], "--classes 11: digits has 10"),
         (["--weights", "x"], "unknown weights 'x'; valid: common, own"),
         (["--resume"], "--resume needs --out"),
+        (["--rules", "q_agrel", "--samples", "99"], "--samples does nothing where every action"),
     ],
 )
 def test_bad_input_is_one_line(arguments, says, tmp_path, capsys):
