@@ -19,6 +19,7 @@ NAMES = (
     "controls",
     "digits_fast",
     "mnist_fast",
+    "mnist_conv_fast",
     "learning_rate",
     "small_weights",
     "hundred_classes",

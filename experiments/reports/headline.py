@@ -17,7 +17,7 @@ MEASURES = {"the best epoch": "slowdown, best epoch", "98 %": "slowdown, 98 % of
 
 def section(results: Path) -> str:
     """Return one row a run: the digits, MNIST with the fast settings, then the papers' cells."""
-    folders = [results / "digits", results / "mnist_dense_fast"]
+    folders = [results / name for name in ("digits", "mnist_dense_fast", "mnist_conv_fast")]
     folders += [results / "cells" / name / protocol for name in CELLS for protocol in PROTOCOLS]
     found = [run for folder in folders if (run := run_results.read(folder)) is not None]
     shown = [run for run in found if run.ran(runs.RULE) and run.ran(CONTROL)]

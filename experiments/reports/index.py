@@ -270,6 +270,12 @@ EXPERIMENTS = (
         "results/mnist_dense_fast/README.md",
     ),
     Experiment(
+        "Do they with the convolutional network?",
+        "train mnist_conv_fast --seeds 1",
+        _accuracies("mnist_conv_fast"),
+        "results/mnist_conv_fast/README.md",
+    ),
+    Experiment(
         "Does a learning rate of 1 explain the published accuracy of the dense network?",
         "train mnist_dense --learning-rate 1 --seeds 3",
         _accuracies("mnist_dense_rate_1"),
