@@ -87,7 +87,7 @@ IDLE = (
     Idle(
         ("reward_right", "reward_wrong"),
         lambda config: config.reward != "right" or set(config.rules) <= {"backprop"},
-        "with --reward {0.reward} and these rules",
+        "with a --reward that does not depend on the choice, or with backprop alone",
     ),
     Idle(
         ("weight_decay_epochs",), lambda config: not config.weight_decay, "without --weight-decay"

@@ -49,7 +49,7 @@ def test_what_is_not_given_is_not_looked_at():
         ),
         ({"rules": ("reinforce",)}, "epsilon", "and these rules"),
         ({"rules": ("backprop",)}, "reward", "with backprop alone"),
-        ({"rules": ("backprop",)}, "reward_wrong", "with --reward right and these rules"),
+        ({"rules": ("backprop",)}, "reward_wrong", "or with backprop alone"),
     ],
 )
 def test_what_a_setting_makes_idle_is_refused(changes, name, says):
