@@ -121,6 +121,7 @@ def test_a_network_with_batchnorm_is_sampled(tmp_path, monkeypatch):
         assert list(part.mean) == list(part.images) == ["out"] and part.mean["out"] == i
 
 
+@pytest.mark.slow
 def test_a_run_of_a_network_with_batchnorm(tmp_path):
     """Q-AGREL's mean update is the gradient of its own objective, estimated apart from it."""
     folder = tmp_path / "run"
