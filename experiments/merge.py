@@ -21,7 +21,7 @@ import contextlib
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments import config as configs
 from experiments.common import cli, files, folders
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folders.claimed(arguments.out),
         _whole_or_absent(arguments.out),
     ):
-        write(arguments.out, config, parts)
+        write(arguments.out, config, read(config, parts))
     state = "finished" if (arguments.out / "summary.json").is_file() else "not finished"
     seeds = f"{config.seeds} seed{'s' * (config.seeds > 1)}"
     print(f"{arguments.out}: {', '.join(config.rules)}, {state}, {seeds}")
@@ -81,21 +81,33 @@ def _config(folder: Path) -> Config:
     return configs.saved(folder)
 
 
-def write(out: Path, config: Config, parts: Parts) -> None:
-    """Write the run of ``config`` whose rules and seeds are in ``parts``, after reading it all."""
-    from experiments import plots
-    from experiments.train.one_rule import describe
-    from qagrel_jax.training import checkpoints
+class Merged(NamedTuple):
+    """What the files of the run hold."""
 
+    metrics: list[dict[str, Any]]  # lines
+    timings: list[dict[str, Any]]  # lines
+    environments: list[dict[str, Any]]  # lines
+    checkpoints: dict[str, tuple[bytes, dict[str, Any]]]  # rule: content and metadata
+    failures: dict[str, str]  # rule: why it cannot continue
+    summary: dict[str, Any] | None  # None: not finished
+
+
+def read(config: Config, parts: Parts) -> Merged:
+    """Read the run of ``config`` whose rules and seeds are in ``parts``.
+
+    Raises:
+      UserError: a file that is damaged, or of something else.
+    """
     # Seed after seed, in the order given within the same seeds.
     parts = {part: its_own for group in by_seeds(parts) for part, its_own in group.items()}
     entries = {part: _entries(part, its_own) for part, its_own in parts.items()}
     environments, timings = _sessions(parts, entries)
-    metrics, read, results = [], {}, []
+    metrics, checkpoints, results = [], {}, []
     for rule in config.rules:
         of_rule = {part: its_own for part, its_own in parts.items() if rule in its_own.rules}
         # Before the lines: a run that is at work may be ahead of its checkpoint, not behind.
-        read[rule] = _checkpoint(of_rule, rule)
+        if (checkpoint := _checkpoint(of_rule, rule)) is not None:
+            checkpoints[rule] = checkpoint
         found = {part: e for part in of_rule for e in entries[part] if e["rule"] == rule}
         lines = [_lines(part, its_own, rule, found.get(part)) for part, its_own in of_rule.items()]
         metrics += joined.lines(lines)
@@ -108,19 +120,25 @@ def write(out: Path, config: Config, parts: Parts) -> None:
     whole = None
     if len(results) == len(config.rules):
         whole = _summary(config, results, metrics, environments, timings)
+    return Merged(metrics, timings, environments, checkpoints, failures, whole)
 
-    files.write_lines(out / "metrics.jsonl", metrics)
-    files.write_lines(out / "timings.jsonl", timings)
-    files.write_lines(out / "environments.jsonl", environments)
-    for rule, checkpoint in read.items():
-        if checkpoint is not None:
-            content, metadata = checkpoint
-            described = metadata | describe(config, rule)
-            checkpoints.write(run_folder.checkpoint(out, rule), content, described)
-    if failures:
-        run_folder.write_failures(out, failures)
-    if whole is not None:
-        files.write_json(out / "summary.json", whole)
+
+def write(out: Path, config: Config, run: Merged) -> None:
+    """Write the files of the run, ``config.json`` last, and draw the pictures."""
+    from experiments import plots
+    from experiments.train.one_rule import describe
+    from qagrel_jax.training import checkpoints
+
+    files.write_lines(out / "metrics.jsonl", run.metrics)
+    files.write_lines(out / "timings.jsonl", run.timings)
+    files.write_lines(out / "environments.jsonl", run.environments)
+    for rule, (content, metadata) in run.checkpoints.items():
+        described = metadata | describe(config, rule)
+        checkpoints.write(run_folder.checkpoint(out, rule), content, described)
+    if run.failures:
+        run_folder.write_failures(out, run.failures)
+    if run.summary is not None:
+        files.write_json(out / "summary.json", run.summary)
     files.write_json(out / configs.FILE, configs.to_json(config))
     plots.of_run(out)
 
