@@ -50,13 +50,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, train every cell that is not done, sum up all that are there."""
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser(_shown_in_help(argv)).parse_args(argv)
-    given = fields.given(Config, arguments)
     out = arguments.out
     with folders.explained(out):
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is not a folder: choose another --out")
-    planned = cells.plan(out, arguments.configs, arguments.kinds, arguments.rules_asked, given)
-    idle.check_all([cell.config for cell in planned], given)
+    planned = _plan(arguments)
     mesh = devices.arrange(arguments.mesh)
     codes, said = [0], set[str]()
     with cli.interrupted_says("the same command continues from here"):
@@ -69,6 +67,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{len(planned) - left} of {len(planned)} cells are done; everything is in {out}")
     if any(codes):
         sys.exit(max(codes))
+
+
+def _plan(arguments: Any) -> list[Cell]:
+    """Return the cells asked for; refuse options that change nothing in any of them."""
+    given = fields.given(Config, arguments)
+    asked = arguments.configs, arguments.kinds, arguments.rules_asked
+    planned = cells.plan(arguments.out, *asked, given)
+    # Calls that train a rule each have the settings of choices in common.
+    idle.check_all([cell.config for cell in planned], given.keys() - set(idle.OF_CHOICES))
+    return planned
 
 
 def write(out: Path) -> dict[str, Any]:

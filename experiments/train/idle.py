@@ -39,6 +39,9 @@ def _of_other_kinds(name: str) -> Callable[[Config], bool]:
     return lambda config: name in WITHOUT.get(config.feedback, ())
 
 
+OF_CHOICES = ("policy", "epsilon", "temperature", "reward", "reward_right", "reward_wrong")
+"""Options of rules that choose by a policy, or that a reward teaches."""
+
 _CHOOSING = ("q_agrel", "broadcast", "node_perturbation")
 """Rules that choose by the policy; the others choose by a softmax of their own, or are told."""
 
