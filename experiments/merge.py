@@ -18,7 +18,6 @@ runs.
 """
 
 import contextlib
-import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,10 +160,11 @@ def _lines(
 
 
 def _entry(parts: list[dict[str, Any]], timings: list[dict[str, Any]]) -> dict[str, Any]:
+    from experiments.train import summary
+
     whole = joined.entry(parts)
     if len(parts) > 1 and timings:
-        speeds = [line["images"] / line["seconds"] for line in timings if "images" in line]
-        whole["images_per_second"] = statistics.median(speeds) if speeds else 0.0
+        whole["images_per_second"] = summary.images_per_second(timings)
     return whole
 
 

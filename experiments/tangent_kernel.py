@@ -112,15 +112,16 @@ def measure(folder: Path, images: int, data_dir: str | None = None) -> list[dict
     splits = build.make_splits(dataset, config)
     trainer = build.make_trainer(config, config.rules[0], dataset, splits)
     seeds = range(config.first_seed, config.first_seed + config.seeds)
-    before = {}
+    before: dict[int, float | None] = {}
     for seed in seeds:  # of all rules: they start from the same weights
         state = trainer.init(root_keys(jnp.array([seed])))
         state = jax.tree.map(lambda x: x[0], state)
-        layers, _ = measured({"params": state.params, **state.model_state})
+        before[seed] = None
         # With running statistics that have seen nothing BatchNorm does not do what it does in
         # training.
-        statistics = "batch_stats" in state.model_state
-        before[seed] = None if statistics else _short(sum(layers.values()))
+        if "batch_stats" not in state.model_state:
+            layers, _ = measured({"params": state.params, **state.model_state})
+            before[seed] = _short(sum(layers.values()))
     lines = []
     for rule in config.rules:
         networks = []

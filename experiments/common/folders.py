@@ -80,6 +80,14 @@ def check(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> bo
         return False
 
 
+def check_trained(folder: Path, config: str, *checkpoints: str) -> None:
+    """Raise ``UserError`` unless ``folder`` holds a run's ``config`` and one of ``checkpoints``."""
+    if not (folder / config).is_file():
+        raise UserError(f"{folder} holds no run: it has no {config}")
+    if not any((folder / name).is_file() for name in checkpoints):
+        raise UserError(f"{folder} has no {checkpoints[0]}, which a run writes as it learns")
+
+
 def check_writable(folder: Path) -> None:
     """Raise ``UserError`` unless files can be written to ``folder``, there or not; none stays."""
     with explained(folder):

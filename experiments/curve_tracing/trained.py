@@ -1,11 +1,12 @@
 """Networks that the command has trained, in a notebook: to record their activity, to test them.
 
-from experiments.curve_tracing.trained import load
+    from experiments.curve_tracing.trained import load
 
-run = load("runs/curves")
-first = jax.tree.map(lambda leaf: leaf[0], run.variables)
-trial, image, states = run.functions.record(first, jax.random.key(0), 7)
-states.modulated_input  # float[steps, grid, grid, features]
+    run = load("runs/curves")
+    first = jax.tree.map(lambda leaf: leaf[0], run.variables)
+    trial, image, states = run.functions.record(first, jax.random.key(0), 7)
+
+Of ``states``, ``modulated_input`` is float[steps, grid, grid, features].
 """
 
 import os
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.common import folders
 from experiments.common.cli import UserError
 from experiments.curve_tracing import config as curve_config
 from experiments.curve_tracing import learners
@@ -47,10 +49,7 @@ def load(folder: str | os.PathLike, longest: int | None = None) -> Trained:
       UserError: no curve-tracing run, or one without a checkpoint; a damaged checkpoint.
     """
     folder = Path(folder)
-    if not (folder / curve_config.FILE).is_file():
-        raise UserError(f"{folder} holds no run: it has no {curve_config.FILE}")
-    if not (folder / curve_run.CHECKPOINT).is_file():
-        raise UserError(f"{folder} has no {curve_run.CHECKPOINT}, which a run writes as it learns")
+    folders.check_trained(folder, curve_config.FILE, curve_run.CHECKPOINT)
     config = curve_config.load(folder)
     if longest is not None and not curve_config.FIRST_LENGTH <= longest <= config.longest_curve:
         raise UserError(f"longest must be at most {config.longest_curve} pixels, got {longest}")

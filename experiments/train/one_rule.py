@@ -17,6 +17,7 @@ from experiments.config import Config
 from experiments.train import folder as run_folder
 from experiments.train.angles import Instrument, numbers
 from experiments.train.build import Splits, fit, make_learner, make_trainer, start
+from experiments.train.summary import images_per_second
 from qagrel_jax import sharding, training
 from qagrel_jax.data import Dataset
 from qagrel_jax.training import fitting
@@ -210,8 +211,6 @@ def _results(
         for line in files.read_lines(folder / "timings.jsonl")
         if line.get("rule") == rule and {"images", "seconds"} <= line.keys()
     ]
-    # The first epoch of a process compiles; a median leaves it out without a special case.
-    speed = np.median([line["images"] / line["seconds"] for line in lines]) if lines else 0.0
     return {
         "rule": rule,
         "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
@@ -220,7 +219,7 @@ def _results(
         "best_monitored_accuracy": [float(a) for a in run.best_accuracy],
         "epochs": int(run.epoch),
         "stopped_early": [bool(s) for s in ~run.active],
-        "images_per_second": float(speed),
+        "images_per_second": images_per_second(lines),
         "train_seconds": float(sum(line["seconds"] for line in lines)),
     }
 

@@ -83,6 +83,15 @@ def summarize(
     }
 
 
+def images_per_second(timings: Sequence[dict[str, Any]]) -> float:
+    """Return the median over lines of ``timings.jsonl``; of those that do not tell it, 0.
+
+    The first epoch of a process compiles; a median leaves it out without a special case.
+    """
+    speeds = [t["images"] / t["seconds"] for t in timings if {"images", "seconds"} <= t.keys()]
+    return float(np.median(speeds)) if speeds else 0.0
+
+
 def accuracy_curves(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
     """Return the monitored accuracy of ``rule``, float[epochs, seeds], NaN where stopped.
 

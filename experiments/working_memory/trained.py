@@ -1,18 +1,19 @@
 """Networks that the command has trained, in a notebook: to record their units.
 
-from experiments.working_memory.trained import load
-from qagrel_jax.population import record
+    from experiments.working_memory.trained import load
+    from qagrel_jax.population import record
 
-setup, networks = load("runs/saccade")
-first = networks.network(0).learner
-left = record(setup, first, setup.task.examples["pro left"], jax.random.key(0))
-left.memory  # float[steps, units]
+    setup, networks = load("runs/saccade")
+    first = networks.network(0).learner
+    left = record(setup, first, setup.task.examples["pro left"], jax.random.key(0))
+
+``left.memory`` is float[steps, units].
 """
 
 import os
 from pathlib import Path
 
-from experiments.common.cli import UserError
+from experiments.common import folders
 from experiments.working_memory import config as memory_config
 from experiments.working_memory import run
 from qagrel_jax.population import Packed, Setup
@@ -35,10 +36,7 @@ def load(folder: str | os.PathLike) -> tuple[Setup, Packed]:
       UserError: no working-memory run, or one without a checkpoint; a damaged checkpoint.
     """
     folder = Path(folder)
-    if not (folder / memory_config.FILE).is_file():
-        raise UserError(f"{folder} holds no run: it has no {memory_config.FILE}")
-    if not any((folder / name).is_file() for name in (run.CHECKPOINT, run.OLD_CHECKPOINT)):
-        raise UserError(f"{folder} has no {run.CHECKPOINT}, which a run writes as it learns")
+    folders.check_trained(folder, memory_config.FILE, run.CHECKPOINT, run.OLD_CHECKPOINT)
     config = memory_config.load(folder)
     setup = run.make_setup(config)
     networks = run.start(config, setup)
