@@ -105,7 +105,7 @@ def sessions_begun(folder: Path, rule: str) -> list[dict[str, Any]]:
     environments = files.environments(folder)
     timings = files.read_metrics(folder, "timings.jsonl")
     lines = [line for line in timings if line["rule"] == rule and line["epoch"] == 1]
-    numbers = dict.fromkeys(session_number(line, environments) for line in lines)
+    numbers = dict.fromkeys(session_number(line, environments) for line in lines or [{}])
     return [environments[number] for number in numbers] if environments else []
 
 
