@@ -79,8 +79,9 @@ def _measure_all(arguments: Any) -> None:
             flush=True,
         )
         if arguments.out:
-            content = {"results": results, "repeats": arguments.repeats, **environment}
-            files.write_json(arguments.out / "streaming_speed.json", content)
+            left = [name for name in arguments.cells if name not in results]
+            content = {"results": results, "not_measured": left, "repeats": arguments.repeats}
+            files.write_json(arguments.out / "streaming_speed.json", content | environment)
 
 
 def measure(cell: Cell, repeats: int) -> dict[str, Any]:

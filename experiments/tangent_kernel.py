@@ -6,7 +6,8 @@
 Of every rule and seed of each run, at its best epoch and before it learned: the mean over images of
 K = ‖∂q_s/∂w‖², the squared gradient of the greedy output (``qagrel_jax.analysis.tangent_kernel``).
 One image's update changes that output by learning rate · error · K. Rules whose outputs are logits
-are measured alike. A table is printed; DIR gets tangent_kernel.json.
+are measured alike. A table is printed; DIR gets tangent_kernel.json, if it is interrupted with the
+runs that were finished.
 """
 
 import contextlib
@@ -48,8 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     for folder in arguments.runs:
         configs.check_run(folder)
-    claimed = folders.claimed(arguments.out) if arguments.out else contextlib.nullcontext()
-    with cli.interrupted_says("nothing was written"), claimed:
+    with contextlib.ExitStack() as stack:
+        if arguments.out:
+            stack.enter_context(cli.keeping(arguments.out / FILE))
+            stack.enter_context(folders.claimed(arguments.out))
         _measure_all(arguments)
 
 
@@ -59,16 +62,15 @@ def _measure_all(arguments: Any) -> None:
     environment = provenance.environment()
     for folder in arguments.runs:  # before hours of work on others
         _check(folder)
-    told = _told(arguments.runs)
-    lines = [
-        {**line, "run": name}
-        for folder, name in zip(arguments.runs, told, strict=True)
-        for line in measure(folder, arguments.images, arguments.data_dir)
-    ]
+    lines: list[dict[str, Any]] = []
+    for folder, name in zip(arguments.runs, _told(arguments.runs), strict=True):
+        found = measure(folder, arguments.images, arguments.data_dir)
+        lines += [{**line, "run": name} for line in found]
+        if arguments.out:
+            content = {**environment, "images": arguments.images, "runs": lines}
+            files.write_json(arguments.out / FILE, content)
     _print(lines)
     if arguments.out:
-        content = {**environment, "images": arguments.images, "runs": lines}
-        files.write_json(arguments.out / FILE, content)
         print(f"written to {arguments.out / FILE}")
 
 

@@ -12,7 +12,7 @@ the held-out test images) is high enough; this is tested every few trials, witho
 
 The tasks are of the kind of Roelfsema & van Ooyen (2005); sizes, learning rates and criteria are
 ours, so no number here is a replication of theirs. DIR gets summary.json and
-trials_to_criterion.png.
+trials_to_criterion.png; if it is interrupted, with the tasks that were finished.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ from experiments.common import cli, fields, files, folders
 from experiments.common.cli import UserError
 from experiments.common.names import FEEDBACK_ALIASES
 
+SUMMARY = "summary.json"
 RULES = ("agrel", "backprop")
 FEEDBACKS = ("tied", "kolen_pollack")
 
@@ -82,12 +83,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run every task with both rules, write the summary and the picture."""
     arguments = _parser().parse_args(argv)
     folder = arguments.out or folders.default("agrel")
-    with cli.interrupted_says("nothing was written"), folders.claimed(folder):
+    with cli.keeping(folder / SUMMARY), folders.claimed(folder):
         _run_all(arguments, folder)
 
 
 def _run_all(arguments: Any, folder: Path) -> None:
-    from experiments.agrel import plots
     from experiments.common import provenance
 
     options = Options(**fields.given(Options, arguments))
@@ -104,18 +104,24 @@ def _run_all(arguments: Any, folder: Path) -> None:
                 f"--max-trials must be a multiple of {every} with {name}, the trials between two "
                 f"tests, got {settings.max_trials}"
             )
-    results = []
-    for name, settings in tasks.items():
+    environment = provenance.environment()  # of the code that runs, not of a later commit
+    results: list[dict[str, Any]] = []
+    config = {"task": arguments.task, **dataclasses.asdict(options)}
+    for number, (name, settings) in enumerate(tasks.items()):
         results += [run(name, settings, rule, options) for rule in RULES]
-    content: dict[str, Any] = {
-        "config": {"task": arguments.task, **dataclasses.asdict(options)},
-        "results": results,
-        "comparisons": [compare(*pair) for pair in zip(results[::2], results[1::2], strict=True)],
-    }
-    content |= provenance.environment()
-    files.write_json(folder / "summary.json", content)
-    plots.trials_to_criterion(folder / "trials_to_criterion.png", results)
+        left = list(tasks)[number + 1 :]
+        _write({"config": config, "not_run": left, "results": results}, environment, folder)
     _print_table(results, folder)
+
+
+def _write(content: dict[str, Any], environment: dict[str, Any], folder: Path) -> None:
+    from experiments.agrel import plots
+
+    results = content["results"]
+    pairs = zip(results[::2], results[1::2], strict=True)
+    content["comparisons"] = [compare(*pair) for pair in pairs]
+    files.write_json(folder / SUMMARY, content | environment)
+    plots.trials_to_criterion(folder / "trials_to_criterion.png", results)
 
 
 def run(name: str, settings: Settings, rule_name: str, options: Options) -> dict[str, Any]:

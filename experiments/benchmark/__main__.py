@@ -14,14 +14,14 @@ All train on random images, so no data set is needed. PyTorch is timed if it can
 Then JAX's profiler watches a few calls of each network, to say which kind of work takes how long.
 
 DIR gets benchmark.json, benchmark.png, time_shares.png and, for Perfetto or TensorBoard, traces/;
-tables are printed.
+tables are printed. If it is interrupted, they have the networks that were finished.
 """
 
 import contextlib
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ from experiments.benchmark.settings import (
 )
 from experiments.common import cli, files, folders
 from experiments.common.names import PRECISIONS
+
+RESULTS = "benchmark.json"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,16 +54,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.quick,
     )
     folder = arguments.out or folders.default("benchmark")
-    with cli.interrupted_says("nothing was written"), folders.claimed(folder):
+    with cli.keeping(folder / RESULTS), folders.claimed(folder):
         try:
             run(settings, folder)
         except BaseException:  # what is left would be in the way of the same command
-            shutil.rmtree(folder / "traces", ignore_errors=True)
+            if not (folder / RESULTS).exists():
+                shutil.rmtree(folder / "traces", ignore_errors=True)
             raise
 
 
 def run(settings: Settings, folder: Path) -> dict[str, Any]:
-    """Measure, write ``benchmark.json`` and ``benchmark.png`` into ``folder``, print the table."""
+    """Measure, write ``RESULTS`` and the pictures into ``folder``, print the table.
+
+    All of it after every network, so that an interruption loses one.
+    """
     # Beside PyTorch on one accelerator, JAX must not take all of its memory in advance.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
@@ -70,7 +76,7 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
     # So that seconds of compiling are not those of reading a file.
     jax.config.update("jax_enable_compilation_cache", False)
 
-    from experiments.benchmark import measure, plots, pytorch, summary
+    from experiments.benchmark import measure, pytorch, summary
     from experiments.common import devices, provenance
 
     devices.make_cpu_devices(pytorch.cores())
@@ -82,37 +88,43 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
         environment["versions"]["torch"] = torch.__version__  # type: ignore[index]
         torch_device = pytorch.device()
         pytorch.set_up(settings.precision)
-    precise = (
-        contextlib.nullcontext()
+    precise: Callable[[], Any] = (
+        contextlib.nullcontext
         if settings.precision == "bfloat16"
-        else jax.default_matmul_precision(settings.precision)
+        else lambda: jax.default_matmul_precision(settings.precision)
     )
     began = time.perf_counter()
-    with precise:
-        cells = {
-            name: measure.measure(name, settings, torch_device, folder) for name in settings.cells
-        }
-    content = summary.summarize(
-        cells,
-        environment,
-        {
-            "quick": settings.quick,
-            "repeats": settings.repeats,
-            "seconds_a_round": settings.seconds,
-            "precision": settings.precision,
-            "seeds_run": "one after the other (lax.map)"
-            if jax.default_backend() == "cpu"
-            else "side by side (vmap)",
-            "cores": pytorch.cores(),
-            "torch_device": None if torch_device is None else str(torch_device),
+    how = {
+        "quick": settings.quick,
+        "repeats": settings.repeats,
+        "seconds_a_round": settings.seconds,
+        "precision": settings.precision,
+        "seeds_run": "one after the other (lax.map)"
+        if jax.default_backend() == "cpu"
+        else "side by side (vmap)",
+        "cores": pytorch.cores(),
+        "torch_device": None if torch_device is None else str(torch_device),
+    }
+    cells: dict[str, Any] = {}
+    for name in settings.cells:
+        with precise():
+            cells[name] = measure.measure(name, settings, torch_device, folder)
+        how |= {
             "total_seconds": round(time.perf_counter() - began, 1),
-        },
-    )
-    files.write_json(folder / "benchmark.json", content)
-    plots.draw(content, folder / "benchmark.png")
-    plots.draw_time_shares(content, folder / "time_shares.png")
+            "not_measured": [other for other in settings.cells if other not in cells],
+        }
+        content = summary.summarize(cells, environment, how)
+        _write(content, folder)
     summary.print_table(content, folder)
     return content
+
+
+def _write(content: dict[str, Any], folder: Path) -> None:
+    from experiments.benchmark import plots
+
+    files.write_json(folder / RESULTS, content)
+    plots.draw(content, folder / "benchmark.png")
+    plots.draw_time_shares(content, folder / "time_shares.png")
 
 
 def _parser() -> cli.Parser:

@@ -148,6 +148,17 @@ def resumable(folder: Path, begun: Callable[[Path], bool] = Path.is_dir) -> Iter
 
 
 @contextlib.contextmanager
+def keeping(path: Path) -> Iterator[None]:
+    """Say that ``path`` has what was done if Ctrl-C or SIGTERM ends the rest, once it is there."""
+
+    def what() -> str:
+        return f"what was done is in {path}" if path.is_file() else "nothing was written"
+
+    with interrupted_says(what):
+        yield
+
+
+@contextlib.contextmanager
 def interrupted_says(what: str | Callable[[], str]) -> Iterator[None]:
     """Let the one line about an interruption end in ``what``."""
     try:

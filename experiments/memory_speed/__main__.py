@@ -11,7 +11,8 @@ Both start from the same networks, which have learned for some thousand trials, 
 as long as they mostly are in a run; they keep learning while they are timed, and none converges.
 Repeats of the two alternate. The first chunk of each, in which XLA compiles, is timed separately.
 
-DIR gets memory_speed.json and memory_speed.png.
+DIR gets memory_speed.json and memory_speed.png; if it is interrupted, with the repeats that were
+finished.
 """
 
 import statistics
@@ -24,6 +25,7 @@ from experiments.common import cli, files, folders
 
 # In memory_speed.json a "turn" is a chunk of steps, a "piece" a timed repeat.
 
+RESULTS = "memory_speed.json"
 FULL: dict[str, Any] = {"networks": (1, 100, 1000, 10_000), "repeats": 7, "first_chunks": 40}
 QUICK: dict[str, Any] = {"networks": (1, 100), "repeats": 3, "first_chunks": 4}
 NETWORK_STEPS = 1_000_000
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, time, write."""
     arguments = _parser().parse_args(argv)
     folder = arguments.out or folders.default("memory_speed")
-    with cli.interrupted_says("nothing was written"), folders.claimed(folder):
+    with cli.keeping(folder / RESULTS), folders.claimed(folder):
         _measure_all(arguments, folder)
 
 
@@ -52,23 +54,29 @@ def _measure_all(arguments: Any, folder: Path) -> None:
     environment = provenance.environment()
     given = {name: getattr(arguments, name) for name in ("networks", "repeats")}
     how = (QUICK if arguments.quick else FULL) | {k: v for k, v in given.items() if v is not None}
-    rows = measure(how["networks"], how["repeats"], how["first_chunks"], arguments.seed)
     content = {
         "task": "saccade",
         "seed": arguments.seed,
         "turns_learned_beforehand": how["first_chunks"],
         "trials_per_second_are": "ended training trials of all networks together over wall seconds;"
         " median of the repeats, the first chunk left out",
-        "rows": rows,
         **environment,
     }
-    files.write_json(folder / "memory_speed.json", content)
-    plots.speed(folder / "memory_speed.png", content)
+
+    def write(rows: list[dict[str, Any]]) -> None:
+        files.write_json(folder / RESULTS, content | {"rows": rows})
+        plots.speed(folder / "memory_speed.png", content | {"rows": rows})
+
+    rows = measure(how["networks"], how["repeats"], how["first_chunks"], arguments.seed, write)
     _print(rows, folder)
 
 
 def measure(
-    sizes: Sequence[int], repeats: int, first_chunks: int, seed: int = 0
+    sizes: Sequence[int],
+    repeats: int,
+    first_chunks: int,
+    seed: int = 0,
+    on_repeat: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Time both implementations at every size; return a row for each size.
 
@@ -77,6 +85,7 @@ def measure(
       repeats: timed repeats of each.
       first_chunks: chunks that the networks learn beforehand.
       seed: of all random numbers.
+      on_repeat: called after every repeat with the rows as they are.
     """
     import jax
 
@@ -110,9 +119,10 @@ def measure(
                     row[name]["pieces"].append(_timed(*one, chunks))
                 done = len(sizes) + repeat * len(sizes) + sizes.index(size) + 1
                 reporter.update(done, f"repeat {repeat + 1}, {size:,} networks")
+                _sum_up(row)
+            if on_repeat:
+                on_repeat(rows)
         reporter.finish("", "done")
-    for row in rows:
-        _sum_up(row)
     return rows
 
 

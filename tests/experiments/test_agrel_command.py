@@ -37,6 +37,25 @@ def test_writes_summary_and_picture(tmp_path):
         assert reached
 
 
+def test_an_interruption_keeps_the_tasks_that_were_finished(tmp_path, monkeypatch):
+    train = agrel.run
+
+    def once(name, *others):
+        if name != "xor":
+            raise KeyboardInterrupt
+        return train(name, *others)
+
+    monkeypatch.setattr(agrel, "run", once)
+    result = command("--networks", 2, "--max-trials", 200, "--out", tmp_path / "out")
+    assert result.stderr.splitlines()[-1] == (
+        f"interrupted; what was done is in {tmp_path / 'out' / 'summary.json'}"
+    )
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [row["rule"] for row in summary["results"]] == ["agrel", "backprop"]
+    assert [row["task"] for row in summary["comparisons"]] == ["xor"]
+    assert summary["not_run"] == ["count_ones", "orientation", "digits"]
+
+
 @pytest.fixture(scope="module")
 def xor_networks():
     task, test = agrel._tasks("xor")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark import measure as benchmark_measure
 from experiments.benchmark import pytorch as torch_side
 from experiments.benchmark import roofline as benchmark_roofline
 from experiments.benchmark import summary as benchmark_summary
@@ -15,6 +16,7 @@ from experiments.benchmark import timing as benchmark_timing
 from experiments.common import cli
 from experiments.reports import speed
 from qagrel_jax.networks import make_network
+from tests.experiments import running
 
 SUBJECTS = {
     "q_agrel": {"seconds_per_step": [2.0, 4.0, 8.0], "images_per_step": 10},
@@ -165,6 +167,30 @@ def test_the_command_leaves_every_ratio(measured):
     for picture in ("benchmark.png", "time_shares.png"):
         assert (measured / picture).read_bytes().startswith(b"\x89PNG")
     assert list((measured / "traces" / "digits").glob("**/*.xplane.pb"))
+
+
+def test_an_interruption_keeps_the_networks_that_were_measured(measured, tmp_path, monkeypatch):
+    found = json.loads((measured / "benchmark.json").read_text())["cells"]["digits"]
+
+    def measure(name, settings, torch_device, folder):
+        (folder / "traces" / name).mkdir(parents=True)
+        if name != "digits":
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(benchmark_measure, "measure", measure)
+    monkeypatch.setattr(torch_side, "importable", lambda: False)
+    out = tmp_path / "out"
+    result = running.run(benchmark.main, "--cells", "digits,conv", "--out", out)
+    said = f"interrupted; what was done is in {out / 'benchmark.json'}"
+    assert result.stderr.splitlines()[-1] == said
+    content = json.loads((out / "benchmark.json").read_text())
+    assert list(content["cells"]) == ["digits"]
+    assert content["settings"]["not_measured"] == ["conv"]
+    assert (out / "benchmark.png").is_file()
+    result = running.run(benchmark.main, "--cells", "conv", "--out", tmp_path / "none")
+    assert result.stderr.splitlines()[-1] == "interrupted; nothing was written"
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_report_reads_it(measured, tmp_path):

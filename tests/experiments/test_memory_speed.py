@@ -118,6 +118,27 @@ def test_writes_times_and_picture(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_an_interruption_keeps_the_repeats_that_were_finished(tmp_path, capsys, monkeypatch):
+    timed, calls = memory_speed._timed, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) > 5:  # the first chunks, a repeat, and half of another
+            raise KeyboardInterrupt
+        return timed(*arguments)
+
+    monkeypatch.setattr(memory_speed, "_timed", interrupted)
+    monkeypatch.setattr(memory_speed, "TRAINED", 4)
+    monkeypatch.setattr(memory_speed, "NETWORK_STEPS", 1)
+    with pytest.raises(SystemExit):
+        run(memory_speed.main, ["--quick", "--networks", "4", "--out", str(tmp_path)])
+    path = tmp_path / "memory_speed.json"
+    assert capsys.readouterr().err.splitlines()[-1] == f"interrupted; what was done is in {path}"
+    [row] = json.loads(path.read_text())["rows"]
+    assert len(row["qagrel_jax"]["pieces"]) == len(row["numpy"]["pieces"]) == 1
+    assert row["qagrel_jax_over_numpy"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
