@@ -9,7 +9,7 @@ Each control trains its settings (``experiments/controls/catalogue.py``) one aft
 several seeds each, under the clean protocol, and leaves in DIR/NAME: plan.json (--seeds and
 --epochs), settings.jsonl (a line a setting, with its learning curves), summary.json, picture.png
 (and angles.png). A setting that was killed resumes at its last checkpoint, at most a few minutes
-old; one of the control feedback, which are short, begins anew.
+old.
 """
 
 import contextlib

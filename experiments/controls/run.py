@@ -8,9 +8,9 @@ import numpy as np
 
 from experiments import config as configs
 from experiments.controls.settings import Setting
-from experiments.controls.unfinished import Unfinished
+from experiments.controls.unfinished import BY_LAYER, Unfinished
 from experiments.train import build
-from experiments.train.angles import FEEDBACK, UPDATE, Instrument
+from experiments.train.angles import Instrument
 from qagrel_jax import training
 from qagrel_jax.data import Dataset
 from qagrel_jax.training import fitting
@@ -56,34 +56,36 @@ def train(
     trainer = build.make_trainer(config, setting.rule, dataset, splits)
     start = build.start(trainer, config, dataset)
     line = _begun(setting, dataset, splits)
-    angles = None
+    instrument = None
     if measure_angles:
-        keep = None  # such settings are short
-        angles = _Angles(setting, dataset, splits)
-        angles.measure(start.states)  # before learning
+        learner = build.make_learner(config, setting.rule, dataset)
+        instrument = Instrument(learner, splits.train, PROBE_IMAGES)
+        line |= {name: {} for name in BY_LAYER}
     run, before = keep.load(setting.label, start, line) if keep else (start, 0.0)
+    if instrument and run is start:
+        _add_angles(line, instrument.measure(start.states))
     began = time.perf_counter() - before
     try:
         for after, record in build.fit(trainer, run, splits, config):
             run = after
             _add_epoch(line, run, record)
-            if angles:
-                angles.measure(run.states)
+            if instrument:
+                _add_angles(line, instrument.measure(run.states))
             if keep:
                 keep.save(setting.label, run, line, time.perf_counter() - began)
             on_epoch(record.epoch, f"validation {100 * record.accuracy.mean():.2f} %")
     except fitting.DivergedError as error:
         named = error.counted_from(config.first_seed)
-        return line | {"diverged": str(named), "validation_accuracy": []}
+        kept = {name: value for name, value in line.items() if name not in BY_LAYER}
+        return kept | {"diverged": str(named), "validation_accuracy": []}
     per_class = trainer.evaluate(run.best, *splits.test)
     test_accuracy = training.overall_accuracy(per_class, splits.test.labels)
-    line |= {
+    return line | {
         "best_validation_accuracy": [float(a) for a in run.best_accuracy],
         "best_epoch": [int(e) for e in run.best_epoch],
         "test_accuracy": [float(a) for a in test_accuracy],
         "train_seconds": round(time.perf_counter() - began, 1),
     }
-    return line | (angles.line if angles else {})
 
 
 def _begun(setting: Setting, dataset: Dataset, splits: build.Splits) -> dict[str, Any]:
@@ -117,19 +119,8 @@ def _add_epoch(line: dict[str, Any], run: fitting.Fit, record: fitting.EpochReco
         line["active_classes"].append(np.asarray(run.states.curriculum.count).tolist())
 
 
-class _Angles:
-    """Angles of updates and of weights on the same images, before learning and after each epoch."""
-
-    def __init__(self, setting: Setting, dataset: Dataset, splits: build.Splits) -> None:
-        learner = build.make_learner(setting.config, setting.rule, dataset)
-        self._instrument = Instrument(learner, splits.train, PROBE_IMAGES)
-        self.line: dict[str, Any] = {UPDATE: {}, FEEDBACK: {}}
-        # by layer, by epoch (0: before learning), by seed
-
-    def measure(self, states: training.TrainState) -> None:
-        """Add one row to every layer's angles."""
-        found = self._instrument.measure(states)
-        for kind, by_layer in self.line.items():
-            for layer, values in found[kind].items():
-                row = [None if value is None else round(value, 2) for value in values]
-                by_layer.setdefault(layer, []).append(row)
+def _add_angles(line: dict[str, Any], found: dict[str, dict[str, list[float | None]]]) -> None:
+    for name in BY_LAYER:  # then by epoch (0: before learning), by seed
+        for layer, values in found[name].items():
+            row = [None if value is None else round(value, 2) for value in values]
+            line[name].setdefault(layer, []).append(row)

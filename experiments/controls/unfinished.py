@@ -2,18 +2,22 @@
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments import config as configs
 from experiments.common import files, saved
 from experiments.common.cli import UserError
+from experiments.train.angles import FEEDBACK, UPDATE
 from qagrel_jax.training import Fit
 
 SECONDS_BETWEEN = 60
 """No more often is a checkpoint written: a control has many short settings."""
 
 BY_EPOCH = ("validation_accuracy", "class_accuracy", "active_classes")
+BY_LAYER = (UPDATE, FEEDBACK)
+"""By layer and then by epoch, from before learning on."""
 
 
 class Unfinished:
@@ -36,8 +40,8 @@ class Unfinished:
             kept = json.loads(self._curves.read_bytes())
             if kept["label"] != label or configs.as_now(kept["config"]) != line["config"]:
                 return start, 0.0
-            kept_epochs = min(len(rows) for rows in kept["curves"].values())
-            whole = kept["curves"].keys() == line.keys() & set(BY_EPOCH)
+            kept_epochs = min(_epochs(kept["curves"]))
+            whole = kept["curves"].keys() == line.keys() & {*BY_EPOCH, *BY_LAYER}
             if not (whole and kept["seconds"] >= 0):
                 return start, 0.0
         except (ValueError, KeyError, TypeError, AttributeError, UserError):
@@ -50,14 +54,14 @@ class Unfinished:
         # The curves are written first, so that they are never behind the learners.
         if kept_epochs < epochs:
             return start, 0.0
-        line |= {name: rows[:epochs] for name, rows in kept["curves"].items()}
+        line |= _until(epochs, kept["curves"])
         return run, kept["seconds"]
 
     def save(self, label: str, run: Fit, line: dict[str, Any], seconds: float) -> None:
         """Keep the learners and the curves, if the last time was long enough ago."""
         if time.monotonic() - self._saved < SECONDS_BETWEEN:
             return
-        curves = {name: line[name] for name in BY_EPOCH if name in line}
+        curves = {name: line[name] for name in (*BY_EPOCH, *BY_LAYER) if name in line}
         kept = {"label": label, "config": line["config"], "seconds": seconds, "curves": curves}
         files.write_json(self._curves, kept)
         saved.save(self._learners, run, {"label": label})
@@ -67,3 +71,20 @@ class Unfinished:
         """Forget the setting: it is done."""
         self._learners.unlink(missing_ok=True)
         self._curves.unlink(missing_ok=True)
+
+
+def _epochs(curves: dict[str, Any]) -> Iterator[int]:
+    for name, rows in curves.items():
+        if name in BY_LAYER:
+            yield from (len(of_layer) - 1 for of_layer in rows.values())
+        else:
+            yield len(rows)
+
+
+def _until(epoch: int, curves: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: {layer: of_layer[: epoch + 1] for layer, of_layer in rows.items()}
+        if name in BY_LAYER
+        else rows[:epoch]
+        for name, rows in curves.items()
+    }

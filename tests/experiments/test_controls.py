@@ -281,7 +281,7 @@ def test_a_run_is_resumed_without_being_told_what_it_was(small, tmp_path, monkey
 
 
 def test_a_setting_killed_midway_goes_on_in_the_same_bits(folded_keys, tmp_path, monkeypatch):
-    """With a curriculum, whose state is part of what is kept."""
+    """With a curriculum, whose state is part of what is kept, and with angles."""
     monkeypatch.setattr(unfinished, "SECONDS_BETWEEN", 0)
     changes = {
         "epochs": 4,
@@ -291,7 +291,7 @@ def test_a_setting_killed_midway_goes_on_in_the_same_bits(folded_keys, tmp_path,
         "batch_size": 32,
     }
     setting, digits = Setting("x", "q_agrel", configs.replace(SMALL, changes)), data.load("digits")
-    undisturbed = controls_run.train(setting, digits, False, lambda *_: None)
+    undisturbed = controls_run.train(setting, digits, True, lambda *_: None)
 
     def die(epoch, state):
         if epoch == 3:
@@ -299,13 +299,13 @@ def test_a_setting_killed_midway_goes_on_in_the_same_bits(folded_keys, tmp_path,
 
     keep = unfinished.Unfinished(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        controls_run.train(setting, digits, False, die, keep)
+        controls_run.train(setting, digits, True, die, keep)
     # A kill between the two files: the curves are an epoch ahead of the learners.
     kept = json.loads((tmp_path / "unfinished.json").read_text())
     kept["curves"]["validation_accuracy"].append([0.5, 0.5])
     (tmp_path / "unfinished.json").write_text(json.dumps(kept))
     epochs = []
-    resumed = controls_run.train(setting, digits, False, lambda e, _: epochs.append(e), keep)
+    resumed = controls_run.train(setting, digits, True, lambda e, _: epochs.append(e), keep)
     assert epochs == [4]
     for line in (undisturbed, resumed):
         del line["train_seconds"]
@@ -313,9 +313,14 @@ def test_a_setting_killed_midway_goes_on_in_the_same_bits(folded_keys, tmp_path,
     assert np.shape(resumed["active_classes"]) == (4, 2)
     assert resumed["active_classes"][-1][0] > 2
     assert np.shape(resumed["class_accuracy"]) == (4, 10)
+    for kind in ("update_angle_degrees", "feedback_angle_degrees"):
+        assert {np.shape(rows) for rows in resumed[kind].values()} == {(5, 2)}
     # Damaged curves: from the beginning.
     damages = [b"", b"\xff", b"[]", b"{}", b'{"label": "x"}']
-    for edit in ({"seconds": "x"}, {"curves": {}}, {"curves": 3}):
+    without_angles = {k: v for k, v in kept["curves"].items() if "angle" not in k}
+    wrong_angles = kept["curves"] | {"update_angle_degrees": {"Dense_0": 3}}
+    curves = ({}, 3, without_angles, wrong_angles)
+    for edit in ({"seconds": "x"}, *({"curves": each} for each in curves)):
         damages.append(json.dumps(kept | edit).encode())
     line = {**resumed, "config": kept["config"]}
     for damage in damages:
