@@ -245,7 +245,7 @@ def function(name: str, value: Any, instead: str = "", takes: Sequence[str] = ()
     """
     end = f": {instead}" if instead else ""
     if not callable(value):
-        raise TypeError(f"{name} must be a function, got {_in_a_line(value)}{end}")
+        raise TypeError(f"{name} must be a function, got {in_a_line(value)}{end}")
     if not takes:
         return
     try:
@@ -274,12 +274,15 @@ def instance(name: str, value: Any, kind: type, instead: str = "") -> None:
     """
     if isinstance(value, type) and issubclass(value, kind):
         raise TypeError(
-            f"{name} must be a {kind.__name__}, got the class itself: make one, "
-            f"{value.__name__}(...)"
+            f"{name} must be {_one(kind)}, got the class itself: make one, {value.__name__}(...)"
         )
     if not isinstance(value, kind):
         end = f": {instead}" if instead else ""
-        raise TypeError(f"{name} must be a {kind.__name__}, got {_in_a_line(value)}{end}")
+        raise TypeError(f"{name} must be {_one(kind)}, got {in_a_line(value)}{end}")
+
+
+def _one(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}"
 
 
 def finite(name: str, values: Any) -> None:
@@ -320,7 +323,7 @@ def labels(name: str, values: Any, num_classes: int) -> None:
         _refuse(name, f"in [0, {num_classes})", values, (array < 0) | (array >= num_classes))
 
 
-def _in_a_line(value: Any) -> str:
+def in_a_line(value: Any) -> str:
     """Return what ``repr`` gives, in one line that can be read."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:60]} ... ({type(value).__name__})"

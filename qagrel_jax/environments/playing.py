@@ -1,4 +1,4 @@
-"""AuGMEnT plays an environment, episode after episode."""
+"""A rule with memory, AuGMEnT or RECOLLECT, plays an environment, episode after episode."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import jax.numpy as jnp
 
 from qagrel_jax import checks
 from qagrel_jax.environments.environment import Environment, check
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import augment, memory
 from qagrel_jax.rules.synapses import Chooser
 
 
 class Player(NamedTuple):
-    """An AuGMEnT network in the midst of an environment."""
+    """A network in the midst of an environment."""
 
-    learner: augment.AugmentState  # the network
+    learner: Any  # the network, an ``AugmentState`` or a ``RecollectState``
     state: Any  # the environment's
     observation: chex.Array  # float[inputs], what the network is about to see
     reward: chex.Array  # float[], what its last action brought
@@ -32,14 +32,20 @@ class Steps(NamedTuple):
     truncated: chex.Array  # bool[steps], likewise
     rpe: chex.Array  # float[steps], δ when it chose: of the reward before; at first γ q
     last_rpe: chex.Array  # float[steps], δ of this reward where the episode ended here; else NaN
+    observation: chex.Array | None = None  # float[steps, inputs], when it chose; None: not recorded
+    q_values: chex.Array | None = None  # float[steps, actions], of which it chose; likewise
+    units: dict[str, chex.Array] | None = None
+    # float[steps, units] by group: "regular" and "memory" of AuGMEnT, "gate" and "memory" of
+    # RECOLLECT; likewise
 
 
-def begin(key: chex.PRNGKey, config: augment.AugmentConfig, environment: Environment) -> Player:
-    """Make an untrained AuGMEnT network at the start of an episode.
+def begin(key: chex.PRNGKey, config: memory.Config, environment: Environment) -> Player:
+    """Make an untrained network at the start of an episode.
 
     Args:
       key: a random key.
-      config: sizes and parameters; inputs and actions must be the environment's.
+      config: sizes and parameters, and so the rule: an ``AugmentConfig`` or a ``RecollectConfig``;
+        inputs and actions must be the environment's.
       environment: what it will play.
 
     Returns:
@@ -49,35 +55,39 @@ def begin(key: chex.PRNGKey, config: augment.AugmentConfig, environment: Environ
       ValueError: sizes that differ; an environment whose functions do not return what they must.
       TypeError: an argument of another type.
     """
-    checks.instance("config", config, augment.AugmentConfig)
+    rule = memory.rule_of(config)
     check(environment)
     _check_sizes(config, environment)
     weights_key, reset_key = jax.random.split(key)
     state, observation = environment.reset(reset_key)
-    learner = augment.init(weights_key, config)
+    learner = rule.init(weights_key, config)
     return Player(learner, state, jnp.asarray(observation, float), jnp.zeros(()))
 
 
 def play(
     key: chex.PRNGKey,
-    config: augment.AugmentConfig,
+    config: memory.Config,
     player: Player,
     environment: Environment,
     steps: int,
     plastic: chex.Array | bool = True,
     choose: Chooser | None = None,
+    record: bool = False,
 ) -> tuple[Player, Steps]:
-    """Let AuGMEnT act and learn for a number of actions, episode after episode.
+    """Let a network act and learn for a number of actions, episode after episode.
+
+    What AuGMEnT keeps from step to step is reset between episodes. Nothing resets RECOLLECT.
 
     Args:
       key: a random key.
-      config: sizes and parameters.
+      config: sizes and parameters, those of ``begin``.
       player: from ``begin``, or an earlier ``play``.
       environment: what it plays.
       steps: actions.
       plastic: bool[], False freezes the network: β = ε = 0.
       choose: a policy of one's own, ``(key, q_values [actions], epsilon []) -> action``; None for
         ``config.policy``.
+      record: keep what the network observed, its Q values and its units, action by action.
 
     Returns:
       ``(player, steps)``.
@@ -99,19 +109,29 @@ def play(
     >>> player, steps = play(jax.random.key(1), config, player, world, steps=200)
     >>> bool(steps.reward[100:].mean() > 0.9)
     True
+
+    Without learning, and looked into:
+
+    >>> _, steps = play(
+    ...     jax.random.key(2), config, player, world, steps=50, plastic=False, record=True
+    ... )
+    >>> {name: units.shape for name, units in steps.units.items()}
+    {'regular': (50, 3), 'memory': (50, 4)}
     """
-    checks.instance("config", config, augment.AugmentConfig)
+    rule = memory.rule_of(config)
     checks.instance("player", player, Player, "begin gives one")
+    checks.instance("player.learner", player.learner, rule.state, "begin gives one")
     check(environment)
     _check_sizes(config, environment)
     checks.whole("steps", steps)
     checks.truth_value("plastic", plastic)
+    checks.flag("record", record)
 
     def one(player: Player, numbers: chex.Array) -> tuple[Player, Steps]:
         keys = jax.random.split(jax.random.wrap_key_data(numbers, impl=implementation), 4)
         act_key, step_key, last_key, reset_key = keys
         off = jnp.bool_(False)
-        learner, activity = augment.step(
+        learner, activity = rule.step(
             act_key, config, player.learner, player.observation, player.reward, off, plastic, choose
         )
         state, observation, reward, terminated, truncated = environment.step(
@@ -120,28 +140,39 @@ def play(
         observation, reward = jnp.asarray(observation, float), jnp.asarray(reward, float)
         over = terminated | truncated
 
-        # An episode that is over is seen once more, with its last reward; then all is forgotten.
-        closed, last = augment.step(
+        # An episode that is over is seen once more, with its last reward.
+        closed, last = rule.step(
             last_key, config, learner, observation, reward, terminated, plastic, choose
         )
         fresh_state, fresh = environment.reset(reset_key)
         following = Player(
-            learner=_select(over, forget(closed), learner),
+            learner=_select(over, rule.after_episode(closed), learner),
             state=_select(over, fresh_state, state),
             observation=jnp.where(over, jnp.asarray(fresh, float), observation),
             reward=jnp.where(over, 0, reward),
         )
         last_rpe = jnp.where(over, last.rpe, jnp.nan)
-        ends = terminated, truncated
-        return following, Steps(activity.action, reward, *ends, activity.rpe, last_rpe)
+        done = Steps(activity.action, reward, terminated, truncated, activity.rpe, last_rpe)
+        if record:
+            done = done._replace(
+                observation=player.observation,
+                q_values=activity.q_values,
+                units={name: getattr(activity, name) for name in rule.units},
+            )
+        return following, done
 
     # As plain numbers: JAX's check for reused keys does not follow keys through a mapped scan.
     implementation = jax.random.key_impl(key)
-    return jax.lax.scan(one, player, jax.random.key_data(jax.random.split(key, steps)))
+    keys = jax.random.key_data(jax.random.split(key, steps))
+    player, happened = jax.lax.scan(one, player, keys)
+    if happened.units is not None:  # JAX has sorted them
+        units = {name: happened.units[name] for name in rule.units}
+        happened = happened._replace(units=units)
+    return player, happened
 
 
 def forget(learner: augment.AugmentState) -> augment.AugmentState:
-    """Reset all that AuGMEnT keeps from step to step, as at a trial's end; weights stay.
+    """Reset all that AuGMEnT keeps from step to step, as ``play`` does between episodes.
 
     Args:
       learner: between two steps.
@@ -150,13 +181,13 @@ def forget(learner: augment.AugmentState) -> augment.AugmentState:
       The same weights and feedback weights; all else 0.
 
     Raises:
-      TypeError: ``learner`` is no ``AugmentState``.
+      TypeError: ``learner`` is no ``AugmentState``. (Nothing resets RECOLLECT.)
     """
     checks.instance("learner", learner, augment.AugmentState, "player.learner is one")
     return augment.at_rest(learner)
 
 
-def _check_sizes(config: augment.AugmentConfig, environment: Environment) -> None:
+def _check_sizes(config: memory.Config, environment: Environment) -> None:
     for name in ("inputs", "actions"):
         ours, theirs = getattr(config, name), getattr(environment, name)
         if ours != theirs:

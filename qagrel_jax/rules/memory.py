@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from qagrel_jax import checks
 from qagrel_jax.rules import augment, recollect
 
 
@@ -12,28 +13,34 @@ class MemoryRule(NamedTuple):
     """What a rule must offer; every function is for one network, or for many along a last axis."""
 
     config: type  # the class of its sizes and parameters
+    state: type  # the class of what a network carries from step to step
     init: Callable[..., Any]  # (key, config) -> state
     step: Callable[..., Any]  # (randomness, config, state, observation, reward, ended, …)
     tie_feedback: Callable[..., Any]  # (state, tied) -> state
     at_rest: Callable[..., Any]  # (state) -> state between trials, its weights as they are
+    after_episode: Callable[..., Any]  # (state) -> state that the next episode begins with
     units: dict[str, str]  # what its units are: field of its ``Activity`` -> name
 
 
 RULES = {
     "augment": MemoryRule(
         augment.AugmentConfig,
+        augment.AugmentState,
         augment.init,
         augment.step,
         augment.tie_feedback,
+        augment.at_rest,
         augment.at_rest,
         {"regular": "regular units", "memory": "memory units"},
     ),
     "recollect": MemoryRule(
         recollect.RecollectConfig,
+        recollect.RecollectState,
         recollect.init,
         recollect.step,
         recollect.tie_feedback,
         recollect.at_rest,
+        lambda state: state,  # nothing resets it
         {"gate": "gates", "memory": "memory units"},
     ),
 }
@@ -55,4 +62,4 @@ def rule_of(config: Config) -> MemoryRule:
         if isinstance(config, rule.config):
             return rule
     names = ", ".join(rule.config.__name__ for rule in RULES.values())
-    raise TypeError(f"config must be one of {names}, got {type(config).__name__}")
+    raise TypeError(f"config must be one of {names}, got {checks.in_a_line(config)}")

@@ -11,6 +11,8 @@ from qagrel_jax import data, environments, make_task, q_agrel
 from qagrel_jax.environments import Environment
 from qagrel_jax.rules import augment
 from qagrel_jax.rules.augment import AugmentConfig
+from qagrel_jax.rules.recollect import RecollectConfig
+from tests.reference.recollect import Recollect
 
 SHOWN = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 """What the environment below shows: at first, after the first action, and last."""
@@ -67,6 +69,74 @@ def test_a_terminated_value_ends_and_a_truncated_one_goes_on(ending):
     # Frozen, and forgetful, it meets the second episode as it met the first.
     np.testing.assert_allclose(steps.rpe, [0.8 * first, 1 + 0.8 * second - first] * 2, atol=1e-6)
     np.testing.assert_allclose(steps.last_rpe, [np.nan, 2 + follows - second] * 2, atol=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("ending", ["terminated", "truncated"])
+def test_recollect_plays_by_its_printed_equations_and_nothing_resets_it(ending):
+    environment = _two_steps(ending)._replace(actions=3)
+    config = RecollectConfig(inputs=2, feedback="kolen_pollack", end_input=True)
+    start = environments.begin(jax.random.key(0), config, environment)
+    player, steps = jax.jit(
+        lambda player: environments.play(
+            jax.random.key(1), config, player, environment, 6, record=True
+        )
+    )(start)
+    weights = start.learner.weights
+    reference = Recollect(
+        weights.gate, weights.candidate, weights.q, start.learner.feedback, s=config.steepness
+    )
+    actions, found = iter(steps.action.tolist()), []
+    for number in range(9):  # the last observation of each episode is seen, too
+        shown, over = number % 3, number % 3 == 2
+        ended = float(over and ending == "terminated")
+        q_values = reference.forward([*SHOWN[shown], ended])
+        # What is chosen once an episode is over has no effect but through its value.
+        action = int(q_values.argmax()) if over else next(actions)
+        units = reference.g.copy(), reference.y.copy()
+        found.append((shown, q_values, *units, reference.learn(action, float(shown))))
+    chose = [step for step in found if step[0] < 2]
+    np.testing.assert_array_equal(steps.observation, [SHOWN[step[0]] for step in chose])
+    recorded = steps.q_values, steps.units["gate"], steps.units["memory"], steps.rpe
+    for position, values in enumerate(recorded, start=1):
+        np.testing.assert_allclose(values, [step[position] for step in chose], atol=1e-6)
+    last = [step[4] for step in found if step[0] == 2]
+    np.testing.assert_allclose(steps.last_rpe[1::2], last, atol=1e-6)
+    expected = reference.W_g, reference.W_c, reference.W_q
+    for ours, theirs in zip(player.learner.weights, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    np.testing.assert_allclose(player.learner.feedback, reference.back, atol=1e-6)
+    np.testing.assert_allclose(player.learner.memory, reference.y, atol=1e-6)
+    assert np.abs(player.learner.memory).min() > 0
+
+
+def test_what_augment_saw_and_its_units_are_recorded_if_asked():
+    environment = _two_steps("terminated")
+    config = AugmentConfig(inputs=2, actions=1)
+    player = environments.begin(jax.random.key(0), config, environment)
+    given = config, player, environment, 4, False
+    _, steps = environments.play(jax.random.key(1), *given, record=True)
+    weights = jax.tree.map(np.asarray, player.learner.weights)
+    q_values = [_q(weights, SHOWN[: n + 1]) for n in range(2)]
+    np.testing.assert_allclose(steps.q_values[:, 0], q_values * 2, atol=1e-6)
+    np.testing.assert_array_equal(steps.observation, np.tile(SHOWN[:2], (2, 1)))
+    assert list(steps.units) == ["regular", "memory"]
+    hidden = np.concatenate([np.ones((4, 1)), steps.units["regular"]], axis=1)
+    again = hidden @ weights.regular_q + steps.units["memory"] @ weights.memory_q
+    np.testing.assert_allclose(again, steps.q_values, atol=1e-6)
+    _, steps = environments.play(jax.random.key(1), *given)
+    assert steps.observation is steps.q_values is steps.units is None
+
+
+def test_a_player_of_the_other_rule_is_refused():
+    environment = _two_steps("terminated")
+    configs = AugmentConfig(inputs=2, actions=1), RecollectConfig(inputs=2, actions=1)
+    for config, other in (configs, configs[::-1]):
+        player = environments.begin(jax.random.key(0), other, environment)
+        with pytest.raises(TypeError, match=r"player\.learner must be an? \w+State, got"):
+            environments.play(jax.random.key(1), config, player, environment, 2)
+    with pytest.raises(TypeError, match="config must be one of AugmentConfig, RecollectConfig"):
+        environments.begin(jax.random.key(0), {"inputs": 2}, environment)
 
 
 @pytest.mark.parametrize("name", ["saccade", "twelve_ax", "reversal_bandit"])
