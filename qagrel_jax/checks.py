@@ -133,12 +133,14 @@ def whole(name: str, value: Any, low: int | None = 1, high: int | None = None) -
         raise ValueError(f"{name} must be {_bounds(low, high)}, got {value}")
 
 
-def wholes(name: str, values: Any, length: int | None = None, low: int = 1) -> None:
-    """Check a sequence of whole numbers, of a ``length`` if given.
+def wholes(
+    name: str, values: Any, length: int | None = None, low: int = 1, high: int | None = None
+) -> None:
+    """Check a sequence of whole numbers in [low, high], of a ``length`` if given.
 
     Raises:
       TypeError: no sequence of numbers.
-      ValueError: another length, or a number below ``low``.
+      ValueError: another length, or a number out of range.
 
     >>> wholes("strides", (1, 0), length=2)
     Traceback (most recent call last):
@@ -149,7 +151,7 @@ def wholes(name: str, values: Any, length: int | None = None, low: int = 1) -> N
     if length is not None and len(values) != length:
         raise ValueError(f"{name} must be {length} numbers, got {values!r}")
     for index, value in enumerate(values):
-        whole(f"{name}[{index}]", value, low)
+        whole(f"{name}[{index}]", value, low, high)
 
 
 def flag(name: str, value: Any) -> None:

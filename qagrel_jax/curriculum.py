@@ -298,13 +298,26 @@ def mask(
       outputs: float[batch, actions], an action for each class at least.
       explored: bool[batch] from ``explore``; None for a rule that is told the labels, to which an
         output of −∞ would be an infinite loss.
+
+    Raises:
+      AssertionError: arrays of other shapes.
+      ValueError: fewer actions than classes.
+      TypeError: ``curriculum`` is no ``Curriculum``.
     """
     _check_curriculum(curriculum)
-    beyond = jnp.full(max(outputs.shape[1] - state.turn.shape[0], 0), state.over)
+    chex.assert_rank(outputs, 2)
+    classes = state.turn.shape[0]
+    if outputs.shape[1] < classes:
+        raise ValueError(
+            f"outputs must be [batch, {classes} or more], an action for each class, got "
+            f"{list(outputs.shape)}"
+        )
+    beyond = jnp.full(outputs.shape[1] - classes, state.over)
     if curriculum.mask:
         allowed = jnp.concatenate([active(state), beyond])
         outputs = jnp.where(allowed[None], outputs, -jnp.inf)
     if explored is not None:
+        chex.assert_shape(explored, outputs.shape[:1])
         newest = jnp.concatenate([_newest(state), beyond])
         outputs = jnp.where(explored[:, None] & ~newest[None], -jnp.inf, outputs)
     return outputs
@@ -332,6 +345,12 @@ def update(
         whatever its ``reward`` pays for.
       explored: bool[batch] from ``explore``, choices that are not counted; None: all are.
 
+    Raises:
+      AssertionError: ``right`` or ``explored`` is not [batch].
+      ValueError: a label that is no class.
+      TypeError: ``curriculum`` is no ``Curriculum``, labels that are no whole numbers, ``right`` no
+        truth values.
+
     >>> curriculum = Curriculum(threshold=0.5, initial_classes=2, window=1)
     >>> state = start(jax.random.key(0), curriculum, 10)
     >>> update(curriculum, state, jnp.array([0, 1]), jnp.array([True, False])).count.item()
@@ -340,6 +359,7 @@ def update(
     _check_curriculum(curriculum)
     checks.labels("label", labels, state.turn.shape[0])
     checks.truth_value("right", right)
+    chex.assert_equal_shape([labels, right] if explored is None else [labels, right, explored])
     classes = state.turn.shape[0]
     free = jnp.ones_like(labels, bool) if explored is None else ~explored
     counted = jnp.stack([free, free & _newest(state)[labels]])  # bool[2, batch]

@@ -5,10 +5,11 @@ An ``Environment`` serves one network; ``jax.vmap`` what plays it over many::
     state, observation = environment.reset(key)
     state, observation, reward, terminated, truncated = environment.step(key, state, action)
 
-*Terminated* means that nothing can follow: the value of what comes next is 0, and the last
+*Terminated* means that nothing can follow: the value of what comes next is 0, and AuGMEnT's last
 reward-prediction error is δ = r − q. *Truncated* means that the episode was cut off, at a time
 limit for example: the value of what would have followed is that of the last observation, and
-δ = r + γ q(last observation) − q.
+δ = r + γ q(last observation) − q. RECOLLECT, to which a trial's end means nothing, has the latter
+δ in both cases.
 
 An AuGMEnT network remembers changes: its memory adds up what comes and goes, so that the same
 observation twice in a row counts once. Clicks that are to be counted need a blank between them.

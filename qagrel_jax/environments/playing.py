@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import chex
@@ -30,12 +31,12 @@ class Steps(NamedTuple):
     reward: chex.Array  # float[steps], what this action brought
     terminated: chex.Array  # bool[steps], after this action
     truncated: chex.Array  # bool[steps], likewise
-    rpe: chex.Array  # float[steps], δ when it chose: of the reward before; at first γ q
-    last_rpe: chex.Array  # float[steps], δ of this reward where the episode ended here; else NaN
+    rpe: chex.Array  # float[steps], δ when it chose: of the reward before; of AuGMEnT at first γ q
+    last_rpe: chex.Array  # float[steps], δ of this reward where the episode ended here; else 0
     observation: chex.Array | None = None  # float[steps, inputs], when it chose; None: not recorded
     q_values: chex.Array | None = None  # float[steps, actions], of which it chose; likewise
     units: dict[str, chex.Array] | None = None
-    # float[steps, units] by group: "regular" and "memory" of AuGMEnT, "gate" and "memory" of
+    # float[steps, units] by group: "memory" and "regular" of AuGMEnT, "gate" and "memory" of
     # RECOLLECT; likewise
 
 
@@ -76,7 +77,9 @@ def play(
 ) -> tuple[Player, Steps]:
     """Let a network act and learn for a number of actions, episode after episode.
 
-    What AuGMEnT keeps from step to step is reset between episodes. Nothing resets RECOLLECT.
+    What AuGMEnT keeps from step to step is reset between episodes. Nothing resets RECOLLECT, and
+    its end-of-trial input, if it has one, tells of any episode's end. Another call with the same
+    environment, policy, ``steps`` and ``record`` compiles nothing.
 
     Args:
       key: a random key.
@@ -116,7 +119,7 @@ def play(
     ...     jax.random.key(2), config, player, world, steps=50, plastic=False, record=True
     ... )
     >>> {name: units.shape for name, units in steps.units.items()}
-    {'regular': (50, 3), 'memory': (50, 4)}
+    {'memory': (50, 4), 'regular': (50, 3)}
     """
     rule = memory.rule_of(config)
     checks.instance("player", player, Player, "begin gives one")
@@ -126,6 +129,21 @@ def play(
     checks.whole("steps", steps)
     checks.truth_value("plastic", plastic)
     checks.flag("record", record)
+    return _play(key, config, player, environment, int(steps), plastic, choose, bool(record))
+
+
+@functools.partial(jax.jit, static_argnames=("environment", "steps", "choose", "record"))
+def _play(
+    key: chex.PRNGKey,
+    config: memory.Config,
+    player: Player,
+    environment: Environment,
+    steps: int,
+    plastic: chex.Array | bool,
+    choose: Chooser | None,
+    record: bool,
+) -> tuple[Player, Steps]:
+    rule = memory.rule_of(config)
 
     def one(player: Player, numbers: chex.Array) -> tuple[Player, Steps]:
         keys = jax.random.split(jax.random.wrap_key_data(numbers, impl=implementation), 4)
@@ -139,19 +157,20 @@ def play(
         )
         observation, reward = jnp.asarray(observation, float), jnp.asarray(reward, float)
         over = terminated | truncated
+        ended = terminated if rule.resets else over
 
         # An episode that is over is seen once more, with its last reward.
         closed, last = rule.step(
-            last_key, config, learner, observation, reward, terminated, plastic, choose
+            last_key, config, learner, observation, reward, ended, plastic, choose
         )
         fresh_state, fresh = environment.reset(reset_key)
         following = Player(
-            learner=_select(over, rule.after_episode(closed), learner),
+            learner=_select(over, rule.at_rest(closed) if rule.resets else closed, learner),
             state=_select(over, fresh_state, state),
             observation=jnp.where(over, jnp.asarray(fresh, float), observation),
             reward=jnp.where(over, 0, reward),
         )
-        last_rpe = jnp.where(over, last.rpe, jnp.nan)
+        last_rpe = jnp.where(over, last.rpe, 0)
         done = Steps(activity.action, reward, terminated, truncated, activity.rpe, last_rpe)
         if record:
             done = done._replace(
@@ -164,11 +183,7 @@ def play(
     # As plain numbers: JAX's check for reused keys does not follow keys through a mapped scan.
     implementation = jax.random.key_impl(key)
     keys = jax.random.key_data(jax.random.split(key, steps))
-    player, happened = jax.lax.scan(one, player, keys)
-    if happened.units is not None:  # JAX has sorted them
-        units = {name: happened.units[name] for name in rule.units}
-        happened = happened._replace(units=units)
-    return player, happened
+    return jax.lax.scan(one, player, keys)
 
 
 def forget(learner: augment.AugmentState) -> augment.AugmentState:

@@ -42,9 +42,10 @@ def prediction_error(p_selected: chex.Array, reward: chex.Array) -> chex.Array:
       reward: float[]; anything above 0 is a reward.
 
     Returns:
-      float[].
+      float[]; NaN for a reward of NaN.
     """
-    return jnp.where(reward > 0, 1 - p_selected, -jnp.ones_like(p_selected))
+    delta = jnp.where(reward > 0, 1 - p_selected, -jnp.ones_like(p_selected))
+    return jnp.where(jnp.isnan(reward), jnp.nan, delta)
 
 
 def agrel(bound: float = 100.0) -> Rule:

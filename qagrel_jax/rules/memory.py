@@ -18,7 +18,7 @@ class MemoryRule(NamedTuple):
     step: Callable[..., Any]  # (randomness, config, state, observation, reward, ended, …)
     tie_feedback: Callable[..., Any]  # (state, tied) -> state
     at_rest: Callable[..., Any]  # (state) -> state between trials, its weights as they are
-    after_episode: Callable[..., Any]  # (state) -> state that the next episode begins with
+    resets: bool  # whether the end of a trial resets what it keeps from step to step
     units: dict[str, str]  # what its units are: field of its ``Activity`` -> name
 
 
@@ -30,7 +30,7 @@ RULES = {
         augment.step,
         augment.tie_feedback,
         augment.at_rest,
-        augment.at_rest,
+        True,
         {"regular": "regular units", "memory": "memory units"},
     ),
     "recollect": MemoryRule(
@@ -40,7 +40,7 @@ RULES = {
         recollect.step,
         recollect.tie_feedback,
         recollect.at_rest,
-        lambda state: state,  # nothing resets it
+        False,
         {"gate": "gates", "memory": "memory units"},
     ),
 }

@@ -28,6 +28,9 @@ from qagrel_jax import checks
 TRAINING, TESTING, CONVERGED, GAVE_UP = range(4)
 """What a network is doing."""
 
+LARGEST = 2**31 - 1
+"""Trials are counted in 32 bits."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Criterion:
@@ -60,13 +63,13 @@ class Criterion:
 
     def __post_init__(self) -> None:
         for name in ("conditions", "max_trials", "test_repeats", "retest_after"):
-            checks.whole(name, getattr(self, name))
-        checks.whole("consecutive", self.consecutive, 0)
-        checks.wholes("windows", self.windows)
+            checks.whole(name, getattr(self, name), 1, LARGEST)
+        checks.whole("consecutive", self.consecutive, 0, LARGEST)
+        checks.wholes("windows", self.windows, high=LARGEST)
         if not self.windows:
             raise ValueError("windows must be at least one number of trials, got none")
         checks.number("accuracy", self.accuracy, 0, 1, above=True)
-        checks.wholes("test_allowed", self.test_allowed, low=0)
+        checks.wholes("test_allowed", self.test_allowed, low=0, high=LARGEST)
         # A static argument of compiled functions has to have a hash: no lists, no arrays.
         for name in ("conditions", "max_trials", "test_repeats", "retest_after", "consecutive"):
             object.__setattr__(self, name, int(getattr(self, name)))
@@ -211,13 +214,14 @@ def _test(
     passed = tested & ~failed & (index >= len(criterion.test_allowed) * criterion.test_repeats)
     group_over = tested & (index % criterion.test_repeats == 0)
     over = failed | passed
+    later = p.trials + jnp.minimum(criterion.retest_after, LARGEST - p.trials)
     return (
         failed,
         passed,
         p._replace(
             test_index=jnp.where(over, 0, index),
             test_errors=jnp.where(over | group_over, 0, errors),
-            next_test=jnp.where(failed, p.trials + criterion.retest_after, p.next_test),
+            next_test=jnp.where(failed, later, p.next_test),
         ),
     )
 

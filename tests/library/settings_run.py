@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from qagrel_jax import networks, policies, population, rules, tasks, training
+from qagrel_jax import environments, networks, policies, population, rules, tasks, training
 from qagrel_jax.random_keys import root_key
 from qagrel_jax.rules.augment import AugmentConfig
+from qagrel_jax.rules.recollect import RecollectConfig
 
 RULES = {
     "q_agrel": rules.q_agrel(),
@@ -65,12 +66,24 @@ def remembered(key):
     return float(np.abs(packed.networks.learner.weights.memory_q).sum())
 
 
+def played(config, key):
+    """A network of a rule with memory for a few steps of an environment."""
+    environment = environments.from_task(tasks.make_task("saccade"))
+    player = environments.begin(jax.random.fold_in(key, 0), config, environment)
+    key = jax.random.fold_in(key, 1)
+    player, steps = environments.play(key, config, player, environment, 40, record=True)
+    assert (steps.terminated | steps.truncated).any()
+    return float(np.abs(player.learner.memory).sum() + steps.rpe.sum())
+
+
 def run(key):
     """Return a number for each thing that was done with random numbers from ``key``."""
     q_values = jnp.array([0.0, -jnp.inf, 1.0])
     results = {name: by_hand(rule, key) for name, rule in RULES.items()}
     results |= {f"trained {n}": trained(RULES[n], key) for n in ("q_agrel", "backprop")}
     results["remembered"] = remembered(key)
+    for config in (AugmentConfig(inputs=4), RecollectConfig(inputs=4)):
+        results[f"played {type(config).__name__}"] = played(config, key)
     for name in policies.POLICIES:
         results[name] = int(policies.make_policy(name)(jax.random.fold_in(key, 5), q_values))
     return results

@@ -61,6 +61,7 @@ def test_bad_bound(bound):
 def test_prediction_error_by_hand():
     assert float(prediction_error(jnp.float32(0.25), jnp.float32(1))) == 0.75
     assert float(prediction_error(jnp.float32(0.25), jnp.float32(0))) == -1
+    assert jnp.isnan(prediction_error(jnp.float32(0.25), jnp.float32("nan")))
 
 
 # --- the rule -------------------------------------------------------------------------------------

@@ -28,6 +28,14 @@ CASES = {
         "test_repeats": 4,
         "retest_after": 9,
     },
+    "tested once": {
+        "conditions": 1,
+        "windows": (3,),
+        "accuracy": 0.6,
+        "max_trials": 300,
+        "test_allowed": (0, 0, 0),
+        "retest_after": 2**31 - 1,
+    },
     "responses in a row": {
         "conditions": 1,
         "windows": (1,),
@@ -92,6 +100,13 @@ def test_every_count_agrees_with_lists_and_loops(case):
         ("max_trials", 0),
         ("retest_after", 0),
         ("consecutive", -1),
+        ("conditions", 2**31),
+        ("windows", (5, 2**31)),
+        ("max_trials", 2**31),
+        ("retest_after", 2**31),
+        ("consecutive", 2**31),
+        ("test_allowed", (2**31,)),
+        ("test_repeats", 2**31),
     ],
 )
 def test_a_bad_criterion_is_named_with_its_value(field, value):

@@ -331,6 +331,21 @@ def test_bad_settings(change, says):
         Curriculum(**change)
 
 
+def test_choices_of_another_batch_are_refused():
+    settings = Curriculum(threshold=0.5, window=1)
+    state = curricula.start(jax.random.key(0), settings, 3)
+    labels, right = jnp.zeros(4, int), jnp.ones(4, bool)
+    for wrong in (jnp.bool_(True), right[:1], right[None]):
+        with pytest.raises(AssertionError):
+            curricula.update(settings, state, labels, wrong)
+        with pytest.raises(AssertionError):
+            curricula.update(settings, state, labels, right, wrong)
+        with pytest.raises(AssertionError):
+            curricula.mask(settings, state, jnp.zeros((4, 3)), wrong)
+    with pytest.raises(ValueError, match=r"outputs must be \[batch, 3 or more\], .*got \[4, 2\]"):
+        curricula.mask(settings, state, jnp.zeros((4, 2)))
+
+
 @pytest.mark.parametrize(("shift", "missing"), [(1, 0), (0, 5)])
 def test_a_class_without_images_would_stop_it_and_is_refused(shift, missing):
     says = f"class {missing} has no examples, and a curriculum would wait for it"

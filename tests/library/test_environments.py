@@ -1,5 +1,7 @@
 """Environments of others: how episodes end, what learners make of it, and gymnax itself."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,9 @@ import optax
 import pytest
 
 import qagrel_jax
-from qagrel_jax import data, environments, make_task, q_agrel
+from qagrel_jax import data, environments, make_network, make_task
 from qagrel_jax.environments import Environment
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import augment, make_rule
 from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.rules.recollect import RecollectConfig
 from tests.reference.recollect import Recollect
@@ -68,7 +70,7 @@ def test_a_terminated_value_ends_and_a_truncated_one_goes_on(ending):
     np.testing.assert_array_equal(steps.terminated, [0, ending != "truncated"] * 2)
     # Frozen, and forgetful, it meets the second episode as it met the first.
     np.testing.assert_allclose(steps.rpe, [0.8 * first, 1 + 0.8 * second - first] * 2, atol=1e-6)
-    np.testing.assert_allclose(steps.last_rpe, [np.nan, 2 + follows - second] * 2, atol=1e-6)
+    np.testing.assert_allclose(steps.last_rpe, [0, 2 + follows - second] * 2, atol=1e-6)
 
 
 @pytest.mark.usefixtures("x64")
@@ -89,8 +91,7 @@ def test_recollect_plays_by_its_printed_equations_and_nothing_resets_it(ending):
     actions, found = iter(steps.action.tolist()), []
     for number in range(9):  # the last observation of each episode is seen, too
         shown, over = number % 3, number % 3 == 2
-        ended = float(over and ending == "terminated")
-        q_values = reference.forward([*SHOWN[shown], ended])
+        q_values = reference.forward([*SHOWN[shown], float(over)])
         # What is chosen once an episode is over has no effect but through its value.
         action = int(q_values.argmax()) if over else next(actions)
         units = reference.g.copy(), reference.y.copy()
@@ -120,12 +121,30 @@ def test_what_augment_saw_and_its_units_are_recorded_if_asked():
     q_values = [_q(weights, SHOWN[: n + 1]) for n in range(2)]
     np.testing.assert_allclose(steps.q_values[:, 0], q_values * 2, atol=1e-6)
     np.testing.assert_array_equal(steps.observation, np.tile(SHOWN[:2], (2, 1)))
-    assert list(steps.units) == ["regular", "memory"]
+    assert set(steps.units) == {"regular", "memory"}
     hidden = np.concatenate([np.ones((4, 1)), steps.units["regular"]], axis=1)
     again = hidden @ weights.regular_q + steps.units["memory"] @ weights.memory_q
     np.testing.assert_allclose(again, steps.q_values, atol=1e-6)
     _, steps = environments.play(jax.random.key(1), *given)
     assert steps.observation is steps.q_values is steps.units is None
+
+
+def test_playing_on_compiles_nothing():
+    traced = []
+
+    def reset(key):
+        traced.append(key)
+        return jnp.int32(0), jnp.ones(2)
+
+    environment = _two_steps("both")._replace(reset=reset)
+    config = AugmentConfig(inputs=2, actions=1)
+    player = environments.begin(jax.random.key(0), config, environment)
+    for number in range(3):
+        player, _ = environments.play(jax.random.key(number), config, player, environment, 3)
+        config = dataclasses.replace(config, learning_rate=0.1 / (1 + number))
+        if number == 0:
+            once = len(traced)
+    assert len(traced) - once <= 2  # ``check`` alone
 
 
 def test_a_player_of_the_other_rule_is_refused():
@@ -489,7 +508,7 @@ def test_every_reward_has_its_error():
         )
         rpe.append(activity.rpe)
     np.testing.assert_allclose(steps.rpe, rpe[:3], atol=1e-6)
-    np.testing.assert_allclose(steps.last_rpe, [np.nan, np.nan, rpe[3]], atol=1e-6)
+    np.testing.assert_allclose(steps.last_rpe, [0, 0, rpe[3]], atol=1e-6)
     assert steps.rpe.argmax() == 2
 
 
@@ -503,15 +522,21 @@ def test_a_policy_of_ones_own_plays():
     np.testing.assert_array_equal(steps.action, 2)
 
 
-def test_a_one_step_rule_does_not_play_longer_episodes():
-    world, forward = _two_steps("both"), lambda params, x: x @ params
+ONE_STEP = ("q_agrel", "agrel", "broadcast", "node_perturbation", "reinforce", "stochastic_units")
+
+
+@pytest.mark.parametrize("name", ONE_STEP)
+def test_a_one_step_rule_does_not_play_longer_episodes(name):
+    world, network = _two_steps("both"), make_network("dense", 1, hidden=(3,))
+    params = network.init(jax.random.key(0), jnp.zeros((1, 2)))
 
     def play(params):
-        return environments.trial(jax.random.key(0), q_agrel(), forward, params, world, batch=4)
+        key, rule = jax.random.key(1), make_rule(name)
+        return environments.trial(key, rule, network.apply, params, world, batch=4)
 
     with pytest.raises(ValueError, match="an episode went on after its first action"):
-        play(jnp.zeros((2, 1)))
-    grads, outcome = jax.jit(play)(jnp.zeros((2, 1)))
+        play(params)
+    grads, outcome = jax.jit(play)(params)
     assert np.isnan(outcome.rpe).all()
-    assert np.isnan(grads).any()
+    assert any(np.isnan(leaf).any() for leaf in jax.tree.leaves(grads))
     np.testing.assert_array_equal(outcome.reward, 1)
