@@ -191,13 +191,19 @@ def _draw_activity(
     length = config.max_length
     best = int(np.argmax(content["accuracy"][str(length)]))
     keys = jax.random.split(root_key(config.seed), EXAMPLES)
+
+    def one(variables: Any, key: Any) -> tuple[Any, Any, Any]:
+        trial, image, states = functions.record(variables, key, length)
+        return trial, image, states.modulated_input.sum(-1)
+
+    # Few trials at a time: the whole activity of all may be more than fits into memory.
+    record = jax.jit(lambda v, keys: jax.lax.map(lambda key: one(v, key), keys, batch_size=10))
     along = []
     for number in range(config.networks):
         variables = jax.tree.map(lambda leaf, n=number: leaf[n], state["variables"])
-        record = jax.vmap(functions.record, (None, 0, None))
         # The same trials for every network.
-        trials, images, states = record(variables, jax.random.clone(keys), length)
-        maps = np.asarray(states.modulated_input.sum(-1))  # [trials, steps, n, n]
+        trials, images, maps = record(variables, jax.random.clone(keys))
+        maps = np.asarray(maps)  # [trials, steps, n, n]
         flat = maps.reshape(*maps.shape[:2], -1)
         curves = [np.asarray(curve)[:, :length] for curve in (trials.target, trials.distractor)]
         along.append(

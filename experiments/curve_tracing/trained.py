@@ -6,7 +6,7 @@
     first = jax.tree.map(lambda leaf: leaf[0], run.variables)
     trial, image, states = run.functions.record(first, jax.random.key(0), 7)
 
-Of ``states``, ``modulated_input`` is float[steps, grid, grid, features].
+Of ``states``, ``modulated_input`` is float[steps, grid, grid, colors].
 """
 
 import os
@@ -52,7 +52,8 @@ def load(folder: str | os.PathLike, longest: int | None = None) -> Trained:
     folders.check_trained(folder, curve_config.FILE, curve_run.CHECKPOINT)
     config = curve_config.load(folder)
     if longest is not None and not curve_config.FIRST_LENGTH <= longest <= config.longest_curve:
-        raise UserError(f"longest must be at most {config.longest_curve} pixels, got {longest}")
+        limits = f"in [{curve_config.FIRST_LENGTH}, {config.longest_curve}]"
+        raise UserError(f"longest must be {limits} pixels, got {longest}")
     functions = learners.make(config, longest)
     state = curve_run.restore(folder, config, functions)
     return Trained(config, functions, **state)

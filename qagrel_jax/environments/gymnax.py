@@ -29,7 +29,8 @@ def from_gymnax(environment: Any, params: Any = None, on_off: bool = False) -> E
       on_off: make two inputs of each number x of the observation, max(x, 0) and max(−x, 0).
 
     Returns:
-      The ``Environment``. It does not reset itself.
+      The ``Environment``. The observation that ends an episode is its own last one; gymnax's state
+      is by then that of a new episode.
 
     Raises:
       ValueError: actions are not a discrete set, or ``step`` is that of gymnax before 1.0.

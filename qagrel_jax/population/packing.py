@@ -46,7 +46,7 @@ class Packed:
 
     Raises:
       ValueError: no networks, settings of different numbers of networks or out of range, no
-        steps, no block.
+        steps, no block; networks whose feedback shall not be tied where the config's is.
       TypeError: a value of another type.
 
     Does AuGMEnT learn the saccade task?
@@ -86,6 +86,9 @@ class Packed:
         size = _size(rates, decays, networks)
         if tied is not None and np.shape(tied) != (size,):
             raise ValueError(f"tied must be [{size}], one for each network, got {np.shape(tied)}")
+        own_feedback = own.feedback != "tied"
+        if tied is not None and not (own_feedback or np.all(tied)):
+            raise ValueError("tied=False needs a config with feedback='kolen_pollack'")
         checks.whole("steps", steps)
         if block is not None:
             checks.whole("block", block)
@@ -95,7 +98,7 @@ class Packed:
         settings = population.Settings(
             jnp.asarray(np.broadcast_to(rates, size), jnp.float32),
             jnp.asarray(np.broadcast_to(decays, size), jnp.float32),
-            jnp.zeros(size, bool) if tied is None else jnp.asarray(tied, bool),
+            jnp.full(size, not own_feedback) if tied is None else jnp.asarray(tied, bool),
         )
         self.networks = _to_host(population.start(setup, key, jnp.arange(size), settings))
 
@@ -148,10 +151,11 @@ class Packed:
         if (steps := int(state.get("steps", self.steps))) != self.steps:
             raise ValueError(f"steps must be {steps}, as when the state was made, got {self.steps}")
         leaves, structure = jax.tree.flatten(self.networks)
-        if {name for name in state if name.startswith("leaf")} != {
-            f"leaf{i}" for i in range(len(leaves))
-        }:
-            raise ValueError(f"expected the {len(leaves)} arrays of a population's state")
+        arrays = {name for name in state if name.startswith("leaf")}
+        if arrays != {f"leaf{i}" for i in range(len(leaves))} or "turn" not in state:
+            raise ValueError(
+                f"expected the {len(leaves)} arrays of a population's state, and its turn"
+            )
         loaded = [np.array(state[f"leaf{i}"]) for i in range(len(leaves))]
         for old, new in zip(leaves, loaded, strict=True):
             if old.shape != new.shape or old.dtype != new.dtype:

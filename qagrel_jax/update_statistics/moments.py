@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qagrel_jax import checks
 from qagrel_jax.layers.kernels import kernels
@@ -229,7 +230,7 @@ def pool(groups: Moments) -> Moments:
       groups: ``Moments`` whose arrays have a leading axis [groups].
 
     Raises:
-      ValueError: no such axis.
+      ValueError: no such axis; counts that differ or are infinite, where known.
       TypeError: ``groups`` are no ``Moments``.
     """
     check_groups(groups)
@@ -256,17 +257,21 @@ def check_examples(
 
 
 def check_groups(groups: Moments) -> None:
-    """Check that moments have a leading axis.
+    """Check that moments have a leading axis, and equal counts.
 
     Raises:
       TypeError: ``groups`` are no ``Moments``.
-      ValueError: they have no leading axis.
+      ValueError: they have no leading axis; counts that differ or are infinite, where known.
     """
     checks.instance("groups", groups, Moments)
     if groups.count.ndim != 1:
         raise ValueError(
             f"groups must have a leading axis [groups], got a count of shape {groups.count.shape}"
         )
+    if groups.count.shape[0] > 1 and checks.known(groups.count):
+        counts = np.unique(np.asarray(groups.count))
+        if len(counts) > 1 or not np.isfinite(counts).all():
+            raise ValueError(f"groups must have one finite count, got {counts.tolist()}")
 
 
 def unused_key() -> chex.PRNGKey:

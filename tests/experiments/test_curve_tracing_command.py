@@ -103,8 +103,10 @@ def test_curves_longer_than_can_be_drawn_are_refused(finished):
             run.functions.test(run.variables, 0, np.array([2, length]))
         with pytest.raises(ValueError, match=says):
             run.functions.learn(run.variables, 0, np.array([length, 2]), np.ones(2, bool))
-    with pytest.raises(UserError, match="longest must be at most 7 pixels, got 8"):
-        trained.load(finished[0], longest=8)
+    for longest in (1, 8):
+        says = rf"longest must be in \[2, 7\] pixels, got {longest}"
+        with pytest.raises(UserError, match=says):
+            trained.load(finished[0], longest=longest)
 
 
 def test_a_notebook_is_told_what_is_not_there(finished, tmp_path):

@@ -218,8 +218,19 @@ def test_angles_of_any_size_of_weights(size):
     a, b = jnp.array([1.0, 1.0, 1.0]) * size, jnp.array([1.0, 0.0, 0.0])
     expected = np.degrees(np.arccos(1 / np.sqrt(3)))
     np.testing.assert_allclose(analysis.angle_degrees(a, b), expected, rtol=1e-6)
-    np.testing.assert_allclose(analysis.angle_degrees(a, a), 0, atol=0.05)
+    np.testing.assert_allclose(analysis.angle_degrees(a, a), 0, atol=1e-4)
     np.testing.assert_allclose(analysis.angle_degrees(a, -b * size), 180 - expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 0.001, 0.02, 90.0, 179.99, 180.0])
+def test_angles_small_and_large_are_resolved_in_float32(degrees):
+    first, second = np.random.default_rng(0).normal(size=(2, 1000))
+    first /= np.linalg.norm(first)
+    second -= (second @ first) * first
+    second /= np.linalg.norm(second)
+    turned = np.cos(np.radians(degrees)) * first + np.sin(np.radians(degrees)) * second
+    found = analysis.angle_degrees(jnp.float32(first), jnp.float32(3 * turned))
+    np.testing.assert_allclose(found, degrees, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [jnp.int8, jnp.int32, jnp.bfloat16, jnp.float16])

@@ -127,12 +127,22 @@ def test_a_state_taken_is_a_copy():
     jax.tree.map(np.testing.assert_array_equal, packed.networks, before)
 
 
-@pytest.mark.parametrize("change", [{"leaf99": np.ones(8)}, {"leaf0": None}])
+@pytest.mark.parametrize("change", [{"leaf99": np.ones(8)}, {"leaf0": None}, {"turn": None}])
 def test_a_state_of_more_or_fewer_arrays_is_refused(change):
     packed = start(8, setup())
     state = {k: v for k, v in (packed.state() | change).items() if v is not None}
+    before = packed.networks
     with pytest.raises(ValueError, match=r"expected the .* arrays of a population's state"):
         packed.restore(state)
+    assert packed.networks is before
+
+
+def test_tied_feedback_cannot_be_untied():
+    assert start(2, setup()).networks.settings.tied.all()
+    assert start(2, setup(), tied=np.ones(2, bool)).networks.settings.tied.all()
+    assert not start(2, setup("kolen_pollack")).networks.settings.tied.any()
+    with pytest.raises(ValueError, match="tied=False needs a config with feedback='kolen_pollack'"):
+        start(2, setup(), tied=np.array([True, False]))
 
 
 def test_a_state_of_other_steps_is_refused():
