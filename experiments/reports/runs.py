@@ -250,7 +250,7 @@ def _epochs(epochs: dict[str, np.ndarray], finished: bool) -> list[str]:
     cells = [reached(epochs[rule]) if rule in epochs else "–" for rule in (RULE, CONTROL)]
     both = [epochs.get(rule, np.array([np.nan])) for rule in (RULE, CONTROL)]
     if any(np.isnan(values).any() for values in both):
-        never = finished and np.isnan(both[0]).all() and not np.isnan(both[1]).any()
+        never = finished and np.isnan(both[0]).all() and not np.isnan(both[1]).all()
         return [*cells, "not reached" if never else "–"]
     if not finished:
         return [*cells, f"{ratio_interval(*both)[0]:.2f} so far"]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -121,11 +122,15 @@ def test_a_slowdown_all_seeds_reached(tmp_path):
 
 
 def test_a_slowdown_that_no_seed_has_is_told(tmp_path):
-    """Q-AGREL's best, .9, is not 95 % of backprop's, .99."""
-    write_run(tmp_path / "cells" / "mnist_conv" / "paper", backprop=[[0.6] * 3, [0.99] * 3])
-    text = reports.section("cells", tmp_path)
-    cells = row(text, "mnist_conv", "paper", "95 %")
+    """Q-AGREL's best, .9, is not 95 % of backprop's, .99 (the mean of its seeds, .98)."""
+    folder = tmp_path / "cells" / "mnist_conv" / "paper"
+    write_run(folder, backprop=[[0.6] * 3, [0.99] * 3])
+    cells = row(reports.section("cells", tmp_path), "mnist_conv", "paper", "95 %")
     assert cells[1:4] == ["not reached", "2.0 (0.0)", "not reached"]
+    shutil.rmtree(folder)
+    write_run(folder, backprop=[[0.6] * 3, [0.99, 0.99, 0.96]])
+    cells = row(reports.section("cells", tmp_path), "mnist_conv", "paper", "99 %")
+    assert cells[1:4] == ["not reached", "2 of 3 seeds", "not reached"]
 
 
 def test_an_unfinished_cell_says_how_far(tmp_path):
