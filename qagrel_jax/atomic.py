@@ -23,7 +23,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     Raises:
       OSError: it cannot be written.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays one
     # Not the process's number: containers on one disk may have the same.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -305,6 +305,8 @@ class ThreeLayer(nn.Module):
     @nn.compact
     def __call__(self, inputs: chex.Array, train: bool = False) -> chex.Array:
         """Map float[batch, ...] to float[batch, num_actions], the activations before softmax."""
+        if not self.is_initializing():
+            checks.floats("inputs", inputs)
         x = _flat(inputs)
         x = jnp.concatenate([jnp.ones((x.shape[0], 1), x.dtype), x], axis=1)
 

@@ -1,7 +1,8 @@
 """Root keys: one implementation of random numbers, whatever JAX's default is set to.
 
 A run is a function of its seeds alone. ``JAX_DEFAULT_PRNG_IMPL`` would change what a seed draws, so
-every root key names its implementation; keys that are split or folded from it keep that.
+every root key names its implementation; keys that are split or folded from it keep that. (Still,
+``JAX_THREEFRY_PARTITIONABLE=0``, the default of JAX before 0.5, draws other numbers.)
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from jaxlib import version as jaxlib_version
 # and the older code generator compiles a third faster.
 if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = (
-        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+        "--xla_cpu_parallel_codegen_split_count=1"
     )
     if jaxlib_version.__version_info__ < (0, 11):  # later XLA has no other and aborts on the flag
         os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"

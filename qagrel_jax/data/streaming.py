@@ -49,6 +49,7 @@ class HostImages:
 
     Attributes:
       shape: (rows, height, width, channels).
+      dtype: of the numbers.
       nbytes: of these rows.
 
     >>> import numpy as np
@@ -60,7 +61,7 @@ class HostImages:
     def __init__(self, array: np.ndarray, rows: np.ndarray | None = None) -> None:
         self._array = array
         self._rows = np.arange(len(array)) if rows is None else rows
-        self.shape = (len(self._rows), *array.shape[1:])
+        self.shape, self.dtype = (len(self._rows), *array.shape[1:]), array.dtype
         self.nbytes = int(np.prod(self.shape)) * array.dtype.itemsize
 
     def __len__(self) -> int:

@@ -118,7 +118,7 @@ def locally_connect(
 def in_forward_mode(*arrays: chex.Array) -> bool:
     """Say whether one of ``arrays`` is being differentiated in forward mode, as far as is seen.
 
-    Within ``jax.jit`` or a loop that as a whole is differentiated it can't be seen.
+    Within ``jax.jit``, ``jax.vmap`` or a loop that as a whole is differentiated it can't be seen.
     """
     # Without direct linearization reverse mode has the same tracers.
     linearized = getattr(jax.config, "jax_use_direct_linearize", False)

@@ -72,14 +72,20 @@ def onto_kernel(
     # Without the barrier XLA merges the turning into the products, which makes them slower.
     turned = lax.optimization_barrier(turned)
 
+    # In half precision a long sum would stop growing.
+    dtype = jnp.result_type(images, cotangent)
+    wide = jnp.promote_types(dtype, jnp.float32)
+
     def add(total: list[chex.Array], group: tuple) -> tuple[list[chex.Array], None]:
         images, cotangent = group
         seen = seen_by_rows(images, window, strides, out, low)
-        return [t + cotangent @ x for t, x in zip(total, seen, strict=True)], None
+        more = [jnp.matmul(cotangent, x, preferred_element_type=wide) for x in seen]
+        return [t + m for t, m in zip(total, more, strict=True)], None
 
-    row = jnp.zeros((features, size // window[0]), jnp.result_type(images, cotangent))
+    row = jnp.zeros((features, size // window[0]), wide)
     by_row, _ = lax.scan(add, [row] * window[0], (groups, turned))
-    return jnp.stack(by_row).transpose(0, 2, 1).reshape(*window, -1, features)
+    kernel = jnp.stack(by_row).transpose(0, 2, 1).reshape(*window, -1, features)
+    return kernel.astype(dtype)
 
 
 def seen_by_rows(

@@ -171,6 +171,10 @@ def _check_alike(wanted: Any, found: Any) -> None:
         raise ValueError(
             f"expected numbers of {jnp.result_type(wanted)}, got {jnp.result_type(found)}"
         )
+    # Without x64 JAX would cut wider ones in silence.
+    arrays = isinstance(wanted, jax.Array | np.ndarray) and isinstance(found, np.ndarray)
+    if arrays and found.dtype.itemsize > wanted.dtype.itemsize:
+        raise ValueError(f"expected numbers of {wanted.dtype}, got {found.dtype}")
 
 
 def _check_epochs(tree: Any) -> None:

@@ -57,17 +57,19 @@ def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
       ``(kept, held_out)``.
 
     Raises:
-      ValueError: a fraction that leaves one side empty.
+      ValueError: a fraction that leaves one side empty; not as many images as labels.
       TypeError: ``fraction`` is no number.
     """
     checks.number("fraction", fraction, 0, 1, above=True)
-    examples_in_all = len(examples[1])
+    images, labels = as_arrays(examples)
+    if len(images) != len(labels):
+        raise ValueError(f"there are {len(images)} images, but {len(labels)} labels")
+    examples_in_all = len(labels)
     held_out = max(1, round(fraction * examples_in_all))
     if fraction == 1 or held_out >= examples_in_all:
         raise ValueError(f"validation fraction must leave examples on both sides, got {fraction}")
     order = np.random.default_rng(0).permutation(examples_in_all)
     kept, held = np.sort(order[held_out:]), np.sort(order[:held_out])
-    images, labels = as_arrays(examples)
     if isinstance(images, np.ndarray) and images.nbytes > streaming.limit_bytes():
         images = streaming.HostImages(images)  # so that nothing is copied
     if isinstance(images, streaming.HostImages):
@@ -78,12 +80,19 @@ def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
 
 
 def as_arrays(examples: Examples) -> Examples:
-    """Return images and labels as arrays where they are lists, whole labels as int32."""
+    """Return images and labels as arrays where they are lists, whole labels as int32.
+
+    Raises:
+      ValueError: a label that int32 does not hold.
+    """
     images, labels = examples
     if not isinstance(images, jax.Array | np.ndarray | streaming.HostImages):
         images = np.asarray(images)
     if not isinstance(labels, jax.Array | np.ndarray):
         labels = np.asarray(labels)
     if jnp.issubdtype(labels.dtype, jnp.integer) and labels.dtype != np.int32:
+        largest = np.iinfo(np.int32).max
+        if labels.size and not -largest <= labels.min() <= labels.max() <= largest:
+            raise ValueError(f"labels must be class numbers, got up to {labels.max()}")
         labels = labels.astype(np.int32)  # narrower ones could not say "of no class"
     return Examples(images, labels)

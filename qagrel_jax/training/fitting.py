@@ -26,6 +26,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from qagrel_jax import checks, sharding
+from qagrel_jax.data.streaming import HostImages
 from qagrel_jax.random_keys import is_key
 from qagrel_jax.training.epoch import DivergedError, chunks_of_epoch, run_epoch
 from qagrel_jax.training.evaluation import overall_accuracy
@@ -261,7 +262,7 @@ def _check_examples(name: str, examples: Examples, image_shape: tuple[int, ...] 
     if image_shape is not None and tuple(shape) != image_shape:
         wanted = ", ".join(map(str, image_shape))
         raise ValueError(f"images of {name} must be [n, {wanted}], got {list(images.shape)}")
-    dtype = getattr(images, "dtype", np.uint8)  # streamed images are uint8
+    dtype = images.dtype
     if dtype != np.uint8 and not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"images of {name} must be uint8, or floats as they are, got {dtype}")
     if not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -275,8 +276,10 @@ def _check_examples(name: str, examples: Examples, image_shape: tuple[int, ...] 
         raise ValueError(f"{name} has {count} images, but {len(labels)} labels")
     if not count:
         raise ValueError(f"{name} has no examples")
-    if isinstance(images, np.ndarray | jax.Array) and dtype != np.uint8 and checks.known(images):
-        some = np.asarray(images[:256], np.float32)
+    if dtype != np.uint8 and (isinstance(images, HostImages) or checks.known(images)):
+        few = np.arange(min(count, 256))
+        first = images.read(few) if isinstance(images, HostImages) else images[: len(few)]
+        some = np.asarray(first, np.float32)
         if some.min() >= 0 and some.max() > 128:
             warnings.warn(
                 f"images of {name} are floats up to {some.max():g}, taken as they are: divide by "

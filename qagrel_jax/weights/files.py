@@ -75,7 +75,8 @@ def save(
     if not arrays:
         raise ValueError("no arrays to save")
     for name, array in arrays.items():
-        if array.dtype.kind in "fiub" or (array.dtype == jnp.bfloat16 and suffix != ".npz"):
+        plain = array.dtype.kind in "fiub" and array.dtype.itemsize <= 8
+        if plain or (array.dtype == jnp.bfloat16 and suffix != ".npz"):
             continue
         other = "save a .safetensors file, or " if array.dtype == jnp.bfloat16 else ""
         raise ValueError(
@@ -130,6 +131,8 @@ def load(path: str | os.PathLike, like: Any = None) -> tuple[Any, dict[str, Any]
             length = int.from_bytes(content[:8], "little")  # of the JSON header that follows
             text = json.loads(content[8 : 8 + length])["__metadata__"]["qagrel_jax"]
         metadata = json.loads(text)
+        if not isinstance(metadata, dict):
+            raise ValueError("its metadata are no dictionary")
     except ImportError:
         raise
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
@@ -159,7 +162,8 @@ def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], di
       images float[batch, height, width, channels] in [0, 1] (``tasks.classification.normalize``).
 
     Raises:
-      ValueError: as ``load``; no ``network`` in the metadata, or one of another feedback pathway.
+      ValueError: as ``load``; no ``network`` in the metadata, or one of another feedback pathway;
+        no ``params`` among the variables.
       ImportError, OSError: as ``load``.
 
     The network that is read gives the Q values of the one that was saved:
@@ -183,9 +187,13 @@ def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], di
     if options.get("hidden") is not None:
         options["hidden"] = tuple(options["hidden"])
     network = make_network(**options)
+    if "params" not in variables:
+        raise ValueError(f"{path} has no 'params', got {', '.join(variables)}: save all variables")
     others = {name: value for name, value in variables.items() if name != "params"}
     try:
-        feedback_kernels(variables.get("params", {}), others, network.feedback)
+        feedback_kernels(variables["params"], others, network.feedback)
+        if network.feedback == "direct" and "feedback" not in others:
+            raise KeyError("there are no direct feedback weights")
     except KeyError as error:
         raise ValueError(
             f"{path}: its metadata must say its feedback, network = {{..., 'feedback': ...}}: "

@@ -16,6 +16,15 @@ def test_an_exception_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_link_stays_one(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    with atomic.replacing(link) as file:
+        file.write(b"new")
+    assert link.is_symlink() and target.read_bytes() == b"new"
+
+
 def test_the_new_file_replaces_the_old_one_when_it_is_whole(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"old")

@@ -82,6 +82,16 @@ def test_of_another_shape_kind_or_structure(path, other):
         checkpoints.load(path, other)
 
 
+@pytest.mark.parametrize("wanted", [np.float32, np.int32])
+def test_wider_numbers_are_not_cut(path, wanted):
+    wide = np.array([2**40 + 1], np.promote_types(wanted, np.int64))
+    checkpoints.save(path, {"w": wide})
+    assert checkpoints.load(path, {"w": wide})["w"] == wide
+    for template in (np.zeros(1, wanted), jnp.zeros(1, wanted)):
+        with pytest.raises(checkpoints.CheckpointError, match=f"numbers of {wanted.__name__}"):
+            checkpoints.load(path, {"w": template})
+
+
 @pytest.fixture(scope="module")
 def trained():
     """A trainer of two seeds, and what it is after an epoch."""

@@ -50,6 +50,22 @@ WAYS = {
 }
 
 
+def test_the_gradient_of_many_images_in_half_precision_is_summed_in_float32():
+    """In bfloat16 a sum of ones stops at 256."""
+    images, kernel = jnp.ones((401, 4, 4, 8)), jnp.ones((3, 3, 8, 8))
+
+    def gradient(dtype):
+        wrap = functools.partial(convolution.convolve, strides=(1, 1), padding="SAME")
+        outputs, back = jax.vjp(lambda w: wrap(images.astype(dtype), w), kernel.astype(dtype))
+        (found,) = back(jnp.ones_like(outputs))
+        assert found.dtype == dtype
+        return found.astype(jnp.float32)
+
+    assert gradient(jnp.float32)[1, 1, 0, 0] == 401 * 16
+    for dtype in (jnp.bfloat16, jnp.float16):
+        np.testing.assert_allclose(gradient(dtype), gradient(jnp.float32), rtol=0.004)
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES, ids=str)

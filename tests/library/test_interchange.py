@@ -130,6 +130,32 @@ def test_damaged_and_foreign_files_say_so(saved, suffix, tmp_path):
         interchange.load(tmp_path / f"none{suffix}")
 
 
+def test_a_network_that_its_file_does_not_fit_is_refused(tmp_path):
+    path, options = tmp_path / "net.npz", {"architecture": "dense", "num_actions": 2}
+    options |= {"hidden": (3,)}
+    network = make_network(**options)
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 4)))
+    interchange.save(path, variables, {"network": options | {"feedback": "direct"}})
+    with pytest.raises(ValueError, match="there are no direct feedback weights"):
+        interchange.load_network(path)
+    interchange.save(path, variables["params"], {"network": options})
+    with pytest.raises(ValueError, match="has no 'params', got Dense_0, Dense_1: save all"):
+        interchange.load_network(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_numbers_wider_than_64_bits_are_refused(tmp_path, suffix):
+    wide = np.ones(2, np.longdouble)
+    with pytest.raises(ValueError, match=r"params/w holds .*float.* cannot: .*cast it first"):
+        interchange.save(tmp_path / f"net{suffix}", {"params": {"w": wide}}, {})
+
+
+def test_metadata_that_are_no_dictionary(tmp_path):
+    np.savez(tmp_path / "net.npz", w=np.ones(2), __metadata__=np.asarray("[1]"))
+    with pytest.raises(ValueError, match="its metadata are no dictionary"):
+        interchange.load(tmp_path / "net.npz")
+
+
 def test_what_cannot_be_saved(tmp_path):
     with pytest.raises(ValueError, match=r"must end in \.npz or \.safetensors"):
         interchange.save(tmp_path / "net.pickle", {"params": {"w": np.ones(2)}}, {})

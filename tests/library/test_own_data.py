@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from qagrel_jax import attend, layers, make_network, make_rule, make_trainer, q_agrel, rules
+from qagrel_jax.data.streaming import HostImages
 from qagrel_jax.networks import DenseNet
 from qagrel_jax.policies import greedy_probabilities
 from qagrel_jax.population import make_online_trainer
@@ -231,6 +232,39 @@ def test_classes_beyond_the_trainers_are_not_left_out():
     trainer = _trainer(Plain())
     with pytest.raises(ValueError, match=r"classes below 3, got .* up to 3"):
         trainer.evaluate(_start(trainer).states, PIXELS, EXAMPLES.labels + 1)
+
+
+def test_images_and_labels_of_different_number_are_refused():
+    """Streamed ones, too, of which a part would be taken."""
+    trainer, few = _trainer(Plain()), EXAMPLES.labels[:-1]
+    states = _start(trainer).states
+    for images in (PIXELS, jnp.asarray(PIXELS), HostImages(PIXELS)):
+        says = f"there are {len(PIXELS)} images, but {len(few)} labels"
+        with pytest.raises(ValueError, match=says):
+            split(Examples(images, few), 0.3)
+        with pytest.raises(ValueError, match=says):
+            trainer.evaluate(states, images, few)
+    listed = trainer.evaluate(states, PIXELS, list(EXAMPLES.labels))
+    np.testing.assert_array_equal(listed, trainer.evaluate(states, PIXELS, EXAMPLES.labels))
+    with pytest.raises(TypeError, match="labels must be whole numbers, got float32"):
+        trainer.evaluate(states, PIXELS, EXAMPLES.labels.astype(np.float32))
+
+
+def test_labels_beyond_32_bits_are_refused():
+    trainer = _trainer(Plain())
+    beyond = Examples(PIXELS, EXAMPLES.labels + 2**32)
+    with pytest.raises(ValueError, match="labels must be class numbers, got up to"):
+        next(fit(trainer, _start(trainer), beyond, EXAMPLES, epochs=1))
+
+
+def test_streamed_images_are_checked_as_those_in_memory():
+    trainer = _trainer(Plain())
+    whole = Examples(HostImages(PIXELS.astype(np.int32)), EXAMPLES.labels)
+    with pytest.raises(TypeError, match=r"images of train must be uint8, or floats .* got int32"):
+        next(fit(trainer, _start(trainer), whole, EXAMPLES, epochs=1))
+    bright = Examples(HostImages(np.full(PIXELS.shape, 200, np.float32)), EXAMPLES.labels)
+    with pytest.warns(UserWarning, match="images of train are floats up to 200"):
+        next(fit(trainer, _start(trainer), bright, EXAMPLES, epochs=1))
 
 
 def test_a_consumed_run_says_so():
