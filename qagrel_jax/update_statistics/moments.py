@@ -230,7 +230,7 @@ def pool(groups: Moments) -> Moments:
       groups: ``Moments`` whose arrays have a leading axis [groups].
 
     Raises:
-      ValueError: no such axis; counts that differ or are infinite, where known.
+      ValueError: no such axis; counts that differ, where known.
       TypeError: ``groups`` are no ``Moments``.
     """
     check_groups(groups)
@@ -261,17 +261,15 @@ def check_groups(groups: Moments) -> None:
 
     Raises:
       TypeError: ``groups`` are no ``Moments``.
-      ValueError: they have no leading axis; counts that differ or are infinite, where known.
+      ValueError: they have no leading axis; counts that differ, where known.
     """
     checks.instance("groups", groups, Moments)
     if groups.count.ndim != 1:
         raise ValueError(
             f"groups must have a leading axis [groups], got a count of shape {groups.count.shape}"
         )
-    if groups.count.shape[0] > 1 and checks.known(groups.count):
-        counts = np.unique(np.asarray(groups.count))
-        if len(counts) > 1 or not np.isfinite(counts).all():
-            raise ValueError(f"groups must have one finite count, got {counts.tolist()}")
+    if checks.known(groups.count) and len(counts := np.unique(np.asarray(groups.count))) > 1:
+        raise ValueError(f"groups must have one count, got {counts.tolist()}")
 
 
 def unused_key() -> chex.PRNGKey:

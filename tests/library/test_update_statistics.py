@@ -224,9 +224,9 @@ def test_groups_pooled_are_one_long_sample():
     whole = np.square(everything - everything.mean(0)).sum() / 14
     np.testing.assert_allclose(pooled.images["a"], whole - apart.mean() / 2, rtol=1e-4)
     assert float(pooled.count) == 15
-    for counts in ([5.0, 5.0, 6.0], [jnp.inf] * 3):
-        with pytest.raises(ValueError, match="groups must have one finite count, got"):
-            pool(groups._replace(count=jnp.array(counts)))
+    unequal = groups._replace(count=jnp.array([5.0, 5.0, 6.0]))
+    with pytest.raises(ValueError, match=r"groups must have one count, got \[5.0, 6.0\]"):
+        pool(unequal)
 
 
 def test_standard_errors_are_the_jackknifes():
