@@ -79,7 +79,8 @@ def play(
 
     What AuGMEnT keeps from step to step is reset between episodes. Nothing resets RECOLLECT, and
     its end-of-trial input, if it has one, tells of any episode's end. Another call with the same
-    environment, policy, ``steps`` and ``record`` compiles nothing.
+    environment, policy, ``steps`` and ``record`` compiles nothing: what their functions refer to
+    is as it was at the first call.
 
     Args:
       key: a random key.
@@ -129,6 +130,13 @@ def play(
     checks.whole("steps", steps)
     checks.truth_value("plastic", plastic)
     checks.flag("record", record)
+    environment = Environment(
+        int(environment.inputs),
+        int(environment.actions),
+        _hashable(environment.reset),
+        _hashable(environment.step),
+    )
+    choose = None if choose is None else _hashable(choose)
     return _play(key, config, player, environment, int(steps), plastic, choose, bool(record))
 
 
@@ -200,6 +208,15 @@ def forget(learner: augment.AugmentState) -> augment.AugmentState:
     """
     checks.instance("learner", learner, augment.AugmentState, "player.learner is one")
     return augment.at_rest(learner)
+
+
+def _hashable(function: Any) -> Any:
+    """Return ``function``, or of an object without a hash its method, which has one."""
+    try:
+        hash(function)
+    except TypeError:
+        return function.__call__
+    return function
 
 
 def _check_sizes(config: memory.Config, environment: Environment) -> None:

@@ -147,6 +147,24 @@ def test_playing_on_compiles_nothing():
     assert len(traced) - once <= 2  # ``check`` alone
 
 
+def test_objects_without_a_hash_play():
+    @dataclasses.dataclass
+    class Always:
+        action: int
+
+        def __call__(self, key, q_values, epsilon):
+            return jnp.int32(self.action)
+
+    sizes = {"inputs": np.array(2), "actions": jnp.array(3)}
+    world = _two_steps("terminated")._replace(**sizes)
+    config = AugmentConfig(inputs=2)
+    player = environments.begin(jax.random.key(0), config, world)
+    for action in (2, 1):
+        key, policy = jax.random.key(action), Always(action)
+        _, steps = environments.play(key, config, player, world, 3, choose=policy)
+        np.testing.assert_array_equal(steps.action, action)
+
+
 def test_a_player_of_the_other_rule_is_refused():
     environment = _two_steps("terminated")
     configs = AugmentConfig(inputs=2, actions=1), RecollectConfig(inputs=2, actions=1)
