@@ -21,7 +21,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +88,10 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
         environment["versions"]["torch"] = torch.__version__  # type: ignore[index]
         torch_device = pytorch.device()
         pytorch.set_up(settings.precision)
-    precise: Callable[[], Any] = (
-        contextlib.nullcontext
+    precise = (
+        contextlib.nullcontext()
         if settings.precision == "bfloat16"
-        else lambda: jax.default_matmul_precision(settings.precision)
+        else jax.default_matmul_precision(settings.precision)
     )
     began = time.perf_counter()
     how = {
@@ -106,15 +106,15 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
         "torch_device": None if torch_device is None else str(torch_device),
     }
     cells: dict[str, Any] = {}
-    for name in settings.cells:
-        with precise():
+    with precise:
+        for name in settings.cells:
             cells[name] = measure.measure(name, settings, torch_device, folder)
-        how |= {
-            "total_seconds": round(time.perf_counter() - began, 1),
-            "not_measured": [other for other in settings.cells if other not in cells],
-        }
-        content = summary.summarize(cells, environment, how)
-        _write(content, folder)
+            how |= {
+                "total_seconds": round(time.perf_counter() - began, 1),
+                "not_measured": [other for other in settings.cells if other not in cells],
+            }
+            content = summary.summarize(cells, environment, how)
+            _write(content, folder)
     summary.print_table(content, folder)
     return content
 

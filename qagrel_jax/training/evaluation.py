@@ -17,7 +17,7 @@ from qagrel_jax import sharding
 from qagrel_jax.data import streaming
 from qagrel_jax.policies import at_least_float32, nothing_to_choose
 from qagrel_jax.tasks import classification
-from qagrel_jax.training.examples import Examples, as_arrays
+from qagrel_jax.training.examples import Examples, paired
 from qagrel_jax.training.step import TrainState, mode, variables_of
 
 
@@ -96,7 +96,7 @@ def evaluate(
       ValueError: labels that are not [n], n that of the images, or a class beyond ``num_classes``.
       TypeError: labels that are no whole numbers.
     """
-    images, labels = as_arrays(Examples(images, labels))
+    images, labels = paired(Examples(images, labels))
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels must be whole numbers, got {labels.dtype}")
     if np.ndim(labels) != 1 or np.max(labels, initial=0) >= num_classes:
@@ -104,8 +104,6 @@ def evaluate(
             f"labels must be [n], classes below {num_classes}, got {list(np.shape(labels))} up to "
             f"{np.max(labels, initial=0)}"
         )
-    if len(images) != len(labels):
-        raise ValueError(f"there are {len(images)} images, but {len(labels)} labels")
     sums = None
     for examples in _chunks(images, labels, batch, mesh):
         more = compiled_count(states, *examples)

@@ -61,9 +61,7 @@ def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
       TypeError: ``fraction`` is no number.
     """
     checks.number("fraction", fraction, 0, 1, above=True)
-    images, labels = as_arrays(examples)
-    if len(images) != len(labels):
-        raise ValueError(f"there are {len(images)} images, but {len(labels)} labels")
+    images, labels = paired(examples)
     examples_in_all = len(labels)
     held_out = max(1, round(fraction * examples_in_all))
     if fraction == 1 or held_out >= examples_in_all:
@@ -77,6 +75,18 @@ def split(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
     else:
         parts = images[kept], images[held]
     return Examples(parts[0], labels[kept]), Examples(parts[1], labels[held])
+
+
+def paired(examples: Examples) -> Examples:
+    """Return ``as_arrays`` of as many images as labels.
+
+    Raises:
+      ValueError: as ``as_arrays``; not as many.
+    """
+    images, labels = as_arrays(examples)
+    if len(images) != len(labels):
+        raise ValueError(f"there are {len(images)} images, but {len(labels)} labels")
+    return Examples(images, labels)
 
 
 def as_arrays(examples: Examples) -> Examples:
