@@ -159,7 +159,7 @@ def fit(
       ValueError: fewer training examples than a batch, none to monitor, images of another shape
         than the trainer's or not as many as labels, ``last_batch`` is neither of the two, a number
         or a label out of range, with a curriculum a class without training examples; a ``run`` that
-        was consumed.
+        was consumed, or is of another network, optimizer or curriculum.
       TypeError: an argument of another type.
 
     Warns:
@@ -198,6 +198,7 @@ def fit(
         raise ValueError(
             "run was consumed by another call: start anew, or load what was saved of it"
         )
+    _check_run(trainer, run)
     train, monitored = as_arrays(train), as_arrays(monitored)
     for name, examples in (("train", train), ("monitored", monitored)):
         _check_examples(name, examples, trainer.image_shape)
@@ -223,6 +224,27 @@ def fit(
         run = run._replace(epoch=np.int32(epoch), states=states)
         run = _after_epoch(run, accuracy, patience, min_gain)
         yield run, record
+
+
+def _check_run(trainer: Trainer, run: Fit) -> None:
+    """Raise ``ValueError`` if the learners are not such as ``trainer`` starts."""
+
+    def arrays(states: TrainState) -> dict[str, str]:
+        leaves = jax.tree_util.tree_leaves_with_path(states)
+        return {
+            jax.tree_util.keystr(path): f"{x.dtype}{list(np.shape(x)[1:])}" for path, x in leaves
+        }
+
+    wanted = arrays(jax.eval_shape(trainer.init, run.states.key))
+    for states in (run.states, run.best):
+        found = arrays(states)
+        for path in (*wanted, *found):
+            if wanted.get(path) != found.get(path):
+                raise ValueError(
+                    f"run is of another network, optimizer or curriculum than trainer: its states"
+                    f"{path} is {found.get(path, 'missing')}, expected "
+                    f"{wanted.get(path, 'none')}"
+                )
 
 
 def _curriculum_is_over(run: Fit) -> bool:

@@ -26,6 +26,7 @@ import chex
 import flax.linen as nn
 import flax.serialization
 import flax.traverse_util
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -162,8 +163,8 @@ def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], di
       images float[batch, height, width, channels] in [0, 1] (``tasks.classification.normalize``).
 
     Raises:
-      ValueError: as ``load``; no ``network`` in the metadata, or one of another feedback pathway;
-        no ``params`` among the variables.
+      ValueError: as ``load``; no ``network`` in the metadata, or one of other layers or another
+        feedback pathway; no ``params`` among the variables.
       ImportError, OSError: as ``load``.
 
     The network that is read gives the Q values of the one that was saved:
@@ -199,7 +200,27 @@ def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], di
             f"{path}: its metadata must say its feedback, network = {{..., 'feedback': ...}}: "
             f"{error.args[0]}"
         ) from None
+    _check_layers(path, network, variables["params"])
     return network, variables, metadata
+
+
+def _check_layers(path: str | os.PathLike, network: nn.Module, params: Any) -> None:
+    """Raise ``ValueError`` if the kernels are not of as many units as the network's layers."""
+
+    def units(params: Any) -> dict[str, int]:
+        flat = flax.traverse_util.flatten_dict(params, sep="/")
+        return {name: kernel.shape[-1] for name, kernel in flat.items()}
+
+    # Not known are the images; the units of a layer do not depend on them.
+    images = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32)
+    wanted = units(jax.eval_shape(network.init, jax.random.key(0), images)["params"])
+    found = units(params)
+    for name in (*wanted, *found):
+        if wanted.get(name) != found.get(name):
+            raise ValueError(
+                f"{path}: its metadata's network is not that of its arrays: params/{name} has "
+                f"{found.get(name, 'no')} units, expected {wanted.get(name, 'none')}"
+            )
 
 
 def _flat(tree: Any) -> dict[str, Any]:

@@ -141,6 +141,15 @@ def test_a_network_that_its_file_does_not_fit_is_refused(tmp_path):
     interchange.save(path, variables["params"], {"network": options})
     with pytest.raises(ValueError, match="has no 'params', got Dense_0, Dense_1: save all"):
         interchange.load_network(path)
+    for other, said in (
+        ({"num_actions": 3}, "params/Dense_1/kernel has 2 units, expected 3"),
+        ({"hidden": (4,)}, "params/Dense_0/kernel has 3 units, expected 4"),
+        ({"hidden": (3, 2)}, "params/Dense_2/kernel has no units, expected 2"),
+        ({"hidden": ()}, "params/Dense_0/kernel has 3 units, expected 2"),
+    ):
+        interchange.save(path, variables, {"network": options | other})
+        with pytest.raises(ValueError, match=f"network is not that of its arrays: {said}"):
+            interchange.load_network(path)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])

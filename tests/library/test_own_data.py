@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from qagrel_jax import attend, layers, make_network, make_rule, make_trainer, q_agrel, rules
+from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.data.streaming import HostImages
 from qagrel_jax.networks import DenseNet
 from qagrel_jax.policies import greedy_probabilities
@@ -273,6 +274,32 @@ def test_a_consumed_run_says_so():
     list(fit(trainer, begun, EXAMPLES, EXAMPLES, epochs=1))
     with pytest.raises(ValueError, match="run was consumed by another call"):
         next(fit(trainer, begun, EXAMPLES, EXAMPLES, epochs=2))
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"hidden": (6,)}, r"params.* is float32\[16, 6\], expected float32\[16, 5\]"),
+        ({"hidden": (5, 5)}, r"params.* is float32\[5, 5\], expected float32\[5, 3\]"),
+        ({"feedback": "random"}, r"model_state\['feedback'\].*, expected none"),
+        ({"image_shape": (2, 4, 1)}, r"params.* is float32\[8, 5\], expected float32\[16, 5\]"),
+        ({"momentum": 0.9}, r"opt_state.* is float32.*, expected none"),
+        ({"curriculum": Curriculum()}, r"curriculum.* is .*, expected none"),
+    ],
+    ids=["units", "layers", "feedback", "shape", "optimizer", "curriculum"],
+)
+def test_a_run_of_another_trainer_is_refused(change, said):
+    def make(hidden=(5,), feedback="tied", momentum=None, **options):
+        network = DenseNet(CLASSES, feedback, hidden=hidden)
+        options = {"image_shape": SHAPE, "num_classes": CLASSES, "batch_size": 8} | options
+        return make_trainer(q_agrel(), network, optax.sgd(0.1, momentum), **options)
+
+    for trainer, other, expected in (
+        (make(), make(**change), f"states.{said}"),
+        (make(**change), make(), ", expected "),
+    ):
+        with pytest.raises(ValueError, match=rf"another network, .* than trainer: .*{expected}"):
+            next(fit(trainer, _start(other), EXAMPLES, EXAMPLES, epochs=1))
 
 
 def test_a_network_that_returns_more_than_outputs_is_refused():
