@@ -163,7 +163,8 @@ def one_step_rule(
     Raises:
       ValueError: ``outcome`` is neither "reward" nor "label"; from ``act``, outputs that leave
         nothing to choose; from ``update``, rewards that are not finite or labels that are no
-        action's. (Inside a compiled function values are not known: nothing is raised.)
+        action's. (Inside a compiled function values are not known: nothing is raised, and the
+        error of such a label is NaN.)
       TypeError: ``policy`` or ``teaching_signal`` is no function; from ``update``, rewards that are
         no numbers, labels that are no integers.
       AssertionError: from ``act``, outputs that are not [batch, actions]; from ``update``, outcomes
@@ -240,6 +241,8 @@ def one_step_rule(
         output_errors = (output_errors / batch).astype(decision.outputs.dtype)
         if kind == "reward":  # a loss of outputs that are not finite is none itself
             errors = known_errors(decision.action, errors, actions)
+        else:
+            errors = jnp.where((outcome >= 0) & (outcome < actions), errors, jnp.nan)
         return decision.pathway(output_errors), errors
 
     return Rule(name, kind, act, update)

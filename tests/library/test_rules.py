@@ -264,6 +264,18 @@ def test_where_nothing_can_be_chosen_the_error_is_nan(name):
     assert jnp.isnan(errors).tolist() == [True, False]
 
 
+@pytest.mark.parametrize("name", [n for n, r in RULES.items() if r.outcome == "label"])
+def test_a_label_of_no_action_has_an_error_of_nan_where_compiled(name):
+    params, inputs = jnp.zeros((2, 3)), jnp.ones((4, 2))
+
+    @jax.jit
+    def errors(labels):
+        decision = RULES[name].act(jax.random.key(0), lambda w, x: x @ w, params, inputs)
+        return RULES[name].update(decision, labels)[1]
+
+    assert jnp.isnan(errors(jnp.array([-1, 0, 2, 3]))).tolist() == [True, False, False, True]
+
+
 def test_a_q_value_of_zero_learns():
     """The chosen unit is known by its index, not by a non-zero output."""
     rule = rules.q_agrel()
