@@ -20,6 +20,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 
 from experiments import config as configs
 from experiments.common import display, files
+from experiments.train import joined
 
 # Okabe & Ito's color-blind-safe palette; line styles differ too, for print in gray.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -83,6 +84,7 @@ def band(
     """Draw the mean over the last axis (seeds) of ``values``, and the range as a band."""
     color, line = color_and_line(index)
     mean = np.nanmean(values, axis=-1)
+    marker = marker or "o" * (len(x) == 1)  # no line runs through one point
     axes.plot(x, mean, color=color, linestyle=line, marker=marker, markersize=4, label=label)
     low, high = np.nanmin(values, axis=-1), np.nanmax(values, axis=-1)
     axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
@@ -224,9 +226,14 @@ def unit_activity(axes: Axes, values: np.ndarray, names: Sequence[str]) -> None:
         axes.plot(values[:, unit], marker=".", markersize=5, label=name, **style)
 
 
-def learning_curves(folder: Path) -> None:
-    """Draw ``learning_curves.png`` of a run folder: errors and classes discovered by epoch."""
-    lines = files.read_lines(folder / "metrics.jsonl")
+def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
+    """Draw ``learning_curves.png`` of a run folder: errors and classes discovered by epoch.
+
+    Args:
+      folder: of the run.
+      parts: the folders of its seeds, in their order, where these were trained apart.
+    """
+    lines = _lines_of_all_seeds(parts or [folder])
     rules = list(dict.fromkeys(line["rule"] for line in lines))
     if not lines:
         return
@@ -246,11 +253,20 @@ def learning_curves(folder: Path) -> None:
         right.set_ylim(bottom=0)
         left.legend(loc="upper right")
         right.legend(loc="lower right")
-        config = configs.saved(folder)
+        config, seeds = configs.saved(folder), accuracy.shape[1]
         drawing.suptitle(
             f"{config.dataset}, {config.architecture}, feedback {display.shown(config.feedback)}: "
-            f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}"
+            f"mean and range of {seeds} seed{'s' * (seeds > 1)}"
         )
+
+
+def _lines_of_all_seeds(parts: Sequence[Path]) -> list[dict[str, Any]]:
+    metrics = [files.read_lines(part / "metrics.jsonl") for part in parts]
+    if len(metrics) == 1:
+        return metrics[0]
+    rules = dict.fromkeys(line["rule"] for line in metrics[0])
+    by_rule = ([[x for x in lines if x["rule"] == rule] for lines in metrics] for rule in rules)
+    return [line for of_rule in by_rule for line in joined.lines(of_rule)]
 
 
 def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]]) -> None:

@@ -1,6 +1,7 @@
 """The folder that a command writes its results to: named, made, its own, and no other process's."""
 
 import contextlib
+import errno
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -110,19 +111,46 @@ def claimed(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> 
       UserError: from ``check``; another process works in it (``InUse``); it cannot be written to,
         or was removed meanwhile.
     """
+    with contextlib.ExitStack() as locks, contextlib.ExitStack() as beginnings:
+        yield claim(beginnings, locks, folder, markers, resume)
+
+
+def claim(
+    beginnings: contextlib.ExitStack,
+    locks: contextlib.ExitStack,
+    folder: Path,
+    markers: Sequence[str] = (),
+    resume: bool = False,
+) -> bool:
+    """Do what ``claimed`` does where many folders are claimed before anything is done in one.
+
+    Args:
+      beginnings: when left by a ``UserError``, removes what a run that could not begin has left.
+        It must be left before ``locks``.
+      locks: keeps other processes out until it is left.
+      folder: as of ``check``, whose value is returned.
+      markers: likewise.
+      resume: likewise.
+    """
     check(folder, markers, resume)
-    with locked(folder):
-        began = check(folder, markers, resume)
-        try:
-            yield began
-        except UserError:
-            if not began:
-                _remove_beginning(folder)
-            raise
+    locks.enter_context(locked(folder, resumable=bool(markers)))
+    began = check(folder, markers, resume)
+    if not began:
+        beginnings.enter_context(_beginning(folder))
+    return began
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def _beginning(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        _remove_beginning(folder)
+        raise
+
+
+@contextlib.contextmanager
+def locked(folder: Path, resumable: bool = False) -> Iterator[None]:
     """Make ``folder``, and keep every other process from working in it meanwhile.
 
     The operating system lets go of the lock when the process ends, in whatever way. What a killed
@@ -142,7 +170,7 @@ def locked(folder: Path) -> Iterator[None]:
             raise InUse(
                 f"another process is at work in {folder}: let it end, or choose another --out"
             ) from None
-    with explained(folder, " (was it removed or renamed?)"):
+    with explained(folder, " (was it removed or renamed?)", resumable):
         try:
             for path in folder.glob(".*.tmp"):
                 path.unlink(missing_ok=True)
@@ -186,7 +214,7 @@ def visible(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def explained(folder: Path, if_gone: str = "") -> Iterator[None]:
+def explained(folder: Path, if_gone: str = "", resumable: bool = False) -> Iterator[None]:
     """An ``OSError`` about ``folder`` or what lies in it becomes a ``UserError``."""
     try:
         yield
@@ -195,8 +223,10 @@ def explained(folder: Path, if_gone: str = "") -> Iterator[None]:
     except OSError as error:
         if not _concerns(error, folder):
             raise
-        why = str(error.strerror or error) + ("" if folder.exists() else if_gone)
-        raise UserError(f"cannot write to {folder}: {why}; choose another --out") from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = str(error.strerror or error) + ("" if full or folder.exists() else if_gone)
+        instead = f"free some space{' and resume' * resumable}, or " * full
+        raise UserError(f"cannot write to {folder}: {why}; {instead}choose another --out") from None
 
 
 def _concerns(error: OSError, folder: Path) -> bool:

@@ -43,18 +43,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     with folders.explained(out):
         if out.is_dir() and any(path.name not in valid for path in folders.visible(out)):
             raise UserError(f"{out} holds files that are no controls: choose another --out")
-    with cli.resumable(out), contextlib.ExitStack() as stack:
-        for name in controls:
-            stack.enter_context(folders.claimed(out / name, MARKERS, arguments.resume))
-        done = {name: _lines_done(out / name, controls[name]) for name in controls}
-        for name, plan in plans.items():
-            files.write_json(out / name / PLAN, plan)
-        load = functools.cache(functools.partial(_load, data_dir=arguments.data_dir))
-        for control in controls.values():  # what is missing is told before anything is trained
-            for setting in control.settings:
-                load(setting.config.dataset)
-        for name, control in controls.items():
-            run(out / name, name, control, done[name], load)
+    load = functools.cache(functools.partial(_load, data_dir=arguments.data_dir))
+    with cli.resumable(out), contextlib.ExitStack() as locks:
+        with contextlib.ExitStack() as beginnings:
+            for name in controls:
+                folders.claim(beginnings, locks, out / name, MARKERS, arguments.resume)
+            done = {name: _lines_done(out / name, controls[name]) for name in controls}
+            for name, plan in plans.items():
+                files.write_json(out / name / PLAN, plan)
+            for control in controls.values():  # what is missing is told before anything is trained
+                for setting in control.settings:
+                    load(setting.config.dataset)
+        for name, control in controls.items():  # from here on the plans of all stay
+            with folders.explained(out / name, resumable=True):
+                run(out / name, name, control, done[name], load)
 
 
 def run(

@@ -34,7 +34,8 @@ HEADINGS = (
 MARKS = "* not finished: best validation accuracy so far. ** another number of epochs than tied."
 NOTE = (
     "Angles after the last epoch, mean of seeds (of layers, where hidden): feedback to forward "
-    f"weights, and update to true gradient. Nothing runs down from the first layer. {MARKS}"
+    "weights, and update to true gradient. Nothing runs down from the first layer. Differences "
+    f"are paired, over the seeds that both have. {MARKS}"
 )
 
 SHOWN_ELSEWHERE = ("name", "rules", "feedback", "seeds", "first_seed", "trained_layers")

@@ -188,7 +188,7 @@ def _draw(path: Path, there: dict[tuple[str, str], RunResults]) -> None:
 
     panels = []
     for (name, protocol), run in there.items():
-        plots.learning_curves(run.folder)
+        plots.learning_curves(run.folder, run.folders)
         title = f"{name}, {protocol}" + ("" if run.finished else ", not finished")
         published = CELLS.get(name) if protocol == "paper" else None
         line = published.accuracy if published else None

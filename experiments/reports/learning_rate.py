@@ -18,7 +18,7 @@ def section(results: Path) -> str:
     published, faster = (run_results.read(results / folder) for folder in FOLDERS)
     if published is None or faster is None:
         return f"{NOT_RUN} `{COMMAND} --out experiments/results/{FOLDERS[1]}`"
-    plots.learning_curves(faster.folder)
+    plots.learning_curves(faster.folder, faster.folders)
     rows = [
         [
             f"{display.shown(rule)}{runs.marks(run)}",

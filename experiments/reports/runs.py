@@ -296,7 +296,7 @@ def tables(results: Path, folder: str, command: str) -> str:
     run = run_results.read(results / folder)
     if run is None:
         return f"{NOT_RUN} `{command} --out experiments/results/{folder}`"
-    plots.learning_curves(run.folder)
+    plots.learning_curves(run.folder, run.folders)
     accuracies = [
         [f"{display.shown(rule)}{marks(run)}", markdown.spread(100 * run.accuracy(rule))]
         for rule in (RULE, CONTROL)

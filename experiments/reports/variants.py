@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from experiments.common import display
 from experiments.reports import NOT_RUN, markdown, runs
 from experiments.train import results as run_results
@@ -33,7 +35,7 @@ def tables(results: Path, page: str, published: str, variants: dict[str, str]) -
     ]
     # Backprop of the published recipe is in every panel, so that the rules can be compared.
     panels: list[tuple[str, dict, float | None]] = [
-        (name, run.curves | {CONTROL: run.curves.get(CONTROL, recipe.curves[CONTROL])}, None)
+        (name, _begun(run) | {CONTROL: _begun(run).get(CONTROL, recipe.curves[CONTROL])}, None)
         for name, run in shown.items()
     ]
     plots.panels_of_curves(results / page / "learning_curves.png", panels)
@@ -53,6 +55,10 @@ def tables(results: Path, page: str, published: str, variants: dict[str, str]) -
             "![Error rate by epoch](learning_curves.png)",
         ]
     )
+
+
+def _begun(run: RunResults) -> dict[str, np.ndarray]:
+    return {rule: curve for rule, curve in run.curves.items() if len(curve)}
 
 
 def _cut_off(shown: dict[str, RunResults]) -> list[str]:

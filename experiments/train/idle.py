@@ -78,14 +78,22 @@ IDLE = (
                 "step",
                 "window",
                 "recency",
-                "decay",
-                "exploration",
                 "max_wait",
                 "outputs",
             )
         ),
         lambda config: config.curriculum == "off",
         "without --curriculum",
+    ),
+    Idle(
+        ("curriculum_decay",),
+        lambda config: config.curriculum == "off" or not config.curriculum_recency,
+        "without --curriculum, or with --curriculum-recency 0",
+    ),
+    Idle(
+        ("curriculum_exploration",),
+        lambda config: config.curriculum == "off" or set(config.rules) <= {"backprop"},
+        "without --curriculum, or with backprop alone",
     ),
     Idle(
         ("reward_right", "reward_wrong"),

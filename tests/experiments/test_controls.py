@@ -201,6 +201,26 @@ def test_data_that_are_missing_are_told_before_anything_is_trained(small, tmp_pa
     assert not (tmp_path / "out" / "small" / "settings.jsonl").exists()
 
 
+@pytest.mark.parametrize("error", [UserError("broken"), OSError(28, "No space left on device")])
+def test_an_error_leaves_the_plans_of_the_controls_that_had_not_begun(
+    small, tmp_path, monkeypatch, error
+):
+    for name in ("other", "third"):
+        monkeypatch.setitem(catalogue._CONTROLS, name, catalogue._CONTROLS["small"])
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(controls_run, "train", fails)
+    said = "broken|cannot write to .*other: No space .*; free some space and resume, or choose"
+    with pytest.raises(UserError, match=said):
+        controls.main(["other", "small", "third", "--seeds=7", f"--out={tmp_path}"])
+    plans = {
+        path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/plan.json")
+    }
+    assert plans == {name: {"seeds": 7, "epochs": None} for name in ("small", "other", "third")}
+
+
 def _cannot_be_had(*_, **__):
     raise data.DataError("cannot be had")
 

@@ -50,6 +50,14 @@ def test_what_is_not_given_is_not_looked_at():
         ({"rules": ("reinforce",)}, "epsilon", "and these rules"),
         ({"rules": ("backprop",)}, "reward", "with backprop alone"),
         ({"rules": ("backprop",)}, "reward_wrong", "or with backprop alone"),
+        ({}, "curriculum_decay", "without --curriculum, or with --curriculum-recency 0"),
+        ({"curriculum": "index", "curriculum_recency": 0.0}, "curriculum_decay", "-recency 0"),
+        ({}, "curriculum_exploration", "without --curriculum, or with backprop alone"),
+        (
+            {"curriculum": "index", "rules": ("backprop",)},
+            "curriculum_exploration",
+            "or with backprop alone",
+        ),
     ],
 )
 def test_what_a_setting_makes_idle_is_refused(changes, name, says):

@@ -17,7 +17,7 @@ from experiments import plots, report, reports
 from experiments.common.cli import UserError
 from experiments.common.significance import paired_difference, ratio_interval, signed_rank_test
 from experiments.config import Config
-from experiments.reports import runs
+from experiments.reports import runs, variants
 from experiments.train import results as run_results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -461,3 +461,44 @@ def test_seeds_trained_with_other_rules_are_told(tmp_path):
 
 def test_forty_lines_of_a_picture_are_told_apart():
     assert len({str(plots.color_and_line(n)) for n in range(40)}) == 40
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Pictures as (title, [[(marker, heights) of each line] of each panel])."""
+    pictures = []
+
+    def keep(drawing, path):
+        panels = [[(x.get_marker(), x.get_ydata().tolist()) for x in a.lines] for a in drawing.axes]
+        pictures.append((drawing.get_suptitle(), panels))
+
+    monkeypatch.setattr(plots, "save", keep)
+    return pictures
+
+
+def test_the_picture_of_seeds_trained_apart_shows_them_all(tmp_path, drawn):
+    write_run(tmp_path / "whole" / "paper")
+    folder = write_run(tmp_path / "apart" / "paper", seeds=1)
+    q_agrel, backprop = ([row[1:] for row in rows] for rows in (Q_AGREL, BACKPROP))
+    beside = folder.parent / "paper_from_seed_1"
+    write_run(beside, seeds=2, first_seed=1, q_agrel=q_agrel, backprop=backprop)
+    for name in ("whole", "apart"):
+        run = run_results.read(tmp_path / name / "paper")
+        plots.learning_curves(run.folder, run.folders)
+    assert drawn[0] == drawn[1] and drawn[0][0].endswith("mean and range of 3 seeds")
+
+
+def test_the_first_epoch_is_seen(tmp_path, drawn):
+    plots.learning_curves(write_run(tmp_path / "run", q_agrel=Q_AGREL[:1], backprop=BACKPROP[:1]))
+    plots.learning_curves(write_run(tmp_path / "longer"))
+    markers = [{marker for panel in panels for marker, _ in panel} for _, panels in drawn]
+    assert markers == [{"o"}, {""}]
+
+
+def test_beside_a_variant_whose_backprop_has_not_begun_stands_that_of_the_recipe(tmp_path, drawn):
+    write_run(tmp_path / "published")
+    write_run(tmp_path / "other", finished=False, backprop=[])
+    text = variants.tables(tmp_path, "page", "published", {"a variant": "other"})
+    assert len(row(text, "Q-AGREL, a variant\\*")) == 6
+    recipe, variant = drawn[0][1]
+    assert variant[1] == recipe[1]

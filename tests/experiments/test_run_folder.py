@@ -1,5 +1,6 @@
 """The files of a run survive what a crash leaves behind."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -163,3 +164,12 @@ def test_why_rules_cannot_continue(tmp_path):
     run_folder.write_failures(tmp_path, {"backprop": "seed 1"})
     assert run_folder.failures(tmp_path, rules) == {"backprop": "seed 1"}
     assert files.read_json(tmp_path / "failed.json")["error"] == "seed 1"
+
+
+@pytest.mark.parametrize(
+    "markers, said", [((), "free some space, or"), (("config.json",), "free some space and resume")]
+)
+def test_of_a_full_disk_it_is_said_to_free_some_space(markers, said, tmp_path):
+    run = folders.claimed(tmp_path / "run", markers)
+    with pytest.raises(UserError, match=f"No space left; {said}"), run:
+        raise OSError(errno.ENOSPC, "No space left")
