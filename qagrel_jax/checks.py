@@ -287,6 +287,24 @@ def _one(kind: type) -> str:
     return f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}"
 
 
+def random_key(name: str, value: Any) -> None:
+    """Check that ``value`` is one random key, typed (``jax.random.key``) or its numbers.
+
+    Raises:
+      TypeError: it isn't.
+
+    >>> random_key("key", 0)
+    Traceback (most recent call last):
+    TypeError: key must be a random key, such as jax.random.key(0), got 0
+    """
+    dtype = _dtype(value)
+    typed = jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (typed or dtype == np.uint32) or jnp.ndim(value) != (0 if typed else 1):
+        raise TypeError(
+            f"{name} must be a random key, such as jax.random.key(0), got {in_a_line(value)}"
+        )
+
+
 def finite(name: str, values: Any) -> None:
     """Check that an array holds finite numbers, where they are known.
 

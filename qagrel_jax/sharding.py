@@ -58,6 +58,22 @@ def make_mesh(seeds: int = 1, batch: int = 1) -> Mesh:
     return Mesh(np.asarray(devices[: seeds * batch]).reshape(seeds, batch), (SEEDS, BATCH))
 
 
+def check(mesh: Mesh) -> None:
+    """Check that ``mesh`` has the axes of ``make_mesh``, which the compiler may divide over.
+
+    Raises:
+      ValueError: it has others, or explicit ones.
+      TypeError: no mesh.
+    """
+    checks.instance("mesh", mesh, Mesh, "sharding.make_mesh gives one")
+    automatic = set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
+    if set(mesh.axis_names) != {SEEDS, BATCH} or not automatic:
+        raise ValueError(
+            f"mesh must be one of sharding.make_mesh, with the axes {SEEDS!r} and {BATCH!r}, got "
+            f"{', '.join(map(repr, mesh.axis_names))}{'' if automatic else ', not of type Auto'}"
+        )
+
+
 def by_seed(tree: chex.ArrayTree, mesh: Mesh | None) -> chex.ArrayTree:
     """Divide arrays [S, ...] over the mesh's "seeds"; without a mesh, leave them as they are."""
     return jax.tree.map(lambda x: put(x, mesh, SEEDS), tree)
@@ -107,32 +123,56 @@ def constrain_batch(tree: chex.ArrayTree, mesh: Mesh | None) -> chex.ArrayTree:
     return jax.lax.with_sharding_constraint(tree, here)
 
 
+def divided_as(array: chex.Array, tree: chex.ArrayTree) -> chex.ArrayTree:
+    """Divide arrays [batch, ...] as ``array`` [batch, ...] is, where a mesh's axes are explicit.
+
+    On such a mesh, JAX's default, ``vmap`` takes no arrays together that are divided otherwise.
+    """
+    layout = jax.typeof(array).sharding
+    if not layout.mesh.explicit_axes:
+        return tree
+    alike = NamedSharding(layout.mesh, PartitionSpec(*layout.spec[:1]))
+    return jax.tree.map(lambda x: jax.sharding.reshard(x, alike), tree)
+
+
 def part_by_part(
-    linear: Callable[[chex.Array, chex.Array], chex.Array], batch: int
+    linear: Callable[[chex.Array, chex.Array], chex.Array], inputs: chex.Array
 ) -> Callable[[chex.Array, chex.Array], chex.Array]:
     """Let each device apply ``linear(inputs [batch, ...], kernel)`` to its own part of the batch.
 
     So that this is not left to the compiler, which for some of a convolution's derivatives collects
-    the whole batch on every device. What the kernel receives is added up over the devices.
+    the whole batch on every device, or does not know how to divide them where the mesh's axes are
+    explicit. What the kernel receives is added up over the devices.
 
     Args:
       linear: acts on each example by itself.
-      batch: number of examples.
+      inputs: [batch, ...], or of one example.
 
     Returns:
       The same function; ``linear`` itself unless the mesh in use divides its batch.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    if BATCH not in mesh.auto_axes or mesh.shape[BATCH] == 1 or batch % mesh.shape[BATCH]:
+    axis = _axis_of_batch(inputs)
+    if axis is None:
         return linear
-    examples, everyone = PartitionSpec(BATCH), PartitionSpec()
+    examples, everyone = PartitionSpec(axis), PartitionSpec()
     return jax.shard_map(
         linear,
         in_specs=(examples, everyone),
         out_specs=examples,
-        axis_names={BATCH},
+        axis_names=set(axis) if isinstance(axis, tuple) else {axis},
         check_vma=False,
     )
+
+
+def _axis_of_batch(inputs: chex.Array) -> Any:
+    """Return the axis of the mesh in use that divides ``inputs`` [batch, ...], if any."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if inputs.ndim > 2 and mesh.explicit_axes:  # without a window the compiler knows how
+        (axis,) = jax.typeof(inputs).sharding.spec[:1] or (None,)
+        return axis
+    if BATCH not in mesh.auto_axes or mesh.shape[BATCH] == 1 or inputs.ndim < 2:
+        return None
+    return None if inputs.shape[0] % mesh.shape[BATCH] else BATCH
 
 
 def fetch(tree: chex.ArrayTree) -> chex.ArrayTree:

@@ -12,7 +12,10 @@ import tomllib
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+
+from qagrel_jax import tasks, weights
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -111,7 +114,12 @@ def test_snippets_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     assert set(names["statistics"]) == {"BatchNorm_0"}
     assert (names["norm"].mean[...] != 0).all()
     assert (names["hidden"].kernel[...] == names["params"]["layers"][0]["kernel"][...]).all()
-    assert (tmp_path / "net.npz").is_file()
+    network, variables, _ = weights.load_network(tmp_path / "net.npz")
+    images = tasks.classification.normalize(names["digits"].test_images)
+    np.testing.assert_array_equal(network.apply(variables, images), names["q_values"])
+    right = names["q_values"].argmax(1) == names["digits"].test_labels
+    assert names["run"].best_accuracy[0] == pytest.approx(right.mean())
+    assert names["accuracies"].shape == (1, 10)
 
 
 def test_files_and_links_exist():

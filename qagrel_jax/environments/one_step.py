@@ -81,6 +81,7 @@ def trial(
     checks.flag("has_aux", has_aux)
     if rule.outcome != "reward":
         raise ValueError(f"an environment gives rewards, but {rule.name} learns from labels")
+    checks.random_key("key", key)
     reset_key, act_key, step_key = jax.random.split(key, 3)
     states, inputs = jax.vmap(environment.reset)(jax.random.split(reset_key, batch))
     decision = rule.act(act_key, forward, params, inputs, has_aux=has_aux)

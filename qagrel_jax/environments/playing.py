@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from qagrel_jax import checks
 from qagrel_jax.environments.environment import Environment, check
+from qagrel_jax.random_keys import is_key
 from qagrel_jax.rules import augment, memory
 from qagrel_jax.rules.synapses import Chooser
 
@@ -59,7 +60,10 @@ def begin(key: chex.PRNGKey, config: memory.Config, environment: Environment) ->
     rule = memory.rule_of(config)
     check(environment)
     _check_sizes(config, environment)
-    weights_key, reset_key = jax.random.split(key)
+    checks.random_key("key", key)
+    # Typed, as those of ``play`` are: an environment may keep its key in its state.
+    typed = key if is_key(key) else jax.random.wrap_key_data(key)
+    weights_key, reset_key = jax.random.split(typed)
     state, observation = environment.reset(reset_key)
     learner = rule.init(weights_key, config)
     return Player(learner, state, jnp.asarray(observation, float), jnp.zeros(()))
@@ -123,6 +127,7 @@ def play(
     {'memory': (50, 4), 'regular': (50, 3)}
     """
     rule = memory.rule_of(config)
+    checks.random_key("key", key)
     checks.instance("player", player, Player, "begin gives one")
     checks.instance("player.learner", player.learner, rule.state, "begin gives one")
     check(environment)

@@ -79,7 +79,7 @@ class _FeedbackLayer(nn.Module):
         kernel = self.param("kernel", _at_each(positions, self.kernel_init), tuple(shape))
         down = self._feedback_kernel(kind, inputs, kernel, tuple(shape), positions)
         inputs, kernel, down = nn.dtypes.promote_dtype(inputs, kernel, down, dtype=self.dtype)
-        linear = sharding.part_by_part(linear, inputs.shape[0] if inputs.ndim > 1 else 1)
+        linear = sharding.part_by_part(linear, inputs)
         if kind == "direct":
             outputs = self._with_direct_feedback(linear, inputs, kernel, down)
         elif kind == "tied" and not precision.is_emulated():
@@ -142,6 +142,12 @@ class _FeedbackLayer(nn.Module):
                 "'feedback' of what init returned, beside 'params'"
             )
         weights = self.variable("feedback", name, lambda: draw(self.make_rng("params")))
+        shape = jax.eval_shape(draw, jax.random.key(0)).shape
+        if jnp.shape(weights.value) != shape:
+            raise ValueError(
+                f"{self._where()} has feedback weights {name} of {list(shape)}, got "
+                f"{list(jnp.shape(weights.value))}"
+            )
         return jax.lax.stop_gradient(weights.value)
 
     def _direct_kernel(self, inputs: chex.Array, init: Initializer) -> chex.Array:

@@ -18,6 +18,7 @@ from qagrel_jax.rules.base import (
     Forward,
     Rule,
     batch_of,
+    check_act,
     choose,
     outputs_and_aux,
     run_forward,
@@ -71,6 +72,8 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
         inputs: chex.Array,
         has_aux: bool = False,
     ) -> Decision:
+        check_act(key, forward)
+
         def cut(params: chex.ArrayTree, inputs: chex.Array) -> tuple[tuple, Any]:
             received = jnp.zeros(batch_of(inputs))
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from qagrel_jax import checks
 from qagrel_jax.policies import Policy, max_boltzmann
-from qagrel_jax.rules.base import Forward, Rule, checked_rewards, choose, known_errors
+from qagrel_jax.rules.base import Forward, Rule, check_act, checked_rewards, choose, known_errors
 from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
 
 
@@ -79,6 +79,7 @@ def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> 
         inputs: chex.Array,
         has_aux: bool = False,
     ) -> PerturbedDecision:
+        check_act(key, forward)
         choice_key, noise_key = jax.random.split(key)
         outputs, aux, layers = quiet_pass(forward, params, inputs, has_aux)
         action = choose(policy, choice_key, outputs)

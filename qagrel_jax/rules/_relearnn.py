@@ -133,6 +133,7 @@ def relearnn(
         has_aux: bool = False,
     ) -> Decision:
         del has_aux  # of other rules; here ``aux`` tells how the activity settled
+        checks.random_key("key", key)
         start = _first_state(network, params, inputs)
         state, taken, residual = _settle(
             lambda h: _step(network, params, h, inputs), start, steps, tolerance

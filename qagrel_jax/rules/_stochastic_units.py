@@ -10,7 +10,7 @@ import jax
 
 from qagrel_jax.policies import softmax
 from qagrel_jax.rules._reinforce import expected_reward, surprise
-from qagrel_jax.rules.base import Forward, Rule, checked_rewards, choose, known_errors
+from qagrel_jax.rules.base import Forward, Rule, check_act, checked_rewards, choose, known_errors
 from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
 
 
@@ -73,6 +73,7 @@ def stochastic_units(noise_sd: float = 0.1) -> Rule:
         inputs: chex.Array,
         has_aux: bool = False,
     ) -> StochasticDecision:
+        check_act(key, forward)
         choice_key, noise_key = jax.random.split(key)
         quiet, aux, layers = quiet_pass(forward, params, inputs, has_aux)
         noisy = noisy_pass(noise_key, forward, params, inputs, has_aux, noise_sd, layers - 1)

@@ -41,7 +41,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.errors import TraceContextError
 
-from qagrel_jax import checks
+from qagrel_jax import checks, sharding
 from qagrel_jax.layers import output_error
 from qagrel_jax.policies import Policy, at_least_float32, check_q_values, none_chosen
 
@@ -97,6 +97,16 @@ def run_forward(forward: Forward, params: chex.ArrayTree, inputs: chex.Array) ->
         ) from None
 
 
+def check_act(key: chex.PRNGKey, forward: Forward) -> None:
+    """Check what a rule's ``act`` is given first, before JAX meets it.
+
+    Raises:
+      TypeError: no random key, no function of parameters and inputs.
+    """
+    checks.random_key("key", key)
+    checks.function("forward", forward, takes=("params", "inputs"))
+
+
 def batch_of(inputs: chex.ArrayTree) -> int:
     """Return how many examples ``inputs`` [batch, ...] are; a pytree's arrays agree in this."""
     return jax.tree.leaves(inputs)[0].shape[0]
@@ -119,9 +129,9 @@ def outputs_and_aux(result: Any, has_aux: bool) -> tuple[chex.Array, Any]:
         )
     outputs, aux = result if has_aux else (result, None)
     outputs = at_least_float32(outputs)
-    chex.assert_rank(
-        outputs, 2, custom_message="outputs must be [batch, actions]: inputs need a batch axis"
-    )
+    if outputs.ndim != 2:
+        hint = "inputs need a batch axis" if outputs.ndim < 2 else "flatten before the last layer"
+        raise AssertionError(f"outputs must be [batch, actions], got {list(outputs.shape)}: {hint}")
     return outputs, aux
 
 
@@ -135,7 +145,8 @@ def choose(policy: Policy, key: chex.PRNGKey, outputs: chex.Array) -> chex.Array
     """
     check_q_values(outputs)
     batch, actions = outputs.shape
-    action = jax.vmap(policy)(jax.random.split(key, batch), outputs)
+    keys = sharding.divided_as(outputs, jax.random.split(key, batch))
+    action = jax.vmap(policy)(keys, outputs)
     if action.shape != (batch,):
         raise ValueError(f"policy must return one action, [], got {list(action.shape[1:])}")
     checks.labels("the policy's action", action, actions)
@@ -208,6 +219,7 @@ def one_step_rule(
         Returns:
           A ``Decision``: int32[batch] ``action``, float[batch, actions] ``outputs``.
         """
+        check_act(key, forward)
 
         def run(params: chex.ArrayTree) -> tuple[chex.Array, Any]:
             return outputs_and_aux(run_forward(forward, params, inputs), has_aux)
@@ -236,6 +248,7 @@ def one_step_rule(
             outcome = jnp.asarray(outcome)
         else:
             outcome = checked_rewards(outcome, batch)
+        outcome = sharding.divided_as(decision.outputs, outcome)
         signals = jax.vmap(teaching_signal)(decision.outputs, decision.action, outcome)
         output_errors, errors = signals
         output_errors = (output_errors / batch).astype(decision.outputs.dtype)

@@ -94,7 +94,7 @@ def checked_observation(
         if weights.shape[:2] != shape:
             raise ValueError(
                 f"state must be of the sizes of config, as init makes it: expected weights {shape}"
-                f", got {weights.shape[:2]}"
+                f", got {weights.shape[:2]} (of many networks along the last axis, or jax.vmap)"
             )
     if (state.feedback is None) != (config.feedback == "tied"):
         own = "no feedback weights" if state.feedback is None else "feedback weights"
@@ -102,8 +102,12 @@ def checked_observation(
             f"state must be of config.feedback {config.feedback!r}, as init makes it: it has {own}"
         )
     observation = jnp.asarray(observation)
-    chex.assert_rank(observation, 1 + state.q_previous.ndim)
-    chex.assert_axis_dimension(observation, 0, config.inputs)
+    expected = [config.inputs, *state.q_previous.shape]
+    if observation.ndim != len(expected) or observation.shape[0] != config.inputs:
+        raise AssertionError(
+            f"observation must be {expected}, got {list(observation.shape)} (of many networks, "
+            "along the last axis of every array, or jax.vmap)"
+        )
     floats = jnp.issubdtype(observation.dtype, jnp.floating)
     return observation if floats else observation.astype(state.memory.dtype)
 

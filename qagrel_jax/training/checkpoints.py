@@ -94,9 +94,10 @@ def load(path: Path, template: Tree, metadata: Mapping[str, Any] | None = None) 
     wanted = random_keys.to_numbers(template)
     try:
         raw = flax.serialization.from_state_dict(wanted, _completed(wanted, content))
-        jax.tree.map(_check_alike, wanted, raw)
+        jax.tree_util.tree_map_with_path(_check_alike, wanted, raw)
     except Exception as error:  # whatever msgpack makes of bytes that are not its own
-        raise CheckpointError(f"damaged, or of another version: {_line(error)}") from None
+        what = "damaged, or" if found is None else "of another network, optimizer or seeds, or"
+        raise CheckpointError(f"{what} of another version: {_line(error)}") from None
     tree = jax.tree.map(_like, template, raw)
     _check_epochs(tree)
     return tree
@@ -164,17 +165,18 @@ def _completed(wanted: Any, content: bytes) -> Any:
     return complete(template, flax.serialization.msgpack_restore(content))
 
 
-def _check_alike(wanted: Any, found: Any) -> None:
-    if jnp.shape(wanted) != jnp.shape(found):
-        raise ValueError(f"expected shape {jnp.shape(wanted)}, got {jnp.shape(found)}")
-    if jnp.result_type(wanted) != jnp.result_type(found):
-        raise ValueError(
-            f"expected numbers of {jnp.result_type(wanted)}, got {jnp.result_type(found)}"
-        )
+def _check_alike(path: Any, wanted: Any, found: Any) -> None:
     # Without x64 JAX would cut wider ones in silence.
     arrays = isinstance(wanted, jax.Array | np.ndarray) and isinstance(found, np.ndarray)
-    if arrays and found.dtype.itemsize > wanted.dtype.itemsize:
-        raise ValueError(f"expected numbers of {wanted.dtype}, got {found.dtype}")
+    wider = arrays and found.dtype.itemsize > wanted.dtype.itemsize
+    for what, ours, theirs in (
+        ("shape", jnp.shape(wanted), jnp.shape(found)),
+        ("numbers of", jnp.result_type(wanted), jnp.result_type(found)),
+        *([("numbers of", wanted.dtype, found.dtype)] if wider else []),
+    ):
+        if ours != theirs:
+            place = jax.tree_util.keystr(path).lstrip(".")
+            raise ValueError(f"{place}: expected {what} {ours}, got {theirs}".lstrip(": "))
 
 
 def _check_epochs(tree: Any) -> None:

@@ -17,7 +17,7 @@ from qagrel_jax import sharding
 from qagrel_jax.data import streaming
 from qagrel_jax.policies import at_least_float32, nothing_to_choose
 from qagrel_jax.tasks import classification
-from qagrel_jax.training.examples import Examples, paired
+from qagrel_jax.training.examples import Examples, check_kind, paired
 from qagrel_jax.training.step import TrainState, mode, variables_of
 
 
@@ -77,6 +77,7 @@ def evaluate(
     batch: int,
     num_classes: int,
     mesh: Mesh | None,
+    image_shape: tuple[int, ...],
     states: TrainState,
     images: Any,
     labels: chex.Array,
@@ -88,13 +89,15 @@ def evaluate(
       batch: images evaluated at once.
       num_classes: classes the labels run over.
       mesh: the devices; None for one.
+      image_shape: (height, width, channels).
       states: of S seeds.
       images: uint8[n, height, width, channels], or ``HostImages`` to be streamed.
       labels: int32[n].
 
     Raises:
-      ValueError: labels that are not [n], n that of the images, or a class beyond ``num_classes``.
-      TypeError: labels that are no whole numbers.
+      ValueError: labels that are not [n], n that of the images, or a class beyond ``num_classes``;
+        images of another shape.
+      TypeError: labels that are no whole numbers, images that are neither uint8 nor floats.
     """
     images, labels = paired(Examples(images, labels))
     if not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -104,6 +107,7 @@ def evaluate(
             f"labels must be [n], classes below {num_classes}, got {list(np.shape(labels))} up to "
             f"{np.max(labels, initial=0)}"
         )
+    check_kind("the examples", Examples(images, labels), image_shape)
     sums = None
     for examples in _chunks(images, labels, batch, mesh):
         more = compiled_count(states, *examples)

@@ -1,6 +1,7 @@
 """Labeled images to train on: in memory or streamed, and a validation split held out of them."""
 
-from typing import NamedTuple
+import warnings
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -89,12 +90,18 @@ def paired(examples: Examples) -> Examples:
     return Examples(images, labels)
 
 
-def as_arrays(examples: Examples) -> Examples:
+def as_arrays(examples: Examples, name: str = "examples") -> Examples:
     """Return images and labels as arrays where they are lists, whole labels as int32.
 
     Raises:
       ValueError: a label that int32 does not hold.
+      TypeError: no pair.
     """
+    if not (isinstance(examples, tuple | list) and len(examples) == 2):
+        raise TypeError(
+            f"{name} must be Examples(images, labels), such as Examples(digits.train_images, "
+            f"digits.train_labels), got {checks.in_a_line(type(examples).__name__)}"
+        )
     images, labels = examples
     if not isinstance(images, jax.Array | np.ndarray | streaming.HostImages):
         images = np.asarray(images)
@@ -106,3 +113,56 @@ def as_arrays(examples: Examples) -> Examples:
             raise ValueError(f"labels must be class numbers, got up to {labels.max()}")
         labels = labels.astype(np.int32)  # narrower ones could not say "of no class"
     return Examples(images, labels)
+
+
+def check_kind(name: str, examples: Examples, image_shape: tuple[int, ...] | None) -> None:
+    """Check dtypes and shapes of arrays.
+
+    Raises:
+      ValueError: images of another shape, labels that are not [n], n that of the images.
+      TypeError: images that are neither uint8 nor floats, labels that are no whole numbers.
+    """
+    images, labels = examples
+    count, *shape = images.shape
+    if image_shape is not None and tuple(shape) != image_shape:
+        wanted = ", ".join(map(str, image_shape))
+        raise ValueError(f"images of {name} must be [n, {wanted}], got {list(images.shape)}")
+    dtype = images.dtype
+    if dtype != np.uint8 and not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"images of {name} must be uint8, or floats as they are, got {dtype}")
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels of {name} must be whole numbers, got {labels.dtype}")
+    if labels.ndim != 1:
+        raise ValueError(
+            f"labels of {name} must be [n], the number of each image's class, got "
+            f"{list(labels.shape)}"
+        )
+    if count != len(labels):
+        raise ValueError(f"{name} has {count} images, but {len(labels)} labels")
+
+
+def check_pixels(name: str, images: chex.Array | streaming.HostImages) -> None:
+    """Check that float images are finite, where they are known; of streamed ones the first.
+
+    Raises:
+      ValueError: NaN or infinity.
+
+    Warns:
+      UserWarning: they look like pixels up to 255: floats are taken as they are.
+    """
+    if images.dtype == np.uint8:
+        return
+    seen: Any = images
+    if isinstance(images, streaming.HostImages):
+        seen = images.read(np.arange(min(len(images), 256)))
+    elif not checks.known(images):
+        return
+    if not (jnp if isinstance(seen, jax.Array) else np).isfinite(seen).all():
+        checks.finite(f"images of {name}", seen)
+    some = np.asarray(seen[:256], np.float32)
+    if some.min() >= 0 and some.max() > 128:
+        warnings.warn(
+            f"images of {name} are floats up to {some.max():g}, taken as they are: divide by "
+            "255, or give uint8",
+            stacklevel=3,
+        )

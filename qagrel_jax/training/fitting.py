@@ -15,7 +15,6 @@ stopping rule remembers is a few numbers a seed, and lives on the host.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -26,11 +25,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 from qagrel_jax import checks, sharding
-from qagrel_jax.data.streaming import HostImages
 from qagrel_jax.random_keys import is_key
 from qagrel_jax.training.epoch import DivergedError, chunks_of_epoch, run_epoch
 from qagrel_jax.training.evaluation import overall_accuracy
-from qagrel_jax.training.examples import Examples, as_arrays, place, split
+from qagrel_jax.training.examples import (
+    Examples,
+    as_arrays,
+    check_kind,
+    check_pixels,
+    place,
+    split,
+)
 from qagrel_jax.training.step import StepMetrics, TrainState
 from qagrel_jax.training.trainer import Trainer, select_seeds
 
@@ -157,9 +162,10 @@ def fit(
     Raises:
       DivergedError: a seed's error is not finite; on CPU after that chunk, else after that epoch.
       ValueError: fewer training examples than a batch, none to monitor, images of another shape
-        than the trainer's or not as many as labels, ``last_batch`` is neither of the two, a number
-        or a label out of range, with a curriculum a class without training examples; a ``run`` that
-        was consumed, or is of another network, optimizer or curriculum.
+        than the trainer's or not as many as labels, one that is not finite (of streamed ones the
+        first are looked at), ``last_batch`` is neither of the two, a number or a label out of
+        range, with a curriculum a class without training examples; a ``run`` that was consumed, or
+        is of another network, optimizer or curriculum; a network that sows.
       TypeError: an argument of another type.
 
     Warns:
@@ -194,14 +200,18 @@ def fit(
     if chunk_steps is not None:
         checks.whole("chunk_steps", chunk_steps)
     checks.function("on_chunk", on_chunk, takes=("epoch", "done", "steps"))
+    checks.instance("run", run, Fit, "start gives one")
     if any(getattr(x, "is_deleted", bool)() for x in jax.tree.leaves((run.states, run.best))):
         raise ValueError(
             "run was consumed by another call: start anew, or load what was saved of it"
         )
     _check_run(trainer, run)
-    train, monitored = as_arrays(train), as_arrays(monitored)
+    train, monitored = as_arrays(train, "train"), as_arrays(monitored, "monitored")
     for name, examples in (("train", train), ("monitored", monitored)):
-        _check_examples(name, examples, trainer.image_shape)
+        check_kind(name, examples, trainer.image_shape)
+        if not len(examples.labels):
+            raise ValueError(f"{name} has no examples")
+        check_pixels(name, examples.images)
     train = _on_device("train", train, trainer)
     monitored = _on_device("monitored", monitored, trainer)
     if trainer.curriculum is not None and trainer.num_classes is not None:
@@ -276,38 +286,6 @@ def _record(
     reward = metrics.error * np.nan if metrics.reward is None else metrics.reward
     values = (accuracy, class_accuracy, metrics.correct, metrics.error, reward)
     return EpochRecord(epoch, *map(of_active, values))
-
-
-def _check_examples(name: str, examples: Examples, image_shape: tuple[int, ...] | None) -> None:
-    images, labels = examples
-    count, *shape = images.shape
-    if image_shape is not None and tuple(shape) != image_shape:
-        wanted = ", ".join(map(str, image_shape))
-        raise ValueError(f"images of {name} must be [n, {wanted}], got {list(images.shape)}")
-    dtype = images.dtype
-    if dtype != np.uint8 and not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"images of {name} must be uint8, or floats as they are, got {dtype}")
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels of {name} must be whole numbers, got {labels.dtype}")
-    if labels.ndim != 1:
-        raise ValueError(
-            f"labels of {name} must be [n], the number of each image's class, got "
-            f"{list(labels.shape)}"
-        )
-    if count != len(labels):
-        raise ValueError(f"{name} has {count} images, but {len(labels)} labels")
-    if not count:
-        raise ValueError(f"{name} has no examples")
-    if dtype != np.uint8 and (isinstance(images, HostImages) or checks.known(images)):
-        few = np.arange(min(count, 256))
-        first = images.read(few) if isinstance(images, HostImages) else images[: len(few)]
-        some = np.asarray(first, np.float32)
-        if some.min() >= 0 and some.max() > 128:
-            warnings.warn(
-                f"images of {name} are floats up to {some.max():g}, taken as they are: divide by "
-                "255, or give uint8",
-                stacklevel=3,
-            )
 
 
 def _after_epoch(run: Fit, accuracy: np.ndarray, patience: int | None, min_gain: float) -> Fit:

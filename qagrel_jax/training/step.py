@@ -156,9 +156,8 @@ def train_step(
     updates, opt_state = _told(learner.optimizer, error)(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
 
-    # Flax updates BatchNorm's statistics in the widest dtype there is.
     changed = {
-        name: jax.tree.map(lambda new, old: new.astype(old.dtype), value, state.model_state[name])
+        name: _as_before(name, value, state.model_state[name])
         for name, value in decision.aux.items()
     }
     model_state = {**state.model_state, **changed}
@@ -244,6 +243,17 @@ def forward_of(
         return outputs, changed
 
     return forward
+
+
+def _as_before(name: str, new: chex.ArrayTree, old: chex.ArrayTree) -> chex.ArrayTree:
+    """Return a collection after a step in the dtypes it had before: Flax updates in the widest."""
+    before, after = (jax.tree_util.tree_leaves_with_path(collection) for collection in (old, new))
+    if [path for path, _ in before] != [path for path, _ in after]:
+        raise ValueError(
+            f"the network's collection {name!r} has other arrays after each pass, as where one "
+            "sows into it: sow into 'intermediates', which training leaves out"
+        )
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), new, old)
 
 
 def _told(optimizer: optax.GradientTransformation, error: chex.Array) -> Callable[..., tuple]:

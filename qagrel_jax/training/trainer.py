@@ -99,7 +99,8 @@ def make_trainer(
         follows a schedule:
         ``lambda step: q_agrel(make_policy("epsilon_greedy", epsilon=schedule(step)))``.
       network: a Linen module ``images float[batch, ...] -> outputs [batch, actions]``. One that
-        differs in training (dropout, BatchNorm) takes an argument ``train``, too.
+        differs in training (dropout, BatchNorm) takes an argument ``train``, too. Its random
+        streams are "dropout" and "feedback".
       optimizer: any ``optax.GradientTransformation``; ``optax.sgd(α)`` is the published rule. One
         that wants a ``value`` (``optax.contrib.reduce_on_plateau``) gets the step's error, the mean
         of δ² or of the loss. There is no ``value_fn`` for line searches: ``optax.lbfgs`` goes with
@@ -129,10 +130,11 @@ def make_trainer(
       A ``Trainer``.
 
     Raises:
-      ValueError: a size below 1, ``batch_size`` not divisible over the mesh, ``seeds_by`` is
-        neither "vmap" nor "map", a network whose argument that tells training from evaluation is
-        not called ``train``, a curriculum's ``exploration`` with a rule that learns
-        probabilities; from the first step, a ``learning_rate`` where the optimizer keeps one.
+      ValueError: a size below 1, ``batch_size`` not divisible over the mesh, a mesh of other axes
+        than ``sharding.make_mesh`` gives, ``seeds_by`` is neither "vmap" nor "map", a network whose
+        argument that tells training from evaluation is not called ``train``, a curriculum's
+        ``exploration`` with a rule that learns probabilities; from the first step, a
+        ``learning_rate`` where the optimizer keeps one.
       TypeError: an argument of another type; from the first step, an optimizer that wants what a
         learning rule cannot give.
     """
@@ -146,6 +148,8 @@ def make_trainer(
     checks.function("reward", reward, takes=("key", "labels", "actions"))
     if curriculum is not None:
         checks.instance("curriculum", curriculum, Curriculum)
+    if mesh is not None:
+        sharding.check(mesh)
     optimizer, make_optimizer, rate = _at_first(optimizer, learning_rate)
     across_seeds = _across_seeds(seeds_by, mesh)
     if curriculum is not None and curriculum.exploration and first_rule.name in OF_PROBABILITIES:
@@ -173,7 +177,14 @@ def make_trainer(
         epoch_order=jax.jit(_epoch_order, static_argnames="examples", out_shardings=by_seed),
         run_steps=compiled(partial(_run_steps, learner, at_rate, across_seeds, mesh, num_classes)),
         run_batches=compiled(partial(_run_batches, at_rate, across_seeds, mesh)),
-        evaluate=partial(evaluation.evaluate, count_correct, evaluation_batch, num_classes, mesh),
+        evaluate=partial(
+            evaluation.evaluate,
+            count_correct,
+            evaluation_batch,
+            num_classes,
+            mesh,
+            tuple(image_shape),
+        ),
         count_correct=count_correct,
         mesh=mesh,
         batch_size=batch_size,

@@ -182,6 +182,11 @@ def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], di
     variables, metadata = load(path)
     if "network" not in metadata:
         raise ValueError(f"{path} does not say which network it belongs to: use load")
+    if not isinstance(metadata["network"], dict) or "architecture" not in metadata["network"]:
+        raise ValueError(
+            f"{path}: its metadata's network must be the arguments of make_network, got "
+            f"{metadata['network']!r}: for a network of your own use load"
+        )
     options = dict(metadata["network"])
     if "initialisation" in options:  # of an earlier version
         options["initialization"] = options.pop("initialisation")
@@ -205,21 +210,27 @@ def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], di
 
 
 def _check_layers(path: str | os.PathLike, network: nn.Module, params: Any) -> None:
-    """Raise ``ValueError`` if the kernels are not of as many units as the network's layers."""
+    """Raise ``ValueError`` if the kernels are not of as many axes and units as the network's."""
 
-    def units(params: Any) -> dict[str, int]:
+    def shapes(params: Any) -> dict[str, tuple[int, ...]]:
         flat = flax.traverse_util.flatten_dict(params, sep="/")
-        return {name: kernel.shape[-1] for name, kernel in flat.items()}
+        return {name: tuple(kernel.shape) for name, kernel in flat.items()}
 
     # Not known are the images; the units of a layer do not depend on them.
     images = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32)
-    wanted = units(jax.eval_shape(network.init, jax.random.key(0), images)["params"])
-    found = units(params)
+    wanted = shapes(jax.eval_shape(network.init, jax.random.key(0), images)["params"])
+    found = shapes(params)
     for name in (*wanted, *found):
-        if wanted.get(name) != found.get(name):
+        ours, theirs = wanted.get(name), found.get(name)
+        if ours and theirs and len(theirs) == len(ours) + 1:
+            raise ValueError(
+                f"{path}: params/{name} is {list(theirs)}, of several seeds: save those of one, "
+                "training.variables_of(run.best, seed)"
+            )
+        if not (ours and theirs and (len(ours), ours[-1]) == (len(theirs), theirs[-1])):
             raise ValueError(
                 f"{path}: its metadata's network is not that of its arrays: params/{name} has "
-                f"{found.get(name, 'no')} units, expected {wanted.get(name, 'none')}"
+                f"{theirs[-1] if theirs else 'no'} units, expected {ours[-1] if ours else 'none'}"
             )
 
 

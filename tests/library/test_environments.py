@@ -558,3 +558,30 @@ def test_a_one_step_rule_does_not_play_longer_episodes(name):
     assert np.isnan(outcome.rpe).all()
     assert any(np.isnan(leaf).any() for leaf in jax.tree.leaves(grads))
     np.testing.assert_array_equal(outcome.reward, 1)
+
+
+@pytest.mark.parametrize("make_key", [jax.random.key, jax.random.PRNGKey])
+def test_an_environment_may_keep_its_key(make_key, folded_keys):
+    def reset(key):
+        return key, jnp.ones(2)
+
+    def step(key, state, action):
+        del key
+        return state, jnp.ones(2), 1.0 * (action == 0), jnp.bool_(True), jnp.bool_(False)
+
+    environment, config = Environment(2, 2, reset, step), AugmentConfig(inputs=2, actions=2)
+    player = environments.begin(make_key(0), config, environment)
+    player, steps = environments.play(make_key(1), config, player, environment, 5)
+    assert steps.terminated.all() and player.state.shape == ()
+
+
+def test_what_is_no_random_key_is_named():
+    environment, config = _two_steps("both"), AugmentConfig(inputs=2, actions=1)
+    player = environments.begin(jax.random.key(0), config, environment)
+    for bad in (0, None, jnp.zeros(2), jax.random.split(jax.random.key(0), 3)):
+        with pytest.raises(TypeError, match=r"key must be a random key, such as jax.random.key"):
+            environments.begin(bad, config, environment)
+        with pytest.raises(TypeError, match="key must be a random key"):
+            environments.play(bad, config, player, environment, 5)
+        with pytest.raises(TypeError, match="key must be a random key"):
+            environments.trial(bad, make_rule("q_agrel"), jnp.matmul, jnp.ones(2), environment)

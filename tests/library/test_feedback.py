@@ -268,6 +268,16 @@ def test_settings_out_of_range(case):
         Dense(2, **options).init(jax.random.key(0), jnp.ones((1, 3)))
 
 
+@pytest.mark.parametrize("kind", ["random", "sign_fixed", "direct", "product"])
+@pytest.mark.parametrize("layer", [Dense, Conv])
+def test_fixed_feedback_weights_of_another_shape_are_named(kind, layer):
+    layer, images = layer(3, feedback=kind, num_actions=2), jnp.ones((1, 4, 5, 2))
+    variables = jax.jit(layer.init)(jax.random.key(0), images)
+    turned = jax.tree.map(lambda x: x.swapaxes(-1, -2), variables["feedback"])
+    with pytest.raises(ValueError, match=r"has feedback weights \w+ of \[.*\], got \["):
+        layer.apply({**variables, "feedback": turned}, images)
+
+
 @pytest.mark.parametrize("alias", feedback.ALIASES)
 def test_earlier_names_are_the_same_layer(alias):
     inputs = jnp.ones((1, 3))

@@ -141,6 +141,14 @@ def test_a_network_that_its_file_does_not_fit_is_refused(tmp_path):
     interchange.save(path, variables["params"], {"network": options})
     with pytest.raises(ValueError, match="has no 'params', got Dense_0, Dense_1: save all"):
         interchange.load_network(path)
+    for own in ("Net", {"hidden": [3]}):
+        interchange.save(path, variables, {"network": own})
+        with pytest.raises(ValueError, match=r"must be the arguments of make_network, got .* load"):
+            interchange.load_network(path)
+    seeds = jax.tree.map(lambda x: jnp.stack([x, x]), variables)
+    interchange.save(path, seeds, {"network": options})
+    with pytest.raises(ValueError, match=r"Dense_0/kernel is \[2, 4, 3\], of several seeds: save"):
+        interchange.load_network(path)
     for other, said in (
         ({"num_actions": 3}, "params/Dense_1/kernel has 2 units, expected 3"),
         ({"hidden": (4,)}, "params/Dense_0/kernel has 3 units, expected 4"),

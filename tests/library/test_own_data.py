@@ -144,6 +144,12 @@ def test_what_forward_returns_is_told_apart(name):
         rule.act(key, plain, variables, INPUTS, has_aux=True)
     with pytest.raises(AssertionError, match="inputs need a batch axis"):
         rule.act(key, lambda v, x: network.apply(v, x)[0], variables, INPUTS)
+    with pytest.raises(AssertionError, match=r"got \[2, 3, 1\]: flatten before the last layer"):
+        rule.act(key, lambda v, x: network.apply(v, x)[..., None], variables, INPUTS)
+    with pytest.raises(TypeError, match=r"key must be a random key, .* got 1"):
+        rule.act(1, plain, variables, INPUTS)
+    with pytest.raises(TypeError, match="forward must be a function"):
+        rule.act(key, variables, plain, INPUTS)
     decision = rule.act(key, with_aux, variables, INPUTS, has_aux=True)
     assert decision.aux == {"some": 1.0}
     outcome = np.ones((2, 1), np.int32 if rule.outcome == "label" else np.float32)
@@ -266,6 +272,69 @@ def test_streamed_images_are_checked_as_those_in_memory():
     bright = Examples(HostImages(np.full(PIXELS.shape, 200, np.float32)), EXAMPLES.labels)
     with pytest.warns(UserWarning, match="images of train are floats up to 200"):
         next(fit(trainer, _start(trainer), bright, EXAMPLES, epochs=1))
+
+
+@pytest.mark.parametrize("whole", [PIXELS, {"images": PIXELS}, "digits", EXAMPLES[:1]])
+def test_what_are_no_examples_is_named(whole):
+    trainer = _trainer(Plain())
+    for given, name in (((whole, EXAMPLES), "train"), ((EXAMPLES, whole), "monitored")):
+        with pytest.raises(TypeError, match=rf"{name} must be Examples\(images, labels\), such as"):
+            next(fit(trainer, _start(trainer), *given, epochs=1))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("hold", [np.asarray, jnp.asarray, HostImages])
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+def test_images_that_are_not_finite_are_named(wrong, hold, dtype):
+    images = PIXELS.astype(np.float32) / 255
+    images[7, 1, 2, 0] = wrong
+    bad, trainer = Examples(hold(images.astype(dtype)), EXAMPLES.labels), _trainer(Plain())
+    for given, name in (((bad, EXAMPLES), "train"), ((EXAMPLES, bad), "monitored")):
+        said = rf"images of {name} must be finite, got {wrong} at \(7, 1, 2, 0\)"
+        with pytest.raises(ValueError, match=said):
+            next(fit(trainer, _start(trainer), *given, epochs=1))
+
+
+def test_evaluate_takes_what_fit_takes():
+    trainer = _trainer(Plain())
+    states = _start(trainer).states
+    with pytest.raises(TypeError, match="images of the examples must be uint8, or floats"):
+        trainer.evaluate(states, PIXELS.astype(np.int32), EXAMPLES.labels)
+    with pytest.raises(ValueError, match=r"must be \[n, 4, 4, 1\], got \[20, 4, 4\]"):
+        trainer.evaluate(states, PIXELS[..., 0], EXAMPLES.labels)
+
+
+def test_a_state_in_place_of_a_run_is_named():
+    trainer = _trainer(Plain())
+    with pytest.raises(TypeError, match=r"run must be a Fit, .* start gives one"):
+        next(fit(trainer, _start(trainer).states, EXAMPLES, EXAMPLES, epochs=1))
+
+
+def test_a_collection_that_a_network_sows_into_is_named():
+    class Sown(nn.Module):
+        name_of_collection: str
+
+        @nn.compact
+        def __call__(self, x):
+            x = layers.Dense(CLASSES)(x.reshape(len(x), -1))
+            self.sow(self.name_of_collection, "size", jnp.abs(x).mean())
+            return x
+
+    _fitted(_trainer(Sown("intermediates")))
+    with pytest.raises(ValueError, match=r"collection 'losses' has other .*: sow into 'intermed"):
+        _fitted(_trainer(Sown("losses")))
+
+
+@pytest.mark.parametrize("names", [("data",), ("batch",), ("seeds", "model")])
+def test_a_mesh_of_other_axes_is_refused(names):
+    devices = np.array(jax.devices()[:1]).reshape([1] * len(names))
+    with pytest.raises(ValueError, match=r"mesh must be one of sharding.make_mesh, .* got"):
+        _trainer(Plain(), mesh=jax.sharding.Mesh(devices, names))
+    explicit = jax.make_mesh(
+        (1, 1), ("seeds", "batch"), axis_types=(jax.sharding.AxisType.Explicit,) * 2
+    )
+    with pytest.raises(ValueError, match="not of type Auto"):
+        _trainer(Plain(), mesh=explicit)
 
 
 def test_a_consumed_run_says_so():

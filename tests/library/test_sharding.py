@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments.common import cli, devices
-from qagrel_jax import sharding
+from qagrel_jax import rules, sharding
 from tests.library import sharded_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,11 +67,10 @@ def test_several_devices_are_one_device(one_device, tmp_path, shape, devices):
         assert found["gathers_map"] == found["gathers_vmap"] == 0
 
 
-@pytest.mark.slow
-def test_every_kind_of_feedback_on_two_devices_is_that_of_one():
+def _on_two_devices(module, *arguments):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     answer = subprocess.run(
-        [sys.executable, "-m", "tests.library.feedback_on_mesh"],
+        [sys.executable, "-m", f"tests.library.{module}", *arguments],
         cwd=ROOT,
         text=True,
         env={**os.environ, "XLA_FLAGS": flags},
@@ -79,8 +78,26 @@ def test_every_kind_of_feedback_on_two_devices_is_that_of_one():
         timeout=600,
     )
     assert answer.returncode == 0, answer.stderr
-    for distance, gathers in json.loads(answer.stdout).values():
+    return json.loads(answer.stdout)
+
+
+@pytest.mark.slow
+def test_every_kind_of_feedback_on_two_devices_is_that_of_one():
+    for distance, gathers in _on_two_devices("feedback_on_mesh").values():
         assert distance < 1e-5 and gathers == 0
+
+
+@pytest.mark.parametrize(
+    "network, names",
+    [
+        ("dense", [name for name in rules.RULES if name != "relearnn"]),
+        pytest.param("kinds", ["q_agrel"], marks=pytest.mark.slow),
+        pytest.param("deep", ["q_agrel"], marks=pytest.mark.slow),
+    ],
+)
+def test_on_a_mesh_of_explicit_axes_an_update_is_that_of_one_device(network, names):
+    found = _on_two_devices("explicit_mesh", network, *names)
+    assert list(found) == names and max(found.values()) < 5e-6
 
 
 @pytest.mark.slow
