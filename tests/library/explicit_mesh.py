@@ -43,6 +43,7 @@ def updated(name, network, mesh):
         return jax.device_get(jax.jit(learn)(params, images, told, jax.random.key(5)))
     with jax.set_mesh(mesh):
         images = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
+        params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
         return jax.device_get(jax.jit(learn)(params, images, told, jax.random.key(5)))
 
 

@@ -87,6 +87,7 @@ def test_every_kind_of_feedback_on_two_devices_is_that_of_one():
         assert distance < 1e-5 and gathers == 0
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 10), reason="JAX's own random numbers fail there")
 @pytest.mark.parametrize(
     "network, names",
     [
