@@ -39,6 +39,7 @@ class Unfinished:
         try:
             kept = json.loads(self._curves.read_bytes())
             if kept["label"] != label or configs.as_now(kept["config"]) != line["config"]:
+                self.clear()  # or a kill between the two files of ``label`` would pair them wrongly
                 return start, 0.0
             kept_epochs = min(_epochs(kept["curves"]))
             whole = kept["curves"].keys() == line.keys() & {*BY_EPOCH, *BY_LAYER}

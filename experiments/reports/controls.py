@@ -85,16 +85,16 @@ def _angles(results: list[dict[str, Any]]) -> str:
         "update_angle_degrees": "Angle of the update to the true gradient of ½(r − q_s)²",
         "feedback_angle_degrees": "Angle of feedback to forward weights",
     }
+    measured = [result for result in results if result["last_angles"]]  # none if it diverged
     parts = []
     for kind, title in kinds.items():
-        layers = list(results[0]["last_angles"][kind])
+        layers = list(measured[0]["last_angles"][kind])
         rows = [
             [
                 settings.shown(r["label"]),
                 *(_degrees(r["last_angles"][kind][layer]) for layer in layers),
             ]
-            for r in results
-            if r["last_angles"]
+            for r in measured
         ]
         parts += [
             f"{title}, after the last epoch:",

@@ -239,8 +239,9 @@ def restore(folder: Path, packed: Packed, config: MemoryConfig) -> float:
     if not path.is_file() and not old.is_file():
         return 0.0
     template = _resumable(packed, 0)
-    state = saved.load(path, template, _describe(config))
+    state, read = saved.load(path, template, _describe(config)), path
     if state is None:
+        read = old
         with saved.explained(old):
             state = _read_old(old)
         if state.keys() != template.keys():
@@ -251,7 +252,7 @@ def restore(folder: Path, packed: Packed, config: MemoryConfig) -> float:
     try:
         packed.restore(state)
     except Exception as error:
-        raise UserError(f"{old} is damaged ({error}): move it away to start it anew") from None
+        raise UserError(f"{read} is damaged ({error}): move it away to start it anew") from None
     return float(state["seconds"])
 
 

@@ -120,6 +120,13 @@ def test_report(tmp_path):
     assert report._options("reward", line) == ""
 
 
+def test_a_setting_that_diverged_has_no_angles_in_the_report():
+    kinds = ("update_angle_degrees", "feedback_angle_degrees")
+    done = {"label": "b", "last_angles": {kind: {"Dense_0": 12.3} for kind in kinds}}
+    text = report._angles([{"label": "a", "last_angles": {}}, done])
+    assert text.count("| b | 12° |") == 2 and "| a |" not in text
+
+
 def test_part_of_a_data_set():
     digits = data.load("digits")
     part = controls_run.part_of(digits, classes=3, train_images=50)
@@ -347,8 +354,10 @@ def test_a_setting_killed_midway_goes_on_in_the_same_bits(folded_keys, tmp_path,
         (tmp_path / "unfinished.json").write_bytes(damage)
         assert keep.load("x", None, line) == (None, 0.0)
     # Another setting does not take it up, and what is done is forgotten.
+    (tmp_path / "unfinished.json").write_text(json.dumps(kept))
     other = Setting("y", "q_agrel", configs.replace(SMALL, changes))
     assert keep.load("y", None, {"config": configs.to_json(other.config)}) == (None, 0.0)
+    assert not list(tmp_path.glob("*unfinished*"))
     keep.clear()
     assert not list(tmp_path.iterdir())
 

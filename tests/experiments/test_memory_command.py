@@ -150,6 +150,15 @@ def test_earlier_checkpoints_are_read_or_named(tmp_path, monkeypatch, capsys):
     np.savez(folder / memory_run.OLD_CHECKPOINT, **state)
     working_memory.main(["--resume", "--out", str(folder)])
     assert json.loads((folder / "summary.json").read_text())["seconds"] > 1000
+
+    def cannot(self, state):
+        raise ValueError("not so")
+
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(memory_run.Packed, "restore", cannot)
+        said = refused(capsys, "--resume", "--out", folder)
+    assert f"{memory_run.CHECKPOINT} is damaged (not so): move it away" in said
     (folder / memory_run.CHECKPOINT).unlink()
     state.popitem()
     np.savez(folder / memory_run.OLD_CHECKPOINT, **state)
