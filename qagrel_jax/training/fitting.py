@@ -157,7 +157,8 @@ def fit(
 
     Yields:
       ``(run, record)`` after each epoch. ``run.states`` and ``run.best`` are consumed by the next
-      iteration: save what is to be kept before the next one.
+      iteration: save what is to be kept before the next one. Nothing where ``epochs`` are done or
+      every seed has stopped.
 
     Raises:
       DivergedError: a seed's error is not finite; on CPU after that chunk, else after that epoch.
