@@ -118,6 +118,11 @@ def as_arrays(examples: Examples, name: str = "examples") -> Examples:
 def check_kind(name: str, examples: Examples, image_shape: tuple[int, ...] | None) -> None:
     """Check dtypes and shapes of arrays.
 
+    Args:
+      name: what the examples are called in a message.
+      examples: arrays.
+      image_shape: (height, width, channels); None: any.
+
     Raises:
       ValueError: images of another shape, labels that are not [n], n that of the images.
       TypeError: images that are neither uint8 nor floats, labels that are no whole numbers.
