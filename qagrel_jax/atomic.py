@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+_DAY = 86_400
+"""Seconds after which a file half-written is taken to be a killed process's, and removed."""
 
 
 @contextlib.contextmanager
@@ -26,6 +31,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     path = Path(os.path.realpath(path))  # a link stays one
     # Not the process's number: containers on one disk may have the same.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    _remove_left_behind(path)
     try:
         with temporary.open("wb") as file:
             yield file
@@ -34,3 +40,10 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_left_behind(path: Path) -> None:
+    for other in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - other.stat().st_mtime > _DAY:
+                other.unlink()

@@ -1,5 +1,7 @@
 """Files that are whole or absent."""
 
+import os
+
 import pytest
 
 from qagrel_jax import atomic
@@ -32,3 +34,15 @@ def test_the_new_file_replaces_the_old_one_when_it_is_whole(tmp_path):
         file.write(b"new")
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_beside_is_removed_after_a_day(tmp_path):
+    path = tmp_path / "a[1].npz"
+    old, new, others = (tmp_path / f".{n}.tmp" for n in ("a[1].npz.1", "a[1].npz.2", "a1.npz.1"))
+    for left in (old, new, others):
+        left.touch()
+    for left in (old, others):
+        os.utime(left, (0, 0))
+    with atomic.replacing(path) as file:
+        file.write(b"new")
+    assert sorted(tmp_path.iterdir()) == sorted([path, new, others])
