@@ -301,7 +301,7 @@ class Config:
             raise UserError(f"--hidden goes with the dense architecture, not {self.architecture}")
 
     def _check_curriculum(self) -> None:
-        forced = self.curriculum_exploration == 1 and not set(self.rules) <= {"backprop"}
+        forced = self.curriculum_exploration == 1 and set(self.rules) != {"backprop"}
         if forced and not self.curriculum_max_wait:
             raise UserError(
                 "--curriculum-exploration 1 needs --curriculum-max-wait: no choice is counted then"

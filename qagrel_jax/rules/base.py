@@ -81,13 +81,11 @@ class Rule(NamedTuple):
 
 
 def run_forward(forward: Forward, params: chex.ArrayTree, inputs: chex.Array) -> Any:
-    """Return ``forward(params, inputs)``.
+    """Return ``forward(params, inputs)``; ``act`` has checked it (``check_act``).
 
     Raises:
       ValueError: a flax.nnx model that ``forward`` changes in place.
-      TypeError: ``forward`` is no function of parameters and inputs.
     """
-    checks.function("forward", forward, takes=("params", "inputs"))
     try:
         return forward(params, inputs)
     except TraceContextError as error:

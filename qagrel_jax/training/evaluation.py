@@ -17,7 +17,7 @@ from qagrel_jax import sharding
 from qagrel_jax.data import streaming
 from qagrel_jax.policies import at_least_float32, nothing_to_choose
 from qagrel_jax.tasks import classification
-from qagrel_jax.training.examples import Examples, check_kind, paired
+from qagrel_jax.training.examples import Examples, check_images, paired
 from qagrel_jax.training.step import TrainState, mode, variables_of
 
 
@@ -107,7 +107,7 @@ def evaluate(
             f"labels must be [n], classes below {num_classes}, got {list(np.shape(labels))} up to "
             f"{np.max(labels, initial=0)}"
         )
-    check_kind("the examples", Examples(images, labels), image_shape)
+    check_images("the examples", images, image_shape)
     sums = None
     for examples in _chunks(images, labels, batch, mesh):
         more = compiled_count(states, *examples)

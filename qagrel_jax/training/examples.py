@@ -128,13 +128,7 @@ def check_kind(name: str, examples: Examples, image_shape: tuple[int, ...] | Non
       TypeError: images that are neither uint8 nor floats, labels that are no whole numbers.
     """
     images, labels = examples
-    count, *shape = images.shape
-    if image_shape is not None and tuple(shape) != image_shape:
-        wanted = ", ".join(map(str, image_shape))
-        raise ValueError(f"images of {name} must be [n, {wanted}], got {list(images.shape)}")
-    dtype = images.dtype
-    if dtype != np.uint8 and not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"images of {name} must be uint8, or floats as they are, got {dtype}")
+    check_images(name, images, image_shape)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels of {name} must be whole numbers, got {labels.dtype}")
     if labels.ndim != 1:
@@ -142,8 +136,30 @@ def check_kind(name: str, examples: Examples, image_shape: tuple[int, ...] | Non
             f"labels of {name} must be [n], the number of each image's class, got "
             f"{list(labels.shape)}"
         )
-    if count != len(labels):
-        raise ValueError(f"{name} has {count} images, but {len(labels)} labels")
+    if len(images) != len(labels):
+        raise ValueError(f"{name} has {len(images)} images, but {len(labels)} labels")
+
+
+def check_images(
+    name: str, images: chex.Array | streaming.HostImages, image_shape: tuple[int, ...] | None
+) -> None:
+    """Check dtype and shape of images.
+
+    Args:
+      name: what the examples are called in a message.
+      images: [n, height, width, channels].
+      image_shape: (height, width, channels); None: any.
+
+    Raises:
+      ValueError: of another shape.
+      TypeError: neither uint8 nor floats.
+    """
+    if image_shape is not None and tuple(images.shape[1:]) != image_shape:
+        wanted = ", ".join(map(str, image_shape))
+        raise ValueError(f"images of {name} must be [n, {wanted}], got {list(images.shape)}")
+    dtype = images.dtype
+    if dtype != np.uint8 and not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"images of {name} must be uint8, or floats as they are, got {dtype}")
 
 
 def check_pixels(name: str, images: chex.Array | streaming.HostImages) -> None:
