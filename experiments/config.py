@@ -109,6 +109,8 @@ def override(config: Config, given: Mapping[str, Any]) -> Config:
     >>> from experiments import config as configs
     >>> configs.override(configs.load("mnist_conv"), {"dataset": "fashion_mnist"}).name
     'fashion_mnist_conv'
+    >>> configs.override(configs.load("mnist_conv"), {"dataset": "data/birds.npz"}).name
+    'birds_conv'
     """
     if given.get("architecture", "dense") != "dense" and "hidden" not in given:
         given = {**given, "hidden": None}  # of the config's dense network
@@ -119,7 +121,7 @@ def override(config: Config, given: Mapping[str, Any]) -> Config:
         (config.architecture, changed.architecture),
     ):
         if was != now:
-            plain = re.sub(r"[^\w.+-]", "_", now)
+            plain = re.sub(r"[^\w.+-]", "_", Path(now).stem if now.endswith(".npz") else now)
             name = name.replace(was, plain) if was in name else f"{name}_{plain}"
     return replace(changed, {"name": name})
 

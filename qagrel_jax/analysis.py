@@ -46,7 +46,10 @@ def angle_degrees(a: chex.Array, b: chex.Array) -> chex.Array:
 
 
 def feedback_angles(
-    params: chex.ArrayTree, model_state: chex.ArrayTree, feedback: str
+    params: chex.ArrayTree,
+    model_state: chex.ArrayTree,
+    feedback: str,
+    seeds: bool | None = None,
 ) -> dict[str, chex.Array]:
     """Angle between each layer's forward and feedback weights, for every seed.
 
@@ -54,15 +57,20 @@ def feedback_angles(
       params: parameters of one network, or of several with one leading axis of seeds.
       model_state: the other collections, likewise.
       feedback: the kind of pathway, one of ``qagrel_jax.layers.FEEDBACKS``.
+      seeds: whether there is that leading axis; None: where kernels have 3, 5 or 7 axes, one more
+        than dense, convolutional (two-dimensional) and locally connected ones. Say it for kernels
+        of other shapes.
 
     Returns:
       ``{layer: float[] or float[seeds], in degrees}`` of every layer with a kernel, as they are
       named; a layer within a module is ``module/layer``. Empty for ``direct`` feedback, whose
-      weights have no forward partners. A layer of another library counts as one of this pathway.
+      weights have no forward partners. A layer without feedback weights in a network that has some
+      is tied, 0 degrees.
 
     Raises:
-      ValueError: an unknown ``feedback``; layers of which some have an axis in front (``nn.vmap``,
-        ``nn.scan``) and some have none.
+      ValueError: an unknown ``feedback``; without ``seeds``, layers of which some seem to have an
+        axis in front (``nn.vmap``, ``nn.scan``) and some none.
+      TypeError: ``seeds`` is neither True, False nor None.
       KeyError: variables of another kind of pathway.
 
     >>> import jax.numpy as jnp
@@ -70,19 +78,22 @@ def feedback_angles(
     >>> round(float(feedback_angles(params, {}, "kolen_pollack")["out"]), 3)
     45.0
     """
+    if seeds is not None:
+        checks.flag("seeds", seeds)
     weights = flatten_dict(params)
     pairs = {
         "/".join(layer): (weights[*layer, "kernel"], down)
         for layer, down in feedback_kernels(params, model_state, feedback).items()
     }
-    # A kernel has 2, 4 or 6 axes (dense, convolutional, locally connected); one more: seeds.
-    in_front = {layer: kernel.ndim % 2 for layer, (kernel, _) in pairs.items()}
+    in_front = {
+        layer: kernel.ndim % 2 if seeds is None else seeds for layer, (kernel, _) in pairs.items()
+    }
     if len(set(in_front.values())) > 1:
         one, other = (next(k for k, v in in_front.items() if v == odd) for odd in (1, 0))
         raise ValueError(
             f"the kernels of layers {one!r} {pairs[one][0].shape} and {other!r} "
             f"{pairs[other][0].shape} cannot both be those of one network or both have an axis of "
-            "seeds: give layers of nn.vmap and nn.scan apart from the others"
+            "seeds: say seeds=True or False, or give layers of nn.vmap and nn.scan apart"
         )
     angle = jax.vmap(angle_degrees) if any(in_front.values()) else angle_degrees
     return {layer: angle(*pair) for layer, pair in pairs.items()}

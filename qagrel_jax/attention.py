@@ -57,8 +57,8 @@ def attend(
 
     Raises:
       AssertionError: ``actions`` is not [batch].
-      TypeError: ``inputs`` are not floats: nothing could be differentiated by them; a network that
-        returns more than its outputs.
+      TypeError: ``actions`` are no whole numbers; ``inputs`` are not floats: nothing could be
+        differentiated by them; a network that returns more than its outputs.
       ValueError: a layer inside a transform of a part of the network.
 
     Reference:
@@ -71,7 +71,13 @@ def attend(
     [[4.0, 5.0, 6.0]]
     """
     checks.floats("inputs", inputs)
-    chex.assert_shape(actions, inputs.shape[:1])
+    actions = jnp.asarray(actions)
+    if not jnp.issubdtype(actions.dtype, jnp.integer):
+        raise TypeError(f"actions must be whole numbers, got {actions.dtype}")
+    if actions.shape != inputs.shape[:1]:
+        raise AssertionError(
+            f"actions must be [batch], here {list(inputs.shape[:1])}, got {list(actions.shape)}"
+        )
 
     def run(added: dict, inputs: chex.Array) -> tuple[chex.Array, dict]:
         drive: dict[str, chex.Array] = {}

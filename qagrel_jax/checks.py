@@ -345,7 +345,10 @@ def labels(name: str, values: Any, num_classes: int) -> None:
 
 def in_a_line(value: Any) -> str:
     """Return what ``repr`` gives, in one line that can be read."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except RuntimeError:  # it holds arrays that were deleted
+        text = type(value).__name__
     return text if len(text) <= 80 else f"{text[:60]} ... ({type(value).__name__})"
 
 

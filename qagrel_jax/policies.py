@@ -240,7 +240,8 @@ def make_policy(name: str, *, epsilon: float = 0.02, temperature: float = 1.0) -
 
     Returns:
       ``(key, q_values) -> action``. Within a compiled function both numbers may be traced, for a
-      schedule: ``q_agrel(make_policy("max_boltzmann", epsilon=schedule(step)))``.
+      schedule: ``q_agrel(make_policy("max_boltzmann", epsilon=schedule(step)))``. Out of range they
+      leave nothing to choose, and the reward-prediction error is NaN.
 
     Raises:
       ValueError: an unknown name, or a parameter out of range.

@@ -38,7 +38,8 @@ class Config:
 
     name: str
     dataset: str = fields.text(
-        "digits, a TFDS name, or a folder in the data dir", group="the images"
+        "digits, a TFDS name, a folder in the data dir, or an .npz file of arrays (README, Data)",
+        group="the images",
     )
     architecture: str = fields.choice(ARCHITECTURES, "layers", group=_NETWORK)
     hidden: tuple[int, ...] | None = fields.number(

@@ -28,8 +28,8 @@ class Dataset(NamedTuple):
     <Dataset 'blank' 1.0.0: 3 training and 2 test images [8, 8, 1], 10 classes>
     """
 
-    name: str  # of the TFDS data set, or "digits"
-    version: str  # of the data set
+    name: str  # of the TFDS data set, or of the file; "digits"
+    version: str  # of the data set; "npz" of a file
     train_images: np.ndarray  # uint8[n, height, width, channels]
     train_labels: np.ndarray  # int32[n], the class of each image
     test_images: np.ndarray  # uint8[m, height, width, channels]

@@ -1,4 +1,4 @@
-"""Any data set by its name: the digits, or a set of TensorFlow Datasets."""
+"""Any data set by its name: the digits, a set of TensorFlow Datasets, or a file of arrays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from qagrel_jax.data import cache, decoding, digits, tfds
+from qagrel_jax.data import cache, decoding, digits, npz, tfds
 from qagrel_jax.data.dataset import Dataset, Progress
 
 _NAME = re.compile(r"^(?P<name>\w+)(/(?P<config>[\w\-.+]+))?(:(?P<version>\d+\.\d+\.\d+))?$")
@@ -21,10 +21,12 @@ def load(
     """Load an image classification set: splits "train" and "test" (or "validation").
 
     Args:
-      name: "digits", a TFDS name (``name[/config][:version]``), or a prepared folder in
-        ``data_dir``.
+      name: "digits", a TFDS name (``name[/config][:version]``), a prepared folder in ``data_dir``,
+        or the path of an ``.npz`` file with arrays ``train_images``, ``train_labels``,
+        ``test_images`` and ``test_labels`` (``qagrel_jax.data.npz``).
       data_dir: where TFDS keeps prepared sets; $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      cache_dir: where decoded arrays are kept; see ``cache.default_folder``.
+      cache_dir: where decoded arrays are kept; $QAGREL_JAX_CACHE, else ~/.cache/qagrel_jax, or
+        $XDG_CACHE_HOME/qagrel_jax where this is set.
       progress: called as images are decoded; by default a bar on an interactive stderr.
 
     Returns:
@@ -40,6 +42,8 @@ def load(
     """
     if name == "digits":
         return digits.load()
+    if isinstance(name, str) and name.endswith(".npz"):
+        return npz.load(Path(name).expanduser())
     match = _NAME.match(name) if isinstance(name, str) else None
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     if match is None:

@@ -48,7 +48,8 @@ def feedback_kernels(
     Returns:
       ``{path of the layer: float[...]}``, B shaped like the layer's kernel W, of every layer with a
       kernel. The ``sign`` kinds without their factor; of ``sign_batchwise`` the mean over draws, up
-      to a factor. Empty for ``direct``, whose weights connect a layer with the outputs.
+      to a factor. Empty for ``direct``, whose weights connect a layer with the outputs. A layer
+      without feedback weights, such as Flax's own, in a network that has some is tied: B = W.
 
     Raises:
       ValueError: an unknown ``feedback``.
@@ -57,12 +58,14 @@ def feedback_kernels(
     kind = canonical(feedback)
     weights, fixed = flatten_dict(params), flatten_dict(model_state.get("feedback", {}))
     _refuse_others(kind, weights, fixed)
+    own = {path[:-1] for path in fixed if path[-1] in _OWN_WEIGHTS.get(kind, ())}
+    own |= {path[:-1] for path in weights if path[-1] == "feedback_kernel"}
     kernels = {}
     for (*layer, name), kernel in weights.items():
         if name != "kernel" or kind == "direct":
             continue
         of = functools.partial(_weights_of, tuple(layer), kind)
-        match kind:
+        match "tied" if own and tuple(layer) not in own else kind:
             case "tied":
                 down = kernel
             case "sign" | "sign_batchwise":

@@ -38,7 +38,7 @@ class Setup:
       params: the task's parameters; shaping starts at level 0, whatever their ``level``.
       config: sizes and parameters of the rule, AuGMEnT's or RECOLLECT's.
       criterion: when a network has learned.
-      substeps: of each action, see ``augment_continuous``; 1 is AuGMEnT.
+      substeps: of each action, see ``rules.augment_continuous``; 1 is AuGMEnT.
       cooling: trials T* in which exploration sharpens: after t trials a max-Boltzmann draw has the
         inverse temperature 1 + (10/π) arctan(t/T*). 0 for a temperature of 1 throughout.
 

@@ -6,10 +6,11 @@ controls that take something away: ``broadcast`` the attention feedback, ``node_
 ``stochastic_units`` all structured feedback; ``reinforce`` learns a policy instead of values.
 
 Rules with memory are modules with ``init`` and ``step``, in the table ``memory.RULES``: ``augment``
-and ``recollect``. ``augment_continuous`` is AuGMEnT in finer time steps, a variant.
+and ``recollect``. ``augment_continuous`` is AuGMEnT in finer time steps, a variant; ``synapses``
+holds what they share.
 """
 
-from qagrel_jax.rules import augment, memory, recollect
+from qagrel_jax.rules import augment, augment_continuous, memory, recollect, synapses
 from qagrel_jax.rules._agrel import agrel
 from qagrel_jax.rules._backprop import backprop
 from qagrel_jax.rules._broadcast import broadcast
@@ -29,6 +30,7 @@ __all__ = [
     "agrel",
     "amplified_prediction_error",
     "augment",
+    "augment_continuous",
     "backprop",
     "broadcast",
     "converged",
@@ -42,4 +44,5 @@ __all__ = [
     "relearnn",
     "reward_prediction_error",
     "stochastic_units",
+    "synapses",
 ]

@@ -63,7 +63,7 @@ class AugmentConfig:
       threshold: θ of the sigmoid.
       leak: what the memory keeps from one step to the next; 1 is AuGMEnT, less forgets. A tuple
         gives every memory unit its own: half 1, half less is hybrid AuGMEnT, see
-        ``synapses.hybrid_leak``.
+        ``rules.synapses.hybrid_leak``.
 
     Raises:
       ValueError: a size below 1, a parameter out of range, an unknown kind of feedback.

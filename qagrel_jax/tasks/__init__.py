@@ -2,6 +2,7 @@
 
 from qagrel_jax import checks
 from qagrel_jax.tasks import (
+    base,
     classification,
     criterion,
     curve_tracing,
@@ -53,6 +54,7 @@ __all__ = [
     "Task",
     "TimeStep",
     "TrialState",
+    "base",
     "classification",
     "criterion",
     "curve_tracing",

@@ -15,6 +15,24 @@ import jax.numpy as jnp
 from qagrel_jax import checks
 
 
+def correct(labels: chex.Array, actions: chex.Array) -> chex.Array:
+    """Say which choices are the class of the image.
+
+    Args:
+      labels: int[batch], what is shown.
+      actions: int[batch], what was chosen.
+
+    Returns:
+      bool[batch].
+
+    >>> import jax.numpy as jnp
+    >>> correct(jnp.array([3, 1]), jnp.array([3, 2])).tolist()
+    [True, False]
+    """
+    chex.assert_equal_shape([labels, actions])
+    return labels == actions
+
+
 def reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
     """Reward each correct choice with 1, any other with 0.
 
@@ -31,8 +49,7 @@ def reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.A
     [1.0, 0.0]
     """
     del key
-    chex.assert_equal_shape([labels, actions])
-    return (labels == actions).astype(jnp.float32)
+    return correct(labels, actions).astype(jnp.float32)
 
 
 def make_reward(

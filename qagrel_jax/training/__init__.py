@@ -5,8 +5,9 @@ from qagrel_jax.training.checkpoints import CheckpointError, load, save
 from qagrel_jax.training.epoch import DivergedError
 from qagrel_jax.training.evaluation import overall_accuracy
 from qagrel_jax.training.examples import Examples, place, split
-from qagrel_jax.training.fitting import PROTOCOLS, EpochRecord, Fit, fit, start
+from qagrel_jax.training.fitting import PROTOCOLS, EpochRecord, Fit, fit, new_phase, start
 from qagrel_jax.training.step import (
+    CorrectFunction,
     Learner,
     RewardFunction,
     StepMetrics,
@@ -20,6 +21,7 @@ from qagrel_jax.training.trainer import Trainer, make_trainer, select_seeds
 __all__ = [
     "PROTOCOLS",
     "CheckpointError",
+    "CorrectFunction",
     "DivergedError",
     "EpochRecord",
     "Examples",
@@ -35,6 +37,7 @@ __all__ = [
     "init_state",
     "load",
     "make_trainer",
+    "new_phase",
     "overall_accuracy",
     "place",
     "save",

@@ -7,7 +7,7 @@ divergence noticed. The cuts change no number, and all full chunks are of one co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import NamedTuple
 
@@ -24,7 +24,11 @@ from qagrel_jax.training.trainer import Trainer
 
 
 class DivergedError(FloatingPointError):
-    """The error of a seed, counted from 0 among those of the run, is no longer a finite number."""
+    """The error of a seed, counted from 0 among those of the run, is no longer a finite number.
+
+    So it is, too, where a schedule takes epsilon or temperature out of its range. The other seeds
+    are lost with it: start them again without this one, or go on from what was saved of the run.
+    """
 
     def __init__(self, seed: int, step: int, epoch: int) -> None:
         super().__init__(f"seed {seed} diverged at step {step} (epoch {epoch}): NaN or infinity")
@@ -58,7 +62,7 @@ def chunks_of_epoch(
     seeds: int,
     last_batch: str,
     chunk_steps: int | None,
-    steps_before: int = 0,
+    steps_before: Collection[int] = (0,),
     over: bool = False,
 ) -> list[Chunk]:
     """Cut an epoch into full batches, in calls of one length, and the incomplete last batch.
@@ -69,7 +73,8 @@ def chunks_of_epoch(
       seeds: number of seeds, each with batches of its own.
       last_batch: "keep" or "drop".
       chunk_steps: at most about so many steps a call; None: 100 on CPU, an epoch elsewhere.
-      steps_before: steps done in earlier epochs; a curriculum's windows run on from epoch to epoch.
+      steps_before: steps that the seeds which learn have done; a curriculum's windows run on from
+        epoch to epoch.
       over: the curriculum, if any, shows every seed that learns all classes.
 
     Raises:
@@ -88,7 +93,9 @@ def chunks_of_epoch(
         length = min(most, window)
     chunks, step = list[Chunk](), 0
     while step < full:
-        steps = length if not window else min(length, window - (steps_before + step) % window)
+        steps = length
+        if window:
+            steps = min(length, *(window - (before + step) % window for before in steps_before))
         last = min(step + steps, full)
         chunks.append(Chunk(batch * step, batch * last, batch, length))
         step = last

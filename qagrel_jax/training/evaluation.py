@@ -18,11 +18,12 @@ from qagrel_jax.data import streaming
 from qagrel_jax.policies import at_least_float32, nothing_to_choose
 from qagrel_jax.tasks import classification
 from qagrel_jax.training.examples import Examples, check_images, paired
-from qagrel_jax.training.step import TrainState, mode, variables_of
+from qagrel_jax.training.step import CorrectFunction, TrainState, judge, mode, variables_of
 
 
 def count_correct(
     network: nn.Module,
+    correct: CorrectFunction,
     batch: int,
     num_classes: int,
     across_seeds: Callable,
@@ -35,6 +36,7 @@ def count_correct(
 
     Args:
       network: ``(images float[batch, ...][, train]) -> outputs [batch, actions]``.
+      correct: ``(labels, actions) -> bool[batch]``.
       batch: images evaluated at once.
       num_classes: classes the labels run over.
       across_seeds: turns a function of one seed into that of all, see ``make_trainer``.
@@ -62,9 +64,9 @@ def count_correct(
             inputs = classification.normalize(images)
             outputs = network.apply(variables, inputs, **mode(network, False))
             outputs = at_least_float32(outputs)
-            correct = (outputs.argmax(-1) == labels) & ~nothing_to_choose(outputs)
+            verdict = judge(correct, labels, outputs.argmax(-1)) & ~nothing_to_choose(outputs)
             of_class = jax.nn.one_hot(labels, num_classes)
-            return (of_class * correct[:, None].astype(of_class.dtype)).sum(0)
+            return (of_class * verdict[:, None].astype(of_class.dtype)).sum(0)
 
         return jax.lax.map(one_batch, shared).sum(0)
 

@@ -159,7 +159,10 @@ def check_images(
         raise ValueError(f"images of {name} must be [n, {wanted}], got {list(images.shape)}")
     dtype = images.dtype
     if dtype != np.uint8 and not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"images of {name} must be uint8, or floats as they are, got {dtype}")
+        instead = ": give 255 * images.astype(np.uint8)" if np.issubdtype(dtype, np.bool_) else ""
+        raise TypeError(
+            f"images of {name} must be uint8, or floats as they are, got {dtype}{instead}"
+        )
 
 
 def check_pixels(name: str, images: chex.Array | streaming.HostImages) -> None:
@@ -169,14 +172,21 @@ def check_pixels(name: str, images: chex.Array | streaming.HostImages) -> None:
       ValueError: NaN or infinity.
 
     Warns:
-      UserWarning: they look like pixels up to 255: floats are taken as they are.
+      UserWarning: floats look like pixels up to 255: floats are taken as they are; uint8 images
+        hold nothing above 1, and are divided by 255.
     """
-    if images.dtype == np.uint8:
-        return
     seen: Any = images
     if isinstance(images, streaming.HostImages):
         seen = images.read(np.arange(min(len(images), 256)))
     elif not checks.known(images):
+        return
+    if images.dtype == np.uint8:
+        if np.asarray(seen[:256]).max(initial=0) == 1:
+            warnings.warn(
+                f"images of {name} are uint8 of 0 and 1, which are divided by 255: multiply by "
+                "255, or give floats",
+                stacklevel=3,
+            )
         return
     if not (jnp if isinstance(seen, jax.Array) else np).isfinite(seen).all():
         checks.finite(f"images of {name}", seen)

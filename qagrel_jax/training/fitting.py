@@ -47,6 +47,7 @@ __all__ = [
     "Examples",
     "Fit",
     "fit",
+    "new_phase",
     "place",
     "split",
     "start",
@@ -78,7 +79,8 @@ class EpochRecord(NamedTuple):
     """What one epoch looked like, for each seed; NaN for seeds that have stopped."""
 
     epoch: int  # counted from 1
-    accuracy: np.ndarray  # float[S], on the monitored examples, greedy
+    accuracy: np.ndarray  # float[S], on the monitored examples, greedy; what is correct, the
+    # trainer says: choices of the label, if it was not given a ``correct``
     class_accuracy: np.ndarray  # float[S, classes], of each class; 0 where it has no examples
     train_accuracy: np.ndarray  # float[S], choices during learning, exploration included
     error: np.ndarray  # float[S], mean δ² or loss
@@ -110,7 +112,55 @@ def start(trainer: Trainer, keys: chex.PRNGKey) -> Fit:
     parts = trainer.mesh.shape[sharding.SEEDS] if trainer.mesh is not None else 1
     if seeds % parts:
         raise ValueError(f"{seeds} seeds are not divisible over {parts} devices")
-    states = trainer.init(keys)
+    return _before_epoch_1(trainer.init(keys), seeds)
+
+
+def new_phase(run: Fit) -> Fit:
+    """Begin another phase with the learners as they are: other examples, another reward.
+
+    Weights, BatchNorm's statistics, a curriculum and the optimizer's state, with the steps that its
+    schedules count, go on. Epochs are counted from 1 again, no epoch is the best yet, every seed is
+    active, also one that had stopped, and what is random is drawn anew: the key of phase i + 1 is
+    ``fold_in(key of phase i, 7)``.
+
+    Args:
+      run: after some epoch of the phase before. It is consumed by the next ``fit``.
+
+    Returns:
+      A run for ``fit``, of the same trainer or of one that differs in reward or rule alone.
+
+    Raises:
+      ValueError: ``run`` was consumed.
+      TypeError: ``run`` is no ``Fit``.
+
+    Reversal learning, without the networks forgetting where they come from:
+
+    >>> import optax
+    >>> from qagrel_jax import make_network, make_trainer, q_agrel
+    >>> images, labels = np.eye(2, dtype=np.float32).reshape(2, 1, 2, 1), np.arange(2)
+    >>> patterns = Examples(np.tile(images, (32, 1, 1, 1)), np.tile(labels, 32))
+    >>> network, sizes = make_network("dense", 2, hidden=(8,)), {"image_shape": (1, 2, 1)}
+    >>> options = {"num_classes": 2, "batch_size": 8, **sizes}
+    >>> before = make_trainer(q_agrel(), network, optax.sgd(0.2), **options)
+    >>> opposite = lambda labels, actions: labels != actions
+    >>> after = make_trainer(q_agrel(), network, optax.sgd(0.2), correct=opposite, **options)
+    >>> run = start(before, jax.random.split(jax.random.key(0), 1))
+    >>> for run, record in fit(before, run, patterns, patterns, epochs=20):
+    ...     pass
+    >>> after.evaluate(run.states, *patterns).tolist()
+    [[0.0, 0.0]]
+    >>> for run, record in fit(after, new_phase(run), patterns, patterns, epochs=20):
+    ...     pass
+    >>> record.accuracy.tolist()
+    [1.0]
+    """
+    checks.instance("run", run, Fit, "start gives one")
+    _check_not_consumed(run)
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 7))(run.states.key)
+    return _before_epoch_1(run.states._replace(key=keys), len(run.active))
+
+
+def _before_epoch_1(states: TrainState, seeds: int) -> Fit:
     return Fit(
         epoch=np.int32(0),
         states=states,
@@ -140,12 +190,15 @@ def fit(
 
     Args:
       trainer: the compiled functions.
-      run: from ``start``, or one saved earlier. It is consumed: its buffers are donated.
+      run: from ``start`` or ``new_phase``, or one saved earlier. It is consumed: its buffers are
+        donated.
       train: examples to learn from; an epoch shows each once, in an order of its own for each
         seed; during a curriculum it shows as many, drawn from the active classes. ``place``
         puts them on the device.
-      monitored: examples the stopping rule watches.
-      epochs: at most this many in all, those already in ``run`` included.
+      monitored: examples the stopping rule watches: the accuracy of greedy choices, correct as
+        the trainer's ``correct`` has it.
+      epochs: at most this many in all, those already in ``run`` included. For other examples or
+        another reward begin a ``new_phase``.
       patience: epochs without a gain after which a seed stops; None: none stops early. A seed
         that has stopped stays so when the run is resumed.
       min_gain: what counts as a gain, as a fraction of the monitored examples.
@@ -170,7 +223,8 @@ def fit(
       TypeError: an argument of another type.
 
     Warns:
-      UserWarning: float images that look like pixels up to 255: floats are taken as they are.
+      UserWarning: float images that look like pixels up to 255: floats are taken as they are; uint8
+        images of 0 and 1, which are divided by 255.
 
     Two seeds of a dense network learn the digits for two epochs:
 
@@ -202,10 +256,7 @@ def fit(
         checks.whole("chunk_steps", chunk_steps)
     checks.function("on_chunk", on_chunk, takes=("epoch", "done", "steps"))
     checks.instance("run", run, Fit, "start gives one")
-    if any(getattr(x, "is_deleted", bool)() for x in jax.tree.leaves((run.states, run.best))):
-        raise ValueError(
-            "run was consumed by another call: start anew, or load what was saved of it"
-        )
+    _check_not_consumed(run)
     _check_run(trainer, run)
     train, monitored = as_arrays(train, "train"), as_arrays(monitored, "monitored")
     for name, examples in (("train", train), ("monitored", monitored)):
@@ -219,22 +270,32 @@ def fit(
         checks.every_class(train.labels, trainer.num_classes)
     run = _on_mesh(run, trainer.mesh)
     seeds = len(run.active)
-    # Of the seeds that go on; epochs before a resumption may have had another number of steps.
-    before = int(sharding.fetch(run.states.step).max()) if run.epoch else 0
+    # Epochs before a resumption may have had another number of steps; a curriculum of an earlier
+    # phase goes on. Else there are none, and the device is not waited for.
+    counted = run.epoch or trainer.curriculum is not None
+    before = sharding.fetch(run.states.step) if counted else np.zeros(seeds, np.int32)
     while run.epoch < epochs and run.active.any():
         epoch = int(run.epoch) + 1
         over = _curriculum_is_over(run)
-        chunks = chunks_of_epoch(trainer, train, seeds, last_batch, chunk_steps, before, over)
+        done = set(before[run.active].tolist())
+        chunks = chunks_of_epoch(trainer, train, seeds, last_batch, chunk_steps, done, over)
         states, metrics = run_epoch(
-            trainer, run.states, run.active, train, epoch, chunks, on_chunk, before, over
+            trainer, run.states, run.active, train, epoch, chunks, on_chunk, max(done), over
         )
-        before += sum(chunk.steps for chunk in chunks)
+        before = before + sum(chunk.steps for chunk in chunks)
         class_accuracy = trainer.evaluate(states, *monitored)
         accuracy = overall_accuracy(class_accuracy, monitored.labels)
         record = _record(epoch, accuracy, class_accuracy, metrics, run.active)
         run = run._replace(epoch=np.int32(epoch), states=states)
         run = _after_epoch(run, accuracy, patience, min_gain)
         yield run, record
+
+
+def _check_not_consumed(run: Fit) -> None:
+    if any(getattr(x, "is_deleted", bool)() for x in jax.tree.leaves((run.states, run.best))):
+        raise ValueError(
+            "run was consumed by another call: start anew, or load what was saved of it"
+        )
 
 
 def _check_run(trainer: Trainer, run: Fit) -> None:

@@ -31,6 +31,9 @@ from qagrel_jax.tasks import classification
 RewardFunction = Callable[[chex.PRNGKey, chex.Array, chex.Array], chex.Array]
 """``(key, labels [batch], actions [batch]) -> rewards float[batch]``: the task's answer."""
 
+CorrectFunction = Callable[[chex.Array, chex.Array], chex.Array]
+"""``(labels [batch], actions [batch]) -> bool[batch]``: what is counted as a correct choice."""
+
 
 class Learner(NamedTuple):
     """What learns: one rule, one network, one optimizer, and the reward it is given."""
@@ -41,12 +44,13 @@ class Learner(NamedTuple):
     reward: RewardFunction = classification.reward  # (key, labels, actions) -> rewards
     batch_size: int | None = None  # nominal: a smaller batch's rewards weigh less; None: as shown
     curriculum: Curriculum | None = None  # None: all classes are shown from the start
+    correct: CorrectFunction = classification.correct  # (labels, actions) -> counted as correct
 
 
 class TrainState(NamedTuple):
     """Everything about one learner; with a leading axis of seeds, about all of them."""
 
-    key: chex.PRNGKey  # of the seed; never changes
+    key: chex.PRNGKey  # of the seed, and of the phase where there are several
     step: chex.Array  # int32[], batches seen
     params: chex.ArrayTree  # the trained weights
     model_state: chex.ArrayTree  # what is not trained: BatchNorm statistics, fixed feedback
@@ -74,16 +78,19 @@ def init_state(
       num_classes: classes the labels run over.
 
     Raises:
-      ValueError: outputs that are not [batch, actions], or fewer actions than classes.
+      ValueError: outputs that are not [batch, actions], or fewer actions than classes where each
+        class needs one: where a choice of the label is correct, the rule is told labels, or there
+        is a curriculum.
     """
     outputs, variables = learner.network.init_with_output(
         jax.random.fold_in(key, 0), jnp.zeros((1, *image_shape)), **mode(learner.network, False)
     )
     shape = getattr(outputs, "shape", None)
-    if shape is None or len(shape) != 2 or shape[1] < num_classes:
+    needed = num_classes if _class_has_action(learner) else 1
+    if shape is None or len(shape) != 2 or shape[1] < needed:
+        wanted = "each action" if needed == 1 else f"each of {num_classes} classes"
         raise ValueError(
-            f"the network must have an output for each of {num_classes} classes, [1, "
-            f"{num_classes}] for one image, got "
+            f"the network must have an output for {wanted}, [1, {needed}] for one image, got "
             f"{type(outputs).__name__ if shape is None else list(shape)}"
         )
     model_state = {name: value for name, value in variables.items() if name != "params"}
@@ -92,6 +99,35 @@ def init_state(
     if learner.curriculum is not None:
         shown = curricula.start(jax.random.fold_in(key, 5), learner.curriculum, num_classes)
     return TrainState(key, jnp.int32(0), variables["params"], model_state, opt_state, shown)
+
+
+def judge(correct: CorrectFunction, labels: chex.Array, actions: chex.Array) -> chex.Array:
+    """Return ``correct(labels, actions)`` bool[batch].
+
+    Args:
+      correct: the function.
+      labels: int[batch].
+      actions: int[batch].
+
+    Raises:
+      ValueError: it returns another shape.
+      TypeError: it returns no truth values.
+    """
+    verdict = correct(labels, actions)
+    checks.truth_value("what correct returns", verdict)
+    if jnp.shape(verdict) != labels.shape:
+        raise ValueError(
+            f"correct must return [batch], here {list(labels.shape)}, got "
+            f"{list(jnp.shape(verdict))}"
+        )
+    return jnp.asarray(verdict)
+
+
+def _class_has_action(learner: Learner) -> bool:
+    """Say whether each class is an action, too."""
+    told_labels = schedules.first(learner.rule).outcome == "label"
+    by_label = learner.correct is classification.correct
+    return told_labels or by_label or learner.curriculum is not None
 
 
 def mode(network: nn.Module, train: bool) -> dict[str, Any]:
@@ -161,7 +197,7 @@ def train_step(
         for name, value in decision.aux.items()
     }
     model_state = {**state.model_state, **changed}
-    correct = decision.action == labels
+    correct = judge(learner.correct, labels, decision.action)
     reward = None if told_labels else outcome.mean()
     metrics = StepMetrics(correct.mean(), error, reward)
     metrics = jax.tree.map(lambda mean: mean.astype(jnp.float32), metrics)

@@ -34,6 +34,7 @@ from qagrel_jax.rules.schedules import RuleOfStep
 from qagrel_jax.tasks import classification
 from qagrel_jax.training import evaluation
 from qagrel_jax.training.step import (
+    CorrectFunction,
     Learner,
     RewardFunction,
     StepMetrics,
@@ -41,6 +42,7 @@ from qagrel_jax.training.step import (
     check_mode,
     choose_rows,
     init_state,
+    judge,
     train_step,
 )
 
@@ -55,10 +57,11 @@ class Trainer(NamedTuple):
     epoch_order: Callable[..., chex.Array]  # (states, epoch, examples) -> int32[S, examples]
     run_steps: Callable[..., tuple[TrainState, StepMetrics]]
     # (states, active bool[S], images, labels, order int32[S, steps, batch], count=None, rate=None)
-    # -> (states, metrics [S, steps]); with ``count`` int32[] only the first so many steps are done,
-    # by the same program whatever the count. ``rate`` float[] is the learning rate, again of one
-    # program; None: the one compiled in. A batch may be smaller than ``batch_size``. The old
-    # states are consumed, here as in run_batches: their buffers become the new ones
+    # -> (states, metrics [S, steps]). Neither rows of ``order`` nor labels are checked. With
+    # ``count`` int32[] only the first so many steps are done, by the same program whatever the
+    # count. ``rate`` float[] is the learning rate, again of one program; None: the one compiled in.
+    # A batch may be smaller than ``batch_size``. The old states are consumed, here as in
+    # run_batches: their buffers become the new ones
     run_batches: Callable[..., tuple[TrainState, StepMetrics]]
     # the same, from (states, active, images [S, steps, batch, ...], labels [S, steps, batch],
     # count=None, rate=None)
@@ -84,7 +87,8 @@ def make_trainer(
     image_shape: tuple[int, ...],
     num_classes: int,
     batch_size: int = 128,
-    reward: RewardFunction = classification.reward,
+    reward: RewardFunction | None = None,
+    correct: CorrectFunction = classification.correct,
     seeds_by: str | None = None,
     evaluation_batch: int = 250,
     mesh: Mesh | None = None,
@@ -112,14 +116,21 @@ def make_trainer(
         authors' published code: a reward-based rule divides its sum by ``batch_size`` all the same,
         so that this batch weighs less; a rule told labels averages over the images it sees. Where
         a mesh does not divide it, every device works on the whole of it.
-      reward: ``(key, labels int[batch], actions int32[batch]) -> rewards float[batch]``. It is
-        compiled: what depends on values is written with ``jnp.where``.
+      reward: ``(key, labels int[batch], actions int32[batch]) -> rewards float[batch]``; None: 1
+        for each correct choice, 0 for any other. A rule that is told labels gets none. It is
+        compiled: what depends on values is written with ``jnp.where``, and variables it refers to
+        stay as they were at the first call. Where contingencies change, another trainer goes on
+        with the run (``training.new_phase``).
+      correct: ``(labels int[batch], actions int32[batch]) -> bool[batch]``, the choices that
+        accuracy counts, and with it the best epoch, the stopping rule and a curriculum, whatever
+        ``reward`` pays for. By default those of the label; with another function there may be
+        fewer actions than classes, unless the rule is told labels or there is a curriculum.
       seeds_by: "vmap" or "map", on each device; by default "map" on CPU and "vmap" elsewhere.
       evaluation_batch: images evaluated at once.
       mesh: from ``sharding.make_mesh``: the devices to divide seeds and batches over.
       curriculum: lets classes come one after another (``qagrel_jax.curriculum``, a variant), as
-        choices of the label become frequent, whatever ``reward`` pays for; each seed has active
-        classes of its own. None: all are shown from the start.
+        correct choices become frequent; each seed has active classes of its own. None: all are
+        shown from the start.
       learning_rate: given here rather than to the optimizer, it is an argument of the compiled
         steps instead of a constant in them: other rates need no compilation, in this process
         (``trainer._replace(learning_rate=...)``) or from a compilation cache in the next. The
@@ -145,6 +156,9 @@ def make_trainer(
     checks.whole("num_classes", num_classes)
     checks.whole("batch_size", batch_size)
     checks.whole("evaluation_batch", evaluation_batch)
+    checks.function("correct", correct, takes=("labels", "actions"))
+    if reward is None:
+        reward = _one_if(correct)
     checks.function("reward", reward, takes=("key", "labels", "actions"))
     if curriculum is not None:
         checks.instance("curriculum", curriculum, Curriculum)
@@ -160,7 +174,7 @@ def make_trainer(
         )
     evaluation_batch = _divided(batch_size, evaluation_batch, mesh)
     by_seed = None if mesh is None else NamedSharding(mesh, PartitionSpec(sharding.SEEDS))
-    learner = Learner(rule, network, optimizer, reward, batch_size, curriculum)
+    learner = Learner(rule, network, optimizer, reward, batch_size, curriculum, correct)
     at_rate = partial(_at_rate, learner, make_optimizer)
     compiled = partial(jax.jit, donate_argnums=0, out_shardings=by_seed)
     init = jax.jit(
@@ -169,7 +183,13 @@ def make_trainer(
     )
     count_correct = jax.jit(
         partial(
-            evaluation.count_correct, network, evaluation_batch, num_classes, across_seeds, mesh
+            evaluation.count_correct,
+            network,
+            correct,
+            evaluation_batch,
+            num_classes,
+            across_seeds,
+            mesh,
         )
     )
     return Trainer(
@@ -194,6 +214,17 @@ def make_trainer(
         image_shape=tuple(image_shape),
         learning_rate=rate,
     )
+
+
+def _one_if(correct: CorrectFunction) -> RewardFunction:
+    """Return the reward of 1 for each correct choice, and 0 for any other."""
+    if correct is classification.correct:
+        return classification.reward
+
+    def reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
+        return judge(correct, labels, actions).astype(jnp.float32)
+
+    return reward
 
 
 OF_PROBABILITIES = ("agrel", "reinforce", "stochastic_units")

@@ -36,6 +36,17 @@ def finished(tmp_path_factory):
     return folder, result
 
 
+def test_arrays_of_ones_own_train_as_the_same_images_do_elsewhere(finished, tmp_path):
+    digits = data.load("digits")
+    fields = ("train_images", "train_labels", "test_images", "test_labels")
+    np.savez(tmp_path / "mine.npz", **{name: getattr(digits, name) for name in fields})
+    result = train("--dataset", tmp_path / "mine.npz", "--out", tmp_path / "run", *QUICK)
+    assert result.returncode == 0, result.stderr
+    lines = [(folder / "metrics.jsonl").read_text() for folder in (finished[0], tmp_path / "run")]
+    assert lines[0] == lines[1]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["name"] == "mine"
+
+
 def test_a_run_leaves_everything(finished):
     folder, result = finished
     summary = json.loads((folder / "summary.json").read_text())

@@ -7,6 +7,7 @@ import pytest
 
 from qagrel_jax import analysis, make_network, make_policy, rules
 from qagrel_jax.layers import FEEDBACKS, Dense
+from qagrel_jax.networks import ThreeLayer
 from qagrel_jax.policies import softmax
 from tests.reference import local_learning
 
@@ -50,6 +51,44 @@ def test_layers_with_axes_of_their_own_are_refused_beside_others():
         params = {"heads": {"kernel": all_heads}, "out": {"kernel": one}}
         with pytest.raises(ValueError, match=r"'heads'.* of nn\.vmap and nn\.scan apart"):
             analysis.feedback_angles(params, {}, "tied")
+
+
+def test_kernels_of_other_shapes_are_of_seeds_if_that_is_said():
+    """Three axes: a one-dimensional convolution's, or dense ones of three seeds."""
+    up, down = np.random.default_rng(0).normal(size=(2, 3, 2, 4)).astype(np.float32)
+    params = {"taps": {"kernel": up, "feedback_kernel": down}}
+
+    def by_hand(a, b):
+        cosine = (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())
+        return np.degrees(np.arccos(cosine))
+
+    whole = analysis.feedback_angles(params, {}, "kolen_pollack", seeds=False)["taps"]
+    np.testing.assert_allclose(whole, by_hand(up, down), rtol=1e-5)
+    each = analysis.feedback_angles(params, {}, "kolen_pollack", seeds=True)["taps"]
+    np.testing.assert_allclose(
+        each, [by_hand(*pair) for pair in zip(up, down, strict=True)], rtol=1e-5
+    )
+    params["out"] = {"kernel": up[0], "feedback_kernel": down[0]}
+    angles = analysis.feedback_angles(params, {}, "kolen_pollack", seeds=False)
+    np.testing.assert_allclose(angles["out"], by_hand(up[0], down[0]), rtol=1e-5)
+    with pytest.raises(TypeError, match="seeds must be True or False"):
+        analysis.feedback_angles(params, {}, "kolen_pollack", seeds=3)
+
+
+@pytest.mark.parametrize("kind", ["kolen_pollack", "random", "sign_fixed", "product"])
+def test_layers_without_feedback_weights_are_tied(kind):
+    """AGREL's network has one such layer; the other's angle is that of the layer alone."""
+    network = ThreeLayer(num_actions=3, hidden=4, feedback=kind)
+    keys = {name: jax.random.key(0) for name in ("params", "feedback")}
+    variables = network.init(keys, jnp.ones((1, 5)))
+    params = variables.pop("params")
+    angles = analysis.feedback_angles(params, variables, kind)
+    assert angles["hidden"] == 0
+    output = {name: tree["output"] for name, tree in variables.items()}
+    alone = {name: {"output": tree} for name, tree in output.items()}
+    only = analysis.feedback_angles({"output": params["output"]}, alone, kind)
+    np.testing.assert_array_equal(angles["output"], only["output"])
+    assert 10 < angles["output"] < 170
 
 
 @pytest.mark.parametrize("kind", ["kolen_pollack", "random", "sign_fixed", "product"])

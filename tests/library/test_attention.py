@@ -79,3 +79,14 @@ def test_a_cell_may_return_a_tuple():
     found = attend(Own(), variables, jnp.ones((1, 1)), jnp.zeros(1, int))
     np.testing.assert_allclose(found.feedback["cell"], [[[3.0]], [[0.0]]])
     np.testing.assert_allclose(found.inputs, [[6.0]])
+
+
+def test_actions_may_be_a_list_and_are_named_where_they_are_none():
+    network, x = layers.Dense(2), jnp.ones((1, 3))
+    variables = {"params": {"kernel": jnp.arange(6.0).reshape(3, 2)}}
+    np.testing.assert_array_equal(attend(network, variables, x, [1]).inputs, [[1, 3, 5]])
+    with pytest.raises(TypeError, match="actions must be whole numbers, got float32"):
+        attend(network, variables, x, jnp.ones(1))
+    for actions in (1, [0, 1], [[1]]):
+        with pytest.raises(AssertionError, match=r"actions must be \[batch\], here \[1\], got \["):
+            attend(network, variables, x, actions)

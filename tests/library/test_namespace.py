@@ -22,7 +22,8 @@ PUBLIC = {
     "make_policy make_rule make_task make_trainer max_boltzmann networks plain policies "
     "population q_agrel random_keys recollect recurrent relearnn rules sharding softmax tasks "
     "training update_statistics weights",
-    "qagrel_jax.data": "DataError Dataset HostImages Progress WELL_KNOWN limit_bytes load validate",
+    "qagrel_jax.data": "DataError Dataset HostImages Progress WELL_KNOWN limit_bytes load npz "
+    "validate",
     "qagrel_jax.environments": "Environment Outcome Player Steps begin forget from_gymnax "
     "from_task mnist_bandit play trial",
     "qagrel_jax.layers": "Conv Dense FEEDBACKS Initializer Layer LocallyConnected Padding "
@@ -31,15 +32,16 @@ PUBLIC = {
     "qagrel_jax.population": "Learners OnlineTrainer Packed Population Recording Settings Setup "
     "advance epsilon_greedy_from_gumbel make_online_trainer max_boltzmann_from_gumbel record start",
     "qagrel_jax.rules": "Decision RULES Rule Settled agrel amplified_prediction_error augment "
-    "backprop broadcast converged make_rule memory node_perturbation one_step_rule q_agrel "
-    "recollect reinforce relearnn reward_prediction_error stochastic_units",
-    "qagrel_jax.tasks": "FIXATE LEFT RIGHT TASKS Task TimeStep TrialState classification "
+    "augment_continuous backprop broadcast converged make_rule memory node_perturbation "
+    "one_step_rule q_agrel recollect reinforce relearnn reward_prediction_error stochastic_units "
+    "synapses",
+    "qagrel_jax.tasks": "FIXATE LEFT RIGHT TASKS Task TimeStep TrialState base classification "
     "criterion curve_tracing make_task match_to_category probabilistic reversal_bandit saccade "
     "twelve_ax vectors vibrotactile",
-    "qagrel_jax.training": "CheckpointError DivergedError EpochRecord Examples Fit Learner "
-    "PROTOCOLS RewardFunction StepMetrics TrainState Trainer checkpoints feedback_updates fit "
-    "init_state load make_trainer overall_accuracy place save select_seeds split start train_step "
-    "variables_of",
+    "qagrel_jax.training": "CheckpointError CorrectFunction DivergedError EpochRecord Examples "
+    "Fit Learner PROTOCOLS RewardFunction StepMetrics TrainState Trainer checkpoints "
+    "feedback_updates fit init_state load make_trainer new_phase overall_accuracy place save "
+    "select_seeds split start train_step variables_of",
     "qagrel_jax.update_statistics": "ALL Moments Statistics exact_gradient exact_moments "
     "jackknife kernels objective_gradients of_batch pool sampled_moments statistics",
     "qagrel_jax.weights": "FORMAT load load_keras load_network optional_package save",

@@ -203,6 +203,21 @@ def test_floats_that_look_like_pixels_are_warned_of():
         _fitted(_trainer(Plain()), pixels)
 
 
+def test_stimuli_of_0_and_1_are_warned_of_where_they_would_be_dark():
+    """uint8 is divided by 255; of truth values the message says what keeps them bright."""
+    binary = (PIXELS > 127).astype(np.uint8)
+    assert binary.max() == 1
+    with pytest.warns(UserWarning, match="are uint8 of 0 and 1, which are divided by 255: multip"):
+        _fitted(_trainer(Plain()), Examples(binary, EXAMPLES.labels))
+    with pytest.raises(TypeError, match=r"got bool: give 255 \* images\.astype\(np\.uint8\)"):
+        _fitted(_trainer(Plain()), Examples(binary == 1, EXAMPLES.labels))
+    bright = _fitted(
+        _trainer(Plain()), Examples(255 * (binary == 1).astype(np.uint8), EXAMPLES.labels)
+    )
+    as_floats = _fitted(_trainer(Plain()), Examples(binary.astype(np.float32), EXAMPLES.labels))
+    jax.tree.map(np.testing.assert_array_equal, bright[0].states.params, as_floats[0].states.params)
+
+
 @pytest.mark.parametrize("name", ["training", "is_training", "deterministic"])
 def test_another_name_for_train_is_refused(name):
     def call(self, x, mode=False):

@@ -1,0 +1,68 @@
+"""Images of one's own: NumPy arrays in one ``.npz`` file.
+
+    np.savez("birds.npz", train_images=..., train_labels=..., test_images=..., test_labels=...)
+
+Images are uint8[n, height, width, channels], or [n, height, width] if they are gray; labels are
+whole numbers from 0. There are as many classes as the largest label says, or as ``num_classes``
+where the file has such a number.
+"""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from qagrel_jax.data.dataset import DataError, Dataset, validate
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def load(path: Path) -> Dataset:
+    """Read a file; its name without ``.npz`` is the set's.
+
+    Raises:
+      DataError: no such file, one that is no ``.npz``, or lacks an array; arrays that are not as
+        said above, training and test images of different shape.
+    """
+    found = _read(path)
+    classes = found.get("num_classes", np.asarray(0))
+    if classes.shape or not np.issubdtype(classes.dtype, np.integer):
+        raise DataError(f"num_classes of {path} must be one whole number, got {classes!r}")
+    splits = []
+    for split in ("train", "test"):
+        images, labels = found[f"{split}_images"], found[f"{split}_labels"]
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise DataError(f"{split}_labels of {path} must be whole numbers, got {labels.dtype}")
+        splits.append((images[..., None] if images.ndim == 3 else images, labels))
+    num_classes = int(classes) or 1 + max(int(labels.max(initial=0)) for _, labels in splits)
+    for split, (images, labels) in zip(("train", "test"), splits, strict=True):
+        try:
+            validate(images, labels, num_classes)
+        except ValueError as error:
+            raise DataError(f"{split} of {path}: {error}") from None
+    (images, labels), (test_images, test_labels) = splits
+    if images.shape[1:] != test_images.shape[1:]:
+        raise DataError(
+            f"images of {path} must be of one shape, got {list(images.shape[1:])} to train on and "
+            f"{list(test_images.shape[1:])} to test on"
+        )
+    of_classes = (labels.astype(np.int32), test_labels.astype(np.int32))
+    return Dataset(path.stem, "npz", images, of_classes[0], test_images, of_classes[1], num_classes)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """Return the file's arrays."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is no whole file of arrays: write it with np.savez")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            lacking = [name for name in ARRAYS if name not in stored]
+            found = {name: stored[name] for name in (*ARRAYS, "num_classes") if name in stored}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    if lacking:
+        raise DataError(f"{path} has no {', '.join(lacking)}: it must hold {', '.join(ARRAYS)}")
+    return found
