@@ -79,6 +79,8 @@ def attend(
             f"actions must be [batch], here {list(inputs.shape[:1])}, got {list(actions.shape)}"
         )
 
+    order: dict[str, None] = {}
+
     def run(added: dict, inputs: chex.Array) -> tuple[chex.Array, dict]:
         drive: dict[str, chex.Array] = {}
 
@@ -88,6 +90,7 @@ def attend(
             calls = sum(name == other.split(":")[0] for other in drive)
             name = f"{name}:{calls + 1}" if calls else name
             drive[name] = outputs
+            order[name] = None
             return jax.tree.map(jnp.add, outputs, added[name]) if name in added else outputs
 
         with each_call(tap, has_kernel):
@@ -103,4 +106,5 @@ def attend(
     outputs, down, drive = jax.vjp(run, nothing, inputs, has_aux=True)
     feedback, at_inputs = down(jax.nn.one_hot(actions, outputs.shape[-1], dtype=outputs.dtype))
     # jax.vjp sorts dictionaries by key; the order of the forward pass says more.
-    return Attention(outputs, drive, {name: feedback[name] for name in drive}, at_inputs)
+    drive, feedback = ({name: of[name] for name in order} for of in (drive, feedback))
+    return Attention(outputs, drive, feedback, at_inputs)

@@ -10,8 +10,8 @@ through *feedback weights* B, and the synapses W change by presynaptic activity 
 ``tied``             B = W: weight transport, which the papers' simulations assume. With it x̄ and
                      W̄ are the true gradient.
 ``kolen_pollack``    B is drawn independently and gets the update and the decay that W gets, so that
-                     their difference decays (Kolen & Pollack 1994) – with optimizers such as SGD and
-                     Adam, which look at gradients alone; LAMB and Adafactor scale each array's
+                     their difference decays (Kolen & Pollack 1994), if the optimizer looks at
+                     gradients alone, as SGD and Adam do. LAMB and Adafactor scale each array's
                      update by its size.
 ``random``           Feedback alignment: B is drawn independently and stays fixed (Lillicrap et al.
                      2016).

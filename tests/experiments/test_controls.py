@@ -363,9 +363,11 @@ def test_a_setting_killed_midway_goes_on_in_the_same_bits(folded_keys, tmp_path,
 
 
 def test_images_to_criterion_by_hand():
-    lines = [line | {"images_an_epoch": 100} for line in LINES]
+    almost = _line("almost", "q_agrel", [[0.94, 0.94], [0.96, 0.97], [0.97, 0.98]])
+    lines = [line | {"images_an_epoch": 100} for line in (*LINES, almost)]
     content = controls_summary.summarize("x", "?", lines, [])
     found = {r["label"]: r["images_to_criterion"] for r in content["results"]}
+    assert found["almost"] == {"0.95": [200, 200], "0.98": [None, 300]}
     assert found["backprop"] == {"0.95": [200, 200], "0.98": [200, 200]}
     assert found["one seed fails"] == {"0.95": [300, None], "0.98": [300, None]}
 
@@ -438,3 +440,28 @@ def test_labels_of_older_runs_are_shown_in_the_fields_terms():
     assert controls_settings.shown("He, rate 0.1") == "He, rate 0.1"
     labels = {s.label for s in catalogue.load("attention", None, None).settings}
     assert "read-out alone learns" in labels
+
+
+def test_settings_of_another_batch_or_number_of_classes_are_not_compared():
+    """Of backprop with larger batches neither the accuracy nor the epochs are anyone's measure."""
+    larger = _line("larger batches", "backprop", [[0.9, 0.9]] * 3, "family", batch_size=64)
+    slower = _line("slower", "backprop", [[0.5, 0.5], *[[0.9, 0.9]] * 2], "b", batch_size=64)
+    ours = _line("q_agrel", "q_agrel", [[0.5, 0.5], [0.7, 0.7], [0.8, 0.8]], "family")
+    fewer = _line("fewer classes", "q_agrel", [[0.6, 0.6]] * 3, "family", classes=2)
+    broken = _line("breaks", "backprop", [], "family", diverged="seed 0 diverged")
+    del broken["best_validation_accuracy"]  # as training leaves it
+    content = controls_summary.summarize("x", "?", [larger, slower, ours, fewer, broken], [])
+    found = {result["label"]: result for result in content["results"]}
+    assert found["q_agrel"]["criterion_accuracy"] == 0.98 * 0.8
+    assert found["q_agrel"]["slowdown"] is None
+    assert found["larger batches"]["slowdown"] == 1 and found["slower"]["slowdown"] == 2
+    # The best of a family, for each number of classes.
+    chosen = {label for label, result in found.items() if result["chosen"]}
+    assert chosen == {"larger batches", "slower", "fewer classes"}
+
+
+def test_angles_are_those_after_the_last_epoch():
+    angles = {"Dense_0": [[90.0, 80.0], [20.0, None]], "Dense_1": [[90.0, 80.0], [10.0, 20.0]]}
+    line = _line("x", "q_agrel", [[0.5, 0.5]]) | {"update_angle_degrees": angles}
+    found = controls_summary.last_angles(line)
+    assert found == {"update_angle_degrees": {"Dense_0": 20.0, "Dense_1": 15.0}}

@@ -520,3 +520,15 @@ def test_lines_without_rule_or_epoch_are_left_out(tmp_path):
     files.write_json(cell.folder / configs.FILE, configs.to_json(cell.config))
     files.append_line(cell.folder / "metrics.jsonl", {})
     assert summary.summarize(tmp_path)["results"] == []
+
+
+def test_differences_are_of_the_same_seeds_and_as_many_epochs(tmp_path):
+    """Seeds 0 and 1 against 1 and 2: of 1 alone; another budget is not compared."""
+    out = tmp_path / "feedback"
+    write_cell(out, "tied", [0.5, 0.6])
+    write_cell(out, "random", [0.64, 0.9], first_seed=1)
+    write_cell(out, "sign", [0.52, 0.64], epochs=3)
+    found = {result["kind"]: result for result in summary.summarize(out)["results"]}
+    assert found["random"]["minus_tied"]["seeds"] == 1
+    np.testing.assert_allclose(found["random"]["minus_tied"]["mean"], 4.0)
+    assert found["sign"]["minus_tied"] is None

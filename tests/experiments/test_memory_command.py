@@ -179,7 +179,7 @@ def test_long_delays_are_drawn_and_a_later_sitting_does_not_sign(tmp_path):
 
 def test_the_feedbacks_are_compared_by_rank_with_never_the_last():
     cells = [{"learning_rate": b, "tag_decay": 0.2} for b in (0.1, 0.3)] * 2
-    trials = [1, 2, 3, 4, 5, 6, 7, None, 8, 9, 10, 11, 5, 6, 7, None]
+    trials = [1, 2, 3, 4, 5, 6, 7, None, 8, 9, 10, None, 5, 6, 7, None]
     first, second = memory_summary.compare_feedbacks({"grid": cells, "trials": trials})
     # All eight apart: 2 of the C(8, 4) = 70 orders are as extreme.
     assert (first["learning_rate"], first["p"]) == (0.1, pytest.approx(2 / 70))

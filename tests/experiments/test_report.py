@@ -352,6 +352,7 @@ def test_signed_ranks_by_hand():
     # Ranks 1 to 5, the third against the others: of 32 sign patterns 2 · 5 are as far out (W ≤ 3).
     assert signed_rank_test([2, 4, 1, 9, np.inf], [1, 2, 4, 5, 5]) == 10 / 32
     assert signed_rank_test([np.inf, 3], [np.inf, 3]) == 1
+    assert signed_rank_test([np.inf] * 5, [7] * 5) == 2 / 32  # later than the last
 
 
 def test_only_the_marked_parts_are_written(tmp_path):
@@ -502,3 +503,24 @@ def test_beside_a_variant_whose_backprop_has_not_begun_stands_that_of_the_recipe
     assert len(row(text, "Q-AGREL, a variant\\*")) == 6
     recipe, variant = drawn[0][1]
     assert variant[1] == recipe[1]
+
+
+def test_further_seeds_are_in_the_order_of_their_numbers(tmp_path):
+    """Not in that of their folders' names: 10 comes before 2."""
+    for first, seeds in ((0, 2), (2, 8), (10, 1)):
+        curves = [[0.1] * seeds, [0.5 + seed / 100 for seed in range(first, first + seeds)]]
+        place = tmp_path / ("run" if first == 0 else f"run_from_seed_{first}")
+        write_run(place, seeds=seeds, first_seed=first, q_agrel=curves, backprop=curves)
+    whole = run_results.read(tmp_path / "run")
+    assert (whole.config.first_seed, whole.config.seeds) == (0, 11)
+    np.testing.assert_allclose(whole.accuracy("q_agrel"), 0.5 + np.arange(11) / 100)
+
+
+def test_a_run_is_finished_when_all_of_its_seeds_are(tmp_path):
+    """Until then its accuracy is the best so far, of all seeds."""
+    folder = write_run(tmp_path / "run", seeds=1)
+    rest = {"seeds": 1, "first_seed": 1, "finished": False}
+    write_run(tmp_path / "run_from_seed_1", q_agrel=[[0.3], [0.4]], backprop=[[0.5]], **rest)
+    whole = run_results.read(folder)
+    assert not whole.finished
+    np.testing.assert_allclose(whole.accuracy("q_agrel"), [0.89, 0.4])

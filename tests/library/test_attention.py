@@ -90,3 +90,10 @@ def test_actions_may_be_a_list_and_are_named_where_they_are_none():
     for actions in (1, [0, 1], [[1]]):
         with pytest.raises(AssertionError, match=r"actions must be \[batch\], here \[1\], got \["):
             attend(network, variables, x, actions)
+
+
+def test_layers_are_in_the_order_of_the_forward_pass():
+    network = make_network("dense", 2, hidden=(3,) * 11)
+    images = jnp.ones((1, 2, 2, 1))
+    seen = attend(network, network.init(jax.random.key(0), images), images, jnp.array([0]))
+    assert list(seen.drive) == list(seen.feedback) == [f"Dense_{i}" for i in range(12)]

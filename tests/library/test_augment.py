@@ -353,7 +353,7 @@ def test_initial_weights_fill_the_range_and_differ():
     )
     state = augment.init(jax.random.key(0), config)
     for w in (*state.weights, *state.feedback):
-        assert 0.2 < float(jnp.abs(w).max()) <= 0.25
+        assert -0.25 <= float(w.min()) < -0.2 and 0.2 < float(w.max()) <= 0.25
     assert np.any(state.feedback.memory != state.weights.memory_q)
     shapes = Weights((21, 30), (40, 30), (31, 3), (30, 3))
     assert tuple(w.shape for w in state.weights) == shapes

@@ -314,3 +314,11 @@ def test_inputs_may_be_a_pytree(name):
     plain = learn(network.apply, images)
     named = learn(lambda params, x: network.apply(params, x["images"]), {"images": images})
     jax.tree.map(np.testing.assert_array_equal, plain, named)
+
+
+@pytest.mark.parametrize("make", [rules.node_perturbation, rules.broadcast])
+def test_a_policy_of_ones_own_chooses(make):
+    apply, params, inputs = _net()
+    rule = make(lambda key, q_values: q_values.argmin())
+    decision = rule.act(jax.random.key(1), apply, params, inputs)
+    np.testing.assert_array_equal(decision.action, decision.outputs.argmin(1))

@@ -121,3 +121,30 @@ def test_lists_and_arrays_become_what_can_be_hashed():
         np.array(4), [np.int64(50), 60], np.array(0.5), np.int32(100), test_allowed=[0, np.array(1)]
     )
     assert given == plain and hash(given) == hash(plain)
+
+
+@pytest.mark.parametrize(("accuracy", "window", "needed"), [(0.55, 100, 55), (0.07, 100, 7)])
+def test_a_fraction_that_is_a_whole_number_of_trials_needs_no_more(accuracy, window, needed):
+    """0.55 · 100 is 55.00000000000001 in double precision."""
+    assert Criterion(1, (window,), accuracy, 100).required == (needed,)
+
+
+def test_the_trials_of_a_frozen_test_count_in_no_streak():
+    """Four right trials meet the criterion; two more and an error are the test's."""
+    criterion = Criterion(1, (4,), 1.0, 99, test_allowed=(0,) * 3, consecutive=4)
+    progress, right = criteria.start(criterion), [True] * 6 + [False]
+    for correct in right:
+        ended = jnp.bool_(True), jnp.bool_(correct), jnp.int32(0)
+        progress = criteria.update(criterion, progress, *ended)
+    assert int(progress.status) == criteria.TRAINING and int(progress.tests) == 1
+    assert (int(progress.trials), int(progress.streak)) == (4, 4)
+
+
+def test_the_last_trial_may_still_lead_to_the_frozen_test():
+    criterion = Criterion(1, (2,), 1.0, 2, test_allowed=(0,))
+    progress, statuses = criteria.start(criterion), []
+    for _ in range(3):
+        right = jnp.bool_(True), jnp.bool_(True), jnp.int32(0)
+        progress = criteria.update(criterion, progress, *right)
+        statuses.append(int(progress.status))
+    assert statuses == [criteria.TRAINING, criteria.TESTING, criteria.CONVERGED]

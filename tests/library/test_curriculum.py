@@ -408,11 +408,12 @@ def test_forced_choices_are_refused_to_rules_that_learn_probabilities(rule):
     assert _trainer(Curriculum(exploration=0.0), rule=rule).curriculum is not None
 
 
-def test_resumed_with_other_epochs_it_streams_the_windows_it_is_in(monkeypatch):
+@pytest.mark.parametrize("plan", [EAGER, Curriculum(threshold=1.0, window=7, max_wait=28)])
+def test_resumed_with_other_epochs_it_streams_the_windows_it_is_in(monkeypatch, plan):
     """18 steps an epoch, then 19: windows of 7 go on from the steps done, not from an epoch's."""
     for resident in ("99", "0"):
         monkeypatch.setenv("QAGREL_JAX_RESIDENT_GIB", resident)
-        own, examples = _trainer(EAGER), fitting.Examples(IMAGES, LABELS)
+        own, examples = _trainer(plan), fitting.Examples(IMAGES, LABELS)
         run = fitting.start(own, root_keys((1,)))
         for epochs, last_batch in ((3, "drop"), (5, "keep")):
             options = {"epochs": epochs, "patience": 99, "last_batch": last_batch}
@@ -420,6 +421,7 @@ def test_resumed_with_other_epochs_it_streams_the_windows_it_is_in(monkeypatch):
         if resident == "99":
             whole = jax.tree.map(np.array, (run.states.params, run.states.curriculum))
     _same(whole, (run.states.params, run.states.curriculum))
+    assert not run.states.curriculum.over[0]  # or the windows would not matter
 
 
 def test_once_all_classes_are_shown_images_are_streamed_as_without_a_curriculum(monkeypatch):
@@ -448,3 +450,22 @@ def test_settings_given_as_arrays_can_be_static():
     given = Curriculum(threshold=np.array(0.5), window=jnp.int32(20), decay=np.float32(0.5))
     plain = Curriculum(threshold=0.5, window=20, decay=0.5)
     assert given == plain and hash(given) == hash(plain)
+
+
+def test_outputs_of_classes_to_come_stay_open_where_that_was_asked_for():
+    settings = Curriculum(initial_classes=2, mask=False)
+    state = curricula.start(root_key(0), settings, 3)
+    masked = curricula.mask(settings, state, jnp.ones((2, 5)), jnp.array([False, True]))
+    # The second choice is among the newest classes alone.
+    np.testing.assert_array_equal(jnp.isfinite(masked), [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+
+
+def test_a_window_without_a_free_choice_of_the_newest_classes_brings_none():
+    settings = Curriculum(threshold=0.5, window=1)
+    state = curricula.start(root_key(0), settings, 3)
+    state = curricula.update(settings, state, jnp.array([0, 0]), jnp.ones(2, bool))
+    assert int(state.count) == 2
+    for labels, explored in (([0, 0], [False, False]), ([0, 1], [False, True])):
+        given = jnp.array(labels), jnp.ones(2, bool), jnp.array(explored)
+        state = curricula.update(settings, state, *given)
+        assert int(state.count) == 2

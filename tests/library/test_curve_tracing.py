@@ -182,3 +182,7 @@ def test_a_batch_of_trials_is_to_be_mapped():
         curve_tracing.step(trials, actions, params)
     _, correct = jax.vmap(lambda trial, a: curve_tracing.step(trial, a, params))(trials, actions)
     assert correct.tolist() == [True] * 3
+
+
+def test_sizes_and_reward_left_out_are_the_published_ones():
+    assert curve_tracing.Params() == curve_tracing.Params(15, 9, 3, 9, 1.2, False)

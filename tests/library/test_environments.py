@@ -585,3 +585,40 @@ def test_what_is_no_random_key_is_named():
             environments.play(bad, config, player, environment, 5)
         with pytest.raises(TypeError, match="key must be a random key"):
             environments.trial(bad, make_rule("q_agrel"), jnp.matmul, jnp.ones(2), environment)
+
+
+def _chancy(terminated):
+    """One number is seen, and the reward is another; episodes of one action end as asked for."""
+
+    def reset(key):
+        seen = jax.random.uniform(key, (1,))
+        return seen, seen
+
+    def step(key, state, action):
+        del action
+        return state, state, jax.random.uniform(key), jnp.bool_(terminated), ~jnp.bool_(terminated)
+
+    return Environment(1, 2, reset, step)
+
+
+@pytest.mark.parametrize("terminated", [True, False])
+def test_each_one_step_episode_has_chances_of_its_own_however_it_ends(terminated):
+    seen = []
+
+    def forward(params, inputs):
+        seen.append(inputs)
+        return inputs @ params
+
+    params, rule = jnp.ones((1, 2)), make_rule("q_agrel")
+    key, world = jax.random.key(0), _chancy(terminated)
+    _, outcome = environments.trial(key, rule, forward, params, world, batch=50)
+    assert outcome.ended.all() and np.isfinite(outcome.rpe).all()
+    assert len(np.unique(seen[0])) == len(np.unique(outcome.reward)) == 50
+
+
+def test_a_tasks_parameters_are_those_that_were_given():
+    """Without blank steps the mark is seen at once."""
+    task = make_task("saccade")
+    for given, seen in ((None, 0), (task.params(blank_steps=0), 1)):
+        _, observation = environments.from_task(task, given).reset(jax.random.key(0))
+        assert observation.sum() == seen

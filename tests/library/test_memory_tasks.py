@@ -442,3 +442,62 @@ def test_parameters_given_as_arrays_can_be_static(number):
             assert getattr(given, name) == pytest.approx(getattr(plain, name))
         assert isinstance(hash(given), int)
         jax.jit(lambda params: params.level)(given)
+
+
+def test_noise_is_drawn_anew_for_each_stimulus_and_unit():
+    """Standard normal, and of one stimulus it says nothing about that of the other."""
+    keys = jax.random.split(jax.random.key(2), 4000)
+    match, touch = (
+        draw_many(TASKS[name], TASKS[name].params(), jax.random.clone(keys))
+        for name in ("match_to_category", "vibrotactile")
+    )
+    center = 15 + 30 * np.stack([match.first, match.second], 1)
+    units = np.concatenate([(match.shown - center) / 5, np.reshape(touch.jitter, (4000, 40))], 1)
+    np.testing.assert_allclose(units.mean(0), 0, atol=0.08)
+    within = np.corrcoef(units[:, :2].T), np.corrcoef(units[:, 2:].T)
+    for correlation in within:
+        np.testing.assert_allclose(correlation, np.eye(len(correlation)), atol=0.08)
+    np.testing.assert_allclose(units.std(0), 1, atol=0.06)
+
+
+def test_widths_slopes_and_noise_are_those_that_were_given():
+    """What is seen at GO, of the second stimulus: a direction of 25°, and 20 Hz."""
+    match, touch = TASKS["match_to_category"], TASKS["vibrotactile"]
+    params = match.params(direction_noise=10.0, tuning_width=6.0)
+    noise = match.draw(jax.random.key(0), params)
+    noise = noise._replace(cues=jnp.array([0, 1]), jitter=jnp.array([1.0, -2.0]))
+    trial = match.build(noise, params)
+    np.testing.assert_allclose(trial.shown, [15 + 10, 45 - 20])
+    off = (25 - 18.0 * np.arange(20) + 180) % 360 - 180
+    _check_go(match, trial, params, np.exp(-(off**2) / (2 * 6**2)))
+    params = touch.params(slope=0.5, noise_sd=0.2)
+    jitter = jnp.stack([jnp.zeros(20), jnp.linspace(-1, 1, 20)])
+    rising = 1 / (1 + np.exp(-0.5 * (20 - np.linspace(5.5, 49.5, 10))))
+    rates = np.concatenate([rising, 1 - rising]) * (1 + 0.2 * np.linspace(-1, 1, 20))
+    _check_go(touch, vibrotactile.Trial(jnp.array([30.0, 20.0]), jitter), params, rates)
+
+
+def _check_go(task, trial, params, rates):
+    state, _ = task.begin(trial, params)
+    state = state._replace(phase=jnp.int32(base.GO))
+    _, seen = task.step(jax.random.key(0), state, FIXATE, params)
+    np.testing.assert_allclose(seen.observation, [1, *rates], atol=1e-5)
+
+
+def test_symbols_for_either_color_that_balance_are_a_tie():
+    """−0.3 three times and 0.9, which float32 does not add up to 0."""
+    task = TASKS["probabilistic"]
+    noise = task.draw(jax.random.key(0), task.params())
+    for symbols in ((9, 9, 9, 2), (2, 9, 9, 9), (3, 8, 8, 8)):
+        drawn = (jnp.array(symbols) + 0.5) / 10
+        trial = task.build(noise._replace(symbols=drawn), task.params())
+        assert trial.symbols.tolist() == list(symbols) and float(trial.probability) == 0.5
+
+
+def test_frequencies_are_as_far_apart_as_was_asked_for():
+    task = TASKS["vibrotactile"]
+    params = task.params(least_difference=4.0)
+    noise = task.draw(jax.random.key(0), params)
+    uniform = jnp.stack([jnp.full(50, 0.5), jnp.linspace(0, 1, 50, endpoint=False)], 1)
+    pairs = [task.build(noise._replace(uniform=u), params).frequencies for u in uniform]
+    assert min(abs(float(b - a)) for a, b in pairs) == pytest.approx(4.0, abs=1e-3)

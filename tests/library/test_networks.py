@@ -122,3 +122,11 @@ def test_sharing_weights_is_the_architectures_to_say(architecture):
     for shared in (True, False):
         with pytest.raises(TypeError, match="shared is no option: 'conv' has shared weights"):
             networks.make_network(architecture, 3, shared=shared)
+
+
+def test_the_expansion_reaches_every_layer():
+    network = networks.make_network("conv", 3, feedback="product", expansion=2)
+    variables = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
+    found = {name: layer["mixing"].shape for name, layer in variables["feedback"].items()}
+    units = {"Conv_0": 32, "Conv_1": 32, "Dense_0": 500, "Dense_1": 3}
+    assert found == {name: (number, 2 * number) for name, number in units.items()}

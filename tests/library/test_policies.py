@@ -1,5 +1,7 @@
 """Policies: exact probabilities, draws that follow them, ties, bad parameters."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,6 +129,7 @@ def test_masked_actions_are_left_out_compiled_or_not(name):
         ("epsilon_greedy", {"epsilon": 1.1}),
         ("max_boltzmann", {"epsilon": -0.1}),
         ("max_boltzmann", {"temperature": 0.0}),
+        ("max_boltzmann", {"temperature": -1.0}),
         ("softmax", {"temperature": -1.0}),
     ],
 )
@@ -136,3 +139,19 @@ def test_a_schedule_that_leaves_the_range_chooses_nothing(name, parameters):
     assert np.isnan(probabilities).all()
     act = jax.jit(lambda key, numbers: policies.make_policy(name, **numbers)(key, Q))
     assert act(jax.random.key(0), parameters) == -1
+
+
+@pytest.mark.parametrize("name", policies.POLICIES)
+def test_left_out_epsilon_is_a_fiftieth_and_the_temperature_one(name):
+    """What ``q_agrel()`` and ``agrel()`` choose by: with the same keys the same choices."""
+    policy, takes = policies.POLICIES[name]
+    told = {"epsilon": 0.02, "temperature": 1.0}
+    keys = jax.random.split(jax.random.key(0), 2000)
+    by_default, as_told = (
+        jax.jit(jax.vmap(functools.partial(policy, **given), (0, None)))(jax.random.clone(keys), Q)
+        for given in ({}, {parameter: told[parameter] for parameter in takes})
+    )
+    np.testing.assert_array_equal(by_default, as_told)
+    probabilities = getattr(policies, f"{name}_probabilities")
+    given = {parameter: told[parameter] for parameter in takes}
+    np.testing.assert_allclose(probabilities(Q), probabilities(Q, **given), rtol=1e-6)

@@ -11,7 +11,7 @@ import pytest
 from qagrel_jax.plain import to_plain
 from qagrel_jax.population import Setup, population, recording
 from qagrel_jax.population.packing import Packed
-from qagrel_jax.rules import synapses
+from qagrel_jax.rules import augment_continuous, synapses
 from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.rules.recollect import RecollectConfig
 from qagrel_jax.tasks import criterion as criteria
@@ -482,3 +482,38 @@ def test_what_an_own_task_must_have_is_told():
     repeated = dataclasses.replace(task.criterion, test_repeats=5)
     with pytest.raises(ValueError, match=r"criterion.test_repeats must be 1, .* saccade, got 5"):
         Setup(task, task.params(), config, repeated)
+
+
+def test_a_recording_is_of_the_last_level_and_forgets_an_unfinished_trial():
+    params = saccade.Params(delay_steps=16, curriculum=True)
+    easy = dataclasses.replace(setup().criterion, windows=(50,) * len(saccade.delays(params)))
+    shared = dataclasses.replace(setup(), params=params, criterion=easy)
+    learner = start(2, shared).network(0).learner
+    left = {name: jnp.ones_like(getattr(learner, name)) for name in ("memory", "observation")}
+    fresh, midway = (
+        recording.record(shared, one, 0, jax.random.key(0))
+        for one in (learner, learner._replace(**left))
+    )
+    np.testing.assert_array_equal(midway.q_values, fresh.q_values)
+    waits = recording.record(shared, fixating(learner), 0, jax.random.key(0))
+    assert (waits.phase == 2).sum() == 1 + 16  # the cue, and the longest delay
+
+
+def test_a_setups_steps_are_of_as_many_parts_as_it_says():
+    shared = dataclasses.replace(setup(), substeps=3)
+    state = start(2, shared).network(0).learner
+    given = jax.random.key(0), shared.config, state, jnp.ones(4), 1.0, False
+    ours, _ = shared.step(*given)
+    expected, _ = augment_continuous.step(jax.random.clone(given[0]), *given[1:], substeps=3)
+    once, _ = augment_continuous.step(jax.random.clone(given[0]), *given[1:], substeps=1)
+    chex.assert_trees_all_close(ours, expected, rtol=1e-6)
+    assert np.any(ours.tags.memory_q != once.tags.memory_q)
+
+
+def test_what_fills_a_block_up_reaches_no_network():
+    whole, fewer = start(8, setup()), start(8, setup())
+    fewer.networks.progress.status[[1, 4]] = criteria.GAVE_UP
+    for packed in (whole, fewer):
+        packed.advance()
+    for number in (0, 2, 7):
+        chex.assert_trees_all_equal(alone(fewer, number), alone(whole, number))

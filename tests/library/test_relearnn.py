@@ -470,3 +470,34 @@ def test_all_that_init_returned_may_be_given():
         jax.tree.map(np.testing.assert_array_equal, own, given)
     states = jax.tree.leaves(functions.step(params, start, images))
     assert any(jnp.any(part != 0) for part in states)
+
+
+def test_settings_left_out_are_the_published_ones():
+    """Fifty steps and seven sweeps of a network that swings for ever: h ← x − h."""
+    network = Recurrent(jnp.zeros_like, lambda w, h, x: w * x - h, lambda w, h: h)
+    decision = relearnn().act(jax.random.key(0), network, 1.0, jnp.ones((2, 3)))
+    assert decision.aux.steps.tolist() == [50, 50] and decision.aux.sweeps.tolist() == [7, 7]
+    grid = GridNet()
+    assert (grid.features, grid.colors, grid.shared, grid.weight_range) == (4, 4, True, 0.1)
+
+
+def test_a_state_that_changes_no_more_takes_no_more_steps():
+    """h ← x is there after one step, and the next one tells so; h ← h/2 + x in six, to a 32nd."""
+    network = Recurrent(jnp.zeros_like, lambda w, h, x: w * h + x, lambda w, h: h)
+    for weight, tolerance, steps in ((0.0, 0.0, 2), (0.5, 1 / 32, 6)):
+        act = relearnn(tolerance=tolerance).act
+        aux = act(jax.random.key(0), network, weight, jnp.array([[1.0], [2.0]])).aux
+        # The second example moves twice as far: it needs another step, and the first one waits.
+        assert aux.steps.tolist() == [steps, steps + (weight > 0)]
+        np.testing.assert_array_equal(aux.residual, [tolerance] * 2)
+
+
+def test_a_policy_and_an_error_of_ones_own():
+    network = Recurrent(jnp.zeros_like, lambda w, h, x: x, lambda w, h: w * h)
+    rule = relearnn(lambda key, q_values: q_values.argmin(), lambda q, reward: 3 * (reward - q))
+    inputs = jnp.array([[1.0, 0.5, 2.0], [0.25, 5.0, 4.0]])
+    decision = rule.act(jax.random.key(0), network, 1.0, inputs)
+    assert decision.action.tolist() == [1, 0]
+    grads, rpe = rule.update(decision, jnp.ones(2))
+    np.testing.assert_allclose(rpe, [3 * 0.5, 3 * 0.75])
+    np.testing.assert_allclose(grads, -(1.5 * 0.5 + 2.25 * 0.25) / 2, rtol=1e-6)  # −mean δ h

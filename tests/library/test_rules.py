@@ -460,3 +460,9 @@ def test_an_own_policy_must_return_an_action(name):
 def _learn(network, params, inputs, rule):
     decision = rule.act(jax.random.key(1), network.apply, params, inputs)
     return rule.update(decision, jnp.ones(BATCH))[1]
+
+
+def test_errors_are_amplified_where_more_came_than_was_expected_whatever_the_reward():
+    rpe = rules.amplified_prediction_error(4.0)
+    errors = rpe(jnp.array([0.5, -2.0, 0.5]), jnp.array([0.25, -1.0, 1.0]))
+    np.testing.assert_allclose(errors, [-0.25, 4.0, 2.0])

@@ -275,9 +275,12 @@ def test_the_reversal_bandit_by_hand():
     assert play(task, bandit(2, luck, first=1), params, swapped)[1] == rewards
 
 
-@pytest.mark.parametrize(("required", "pulls"), [(0.55, 20), (0.6, 5), (0.7, 10), (0.29, 100)])
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("required", "pulls"), [(0.55, 20), (0.55, 100), (0.6, 5), (0.7, 10), (0.29, 100)]
+)
 def test_as_many_best_pulls_as_required_are_enough(required, pulls):
-    """0.55 · 20 is 11.000000000000002 in double precision."""
+    """0.55 · 100 is 55.00000000000001 in double precision."""
     params = reversal_bandit.Params(pulls=pulls, required=required, interval=0)
     needed = round(required * pulls)
     for best, enough in ((needed, True), (needed - 1, False)):
@@ -341,3 +344,24 @@ def test_actions_and_inputs_of_the_new_tasks(name):
     assert sum(task.input_groups.values()) == task.inputs
     state, seen = task.reset(jax.random.key(0), task.params())
     assert seen.observation.shape == (task.inputs,) and int(state.phase) == base.GO
+
+
+def test_probabilities_and_rewards_are_those_that_were_given():
+    task, luck = TASKS["reversal_bandit"], [0.5, 0.7, 0.3, 0.05]
+    params = reversal_bandit.Params(4, 0, better=0.6, worse=0.1, correct_reward=2.0)
+    # The better arm pays below .6, the other one, from pull 2 on, below .1.
+    assert play(task, bandit(2, luck), params, [0] * 4)[1] == [0, 2, 0, 0, 2]
+    params = twelve_ax.Params(target_probability=0.0, correct_reward=0.5, wrong_reward=-2.0)
+    drawn = jax.vmap(lambda key: twelve_ax.draw(key, params).pairs)(
+        jax.random.split(jax.random.key(0), 50)
+    )
+    assert not np.isin(drawn, twelve_ax.TARGETS).any()
+    rewards = play(TASKS["twelve_ax"], twelve_ax_trial(1, "AX"), params, [0, 1, 1])[1]
+    assert rewards == [0, 0.5, -2.0, 0.5]
+
+
+def test_the_bandits_test_trials_change_arms_halfway():
+    params = reversal_bandit.Params(first_reversal=4, last_reversal=13)
+    noise = reversal_bandit.draw(jax.random.key(0), params)
+    trials = [reversal_bandit.test_trial(noise, index, params) for index in range(3)]
+    assert [(int(trial.first), int(trial.reversal)) for trial in trials] == [(0, 8), (1, 8), (0, 8)]

@@ -386,6 +386,9 @@ def test_divergence_in_a_later_epoch_is_told_with_its_step():
     trainer = _trainer(optimizer=optax.sgd(lambda count: jnp.where(count < 29, 0.01, jnp.nan)))
     with pytest.raises(fitting.DivergedError, match=r"seed 0 diverged at step 31 \(epoch 2\)"):
         _run(trainer, 0)
+    run, _ = _run(trainer, 0, epochs=1)  # and taken up again
+    with pytest.raises(fitting.DivergedError, match=r"seed 0 diverged at step 31 \(epoch 2\)"):
+        _run(trainer, epochs=2, start=run)
 
 
 def test_progress_within_an_epoch_counts_its_steps():

@@ -328,3 +328,16 @@ def test_moments_of_a_batch_can_be_compiled():
     )
     compiled = jax.jit(of_batch, static_argnums=1)(exact, 4)
     assert float(compiled.images["out"]) == 0.75
+
+
+def test_variances_of_two_samples_are_unbiased():
+    """Of weights, each with a variance of 1 over batches and one of 4 over choices."""
+    number = 40_000
+
+    def learn(batch_key, choice_key):
+        drawn = (jax.random.normal(key, (number,)) for key in (batch_key, choice_key))
+        return {"a": {"kernel": next(drawn) + 2 * next(drawn)}}
+
+    found = sampled_moments(jax.random.key(0), learn, 2)
+    np.testing.assert_allclose(found.images["a"] / number, 1, atol=0.15)
+    np.testing.assert_allclose(found.choices["a"] / number, 4, atol=0.15)
