@@ -1,5 +1,7 @@
 """A reward of one's own has a measure of its own, and learners go on in another phase."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,11 @@ def _trainer(rule=None, actions=3, **options):
     return training.make_trainer(
         rule or rules.q_agrel(), network, optax.sgd(0.05), **sizes | options
     )
+
+
+@functools.cache
+def _plain():
+    return _trainer()
 
 
 def _start(trainer, seeds=1):
@@ -103,7 +110,7 @@ def test_what_cannot_be_counted_is_refused(options, error, message):
 
 
 def test_a_phase_begins_with_the_learners_and_forgets_the_stopping_rule():
-    trainer = _trainer()
+    trainer = _plain()
     run, _ = _run(trainer, _start(trainer, 2), 3, patience=1, min_gain=0.9)
     assert not run.active.any()
     before = jax.tree.map(np.asarray, run.states._replace(key=jax.random.key_data(run.states.key)))
@@ -119,7 +126,7 @@ def test_a_phase_begins_with_the_learners_and_forgets_the_stopping_rule():
 
 
 def test_a_phase_of_the_same_is_the_steps_one_by_one():
-    trainer = _trainer()
+    trainer = _plain()
     run, _ = _run(trainer, _start(trainer), 1)
     phase = training.new_phase(run)
     params, key = jax.tree.map(lambda x: x[0], (phase.states.params, phase.states.key))
@@ -161,7 +168,7 @@ def test_seeds_that_stopped_apart_go_on_the_same_streamed(monkeypatch):
 
 
 def test_what_was_consumed_begins_no_phase():
-    trainer = _trainer()
+    trainer = _plain()
     first = _start(trainer)
     _run(trainer, first, 1)
     with pytest.raises(ValueError, match="consumed by another call"):
