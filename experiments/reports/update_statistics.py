@@ -76,15 +76,17 @@ def _by_classes(folder: Path) -> list[str]:
     content = files.read_json(folder / "summary.json")
     if content is None:
         return []
-    entries, stage = content["results"], max(content["plan"]["stages"])
-    entries = [entry for entry in entries if entry["stage"] == stage]
+    size, stage = content["plan"]["batch_sizes"][0], max(content["plan"]["stages"])
+    shown = (e for e in content["results"] if e["batch_size"] == size)
+    entries = [entry for entry in shown if entry["stage"] == stage]
     numbers = sorted({entry["classes"] for entry in entries})
     rules = list(dict.fromkeys(entry["rule"] for entry in entries))
+    seeds = len(entries[0]["seeds"])
     of = {(entry["rule"], entry["classes"]): entry for entry in entries}
     parts = [
         f"**By number of classes** (the first so many), epoch {stage} of training, batches of "
-        f"{content['plan']['batch_sizes'][0]}. Command: `{content['command']}`; "
-        f"{len(entries[0]['seeds'])} seeds; {content['device']}; commit "
+        f"{size}. Command: `{content['command']}`; "
+        f"{seeds} seed{'s' * (seeds > 1)}; {content['device']}; commit "
         f"`{runs.short(content['commit'])}`."
     ]
     for heading, objective, name in (COLUMNS[0], *COLUMNS[4:]):

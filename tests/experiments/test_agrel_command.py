@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import plots
 from experiments.agrel import __main__ as agrel
 from experiments.agrel import plots as agrel_plots
 from experiments.common.cli import UserError
@@ -97,7 +98,7 @@ def test_kolen_pollack_feedback_has_weights_of_its_own(feedback, output):
 @pytest.mark.parametrize(("rule", "feedback"), [("agrel", "kolen_pollack"), ("backprop", "tied")])
 def test_a_run_by_hand(rule, feedback, monkeypatch):
     """Three networks, tested every 20 of 70 trials."""
-    rewards = [[0.5, 0.95, 0.1], [0.9, 0.5, 0.1], [0.3, 0.1, 0.2]]
+    rewards = [[0.5, 0.95, 0.1], [0.9, 0.95, 0.1], [0.3, 0.1, 0.2]]
     begun = []
 
     def population(task, test, settings, rule_name, given):
@@ -145,6 +146,19 @@ def test_statistics_by_hand():
         "mean_trials_of_converged": 20.0,
     }
     assert agrel._statistics(np.array([inf, inf]))["mean_trials_of_converged"] is None
+
+
+def test_the_picture_counts_networks_at_criterion(tmp_path, monkeypatch):
+    """In per cent of all, those that never learn too, up to the last trial."""
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda drawing, path: drawn.append(drawing))
+    row = {"task": "xor", "rule": "agrel", "networks": 4, "max_trials": 90, "criterion": 0.9}
+    all_of_them = {**row, "rule": "backprop", "trials": [20, 10, 20, 40]}
+    rows = [{**row, "trials": [30, None, 10, None]}, all_of_them]
+    agrel_plots.trials_to_criterion(tmp_path / "p.png", rows)
+    ours, theirs = (line.get_xydata().tolist() for line in drawn[0].axes[0].lines)
+    assert ours == [[0, 0], [10, 25], [30, 50], [90, 50]]
+    assert theirs == [[0, 0], [10, 25], [20, 50], [20, 75], [40, 100], [90, 100]]
 
 
 def test_picture_of_networks_that_never_learn(tmp_path):

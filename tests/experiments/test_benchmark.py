@@ -2,13 +2,17 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
+from experiments import plots
 from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark import cells as benchmark_cells
 from experiments.benchmark import measure as benchmark_measure
+from experiments.benchmark import plots as benchmark_plots
 from experiments.benchmark import pytorch as torch_side
 from experiments.benchmark import roofline as benchmark_roofline
 from experiments.benchmark import summary as benchmark_summary
@@ -44,8 +48,59 @@ def test_ratios_are_medians_of_ratios_within_rounds():
     assert ratios["seeds_on_cores"].median == 2.0  # of 2, 1, 2: two seeds a step
     assert ratios["batch_on_cores"].median == pytest.approx(4 / 3)  # of 2, 4/3, 1
     assert ratios["vs_torch_batch_on_cores"].median == 2.0  # of 6, 4/3, 2
+    torch = {
+        "torch_backprop": {"seconds_per_step": [3.0, 8.0, 8.0]},
+        "torch_compiled_backprop": {"seconds_per_step": [5.0, 4.0, 32.0]},
+    }
+    ratios = benchmark_summary.cell_ratios(SUBJECTS | torch)
+    assert ratios["vs_torch_backprop"].median == 2.0  # of 3, 2, 1/2
+    assert ratios["vs_torch_compiled_backprop"].median == 2.0  # of 5, 1, 2
     alone = benchmark_summary.cell_ratios({"q_agrel": SUBJECTS["q_agrel"]})
     assert alone["seeds_on_cores"] is alone["batch_on_cores"] is None
+
+
+def test_speeds_are_of_all_seeds_of_a_step():
+    """Two seeds do twice the work of ``flop_per_step``; the slowest round is the lowest speed."""
+    subjects = {
+        name: {"seconds_per_step": [1.0, 2.0, 4.0], "images_per_step": images}
+        for name, images in (("q_agrel", 10), ("q_agrel_2_seeds", 20), ("backprop", 10))
+    }
+    cell = {"subjects": subjects, "flop_per_step": 8e9, "batch_size": 10, "profile": None}
+    content = benchmark_summary.summarize({"net": cell}, {}, {})
+    one, two = (content["cells"]["net"]["subjects"][n] for n in ("q_agrel", "q_agrel_2_seeds"))
+    assert (one["images_per_second"], two["images_per_second"]) == (5.0, 10.0)
+    assert (one["gflop_per_second"], two["gflop_per_second"]) == (4.0, 8.0)
+    # The quartiles of 1, 2, 4 seconds are 1.5 and 3.
+    np.testing.assert_allclose(two["images_per_second_quartiles"], [20 / 3, 20 / 1.5])
+
+
+def test_what_a_program_needs_counts_shared_memory_once():
+    sizes = {"argument": 10, "output": 5, "alias": 4, "temp": 3}
+    analysis = SimpleNamespace(**{f"{name}_size_in_bytes": n for name, n in sizes.items()})
+    compiled = SimpleNamespace(memory_analysis=lambda: analysis)
+    assert benchmark_cells.program_bytes(compiled) == 14
+
+
+def test_pictures_of_speed_by_hand(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda drawing, path: drawn.append(drawing))
+    speeds = {"images_per_second": 50.0, "images_per_second_quartiles": [40.0, 80.0]}
+    content = {
+        "device": "abacus",
+        "settings": {"precision": "float32"},
+        "cells": {"net": {"subjects": {"q_agrel": speeds}}},
+        "seeds_scaling": {"net": {"1": 1.0, "10": 5.0}},
+        "time_shares": {"net": {"products": 0.75, "Dropout": 0.25}},
+    }
+    benchmark_plots.draw(content, tmp_path / "speed.png")
+    left, right = drawn[0].axes
+    ((points, _, (spread,)),) = left.containers
+    assert points.get_xydata().tolist() == [[50, 0]]
+    assert spread.get_segments()[0].tolist() == [[40, 0], [80, 0]]
+    assert right.lines[1].get_xydata().tolist() == [[1, 1], [10, 0.5]]  # time per seed
+    benchmark_plots.draw_time_shares(content, tmp_path / "shares.png")
+    bars = [(bar.get_x(), bar.get_width()) for bar in drawn[1].axes[0].patches]
+    assert bars == [(0, 75), (75, 25)]
 
 
 def test_every_round_times_every_subject_once_in_a_rotating_order(monkeypatch):

@@ -62,6 +62,10 @@ def test_rows_by_hand(tmp_path):
     _write(tmp_path / "c", other, [[0.5] * 3, [0.5] * 3], 30.0)
     quicker = configs.replace(one, {"precision": "bfloat16"})  # but of another cost
     _write(tmp_path / "d", quicker, [[0.5], [0.5]], 10.0)
+    random = configs.replace(one, {"feedback": "random"})
+    _write(tmp_path / "e", random, [[0.5], [0.5]], 10.0)
+    begun = configs.replace(configs.load("mnist_dense"), {"seeds": 1})
+    _write(tmp_path / "f", begun, [[0.5], [0.5]], 90.0, finished=False)
     (tmp_path / "agrel").mkdir()
     (tmp_path / "agrel" / "config.json").write_text('{"name": "agrel"}')
     rows = {line.split("|")[1].strip(" `"): line for line in report.section(tmp_path).splitlines()}
@@ -73,6 +77,7 @@ def test_rows_by_hand(tmp_path):
         "99.50 (0.00), 3 seeds, paper; 80.00, 1 seed, clean, not finished",
         "1.2 s, a device",  # 30 s for 10, 10 and 5 epochs
     ]
+    assert rows["mnist_dense"].endswith("| 9 s, a device |")  # of Q-AGREL's ten epochs alone
     cells = [cell.strip() for cell in rows["cifar100_conv"].split("|")[1:-1]]
     assert cells[2:] == ["not known to us", "not run", "not run", "not run"]
 

@@ -65,6 +65,11 @@ def test_the_commit_is_of_the_session_that_began_the_rule(run, tmp_path):
     assert export.best(folder, "backprop")[1]["commit"] == own["commit"]
 
 
+def test_the_last_of_eleven_layers_has_the_actions():
+    params = {f"Dense_{number}": {"kernel": np.zeros((2, 2 + number))} for number in range(11)}
+    assert export._num_actions(params) == 12
+
+
 def test_a_run_leaves_its_pictures(run):
     for name in ("learning_curves", "class_discovery", "angles"):
         assert (run / f"{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -58,6 +58,12 @@ def test_what_is_not_given_is_not_looked_at():
             "curriculum_exploration",
             "or with backprop alone",
         ),
+        ({"feedback": "sign_fixed"}, "feedback_l2", "with sign_fixed feedback"),
+        ({"feedback": "sign_batchwise"}, "feedback_rate", "with sign_batchwise feedback"),
+        ({"policy": "greedy"}, "epsilon", "with policy greedy and these rules"),
+        ({"policy": "greedy"}, "temperature", "with policy greedy and these rules"),
+        ({"rules": ("agrel",)}, "positive_gain", "without --rule q_agrel"),
+        ({}, "broadcast_strength", "without --rule broadcast"),
     ],
 )
 def test_what_a_setting_makes_idle_is_refused(changes, name, says):
@@ -75,6 +81,8 @@ def test_what_a_setting_makes_idle_is_refused(changes, name, says):
         ({"policy": "epsilon_greedy"}, ["policy", "epsilon"]),
         ({"policy": "softmax"}, ["temperature"]),
         ({"rules": ("backprop", "reinforce")}, ["reward", "reward_wrong"]),
+        ({"rules": ("stochastic_units",)}, ["noise_sd"]),
+        ({"feedback": "sign_fixed"}, ["feedback_init"]),
     ],
 )
 def test_what_a_setting_uses_passes(changes, names):

@@ -338,6 +338,48 @@ def test_the_accuracy_reported_is_that_of_the_best_epoch(protocol, tmp_path):
     }
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock, [seconds], that goes on only where a test says so."""
+    now = [0.0]
+    for name in ("monotonic", "perf_counter"):
+        monkeypatch.setattr(one_rule.time, name, lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize(("deadline", "epochs"), [(65.0, 2), (75.0, 3), (85.0, 4)])
+def test_an_epoch_that_would_end_too_late_does_not_begin(deadline, epochs, clock):
+    """The first one compiles, which the next do not; then the second seed has stopped."""
+
+    def learn():
+        for epoch, seconds in enumerate((50, 10, 10, 10, 10), 1):
+            clock[0] += seconds
+            yield SimpleNamespace(epoch=epoch, active=np.array([True, False])), epoch
+
+    begun = SimpleNamespace(epoch=0, active=np.array([True, True]))
+    timed = one_rule._timed(learn(), begun, config(epochs=9), 100, deadline)
+    found = [(record, seconds, images) for _, record, seconds, images in timed]
+    assert found == [(1, 50, 200), *((epoch, 10, 100) for epoch in range(2, epochs + 1))]
+
+
+def test_checkpoints_take_a_twentieth_of_the_time_and_the_last_is_kept(clock, monkeypatch):
+    kept = []
+
+    def save(path, run, metadata):
+        kept.append(run.epoch)
+        clock[0] += 1.0
+
+    monkeypatch.setattr(one_rule.saved, "save", save)
+    saver = one_rule._Saver("path", 0, {})
+    for epoch in range(1, 46):
+        clock[0] += 1.0
+        saver.save(SimpleNamespace(epoch=epoch))
+    for _ in range(2):
+        saver.save(SimpleNamespace(epoch=45), at_once=True)
+    # One that ends at 2 s lets the next begin at 22 s, after the 21st epoch.
+    assert kept == [1, 21, 41, 45]
+
+
 def test_feedback_weights_are_drawn_as_the_options_say():
     """By He et al. also onto the output, where forward weights start small; and twice as strong."""
     made = config(hidden=(300, 200), feedback="random", feedback_init="he", feedback_scale=2.0)
@@ -385,6 +427,19 @@ def test_none_can_be_given_wherever_it_is_a_value(kind):
         assert fields.given(kind, parser.parse_args([])) == {}
         assert fields.given(kind, parser.parse_args([option, "1"]))[name] in (1, (1,))
     assert len(optional) == 2
+
+
+def test_ends_of_ranges_and_what_is_given_twice():
+    """Layers may be alike, rules may not."""
+    assert config(epsilon=0.0, hidden=(5, 5), weight_decay=1).hidden == (5, 5)
+    for changes, says in (
+        ({"learning_rate": 0.0}, r"--learning-rate must be in \(0, .*, got 0.0"),
+        ({"epsilon": 1.5}, r"--epsilon must be in \[0, 1\], got 1.5"),
+        ({"rules": ("agrel", "agrel")}, "--rule needs one or more different names"),
+        ({"hidden": ()}, "--hidden needs one or more"),
+    ):
+        with pytest.raises(UserError, match=says):
+            config(**changes)
 
 
 def test_an_earlier_name_of_an_option_is_still_taken():

@@ -229,6 +229,36 @@ def test_lines_of_a_grid_look_different(tmp_path, monkeypatch):
     assert len(looks) == 8 and len(set(looks)) == 8
 
 
+def test_pictures_of_convergence_by_hand(tmp_path, monkeypatch):
+    """Fractions of each setting's two networks; a row of the grid is a rate, a column a decay."""
+    from experiments import plots
+    from experiments.working_memory import plots as memory_plots
+
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda drawing, path: drawn.append(drawing))
+    cells = [
+        {"feedback": feedback, "learning_rate": 0.1, "tag_decay": 0.2}
+        for feedback in ("tied", "kolen_pollack")
+    ]
+    summary = {"task": "saccade", "config": {"networks": 2}, "grid": cells}
+    memory_plots.converged(tmp_path / "converged.png", summary | {"trials": [20, None, 30, 10]})
+    (axes,) = drawn[0].axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert lines == {
+        "tied feedback": [[0, 0], [20, 0.5], [31.5, 0.5]],
+        "kolen_pollack feedback": [[0, 0], [10, 0.5], [30, 1], [31.5, 1]],
+    }
+    config = {"feedbacks": ["tied"], "learning_rates": [0.1, 0.2], "tag_decays": [0.0, 0.5]}
+    found = [(0.25, 10), (0.5, 20), (0.75, 30), (1.0, None)]
+    cells = [{"converged_fraction": share, "median_trials": trials} for share, trials in found]
+    summary = {"task": "saccade", "config": config | {"networks": 3}, "grid": cells}
+    memory_plots.grid(tmp_path / "grid.png", summary)
+    fraction, median = drawn[1].axes[:2]
+    assert [text.get_text() for text in fraction.get_yticklabels()] == ["0.1", "0.2"]
+    assert fraction.images[0].get_array().tolist() == [[0.25, 0.5], [0.75, 1]]
+    assert [text.get_text() for text in median.texts] == ["10", "20", "30", "–"]
+
+
 def test_the_grid_picture_bears_settings_nobody_learned(tmp_path):
     from experiments.working_memory import plots as memory_plots
 

@@ -451,3 +451,7 @@ def test_joined_lines_by_hand():
         "error": [None, None, None, 4.0],
         "class_accuracy": [0.6, 0.8],
     }
+    # What is told of a seed that has stopped is what was told last.
+    ended = first | {"epoch": 2, "step": 20, "active_classes": [3, 2, 2]}
+    *_, third = joined.lines([[first, ended], [other, later, later | {"epoch": 3}]])
+    assert (third["epoch"], third["active_classes"]) == (3, [3, 2, 2, 1])

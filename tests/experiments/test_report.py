@@ -227,6 +227,15 @@ def test_when_all_classes_are_known_and_what_no_choice_of_an_epoch_adds(tmp_path
     assert "Without the choice" not in reports.section("cells", tmp_path)
 
 
+def test_a_clean_split_leaves_other_images_out(tmp_path):
+    """60,000 images are 1,875 batches of 32; the 54,000 of a clean split are 1,687 and a half."""
+    for protocol in ("paper", "clean"):
+        folder = tmp_path / "cells" / "mnist_conv" / protocol
+        write_run(folder, protocol=protocol, batch_size=32, last_batch="drop")
+        marked = runs.marks(run_results.read(folder))
+        assert marked == {"paper": "", "clean": "†"}[protocol]
+
+
 def test_a_run_without_the_last_batch_is_marked(tmp_path):
     folder = tmp_path / "cells" / "mnist_conv" / "paper"
     write_run(folder)
@@ -470,7 +479,10 @@ def drawn(monkeypatch):
     pictures = []
 
     def keep(drawing, path):
-        panels = [[(x.get_marker(), x.get_ydata().tolist()) for x in a.lines] for a in drawing.axes]
+        panels = [
+            [(x.get_marker(), np.asarray(x.get_ydata()).tolist()) for x in axes.lines]
+            for axes in drawing.axes
+        ]
         pictures.append((drawing.get_suptitle(), panels))
 
     monkeypatch.setattr(plots, "save", keep)
@@ -489,6 +501,65 @@ def test_the_picture_of_seeds_trained_apart_shows_them_all(tmp_path, drawn):
     assert drawn[0] == drawn[1] and drawn[0][0].endswith("mean and range of 3 seeds")
 
 
+def test_learning_curves_by_hand(tmp_path, monkeypatch):
+    """Left the error in per cent, a seed that stopped staying where it was; right the classes."""
+    folder = write_run(
+        tmp_path / "run",
+        q_agrel=[[0.5, 0.9, 0.9], [0.75, 0.6, 1.0], [None, 0.9, 1.0]],
+        backprop=[[1.0] * 3],
+        finished=False,
+    )
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda drawing, path: drawn.append(drawing))
+    plots.learning_curves(folder)
+    left, right = drawn[0].axes
+    ours, control = (line.get_ydata() for line in left.lines)
+    for axes in (left, right):
+        assert [line.get_xdata().tolist() for line in axes.lines] == [[1, 2, 3], [1]]
+    # An error of 0, which a logarithm would not show, is drawn as 0.01.
+    np.testing.assert_allclose(ours, [70 / 3, 65.01 / 3, 35.01 / 3])
+    np.testing.assert_allclose(control, [0.01])
+    np.testing.assert_allclose(right.lines[0].get_ydata(), [2.3 / 3, 2.35 / 3, 2.65 / 3])
+
+
+def _with_lines(folder, **of_epoch):
+    """Give every line of metrics its epoch's entry of each list."""
+    path = folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line |= {name: entries[line["epoch"] - 1] for name, entries in of_epoch.items()}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_the_classes_that_are_known_by_hand(tmp_path, monkeypatch):
+    """An epoch a column, a class a row, the first at the bottom, in per cent."""
+    folder = write_run(tmp_path / "run", q_agrel=[[0.5] * 3] * 2, backprop=[[0.5] * 3])
+    _with_lines(folder, class_accuracy=[[0.25, 0.5, 0.75], [0.5, 1.0, 0.0]])
+    pictures = []
+    monkeypatch.setattr(plots, "save", lambda drawing, path: pictures.append(drawing))
+    plots.class_discovery(folder)
+    ours, control = (axes.images[0] for axes in pictures[0].axes[:2])
+    assert ours.get_array().tolist() == [[25, 50], [50, 100], [75, 0]]
+    assert control.get_array().tolist() == [[25], [50], [75]]
+    assert (ours.origin, ours.get_extent()) == ("lower", [0.5, 2.5, -0.5, 2.5])
+    assert ours.get_clim() == (0, 100)
+
+
+def test_angles_by_hand(tmp_path, drawn):
+    """Above those of the weights, below those of the update; a seed without one does not count."""
+    folder = write_run(tmp_path / "run", q_agrel=[[0.5] * 3] * 2, backprop=[[0.5] * 3])
+    _with_lines(
+        folder,
+        feedback_angle_degrees=[{"Dense_0": [90, 80, 40]}, {"Dense_0": [60, 40, 20]}],
+        update_angle_degrees=[{"Dense_0": [30, 10, 20]}, {"Dense_0": [None, 4, 8]}],
+    )
+    plots.angles(folder)
+    ((_, panels),) = drawn
+    curves = [panel[0][1] for panel in panels]  # the other line is at 90 degrees
+    assert curves == [[70, 40], [70], [20, 6], [20]]
+
+
 def test_the_first_epoch_is_seen(tmp_path, drawn):
     plots.learning_curves(write_run(tmp_path / "run", q_agrel=Q_AGREL[:1], backprop=BACKPROP[:1]))
     plots.learning_curves(write_run(tmp_path / "longer"))
@@ -503,6 +574,22 @@ def test_beside_a_variant_whose_backprop_has_not_begun_stands_that_of_the_recipe
     assert len(row(text, "Q-AGREL, a variant\\*")) == 6
     recipe, variant = drawn[0][1]
     assert variant[1] == recipe[1]
+
+
+def test_what_was_published_stands_beside_the_papers_protocol_alone(tmp_path, drawn):
+    """It is of the epoch that the test images picked: with a clean split nothing compares to it."""
+    for protocol in ("paper", "clean"):
+        write_run(tmp_path / "cells" / "mnist_conv" / protocol, protocol=protocol)
+    text = reports.section("cells", tmp_path)
+    for protocol, accuracy, epochs in (
+        ("paper", "99.31 (0.04)", "63 (18)"),
+        ("clean", "not known to us", "–"),
+    ):
+        assert row(text, "mnist_conv", protocol, "3")[-1] == accuracy
+        assert row(text, "mnist_conv", protocol, "the best epoch")[-1] == epochs
+    paper, clean = drawn[-1][1]
+    np.testing.assert_allclose(paper[-1][1], [0.69, 0.69])
+    assert len(paper) == 3 and len(clean) == 2
 
 
 def test_further_seeds_are_in_the_order_of_their_numbers(tmp_path):

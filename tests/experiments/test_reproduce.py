@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from experiments import config as configs
@@ -18,11 +19,12 @@ from experiments.common import files
 from experiments.config import Config
 from experiments.reproduce import __main__ as reproduce
 from experiments.reproduce import plan as reproduce_plan
-from experiments.reproduce import stored_times
+from experiments.reproduce import step_time, stored_times
 from experiments.reproduce.plan import Work, duration
 from experiments.train import __main__ as train
 from experiments.train import folder as run_folder
 from experiments.train import one_rule
+from qagrel_jax import data
 
 pytestmark = pytest.mark.usefixtures("folded_keys")
 
@@ -240,6 +242,14 @@ def test_the_plan(tmp_path):
     assert reproduce_plan.inspect(config, begun, True).state == "failed"
 
 
+@pytest.mark.parametrize(("min_gain", "last"), [(0.0, 4), (0.15, 3)])
+def test_a_rule_goes_on_while_one_of_its_seeds_may(min_gain, last):
+    """The first seed has stopped; the second one's last gain counts, if it is a gain."""
+    config = configs.replace(configs.load("mnist_conv"), {"patience": 5, "min_gain": min_gain})
+    curves = np.array([[0.1, 0.1], [0.2, 0.1], [0.2, 0.3], [np.nan, 0.4]])
+    assert reproduce_plan._earliest_stop(curves, config) == last + 5
+
+
 def test_a_rule_that_diverged_does_not_stop_the_other(tmp_path, monkeypatch, capsys):
     def out_of_time(folder, config, rule, *rest):
         if rule == "q_agrel":
@@ -301,6 +311,52 @@ def test_stored_times_by_hand(tmp_path):
     assert epoch("tiny_imagenet_deep", seeds=1)[0] == pytest.approx(100_000 * 0.01 * 4)  # 64 x 64
     assert epoch("mnist_conv") is None and epoch("digits") is None
     assert epoch("mnist_dense", hidden=(8,)) is None
+
+
+def test_the_whole_matrix_by_hand():
+    """Both rules, ten seeds, both protocols: 60,000 + 54,000 images of MNIST, 95,000 of others."""
+    dense, conv = (stored_times.Stored("abacus", seconds) for seconds in (5e-4, 1e-3))
+    text = reproduce_plan.whole_matrix({("dense", 28): dense, ("conv", 28): conv})
+    told = " ".join(text.split())
+    # MNIST, dense: 2 · 150 · 1,140,000 · .0005 s; convolutional, published with 63 epochs:
+    # 2 · 63 · 1,140 s; on three sets of 32 × 32 pixels 2 · 150 · 950 · (32/28)² s each.
+    total = 171_000 + 143_640 + 3 * 285_000 * (32 / 28) ** 2
+    assert f"takes about {total / 86_400:.1f} days from nothing, on abacus" in told
+    assert "of which cifar10_conv alone 4.3 days" in told
+    # With one seed of the papers' protocol 7,560 s; 9,000 s more are too much for four hours.
+    assert "could buy one seed, about 2.1 h" in told and told.endswith("--cells mnist_conv")
+
+
+def test_seconds_of_the_epochs_done_here(tmp_path, monkeypatch):
+    """The median of three or more, if it was this device that did the last ones."""
+    monkeypatch.setattr(reproduce_plan.provenance, "device", lambda: "this cpu")
+    session = {"device": "this cpu", "versions": {}, "commit": None, "command": "x"}
+    files.append_line(tmp_path / "environments.jsonl", session)
+    found = []
+    for epoch, seconds in enumerate((9.0, 2.0, 2.0), 1):
+        line = {"rule": "q_agrel", "epoch": epoch, "seconds": seconds}
+        files.append_line(tmp_path / "timings.jsonl", line)
+        found.append(reproduce_plan._seconds_so_far(tmp_path))
+    assert found == [None, None, 2.0]
+    files.append_line(tmp_path / "environments.jsonl", session | {"device": "another"})
+    assert reproduce_plan._seconds_so_far(tmp_path) is None
+
+
+def test_steps_of_one_seed_are_timed_and_counted_for_each(monkeypatch):
+    """On a CPU. Three steps a call; the first of three calls compiles."""
+    clock, took = [0.0], iter((30.0, 6.0, 3.0))
+    monkeypatch.setattr(step_time.time, "perf_counter", lambda: clock[0])
+    config = configs.replace(configs.load("digits"), {"seeds": 10, "batch_size": 4})
+
+    def run_steps(states, active, images, labels, order):
+        assert (active.shape, order.shape) == ((1,), (1, step_time.STEPS, 4))
+        clock[0] += next(took)
+        return states, None
+
+    trainer = SimpleNamespace(init=lambda keys: np.zeros(1), run_steps=run_steps)
+    monkeypatch.setattr(step_time.build, "make_trainer", lambda *_: trainer)
+    few = data.Dataset("x", "1", *[np.zeros((5, 2, 2, 1), np.uint8), np.zeros(5, np.int32)] * 2, 2)
+    assert step_time.measure(config, few) == (10.0, 27.0)
 
 
 def test_every_cell_of_the_papers_has_a_stored_time():

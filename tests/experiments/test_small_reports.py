@@ -188,9 +188,9 @@ def _statistics_entry(classes, angle, variance):
     }
 
 
-def _write_statistics(folder, entries):
+def _write_statistics(folder, entries, **plan):
     content = {
-        "plan": {"batch_sizes": [16], "stages": [5]},
+        "plan": {"batch_sizes": [16], "stages": [5]} | plan,
         "command": "the command",
         "device": "cpu",
         "commit": "abcdef0",
@@ -212,6 +212,45 @@ def test_update_statistics_by_number_of_classes(tmp_path):
     assert "| Q-AGREL | 10.0 (0.5) | 70.0 (0.5) |" in text
     assert "| Q-AGREL | 4 | 20 |" in text
     assert "| Q-AGREL | – | – |" in text
+
+
+def test_update_statistics_by_stage(tmp_path):
+    """Of the most classes, in batches of the first size; every column has numbers of its own."""
+
+    def entry(classes, stage, size, value):
+        cross = [{"mean": value + more, "sd": 0.5} for more in range(4)]
+        of_prediction = {name: {"mean": value + 4} for name in ("angle", "bias")}
+        names = ("angle", "bias", "variance", "choice_variance")
+        made = _statistics_entry(classes, None, None) | {"stage": stage, "batch_size": size}
+        return made | {
+            "cross_entropy": {"all layers": dict(zip(names, cross, strict=True))},
+            "prediction_error": {"all layers": of_prediction},
+        }
+
+    last, small, few = entry(10, 5, 16, 70.0), entry(10, 5, 1, 60.0), entry(2, 5, 16, 50.0)
+    first, few_first = entry(10, 0, 16, 80.0), entry(2, 0, 16, 40.0)
+    _write_statistics(
+        tmp_path / "update_statistics",
+        [few_first, few, small, first, last],
+        stages=[0, 5],
+        batch_sizes=[16, 1],
+    )
+    entries, sizes = [last, few, first, few_first, small], [16, 1]
+    where = tmp_path / "update_statistics" / "classes"
+    _write_statistics(where, entries, stages=[0, 5], batch_sizes=sizes)
+    text = reports.section("update_statistics", tmp_path)
+    by_stage, _, by_classes = text.partition("By number of classes")
+    assert "Epoch 5 of training, 10 classes, batches of 16" in by_stage
+    assert "batches of 16. Command: `the command`; 1 seed; cpu" in by_classes
+    assert [line for line in by_stage.splitlines() if line.startswith("| Q-AGREL")] == [
+        "| Q-AGREL | 70.0 (0.5) | 74.0 | 71 (0.5) | 74 | 72 (0.5) | 73 (0.5) |",
+        "| Q-AGREL | 80.0 (0.5) | 70.0 (0.5) |",
+    ]
+    assert [line for line in by_classes.splitlines() if line.startswith("| Q-AGREL")] == [
+        "| Q-AGREL | 50.0 (0.5) | 70.0 (0.5) |",
+        "| Q-AGREL | 52 (0.5) | 72 (0.5) |",
+        "| Q-AGREL | 53 (0.5) | 73 (0.5) |",
+    ]
 
 
 def test_update_statistics_of_sampled_batches(tmp_path):

@@ -110,3 +110,18 @@ def test_a_rule_is_of_the_sitting_in_which_it_began():
 def test_a_sitting_that_is_not_there_is_the_first(number):
     timings = [{"rule": "q_agrel", "epoch": 1, "session": number}]
     assert summarize("q_agrel", timings=timings)["results"][0]["device"] == "abacus"
+
+
+def test_the_table_that_is_printed(capsys):
+    """Of seeds that never got there it says how many did; each slowdown is called by its name."""
+    content = summarize("q_agrel", "backprop")
+    for entry, epochs in zip(content["results"], ([2, None], [None, None]), strict=True):
+        entry |= {"epochs": 5, "images_per_second": 1234.4, "seeds": [0, 1]}
+        entry["epochs_to_criterion"] = epochs
+    summary.print_table(content)
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "q_agrel 75.00 (7.07) 2.0 (1 of 2 seeds) 5 1,234" in text
+    assert "backprop 75.00 (7.07) not reached 5 1,234" in text
+    assert "2 seeds; criterion 85.50 % (0.9 x the mean best accuracy of backprop)" in text
+    assert "slowdown to the best epoch (probably the papers'): 1.80 x backprop's epochs" in text
+    assert "slowdown to the criterion: 1.50 x backprop's epochs" in text

@@ -5,18 +5,22 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import config as configs
+from experiments import plots
 from experiments.common import cli
 from experiments.common.cli import UserError
 from experiments.train import build
 from experiments.update_statistics import __main__ as command
-from experiments.update_statistics import batches, instrument, references, settings
+from experiments.update_statistics import batches, instrument, references, settings, stages
+from experiments.update_statistics import plots as statistics_plots
 from experiments.update_statistics import summary as statistics_summary
 from experiments.update_statistics.summary import ALL
-from qagrel_jax.training import fitting
+from qagrel_jax import data
+from qagrel_jax.training import TrainState, fitting
 
 pytestmark = pytest.mark.usefixtures("folded_keys")
 
@@ -219,6 +223,87 @@ def test_what_samples_do_not_resolve_is_counted():
         "at_limit": 1,
     }
     assert found["variance"] == {"mean": 1.0, "sd": 0.0, "standard_error": 0.28868}
+
+
+def test_the_picture_by_hand(tmp_path, monkeypatch):
+    """Angle against variance, what classes and batches change, layers, alignment by stage."""
+
+    def entry(rule, classes, stage, size, value):
+        def layer(base):
+            names = ("angle", "variance", "alignment")
+            return {n: {"mean": base + more} for more, n in enumerate(names)}
+
+        made = {"rule": rule, "weights": rule, "accuracy": [0.5, 0.75], "seeds": [0, 1]}
+        made |= {"classes": classes, "stage": stage, "batch_size": size}
+        for number, objective in enumerate(settings.OBJECTIVES):
+            base = value + 100 * number
+            made[objective] = {ALL: layer(base), "a": layer(base + 3), "b": layer(base + 6)}
+        return made
+
+    results = [
+        entry("q_agrel", 10, 0, 16, 10.0),
+        entry("q_agrel", 10, 5, 16, 20.0),
+        entry("q_agrel", 10, 5, 4, 30.0),
+        entry("q_agrel", 2, 5, 16, 40.0),
+        entry("q_agrel", 2, 5, 4, 50.0),
+        entry("backprop", 10, 0, 16, 60.0),
+        entry("backprop", 10, 5, 16, 70.0),
+    ]
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda drawing, path: drawn.append(drawing))
+    config = configs.load("digits")
+    plan = settings.Plan(
+        config, ("q_agrel", "backprop"), stages=(5, 0), classes=(10, 2), batch_sizes=(16, 4)
+    )
+    statistics_plots.draw(tmp_path / "picture.png", plan, results)
+    grid = np.reshape(drawn[0].axes, (3, 4))
+
+    def lines(axes):
+        return [line.get_xydata().tolist() for line in axes.lines]
+
+    before, after = grid[0, 0], grid[0, 1]
+    assert lines(before)[:2] == [[[11, 10]], [[61, 60]]]
+    assert lines(after)[:2] == [[[21, 20]], [[71, 70]]]
+    assert lines(grid[1, 1])[:2] == [[[121, 120]], [[171, 170]]]  # of the prediction error
+    assert before.get_title() == "0 epochs\nQ-AGREL: accuracy 62 %"
+    by_classes, by_batch, layers, alignment = map(lines, grid[2])
+    assert by_classes == [[[2, 41], [10, 21]], [[10, 71]]]
+    assert by_batch == [[[4, 31], [16, 21]], [[16, 71]]]
+    assert layers == [[[0, 23], [1, 26]], [[0, 73], [1, 76]]]
+    # Q-AGREL's objective is the prediction error, backprop's the cross-entropy.
+    assert alignment == [[[0, 112], [1, 122]], [[0, 62], [1, 72]]]
+
+
+def test_on_average_each_rule_descends_its_objective_on_all_images(tmp_path, monkeypatch):
+    """50 images, of which the gradients are taken 20 at a time."""
+    monkeypatch.setattr(references, "CHUNK", 20)
+    rules = ("agrel", "reinforce")  # which choose by a softmax, whatever the policy
+    config = configs.replace(configs.load(_config(tmp_path)), {"seeds": 1})
+    plan = settings.Plan(config, rules, stages=(0,), images=50, batch_sizes=(4,))
+    problem = stages.make_problem(plan, data.load("digits"), 3)
+    network = build.build_network(config, 3)
+    inputs = problem.images / 255
+    variables = jax.jit(network.init)(jax.random.key(0), inputs[:1])
+    state = TrainState(jax.random.key(1), jnp.int32(0), variables["params"], {}, ())
+    here = references.References(plan, "q_agrel", problem).at(state)
+
+    def cross_entropy(params):
+        logits = network.apply({"params": params}, inputs)
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), problem.labels[:, None], 1)
+        return -chosen.mean()
+
+    expected = jax.jit(jax.grad(cross_entropy))(state.params)
+    for layer, gradient in here.of(4)["cross_entropy"].mean.items():
+        np.testing.assert_allclose(gradient, expected[layer]["kernel"], atol=1e-6)
+    for rule in rules:
+        found = instrument.Instrument(plan, rule, problem).measure(state, 0, here)
+        own = found["4"]["statistics"][settings.RULES[rule].objective][ALL]
+        assert own["angle"] < 0.1 and own["norm_ratio"] == pytest.approx(1, rel=1e-3), rule
+
+
+def test_no_fewer_batches_are_sampled_than_were_asked_for():
+    asked = {1000: 100, 25: 3, 20: 2, 5: 2}  # of ten groups, each of two at least
+    assert {n: settings.Plan(None, samples=n).samples_a_group for n in asked} == asked
 
 
 def test_own_weights():

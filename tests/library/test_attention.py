@@ -81,6 +81,26 @@ def test_a_cell_may_return_a_tuple():
     np.testing.assert_allclose(found.inputs, [[6.0]])
 
 
+def test_a_layer_that_runs_several_times_is_numbered():
+    """x = (1, 2), a = W x each time: of W W W x the cotangents are 1, W and W W, transposed."""
+
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            layer = layers.Dense(2, name="again")
+            return layer(layer(layer(x)))
+
+    kernel = np.array([[1.0, 2.0], [3.0, 5.0]])
+    variables = {"params": {"again": {"kernel": jnp.array(kernel)}}}
+    seen = attend(Own(), variables, jnp.array([[1.0, 2.0]]), jnp.array([1]))
+    assert list(seen.drive) == list(seen.feedback) == ["again", "again:2", "again:3"]
+    for times, name in enumerate(seen.drive):
+        drive = np.array([1, 2]) @ np.linalg.matrix_power(kernel, times + 1)
+        np.testing.assert_allclose(seen.drive[name], [drive])
+        down = np.linalg.matrix_power(kernel, 2 - times)[:, 1]
+        np.testing.assert_allclose(seen.feedback[name], [down])
+
+
 def test_actions_may_be_a_list_and_are_named_where_they_are_none():
     network, x = layers.Dense(2), jnp.ones((1, 3))
     variables = {"params": {"kernel": jnp.arange(6.0).reshape(3, 2)}}

@@ -81,6 +81,12 @@ def test_steps_are_a_fraction_of_an_action(fraction):
         augment_continuous.in_steps_of(AugmentConfig(inputs=4), fraction)
 
 
+@pytest.mark.parametrize(("leak", "of_half"), [(0.81, 0.9), ((0.81, 0.25), (0.9, 0.5))])
+def test_two_half_steps_keep_what_a_whole_one_keeps(leak, of_half):
+    config = AugmentConfig(inputs=4, memory=2, leak=leak)
+    assert augment_continuous.in_steps_of(config, 0.5).leak == pytest.approx(of_half)
+
+
 def test_substeps_below_one_are_refused():
     config = AugmentConfig(inputs=4)
     state = augment.init(jax.random.key(0), config)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -175,6 +176,14 @@ def test_cached_set_is_not_decoded_again(synthetic, cache, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+def test_images_read_two_at_a_time_are_those_read_at_once(synthetic, cache, tmp_path, monkeypatch):
+    root, _ = synthetic
+    at_once = data.load("qj_pil", root, cache)
+    monkeypatch.setattr(decoding, "_CHUNK", 2)
+    for a, b in zip(at_once, data.load("qj_pil", root, tmp_path / "other"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_changed_source_is_decoded_again_and_the_old_entry_dropped(synthetic, cache):
     root, folder = synthetic
     data.load("qj_pil", root, cache)
@@ -183,6 +192,41 @@ def test_changed_source_is_decoded_again_and_the_old_entry_dropped(synthetic, ca
     data.load("qj_pil", root, cache)
     (after,) = cache.iterdir()
     assert before != after
+
+
+def test_of_two_kinds_of_label_the_set_says_which_is_read():
+    """CIFAR-100 has a coarse one, too."""
+    features = our_tfds.import_tfds().features
+    found = {
+        "coarse_label": features.ClassLabel(num_classes=2),
+        "image": features.Image(shape=(2, 2, 3)),
+        "label": features.ClassLabel(num_classes=5),
+    }
+    info = SimpleNamespace(features=found, supervised_keys=("image", "label"), full_name="a set")
+    assert our_tfds.feature_names(SimpleNamespace(info=info)) == ("image", "label")
+    with pytest.raises(data.DataError, match="it has 2 ClassLabel features, one is needed"):
+        info.supervised_keys = None
+        our_tfds.feature_names(SimpleNamespace(info=info))
+
+
+def test_only_the_files_that_hold_the_records_are_named():
+    split = SimpleNamespace(shard_lengths=[3, 2, 4], filepaths=["a", "b", "c"])
+    asked = {"a": (0, 3), "b": (3, 5), "a or b": (2, 4), "a or b or c": (0, 6), "c": (8, 9)}
+    assert {told: decoding._shards(split, *records) for told, records in asked.items()} == {
+        told: told for told in asked
+    }
+
+
+def test_sets_of_one_name_in_two_folders_are_kept_side_by_side(tmp_path):
+    found = {}
+    for place in ("here", "there"):
+        (tmp_path / place / "1.0.0").mkdir(parents=True)
+        (tmp_path / place / "1.0.0" / "data").write_text(place)
+        path = array_cache.entry(tmp_path / "cache", tmp_path / place / "1.0.0", "set-1.0.0")
+        array_cache.write(path, {"images": np.full(2, len(place))})
+        found[place] = path
+    for place, path in found.items():
+        assert array_cache.read(path)["images"].tolist() == [len(place)] * 2
 
 
 @pytest.mark.parametrize("damage", ["truncate", "garbage", "flip"])

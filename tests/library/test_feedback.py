@@ -193,6 +193,28 @@ def test_who_reads_the_forward_kernel_on_the_way_down(name, kind):
     assert np.abs(before).max() > 0
 
 
+def test_a_layer_that_runs_twice_hears_of_the_output_error_each_time():
+    """x̄ = e Bᵀ at the first pass, too, from where it goes on to the layer below."""
+
+    class Twice(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            again = Dense(5, feedback="direct", num_actions=ACTIONS, name="again")
+            return Dense(ACTIONS, name="output")(again(again(Dense(5, name="below")(x))))
+
+    inputs, labels = jax.random.normal(jax.random.key(0), (2, 4)), jnp.array([0, 2])
+    variables = jax.jit(Twice().init)(jax.random.key(1), inputs)
+
+    def forward(params, x):
+        return Twice().apply({**variables, "params": params}, x)
+
+    decision = RULES["backprop"].act(jax.random.key(2), forward, variables["params"], inputs)
+    changes, _ = RULES["backprop"].update(decision, labels)
+    error = (jax.nn.softmax(decision.outputs) - jnp.eye(ACTIONS)[labels]) / 2
+    down = error @ variables["feedback"]["again"]["direct_kernel"].T
+    np.testing.assert_allclose(changes["below"]["kernel"], inputs.T @ down, atol=1e-6)
+
+
 def test_batchwise_magnitudes_are_drawn_in_each_pass_and_the_others_stay():
     inputs = jnp.ones((1, 5))
 

@@ -66,6 +66,21 @@ def test_what_is_in_bfloat16_and_what_is_not(rule):
         assert x.dtype in (jnp.float32, jnp.int32)
 
 
+def test_activity_stays_in_bfloat16_from_layer_to_layer():
+    """Normalized, too, whose parameters are float32: or it would take twice the memory."""
+    network = make_network("conv", 7, dtype=jnp.bfloat16)
+
+    def activity(key):
+        inputs = jnp.zeros((8, 5, 5, 1))
+        keep = {"capture_intermediates": True, "mutable": ["intermediates"]}
+        return network.apply(network.init(key, inputs), inputs, **keep)[1]["intermediates"]
+
+    seen = jax.eval_shape(activity, jax.random.key(0))
+    dtypes = {name: layer["__call__"][0].dtype for name, layer in seen.items() if "__" not in name}
+    assert {name for name, dtype in dtypes.items() if dtype == jnp.float32} == {"Dense_1"}
+    assert set(dtypes) >= {"Conv_0", "BatchNorm_0", "Conv_1", "BatchNorm_1", "Dense_0", "Dense_1"}
+
+
 def test_master_weights_keep_what_bfloat16_would_lose():
     """Steps of 2⁻¹² of a weight vanish in bfloat16 (8 bits); they add up in the master weights."""
     trainer = _trainer(optimizer=optax.sgd(1e-5))

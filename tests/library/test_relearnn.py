@@ -295,6 +295,9 @@ def test_weights_from_neighbors_are_those_that_one_pixel_alone_does_not_use(feed
                 np.testing.assert_allclose(kernel, 0.3)
             else:
                 np.testing.assert_array_equal(kernel, np.where(used, 1, 0.5))
+    published = relative_rates(network, params)
+    assert published["to_hidden"]["kernel"].min() == 0.25
+    np.testing.assert_allclose(published["to_output"]["kernel"], 0.05)
 
     unshared = GridNet(shared=False, feedback=feedback)
     params = jax.jit(unshared.init)(jax.random.key(0), state, images)["params"]
@@ -417,6 +420,12 @@ def test_a_network_whose_parts_do_not_fit_is_refused(changed, error, message):
     assert "\n" not in str(raised.value)
 
 
+def test_activity_above_six_grows_as_a_logarithm():
+    drives = np.array([-1, 2, 6, 7, 100.0])
+    expected = [0, 2, 6, 6 + np.log(11.5 / 10), 6 + np.log(151 / 10)]
+    np.testing.assert_allclose(squash(jnp.array(drives)), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_initial_weights_excite_and_other_pixels_inhibit(shared):
     """Uniform in [0, r]; from the other pixels to an output in [−2.24 r, 0]."""
@@ -429,6 +438,7 @@ def test_initial_weights_excite_and_other_pixels_inhibit(shared):
     for drawn in (others / -2.24, np.delete(rows, np.s_[21:41], 1)):
         assert drawn.min() >= 0 and 0.2 < drawn.max() <= 0.3 + 1e-6
         assert 0.08 < drawn.mean() < 0.22
+    assert shared or others.min() < -2.2 * 0.3  # of 320
     for kernel in kernels.values():
         assert 0 <= kernel.min() < 0.01 and 0.29 < kernel.max() <= 0.3
 

@@ -90,6 +90,13 @@ def test_the_next_chunk_is_read_while_this_one_is_used():
     assert list(chunks) == [2, 3]
 
 
+def test_the_limit_is_in_gib(monkeypatch):
+    monkeypatch.delenv(streaming.LIMIT_VARIABLE, raising=False)
+    assert streaming.limit_bytes() == 4 * 2**30
+    monkeypatch.setenv(streaming.LIMIT_VARIABLE, "0.5")
+    assert streaming.limit_bytes() == 2**29
+
+
 @pytest.mark.parametrize("text", ["much", "-1", "nan"])
 def test_a_limit_that_is_none(text, monkeypatch):
     monkeypatch.setenv(streaming.LIMIT_VARIABLE, text)

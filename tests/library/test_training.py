@@ -415,6 +415,10 @@ def test_the_validation_split_is_held_out():
     kept, held = fitting.split(fitting.Examples(IMAGES, np.arange(COUNT)), 0.25)
     assert len(held.labels) == COUNT // 4
     assert sorted([*kept.labels, *held.labels]) == list(range(COUNT))
+    # A run that is resumed, by whatever version, must hold the same ones out.
+    chosen = np.random.default_rng(0).permutation(COUNT)[: COUNT // 4]
+    np.testing.assert_array_equal(held.labels, np.sort(chosen))
+    np.testing.assert_array_equal(held.images, IMAGES[np.sort(chosen)])
     with pytest.raises(ValueError, match=r"got 1\.5"):
         fitting.split(fitting.Examples(IMAGES, LABELS), 1.5)
 
