@@ -74,11 +74,7 @@ def attend(
     actions = jnp.asarray(actions)
     if not jnp.issubdtype(actions.dtype, jnp.integer):
         raise TypeError(f"actions must be whole numbers, got {actions.dtype}")
-    if actions.shape != inputs.shape[:1]:
-        raise AssertionError(
-            f"actions must be [batch], here {list(inputs.shape[:1])}, got {list(actions.shape)}"
-        )
-
+    checks.one_each("actions", actions, len(inputs))
     order: dict[str, None] = {}
 
     def run(added: dict, inputs: chex.Array) -> tuple[chex.Array, dict]:

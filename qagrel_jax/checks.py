@@ -343,6 +343,20 @@ def labels(name: str, values: Any, num_classes: int) -> None:
         _refuse(name, f"in [0, {num_classes})", values, (array < 0) | (array >= num_classes))
 
 
+def one_each(name: str, values: Any, batch: int) -> None:
+    """Check that there is one of ``values`` for each example.
+
+    Raises:
+      AssertionError: their shape is not [batch].
+
+    >>> one_each("rewards", np.zeros(2), 3)
+    Traceback (most recent call last):
+    AssertionError: rewards must be [batch], here [3], got [2]
+    """
+    if values.shape != (batch,):
+        raise AssertionError(f"{name} must be [batch], here [{batch}], got {list(values.shape)}")
+
+
 def in_a_line(value: Any) -> str:
     """Return what ``repr`` gives, in one line that can be read."""
     try:

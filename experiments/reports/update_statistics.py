@@ -37,7 +37,6 @@ def _by_stage(content: dict[str, Any], folder: str) -> list[str]:
     """Return the last stage of training in full, the angle at every stage, and the picture."""
     plan, entries = content["plan"], content["results"]
     size, stages = plan["batch_sizes"][0], plan["stages"]
-    seeds = len(entries[0]["seeds"])
     classes = max(entry["classes"] for entry in entries)
     shown = [e for e in entries if (e["batch_size"], e["classes"]) == (size, classes)]
     last = [entry for entry in shown if entry["stage"] == max(stages)]
@@ -49,9 +48,8 @@ def _by_stage(content: dict[str, Any], folder: str) -> list[str]:
         ]
         for rule in rules
     ]
-    command = f"Command: `{content['command']}`; {seeds} seed{'s' * (seeds > 1)}; "
     return [
-        f"{command}{content['device']}; commit `{runs.short(content['commit'])}`.",
+        _source(content, entries),
         f"Epoch {max(stages)} of training, {classes} classes, batches of {size}, all layers "
         "together:",
         markdown.table(
@@ -81,13 +79,10 @@ def _by_classes(folder: Path) -> list[str]:
     entries = [entry for entry in shown if entry["stage"] == stage]
     numbers = sorted({entry["classes"] for entry in entries})
     rules = list(dict.fromkeys(entry["rule"] for entry in entries))
-    seeds = len(entries[0]["seeds"])
     of = {(entry["rule"], entry["classes"]): entry for entry in entries}
     parts = [
         f"**By number of classes** (the first so many), epoch {stage} of training, batches of "
-        f"{size}. Command: `{content['command']}`; "
-        f"{seeds} seed{'s' * (seeds > 1)}; {content['device']}; commit "
-        f"`{runs.short(content['commit'])}`."
+        f"{size}. {_source(content, entries)}"
     ]
     for heading, objective, name in (COLUMNS[0], *COLUMNS[4:]):
         rows = [
@@ -99,6 +94,13 @@ def _by_classes(folder: Path) -> list[str]:
             markdown.table(("rule", *map(str, numbers)), rows),
         ]
     return parts
+
+
+def _source(content: dict[str, Any], entries: list[dict[str, Any]]) -> str:
+    """Say where the numbers come from."""
+    seeds = len(entries[0]["seeds"])
+    command = f"Command: `{content['command']}`; {seeds} seed{'s' * (seeds > 1)}; "
+    return f"{command}{content['device']}; commit `{runs.short(content['commit'])}`."
 
 
 def _at(entries: list[dict[str, Any]], rule: str, stage: int) -> dict[str, Any] | None:

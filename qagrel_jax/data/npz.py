@@ -41,14 +41,14 @@ def load(path: Path) -> Dataset:
             validate(images, labels, num_classes)
         except ValueError as error:
             raise DataError(f"{split} of {path}: {error}") from None
-    (images, labels), (test_images, test_labels) = splits
+    (images, classes), (test_images, test_classes) = splits
     if images.shape[1:] != test_images.shape[1:]:
         raise DataError(
             f"images of {path} must be of one shape, got {list(images.shape[1:])} to train on and "
             f"{list(test_images.shape[1:])} to test on"
         )
-    of_classes = (labels.astype(np.int32), test_labels.astype(np.int32))
-    return Dataset(path.stem, "npz", images, of_classes[0], test_images, of_classes[1], num_classes)
+    labels, test_labels = classes.astype(np.int32), test_classes.astype(np.int32)
+    return Dataset(path.stem, "npz", images, labels, test_images, test_labels, num_classes)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

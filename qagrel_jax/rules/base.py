@@ -241,7 +241,7 @@ def one_step_rule(
         batch, actions = decision.outputs.shape
         if kind == "label":
             outcome = _array(outcome)
-            _assert_one_each("labels", outcome, batch)
+            checks.one_each("labels", outcome, batch)
             checks.labels("label", outcome, actions)
             outcome = jnp.asarray(outcome)
         else:
@@ -264,11 +264,6 @@ def known_errors(action: chex.Array, errors: chex.Array, actions: int) -> chex.A
     return jnp.where(none_chosen(action, actions), jnp.nan, errors)
 
 
-def _assert_one_each(name: str, outcome: chex.Array, batch: int) -> None:
-    if outcome.shape != (batch,):
-        raise AssertionError(f"{name} must be [batch], here [{batch}], got {list(outcome.shape)}")
-
-
 def checked_rewards(rewards: chex.Array, batch: int) -> chex.Array:
     """Return rewards as float32 or wider.
 
@@ -278,7 +273,7 @@ def checked_rewards(rewards: chex.Array, batch: int) -> chex.Array:
       AssertionError: rewards that are not [batch].
     """
     rewards = _array(rewards)
-    _assert_one_each("rewards", rewards, batch)
+    checks.one_each("rewards", rewards, batch)
     checks.finite("reward", rewards)
     return at_least_float32(rewards)
 

@@ -133,7 +133,7 @@ def new_phase(run: Fit) -> Fit:
       ValueError: ``run`` was consumed.
       TypeError: ``run`` is no ``Fit``.
 
-    Reversal learning, without the networks forgetting where they come from:
+    Reversal learning, from the weights that the first contingency left:
 
     >>> import optax
     >>> from qagrel_jax import make_network, make_trainer, q_agrel

@@ -218,8 +218,6 @@ def make_trainer(
 
 def _one_if(correct: CorrectFunction) -> RewardFunction:
     """Return the reward of 1 for each correct choice, and 0 for any other."""
-    if correct is classification.correct:
-        return classification.reward
 
     def reward(key: chex.PRNGKey, labels: chex.Array, actions: chex.Array) -> chex.Array:
         return judge(correct, labels, actions).astype(jnp.float32)

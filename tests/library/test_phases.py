@@ -68,7 +68,9 @@ def test_accuracy_is_of_what_the_trainer_calls_correct():
 
 @pytest.mark.parametrize("given", [{}, {"correct": next_one}])
 def test_best_epoch_and_stopping_rule_follow_it(given):
-    paid = lambda key, labels, actions: jnp.where(next_one(labels, actions), 2.0, 0.0)  # noqa: E731
+    def paid(key, labels, actions):
+        return jnp.where(next_one(labels, actions), 2.0, 0.0)
+
     trainer = _trainer(reward=paid, **given)
     run, records = _run(trainer, _start(trainer), 25)
     greedy_reward = {}
@@ -84,7 +86,10 @@ def test_best_epoch_and_stopping_rule_follow_it(given):
 def test_a_curriculum_counts_it():
     """Nobody is ever right, so that no class comes; everybody always, and all come."""
     for verdict in (False, True):
-        never_or_always = lambda labels, actions, verdict=verdict: jnp.full(labels.shape, verdict)  # noqa: E731
+
+        def never_or_always(labels, actions, verdict=verdict):
+            return jnp.full(labels.shape, verdict)
+
         plan = Curriculum(window=2, exploration=0.0)
         trainer = _trainer(correct=never_or_always, curriculum=plan)
         run, _ = _run(trainer, _start(trainer), 1)
