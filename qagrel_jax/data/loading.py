@@ -13,7 +13,7 @@ _NAME = re.compile(r"^(?P<name>\w+)(/(?P<config>[\w\-.+]+))?(:(?P<version>\d+\.\
 
 
 def load(
-    name: str,
+    name: str | os.PathLike,
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
     progress: Progress | None = None,
@@ -22,8 +22,8 @@ def load(
 
     Args:
       name: "digits", a TFDS name (``name[/config][:version]``), a prepared folder in ``data_dir``,
-        or the path of an ``.npz`` file with arrays ``train_images``, ``train_labels``,
-        ``test_images`` and ``test_labels`` (``qagrel_jax.data.npz``).
+        or the path (text or ``Path``) of an ``.npz`` file with arrays ``train_images``,
+        ``train_labels``, ``test_images`` and ``test_labels`` (``qagrel_jax.data.npz``).
       data_dir: where TFDS keeps prepared sets; $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       cache_dir: where decoded arrays are kept; $QAGREL_JAX_CACHE, else ~/.cache/qagrel_jax, or
         $XDG_CACHE_HOME/qagrel_jax where this is set.
@@ -42,6 +42,8 @@ def load(
     """
     if name == "digits":
         return digits.load()
+    if isinstance(name, os.PathLike):
+        name = os.fspath(name)
     if isinstance(name, str) and name.endswith(".npz"):
         return npz.load(Path(name).expanduser())
     match = _NAME.match(name) if isinstance(name, str) else None

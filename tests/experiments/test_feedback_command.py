@@ -254,6 +254,7 @@ def test_settings_reach_the_kinds_that_have_them(kind, kept, tmp_path):
     assert cell.folder == tmp_path / "digits" / kind / "q_agrel"
 
 
+@pytest.mark.slow
 def test_training_is_the_same_whether_angles_are_measured_and_nothing_is_compiled_twice(tmp_path):
     base = {
         "hidden": (6, 5),

@@ -166,6 +166,7 @@ def test_earlier_checkpoints_are_read_or_named(tmp_path, monkeypatch, capsys):
     assert "earlier version" in refused(capsys, "--resume", "--out", folder)
 
 
+@pytest.mark.slow
 def test_long_delays_are_drawn_and_a_later_sitting_does_not_sign(tmp_path):
     folder = tmp_path / "run"
     long = "--networks 1 --max-trials 1 --set fixation_timeout=90 --set response_timeout=90"

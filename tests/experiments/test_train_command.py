@@ -36,6 +36,7 @@ def finished(tmp_path_factory):
     return folder, result
 
 
+@pytest.mark.slow
 def test_arrays_of_ones_own_train_as_the_same_images_do_elsewhere(finished, tmp_path):
     digits = data.load("digits")
     fields = ("train_images", "train_labels", "test_images", "test_labels")
@@ -138,6 +139,7 @@ def test_killed_and_resumed_it_ends_the_same(undisturbed, tmp_path, epochs):
     assert not left.exists()
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_with_a_curriculum_it_ends_the_same(tmp_path, monkeypatch):
     """After an epoch some classes are active and some are not."""
     whole, folder = tmp_path / "whole", tmp_path / "interrupted"

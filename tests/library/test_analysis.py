@@ -236,7 +236,7 @@ def test_tangent_kernel_says_how_far_a_small_update_moves_the_chosen_q_value():
     network = make_network("conv", 3)
     with jax.enable_x64(True):
         images = jax.random.uniform(jax.random.key(0), (1, 8, 8, 1), float)
-        variables = network.init(jax.random.key(1), images)
+        variables = jax.jit(network.init)(jax.random.key(1), images)
         params = variables.pop("params")
         params = jax.tree.map(lambda w: w.astype(float), params)
 
@@ -245,10 +245,15 @@ def test_tangent_kernel_says_how_far_a_small_update_moves_the_chosen_q_value():
 
         kernel = sum(analysis.tangent_kernel(forward, params, images).values())
         rule, step = rules.q_agrel(make_policy("max_boltzmann", epsilon=0.0)), 1e-7
-        decision = rule.act(jax.random.key(2), forward, params, images)
-        update, rpe = rule.update(decision, jnp.ones(1))  # of descent: minus δ ∂q_s/∂w
-        moved = jax.tree.map(lambda w, g: w - step * g, params, update)
-        change = forward(moved, images).max() - forward(params, images).max()
+
+        @jax.jit
+        def learn(params):
+            decision = rule.act(jax.random.key(2), forward, params, images)
+            update, rpe = rule.update(decision, jnp.ones(1))  # of descent: minus δ ∂q_s/∂w
+            return jax.tree.map(lambda w, g: w - step * g, params, update), rpe
+
+        (moved, rpe), q_values = learn(params), jax.jit(forward)
+        change = q_values(moved, images).max() - q_values(params, images).max()
         np.testing.assert_allclose(change, step * rpe[0] * kernel[0], rtol=1e-4)
 
 
@@ -285,7 +290,7 @@ def test_no_angle_of_nothing(value):
 
 def test_norms_of_vanishing_updates_are_no_zero():
     network = make_network("dense", 3, hidden=(5,))
-    variables = network.init(jax.random.key(0), jnp.zeros((1, 4)))
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 4)))
     params = jax.tree.map(lambda w: w * 1e-12, variables["params"])
 
     def forward(params, inputs):

@@ -1,5 +1,7 @@
 """Attention from a chosen unit down to the input, beside numbers worked out by hand."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -47,7 +49,7 @@ def test_tied_feedback_at_the_input_is_the_gradient_of_the_chosen_q_value():
     network = make_network("conv", 3)
     images = jax.random.uniform(jax.random.key(1), (2, 6, 6, 1))
     variables = jax.jit(network.init)(jax.random.key(0), images)
-    seen = attend(network, variables, images, jnp.array([2, 0]))
+    seen = jax.jit(partial(attend, network))(variables, images, jnp.array([2, 0]))
     chosen = jnp.array([[0, 0, 1.0], [1, 0, 0]])
     expected = jax.jit(jax.grad(lambda x: (network.apply(variables, x) * chosen).sum()))(images)
     np.testing.assert_allclose(seen.inputs, expected, atol=1e-6)

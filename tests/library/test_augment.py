@@ -389,6 +389,7 @@ def test_sizes_given_as_arrays_can_be_static():
     assert hash(config) == hash(CONFIG)
 
 
+@pytest.mark.slow
 def test_a_units_leak_may_differ_between_networks():
     """Units of a leak each, float[networks]: each network as alone with numbers of its own."""
     leaks = [(0.7, 1.0, 0.3, 0.9), (0.8, 0.2, 1.0, 0.5)]

@@ -1,5 +1,7 @@
 """Rules without structured feedback: their local equations, and what they do on average."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -268,9 +270,13 @@ def test_optimistic_q_values_are_rewards_moved_down():
     apply, params, inputs = _net()
     rule, c = rules.q_agrel(), 1.0
     rewards = jnp.array([1.0, 0.0, 0.0])
-    optimistic = rule.act(jax.random.key(0), lambda p, x: c + apply(p, x), params, inputs)
-    plain = rule.act(jax.random.key(0), apply, params, inputs)
-    one, other = rule.update(optimistic, rewards), rule.update(plain, rewards - c)
+
+    def learn(forward, rewards):
+        decision = rule.act(jax.random.key(0), forward, params, inputs)
+        return rule.update(decision, rewards)
+
+    learn = jax.jit(learn, static_argnums=0)
+    one, other = learn(lambda p, x: c + apply(p, x), rewards), learn(apply, rewards - c)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), one, other)
 
 
@@ -301,12 +307,16 @@ def test_an_embedding_would_not_learn_and_is_refused(name):
         rule.act(jax.random.key(1), Words().apply, params, words)
 
 
-@pytest.mark.parametrize("name", ["broadcast", "node_perturbation", "stochastic_units"])
+@pytest.mark.parametrize(
+    "name",
+    ["broadcast", pytest.param("node_perturbation", marks=pytest.mark.slow), "stochastic_units"],
+)
 def test_inputs_may_be_a_pytree(name):
     network, rule = DenseNet(num_actions=2, hidden=(3,)), rules.make_rule(name)
     images = jax.random.uniform(jax.random.key(0), (BATCH, 4))
-    params = network.init(jax.random.key(1), images)
+    params = jax.jit(network.init)(jax.random.key(1), images)
 
+    @partial(jax.jit, static_argnums=0)
     def learn(forward, inputs):
         decision = rule.act(jax.random.key(2), forward, params, inputs)
         return rule.update(decision, jnp.ones(BATCH))

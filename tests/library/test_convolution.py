@@ -50,6 +50,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 def test_the_gradient_of_many_images_in_half_precision_is_summed_in_float32():
     """In bfloat16 a sum of ones stops at 256."""
     images, kernel = jnp.ones((401, 4, 4, 8)), jnp.ones((3, 3, 8, 8))

@@ -223,7 +223,7 @@ DENSE, CONV = DenseNet(CLASSES, hidden=(16,)), ConvNet(CLASSES)
     ("network", "rule"),
     [
         pytest.param(DENSE, rules.q_agrel(), id="dense-q_agrel"),
-        pytest.param(DENSE, rules.backprop(), id="dense-backprop"),
+        pytest.param(DENSE, rules.backprop(), id="dense-backprop", marks=pytest.mark.slow),
         pytest.param(CONV, rules.q_agrel(), id="conv-q_agrel", marks=pytest.mark.slow),
         pytest.param(CONV, rules.backprop(), id="conv-backprop", marks=pytest.mark.slow),
     ],
@@ -295,7 +295,11 @@ def test_a_class_that_comes_compiles_nothing():
     assert own.run_steps._cache_size() == compiled
 
 
-@pytest.mark.parametrize("rule", [rules.q_agrel(), rules.backprop()], ids=lambda rule: rule.name)
+@pytest.mark.parametrize(
+    "rule",
+    [rules.q_agrel(), pytest.param(rules.backprop(), marks=pytest.mark.slow)],
+    ids=lambda rule: rule.name,
+)
 def test_it_learns_all_classes(rule):
     settings = Curriculum(window=5)
     run, records = _run(_trainer(settings, rule=rule), 0, epochs=60)
@@ -365,7 +369,15 @@ def test_a_class_without_images_would_stop_it_and_is_refused(shift, missing):
         next(fitting.fit(made, run, examples, examples, epochs=1, patience=1))
 
 
-@pytest.mark.parametrize("threshold", [0.6, 0.7, 0.35, 0.15])
+@pytest.mark.parametrize(
+    "threshold",
+    [
+        0.6,
+        pytest.param(0.7, marks=pytest.mark.slow),
+        pytest.param(0.35, marks=pytest.mark.slow),
+        0.15,
+    ],
+)
 def test_a_fraction_that_equals_the_threshold_reaches_it(threshold):
     """In float32 the product of θ and a number of images may lie above the whole number it is."""
     settings = Curriculum(threshold=threshold, initial_classes=2, window=1)
@@ -408,7 +420,10 @@ def test_forced_choices_are_refused_to_rules_that_learn_probabilities(rule):
     assert _trainer(Curriculum(exploration=0.0), rule=rule).curriculum is not None
 
 
-@pytest.mark.parametrize("plan", [EAGER, Curriculum(threshold=1.0, window=7, max_wait=28)])
+@pytest.mark.parametrize(
+    "plan",
+    [pytest.param(EAGER, marks=pytest.mark.slow), Curriculum(threshold=1.0, window=7, max_wait=28)],
+)
 def test_resumed_with_other_epochs_it_streams_the_windows_it_is_in(monkeypatch, plan):
     """18 steps an epoch, then 19: windows of 7 go on from the steps done, not from an epoch's."""
     for resident in ("99", "0"):
@@ -424,6 +439,7 @@ def test_resumed_with_other_epochs_it_streams_the_windows_it_is_in(monkeypatch, 
     assert not run.states.curriculum.over[0]  # or the windows would not matter
 
 
+@pytest.mark.slow
 def test_once_all_classes_are_shown_images_are_streamed_as_without_a_curriculum(monkeypatch):
     """In chunks of any length, read in advance, and no number changes."""
     short = Curriculum(threshold=1.0, initial_classes=4, window=7, max_wait=7)  # two windows

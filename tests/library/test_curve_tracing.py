@@ -27,7 +27,13 @@ def _neighbors(pixel, n):
 
 
 @pytest.mark.parametrize(
-    ("grid", "length", "apart"), [(15, 9, False), (36, 30, False), (6, 7, False), (15, 9, True)]
+    ("grid", "length", "apart"),
+    [
+        (15, 9, False),
+        pytest.param(36, 30, False, marks=pytest.mark.slow),
+        pytest.param(6, 7, False, marks=pytest.mark.slow),
+        (15, 9, True),
+    ],
 )
 def test_two_paths_that_touch_neither_themselves_nor_each_other(grid, length, apart):
     trials, images = _many(Params(grid, length, 3, length, apart=apart))
@@ -152,7 +158,15 @@ def test_common_neighbors_are_those_of_a_loop_over_pixels(apart):
     assert 5 < sum(expected) < 55 if not apart else not any(expected)
 
 
-@pytest.mark.parametrize(("grid", "apart"), [(5, False), (5, True), (15, True), (36, False)])
+@pytest.mark.parametrize(
+    ("grid", "apart"),
+    [
+        (5, False),
+        pytest.param(5, True, marks=pytest.mark.slow),
+        (15, True),
+        pytest.param(36, False, marks=pytest.mark.slow),
+    ],
+)
 def test_the_longest_curves_can_be_drawn(grid, apart):
     length = longest_curve(grid, apart)
     params = Params(grid, length, length, length, apart=apart)

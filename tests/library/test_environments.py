@@ -241,6 +241,7 @@ def test_sizes_that_differ_are_refused():
         )
 
 
+@pytest.mark.slow
 def test_augment_learns_the_memory_chain():
     gymnax = pytest.importorskip("gymnax")
     chain, params = gymnax.make("MemoryChain-bsuite")
@@ -543,7 +544,10 @@ def test_a_policy_of_ones_own_plays():
 ONE_STEP = ("q_agrel", "agrel", "broadcast", "node_perturbation", "reinforce", "stochastic_units")
 
 
-@pytest.mark.parametrize("name", ONE_STEP)
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "q_agrel" else pytest.param(n, marks=pytest.mark.slow) for n in ONE_STEP],
+)
 def test_a_one_step_rule_does_not_play_longer_episodes(name):
     world, network = _two_steps("both"), make_network("dense", 1, hidden=(3,))
     params = network.init(jax.random.key(0), jnp.zeros((1, 2)))

@@ -139,7 +139,10 @@ def test_batch_norm_sees_the_incomplete_batch_as_it_is():
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["in memory", "streamed"])
-@pytest.mark.parametrize("count", [24, 29, 61])
+@pytest.mark.parametrize(
+    "count",
+    [pytest.param(24, marks=pytest.mark.slow), 29, pytest.param(61, marks=pytest.mark.slow)],
+)
 def test_two_step_programs_and_none_more_after_the_first_epoch(count, streamed):
     examples = _examples(count)
     if streamed:

@@ -27,6 +27,7 @@ def test_arrays_come_back(tmp_path):
     assert birds.train_labels.dtype == birds.test_labels.dtype == np.int32
     assert birds.train_images.dtype == np.uint8
     assert (birds.name, birds.num_classes) == ("birds", 4)
+    assert data.load(tmp_path / "birds.npz").name == "birds"
     assert _load(tmp_path, num_classes=7).num_classes == 7
     assert _load(tmp_path, test_labels=np.array([1, 5])).num_classes == 6
 

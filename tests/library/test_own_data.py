@@ -120,6 +120,7 @@ def test_one_key_is_no_keys(key):
         start(_trainer(Plain()), key)
 
 
+@pytest.mark.slow
 def test_statistics_keep_their_dtype_in_float64(x64):
     trainer = _trainer(make_network("conv", CLASSES))
     run, _ = _fitted(trainer)

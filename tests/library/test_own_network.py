@@ -16,7 +16,7 @@ RULES = {
     "reinforce": rules.reinforce(),
     "stochastic_units": rules.stochastic_units(),
 }
-HALF = [jnp.bfloat16, jnp.float16]
+HALF = [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)]
 REWARDS, LABELS = np.array([1.0, 0.0, 0.3, -2.0]), np.array([0, 1, 2, 1])
 
 

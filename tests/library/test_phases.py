@@ -154,6 +154,7 @@ def test_a_phase_of_the_same_is_the_steps_one_by_one():
     )
 
 
+@pytest.mark.slow
 def test_seeds_that_stopped_apart_go_on_the_same_streamed(monkeypatch):
     """A curriculum's windows then end at other steps in each seed."""
     trainer = _trainer(curriculum=Curriculum(threshold=0.3, window=4))

@@ -360,7 +360,12 @@ def test_a_step_of_the_grid_is_its_equations(shared):
 
 # Not those that need a random stream or the error of the outputs.
 @pytest.mark.parametrize(
-    "feedback", [k for k in FEEDBACKS if k not in ("sign_batchwise", "direct")]
+    "feedback",
+    [
+        kind if kind in ("tied", "kolen_pollack") else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in FEEDBACKS
+        if kind not in ("sign_batchwise", "direct")
+    ],
 )
 def test_every_kind_of_feedback_learns(feedback):
     functions, params, images = _grid(True, feedback)
@@ -431,7 +436,7 @@ def test_initial_weights_excite_and_other_pixels_inhibit(shared):
     """Uniform in [0, r]; from the other pixels to an output in [−2.24 r, 0]."""
     network, images = GridNet(features=20, shared=shared, weight_range=0.3), jnp.ones((1, 4, 4, 4))
     start = as_recurrent(network).start(images)
-    params = network.init(jax.random.key(0), start, images)["params"]
+    params = jax.jit(network.init)(jax.random.key(0), start, images)["params"]
     kernels = {name: np.asarray(layer["kernel"]) for name, layer in params.items()}
     rows = kernels.pop("to_output").reshape(-1, 1 + 2 * 20 + 4, 1)
     others = rows[:, 21:41]
@@ -443,14 +448,15 @@ def test_initial_weights_excite_and_other_pixels_inhibit(shared):
         assert 0 <= kernel.min() < 0.01 and 0.29 < kernel.max() <= 0.3
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_single_pixel_has_no_others(shared):
     """Their mean is 0: q is what bias, Y2 and X^m of the pixel itself bring."""
     network, images = GridNet(features=2, colors=3, shared=shared), jnp.ones((2, 1, 1, 3))
     functions = as_recurrent(network)
     start = functions.start(images)
-    params = network.init(jax.random.key(0), start, images)["params"]
-    state = functions.step(params, functions.step(params, start, images), images)
+    params = jax.jit(network.init)(jax.random.key(0), start, images)["params"]
+    step = jax.jit(functions.step)
+    state = step(params, step(params, start, images), images)
     weights = np.asarray(params["to_output"]["kernel"]).reshape(-1)
     top, modulated = (np.asarray(x).reshape(2, -1) for x in (state.top, state.modulated_input))
     expected = weights[0] + top @ weights[1:3] + modulated @ weights[5:]
@@ -472,13 +478,12 @@ def test_all_that_init_returned_may_be_given():
     others = jax.jit(network.init)(jax.random.key(3), start, images)
     zeros = jax.tree.map(jnp.zeros_like, others["params"])
     whole = as_recurrent(network, {**others, "params": zeros})
-    for own, given in zip(
-        (functions.step(params, start, images), functions.read_out(params, start)),
-        (whole.step(params, start, images), whole.read_out(params, start)),
-        strict=True,
-    ):
-        jax.tree.map(np.testing.assert_array_equal, own, given)
-    states = jax.tree.leaves(functions.step(params, start, images))
+    own, given = (
+        jax.jit(lambda p, f=f: (f.step(p, start, images), f.read_out(p, start)))(params)
+        for f in (functions, whole)
+    )
+    jax.tree.map(np.testing.assert_array_equal, own, given)
+    states = jax.tree.leaves(own[0])
     assert any(jnp.any(part != 0) for part in states)
 
 

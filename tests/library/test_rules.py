@@ -445,7 +445,7 @@ def test_an_own_policy_must_return_an_action(name):
     """Numbered from 1, for one: no unit is its last action."""
     network = networks.make_network("dense", 3, **SMALL)
     inputs = jnp.ones((BATCH, 4))
-    params = network.init(jax.random.key(0), inputs)
+    params = jax.jit(network.init)(jax.random.key(0), inputs)
     learn = functools.partial(_learn, network, params, inputs)
     with pytest.raises(ValueError, match=r"the policy's action must be in \[0, 3\), got 3"):
         learn(rules.RULES[name](lambda key, q: jnp.int32(3)))

@@ -37,12 +37,13 @@ def test_each_step_has_its_own_rule():
         jnp.broadcast_to(IMAGES, (2, *IMAGES.shape)),
         jnp.broadcast_to(LABELS, (2, *LABELS.shape)),
     )
+    train_step = jax.jit(steps.train_step, static_argnums=0)
     for seed, key in enumerate(keys):
         learner = steps.Learner(_rule(0), NETWORK, optimizer)
         state = steps.init_state(learner, key, (2, 2, 1), 3)
         for number, epsilon in enumerate(EPSILONS):
             rule = rules.q_agrel(make_policy("epsilon_greedy", epsilon=epsilon))
-            state, of_step = steps.train_step(
+            state, of_step = train_step(
                 learner._replace(rule=rule), state, IMAGES[number], LABELS[number]
             )
             np.testing.assert_allclose(metrics.correct[seed, number], of_step.correct)

@@ -95,7 +95,11 @@ def _halved(rate):
     return optax.sgd(optax.exponential_decay(rate, 30, 0.5, staircase=True))
 
 
-@pytest.mark.parametrize("make", [optax.sgd, optax.adam, _halved], ids=["sgd", "adam", "halved"])
+@pytest.mark.parametrize(
+    "make",
+    [optax.sgd, pytest.param(optax.adam, marks=pytest.mark.slow), _halved],
+    ids=["sgd", "adam", "halved"],
+)
 def test_another_rate_is_of_the_same_program_and_changes_no_bit(make):
     """Against the rate as a constant of the program."""
     trainer = _trainer(optimizer=make, learning_rate=0.05)
@@ -488,7 +492,7 @@ def test_kolen_pollack_with_decay_becomes_symmetric_and_learns():
     assert (run.best_accuracy > 0.9).all()
 
 
-@pytest.mark.parametrize("feedback", ["random", "sign"])
+@pytest.mark.parametrize("feedback", [pytest.param("random", marks=pytest.mark.slow), "sign"])
 def test_random_and_sign_feedback_learn(feedback):
     run, _ = _run(_trainer(DenseNet(3, hidden=(32, 16), feedback=feedback)), 0, 1, epochs=100)
     assert (run.best_accuracy > 0.8).all()
@@ -500,11 +504,16 @@ def test_a_step_of_ones_own_divides_by_the_nominal_batch_if_there_is_one(nominal
     network, rule = DenseNet(2, hidden=(3,)), rules.q_agrel()
     learner = step.Learner(rule, network, optax.sgd(1.0), batch_size=nominal)
     state = step.init_state(learner, root_key(0), (2, 2, 1), 2)
-    after, _ = step.train_step(learner, state, images, labels)
+    after, _ = jax.jit(step.train_step, static_argnums=0)(learner, state, images, labels)
     step_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), 0)
     forward = lambda params, x: network.apply({"params": params}, x)  # noqa: E731
-    decision = rule.act(jax.random.split(step_key, 3)[0], forward, state.params, images)
-    grads, _ = rule.update(decision, (decision.action == labels).astype(jnp.float32))
+
+    @jax.jit
+    def learn(key, params):
+        decision = rule.act(key, forward, params, images)
+        return rule.update(decision, (decision.action == labels).astype(jnp.float32))
+
+    grads, _ = learn(jax.random.split(step_key, 3)[0], state.params)
     share = 1 if nominal is None else 8 / nominal
     leaves = map(jax.tree.leaves, (after.params, state.params, grads))
     for new, old, grad in zip(*leaves, strict=True):

@@ -178,11 +178,12 @@ def test_sampled_statistics_agree_with_exact_ones(name, feedback, batch):
     each = [sample(key) for key in jax.random.split(jax.random.key(5), 10)]
     groups = jax.tree.map(lambda *arrays: jnp.stack(arrays), *each)
     tied = _problem(images=20)[0]
-    reference = exact_gradient(
-        objective_gradients(tied, params, inputs, labels, probabilities)["cross_entropy"]
-    )
+    gradients = jax.jit(lambda p: objective_gradients(tied, p, inputs, labels, probabilities))
+    reference = exact_gradient(gradients(params)["cross_entropy"])
     exact = statistics(of_batch(_exact(rule, probabilities, problem), batch), reference)
-    found, errors = statistics(pool(groups), reference), jackknife(groups, reference)
+    found, errors = jax.jit(lambda g: (statistics(pool(g), reference), jackknife(g, reference)))(
+        groups
+    )
     compared = [n for n in Statistics._fields if (name, n) not in UNBIASED]
     for layer, statistic in itertools.product(exact, compared):
         true, value, error = (float(getattr(x[layer], statistic)) for x in (exact, found, errors))

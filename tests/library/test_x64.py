@@ -43,7 +43,7 @@ def test_test_trials_are_like_drawn_ones(name):
     assert kinds(drawn) == kinds(tested)
 
 
-@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("apart", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_curves_are_traced(apart):
     params = curve_tracing.Params(grid=7, max_length=4, shortest=2, longest=4, apart=apart)
     keys = jax.random.split(jax.random.key(0), 30)
@@ -83,7 +83,10 @@ def test_a_curriculum_keeps_its_dtypes():
     assert kinds(after) == kinds(state)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "saccade" else pytest.param(n, marks=pytest.mark.slow) for n in TASKS],
+)
 def test_augment_plays_every_task(name):
     environment = environments.from_task(TASKS[name])
     config = rules.augment.AugmentConfig(environment.inputs, actions=environment.actions)
