@@ -283,13 +283,14 @@ def short(commit: str | None) -> str:
     return commit[:7] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
-def tables(results: Path, folder: str, command: str) -> str:
+def tables(results: Path, folder: str, command: str, picture: str = "learning_curves.png") -> str:
     """Return accuracy, difference, epochs and curves of the run in ``results/folder``.
 
     Args:
       results: ``experiments/results``.
       folder: below it.
       command: what to type, less ``--out``, if it has not been run.
+      picture: of the curves, as seen from the page.
     """
     from experiments import plots
 
@@ -310,6 +311,6 @@ def tables(results: Path, folder: str, command: str) -> str:
             *comparison(run),
             *tail,
             *dropped(run),
-            "![Learning curves](learning_curves.png)",
+            f"![Learning curves]({picture})",
         ]
     )

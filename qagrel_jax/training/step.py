@@ -36,7 +36,10 @@ CorrectFunction = Callable[[chex.Array, chex.Array], chex.Array]
 
 
 class Learner(NamedTuple):
-    """What learns: one rule, one network, one optimizer, and the reward it is given."""
+    """What learns: one rule, one network, one optimizer, and the reward it is given.
+
+    The reward here does not follow another ``correct``; that of ``make_trainer`` does.
+    """
 
     rule: Rule | RuleOfStep  # the learning rule, or that of a step, counted from 0
     network: nn.Module  # (images float[batch, ...][, train]) -> outputs [batch, actions]
