@@ -306,7 +306,7 @@ def tables(results: Path, folder: str, command: str, picture: str = "learning_cu
     tail = unfinished({run.config.name: run})
     return "\n\n".join(
         [
-            provenance(run),
+            provenance(run, Path("results", folder).parent.as_posix()),
             markdown.table(("rule", "test accuracy %, mean (sd) [range]"), accuracies),
             *comparison(run),
             *tail,
