@@ -9,8 +9,8 @@ from experiments.train.results import CONTROL, RunResults
 
 FOLDERS = ("cells/mnist_dense/paper", "mnist_dense_rate_1")
 COMMAND = "python -m experiments.train mnist_dense --learning-rate 1 --seeds 3"
-CLEAN = "clean"
-"""Folder, below the page's, of the run whose epoch a validation split picks."""
+CLEAN = f"{FOLDERS[1]}/clean"
+"""The run whose epoch a validation split picks."""
 
 
 def section(results: Path) -> str:
@@ -47,14 +47,11 @@ def section(results: Path) -> str:
     if not faster.finished:
         why = f" It cannot be resumed: {faster.failure}." if faster.failure else ""
         parts.insert(2, f"Not finished: {runs.progress(faster)}.{why}")
-    clean = f"{FOLDERS[1]}/{CLEAN}"
-    if (results / clean).is_dir():
-        picture = f"{CLEAN}/learning_curves.png"
-        parts += [
-            "**Protocol `clean`**, a learning rate of 1: a tenth of the training images, held out, "
-            "picks the epoch, and the test images are read once.",
-            runs.tables(results, clean, f"{COMMAND} --protocol clean", picture),
-        ]
+    parts += [
+        "**Protocol `clean`**, a learning rate of 1: a tenth of the training images, held out, "
+        "picks the epoch, and the test images are read once.",
+        runs.tables(results, CLEAN, f"{COMMAND} --protocol clean", "clean/learning_curves.png"),
+    ]
     return "\n\n".join(parts)
 
 

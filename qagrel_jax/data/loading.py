@@ -40,10 +40,10 @@ def load(
     >>> digits.train_images.shape, digits.num_classes
     ((1437, 8, 8, 1), 10)
     """
-    if name == "digits":
-        return digits.load()
     if isinstance(name, os.PathLike):
         name = os.fspath(name)
+    if name == "digits":
+        return digits.load()
     if isinstance(name, str) and name.endswith(".npz"):
         return npz.load(Path(name).expanduser())
     match = _NAME.match(name) if isinstance(name, str) else None
