@@ -38,11 +38,12 @@ def attend(
     Feedback starts at output unit s with value 1 and runs down the layers' feedback pathways, gated
     by the derivative g_l = f'(a_l) of each unit's activation function:
 
-        FB_{l−1} = W'_l (g_l ∘ FB_l),        FB_0 = W'_1 (g_1 ∘ FB_1) at the input.
+        FB_{l−1} = W'_l (g_l ∘ FB_l),        FB_0 = W'_1 (g_1 ∘ FB_1) at the input,
 
-    g_l ∘ FB_l times δ and the presynaptic activity is the change of the synapses onto layer l
-    (``qagrel_jax.q_agrel``). With tied feedback FB_0 is ∂q_s/∂x, a saliency map. With any other
-    pathway it is what the network itself can know of that.
+    with feedback weights W' [inputs, units] shaped like the forward weights; at the output g ∘ FB
+    is 1 at unit s and 0 at the others. g_l ∘ FB_l times δ and the presynaptic activity is the
+    change of the synapses onto layer l (``qagrel_jax.q_agrel``). With tied feedback FB_0 is
+    ∂q_s/∂x, a saliency map. With any other pathway it is what the network itself can know of that.
 
     Args:
       network: a Linen module ``inputs -> outputs [batch, actions]``; its layers are the submodules

@@ -75,9 +75,9 @@ def agrel(bound: float = 100.0) -> Rule:
     **The bound.** f grows without limit as δ → 1, that is, when a choice that the network held to
     be nearly impossible turns out to be correct; one such trial could ruin the weights. Here f(δ) ≤
     ``bound``. It applies only where p_s < 1/(1 + bound). There the expected change of synapses onto
-    output units is smaller than backpropagation's, never of the other sign. For synapses onto
-    hidden units, where the contribution of the correct choice is bounded and those of the wrong
-    ones are not, even the sign may differ.
+    the correct output unit is smaller than backpropagation's, never of the other sign; onto the
+    others it is the same. For synapses onto hidden units, where the contribution of the correct
+    choice is bounded and those of the wrong ones are not, even the sign may differ.
 
     The network's outputs are the activations before the softmax; the policy, a draw from their
     softmax, is part of the rule. ``qagrel_jax.networks.ThreeLayer`` is the paper's network; its

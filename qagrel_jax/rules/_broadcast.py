@@ -37,10 +37,9 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
     × postsynaptic × reward. (What lies between two layers belongs to the pathway, too: c is what
     the outputs of BatchNorm, pooling and dropout receive.) Each layer of ``qagrel_jax.layers``
     sends c to the units it reads: one that several layers read, as beside a residual connection,
-    receives c from each. The output layer is unchanged, for the
-    chosen unit is known there by its own activity. With c = 0 the hidden layers do not learn, and
-    only an output layer on random features does. A rule must exceed that accuracy to show that its
-    hidden layers learn anything of use.
+    receives c from each. The output layer is unchanged: it knows which of its units was chosen.
+    With c = 0 the hidden layers do not learn, and only an output layer on random features does. A
+    rule must exceed that accuracy to show that its hidden layers learn anything of use.
 
     Args:
       policy: ``(key, q_values [actions]) -> action``.

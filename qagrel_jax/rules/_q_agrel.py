@@ -74,17 +74,17 @@ def q_agrel(
         δ = r − q_s
 
     is one scalar, broadcast to every synapse. Attention feedback starts at the chosen unit with
-    value 1 and runs down through the feedback weights W', gated by the derivative g = f'(a) of each
-    unit's activation function:
+    value 1 and runs down through each layer's feedback weights W' [inputs, units], shaped like its
+    forward weights W, gated by the derivative g = f'(a) of each unit's activation function. From
+    the output layer, L, to the hidden layer below it, and on down:
 
-        FB_L = w'_L[s, :],        FB_{l−1} = W'_l (g_l ∘ FB_l).
+        FB_{L−1} = W'_L[:, s],        FB_{l−1} = W'_l (g_l ∘ FB_l).
 
-    Each synapse changes by what it knows locally and δ. x_l is the presynaptic activity, y_L that
-    of the last hidden layer:
+    Each synapse changes by what it knows locally and δ, with x_l the presynaptic activity:
 
-        ΔW_l = α δ x_l (g_l ∘ FB_l),        ΔW[:, s] = α δ y_L in the output layer.
+        ΔW_L[:, s] = α δ x_L,         ΔW_l = α δ x_l (g_l ∘ FB_l)ᵀ in the hidden layers.
 
-    Synapses onto the other outputs do not change. With tied feedback, W' = Wᵀ, this is
+    Synapses onto the other outputs do not change. With tied feedback, W' = W, this is
     −α ∇ ½(r − q_s)²: error-backpropagation of one output unit at a time.
 
     The chosen unit is known by its index, never by its activity, so q_s = 0 learns like any other.

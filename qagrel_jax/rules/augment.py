@@ -44,8 +44,9 @@ FEEDBACK = ("tied", "kolen_pollack")
 class AugmentConfig:
     """Sizes and parameters of AuGMEnT; the defaults are the paper's, the same in all its tasks.
 
-    A pytree: sizes and the kind of feedback are static, the other parameters are leaves, so they
-    may be traced, and may be float[networks] where networks differ.
+    θ is that of the authors' code. A pytree: ``learning_rate``, ``tag_decay``, ``discount``,
+    ``exploration``, ``threshold`` and ``leak`` are leaves, so they may be traced, and may be
+    float[networks] where networks differ; the rest is static.
 
     Attributes:
       inputs: number of sensory units.

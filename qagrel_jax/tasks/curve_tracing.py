@@ -52,7 +52,7 @@ class Params:
     """Sizes and reward; the lengths are leaves, so a curriculum may change them.
 
     Attributes:
-      grid: n, pixels along each side; 15 or 36 in the publications.
+      grid: n, pixels along each side; 15 in the publication.
       max_length: pixels of the longest curve that will be asked for.
       shortest: each trial's length is uniform between this and ``longest``, ends included.
       longest: at most ``max_length``; 2 means the first stage.

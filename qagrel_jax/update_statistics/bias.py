@@ -39,8 +39,9 @@ def exact_gradient(gradient: chex.ArrayTree) -> Moments:
 def statistics(moments: Moments, reference: Moments) -> dict[str, Statistics]:
     """Bias and variance by layer, and under ``ALL`` of all layers together.
 
-    Squared norms of estimated means are too large by the variance of the mean, V/count, which is
-    taken off: the estimates of |ū|², |g|² and |ū − g|² are unbiased if both are independent.
+    Squared norms of estimated means are too large by the variance of the mean, which is taken off:
+    the estimates of |ū|², |g|² and |ū − g|² are unbiased if both are independent. It is (V_images +
+    V_choices/2)/count, for each of the ``count`` batches has two independent choices.
 
     Args:
       moments: of the update.
