@@ -95,7 +95,10 @@ def saved(folder: Path) -> Config:
     try:
         return from_json(content)
     except UserError as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+        raise UserError(
+            f"{path} is of no run of experiments.train, or of another version ({error}): give "
+            "another folder"
+        ) from None
 
 
 def replace(config: Config, changes: Mapping[str, Any]) -> Config:

@@ -225,24 +225,15 @@ def _summary(
 
 def _checkpoint(parts: Parts, rule: str) -> tuple[bytes, dict[str, Any]] | None:
     """Read a rule's checkpoints, as one, and what the first says it is of; None if one lacks."""
-    from experiments.common import saved
-    from experiments.train.one_rule import describe
-    from qagrel_jax.training import checkpoints
+    from experiments.train.one_rule import read_checkpoint
 
     contents, described = [], []
     for part, config in parts.items():
-        path = run_folder.checkpoint(part, rule)
-        if not path.is_file():
+        found = read_checkpoint(part, config, rule)
+        if found is None:
             return None
-        with saved.explained(path):
-            content, metadata = checkpoints.read(path)
-        if metadata is not None and metadata.get("rule") != rule:
-            other = metadata.get("rule")
-            raise UserError(f"{path} is of the rule {other}: move it away and --resume")
-        with saved.explained(path):
-            checkpoints.check_metadata(metadata or {}, describe(config, rule) if metadata else {})
-        contents.append(content)
-        described.append(metadata or {})
+        contents.append(found[0])
+        described.append(found[1])
     if len(contents) == 1:
         return contents[0], described[0]
     try:

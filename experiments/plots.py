@@ -111,7 +111,7 @@ def of_run(folder: Path) -> None:
 
 def class_discovery(folder: Path) -> None:
     """Draw ``class_discovery.png`` of a run folder: accuracy of each class by epoch."""
-    lines = files.read_lines(folder / "metrics.jsonl")
+    lines = files.read_metrics(folder)
     config = configs.saved(folder)
     rules = list(dict.fromkeys(line["rule"] for line in lines))
     if not lines:
@@ -261,7 +261,7 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
 
 
 def _lines_of_all_seeds(parts: Sequence[Path]) -> list[dict[str, Any]]:
-    metrics = [files.read_lines(part / "metrics.jsonl") for part in parts]
+    metrics = [files.read_metrics(part) for part in parts]
     if len(metrics) == 1:
         return metrics[0]
     rules = dict.fromkeys(line["rule"] for line in metrics[0])

@@ -19,7 +19,7 @@ from typing import Any
 
 from experiments import config as configs
 from experiments import export
-from experiments.common import cli, console, display, files, folders
+from experiments.common import cli, console, display, files, folders, provenance
 from experiments.common.cli import UserError
 from experiments.train import folder as run_folder
 
@@ -109,6 +109,7 @@ def measure(folder: Path, images: int, data_dir: str | None = None) -> list[dict
         dataset = data.load(config.dataset, data_dir)
     except ValueError as error:
         raise UserError(str(error)) from None
+    provenance.check_arrays(files.environments(folder), dataset, config.dataset, folder)
     inputs = classification.normalize(jnp.asarray(dataset.test_images[:images]))
     measured = _measurement(build.build_network(config, dataset.num_classes), inputs)
     splits = build.make_splits(dataset, config)

@@ -48,7 +48,7 @@ def angle_degrees(a: chex.Array, b: chex.Array) -> chex.Array:
 def feedback_angles(
     params: chex.ArrayTree,
     model_state: chex.ArrayTree,
-    feedback: str,
+    feedback: str | Mapping[str, str],
     seeds: bool | None = None,
 ) -> dict[str, chex.Array]:
     """Angle between each layer's forward and feedback weights, for every seed.
@@ -56,27 +56,32 @@ def feedback_angles(
     Args:
       params: parameters of one network, or of several with one leading axis of seeds.
       model_state: the other collections, likewise.
-      feedback: the kind of pathway, one of ``qagrel_jax.layers.FEEDBACKS``.
+      feedback: the kind of pathway, one of ``qagrel_jax.layers.FEEDBACKS``; or, where layers
+        differ, ``{layer: kind}``, those not named being tied.
       seeds: whether there is that leading axis; None: where kernels have 3, 5 or 7 axes, one more
         than dense, convolutional (two-dimensional) and locally connected ones. Say it for kernels
         of other shapes.
 
     Returns:
       ``{layer: float[] or float[seeds], in degrees}`` of every layer with a kernel, as they are
-      named; a layer within a module is ``module/layer``. Empty for ``direct`` feedback, whose
-      weights have no forward partners. A layer without feedback weights in a network that has some
-      is tied, 0 degrees.
+      named; a layer within a module is ``module/layer``. None of ``direct`` layers, whose weights
+      have no forward partners. With one kind, a layer without feedback weights in a network that
+      has some is tied, 0 degrees.
 
     Raises:
-      ValueError: an unknown ``feedback``; without ``seeds``, layers of which some seem to have an
-        axis in front (``nn.vmap``, ``nn.scan``) and some none.
+      ValueError: an unknown kind of ``feedback``; without ``seeds``, layers of which some seem to
+        have an axis in front (``nn.vmap``, ``nn.scan``) and some none.
       TypeError: ``seeds`` is neither True, False nor None.
-      KeyError: variables of another kind of pathway.
+      KeyError: variables of another kind of pathway; a layer that is not there.
 
     >>> import jax.numpy as jnp
     >>> params = {"out": {"kernel": jnp.eye(2), "feedback_kernel": jnp.ones((2, 2))}}
     >>> round(float(feedback_angles(params, {}, "kolen_pollack")["out"]), 3)
     45.0
+    >>> params["in"] = {"kernel": jnp.array([[3.0, -4.0]])}
+    >>> mixed = feedback_angles(params, {}, {"in": "sign", "out": "kolen_pollack"})
+    >>> {layer: round(float(angle), 2) for layer, angle in mixed.items()}
+    {'out': 45.0, 'in': 8.13}
     """
     if seeds is not None:
         checks.flag("seeds", seeds)

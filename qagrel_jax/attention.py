@@ -51,7 +51,9 @@ def attend(
       variables: its parameters and other collections; nothing of them changes.
       inputs: float[batch, ...]; of images the pixels in [0, 1], as in training.
       actions: int[batch], the unit to start from; outside [0, actions) there is no feedback.
-      **options: further arguments of the network, such as ``train=False``.
+      **options: further arguments of the network, such as ``train=False``, or ``train=True`` and
+        ``rngs`` for what it is like in learning. What then changes, such as BatchNorm's running
+        statistics, is dropped.
 
     Returns:
       An ``Attention``.
@@ -77,6 +79,7 @@ def attend(
         raise TypeError(f"actions must be whole numbers, got {actions.dtype}")
     checks.one_each("actions", actions, len(inputs))
     order: dict[str, None] = {}
+    changing = [collection for collection in variables if collection != "params"]
 
     def run(added: dict, inputs: chex.Array) -> tuple[chex.Array, dict]:
         drive: dict[str, chex.Array] = {}
@@ -91,7 +94,8 @@ def attend(
             return jax.tree.map(jnp.add, outputs, added[name]) if name in added else outputs
 
         with each_call(tap, has_kernel):
-            return network.apply(variables, inputs, **options), drive
+            outputs, _ = network.apply(variables, inputs, mutable=changing, **options)
+            return outputs, drive
 
     # Nothing added to what the units receive: the cotangent of it is the feedback they get.
     outputs, shapes = jax.eval_shape(run, {}, inputs)

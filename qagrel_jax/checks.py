@@ -287,6 +287,20 @@ def _one(kind: type) -> str:
     return f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}"
 
 
+def not_consumed(name: str, tree: Any) -> None:
+    """Refuse arrays whose memory another call has taken over (donated buffers).
+
+    Raises:
+      ValueError: one of ``tree`` was.
+    """
+    arrays = [x for x in jax.tree.leaves(tree) if not isinstance(x, jax.core.Tracer)]
+    if any(getattr(x, "is_deleted", bool)() for x in arrays):
+        raise ValueError(
+            f"{name} was consumed by another call: start anew, load what was saved of it, or keep "
+            "a copy, jax.tree.map(jnp.copy, ...), before"
+        )
+
+
 def random_key(name: str, value: Any) -> None:
     """Check that ``value`` is one random key, typed (``jax.random.key``) or its numbers.
 

@@ -101,7 +101,11 @@ class _Network(nn.Module):
         x = nn.relu(self._layer(options.pop("kind", Conv), features, **options)(x))
         # Momentum and epsilon are Keras's defaults, which the authors' code leaves as they are.
         return nn.BatchNorm(
-            use_running_average=not train, momentum=0.99, epsilon=1e-3, dtype=self.dtype
+            use_running_average=not train,
+            momentum=0.99,
+            epsilon=1e-3,
+            dtype=self.dtype,
+            param_dtype=jnp.result_type(float),
         )(x)
 
     def _q_values(self, x: chex.Array) -> chex.Array:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qagrel_jax import random_keys, sharding
+from qagrel_jax import checks, random_keys, sharding
 
 
 def to_plain(tree: chex.ArrayTree) -> chex.ArrayTree:
@@ -26,9 +26,13 @@ def to_plain(tree: chex.ArrayTree) -> chex.ArrayTree:
     Returns:
       The same structure with ``np.ndarray`` leaves; a key [...] is uint32[..., 2] (threefry2x32).
 
+    Raises:
+      ValueError: a tree that another call has consumed.
+
     >>> to_plain({"key": jax.random.key(3, impl="threefry2x32")})["key"].tolist()
     [0, 3]
     """
+    checks.not_consumed("what is to be copied", tree)
     return jax.tree.map(np.array, sharding.fetch(random_keys.to_numbers(tree)))
 
 

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import difflib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -70,7 +71,10 @@ def path(text: str) -> Path:
     """Argument type: the path of a file or folder; an empty one is an error."""
     if not text.strip() or "\0" in text:
         raise argparse.ArgumentTypeError(f"needs a path, got {text!r}")
-    return Path(text).expanduser()  # of --out=~/runs the shell leaves the ~
+    try:
+        return Path(text).expanduser()  # of --out=~/runs the shell leaves the ~
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"nobody's home folder is known as {text!r}") from None
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +145,8 @@ def resumable(folder: Path, begun: Callable[[Path], bool] = Path.is_dir) -> Iter
     """Say how to resume the run in ``folder`` if Ctrl-C or SIGTERM ends it, once it has begun."""
 
     def what() -> str:
-        return f"to resume: --resume --out {folder}" if begun(folder) else "nothing was begun"
+        named = shlex.quote(str(folder))
+        return f"to resume: --resume --out {named}" if begun(folder) else "nothing was begun"
 
     with interrupted_says(what):
         yield

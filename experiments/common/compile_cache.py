@@ -21,10 +21,10 @@ def switch_on() -> None:
     environment variables.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = default_folder()
         try:
+            folder = default_folder()
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
+        except (OSError, RuntimeError):  # no home folder
             return  # a cache only saves time
         if not os.access(folder, os.W_OK):
             return
@@ -34,7 +34,11 @@ def switch_on() -> None:
 
 
 def default_folder() -> Path:
-    """Return ``compiled`` below ``array_cache.default_folder()``, without importing JAX."""
+    """Return ``compiled`` below ``array_cache.default_folder()``, without importing JAX.
+
+    Raises:
+      RuntimeError: it would be in the home folder, and none is known.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("QAGREL_JAX_CACHE") or Path(base) / "qagrel_jax").expanduser() / (
         "compiled"

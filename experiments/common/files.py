@@ -7,6 +7,8 @@ from typing import Any
 
 from experiments.common.cli import UserError
 
+_INSTEAD = "copy it again, or move it away"
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` so that a crash at any moment leaves the old file or the new one."""
@@ -29,9 +31,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+        raise UserError(f"cannot read {path}: {error}; {_INSTEAD}") from None
     if content is not None and not isinstance(content, dict):
-        raise UserError(f"cannot read {path}: it holds {str(content)[:40]!r}, not a mapping")
+        held = f"it holds {str(content)[:40]!r}, not a mapping"
+        raise UserError(f"cannot read {path}: {held}; {_INSTEAD}")
     return content
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -230,7 +231,10 @@ def explained(folder: Path, if_gone: str = "", resumable: bool = False) -> Itera
 
 
 def _concerns(error: OSError, folder: Path) -> bool:
-    named = [Path(str(name)) for name in (error.filename, error.filename2) if name is not None]
+    # The lock's file is named from the root on, that of ``qagrel_jax.atomic`` without links.
+    names = [name for name in (error.filename, error.filename2) if name is not None]
+    named = [Path(os.path.realpath(str(name))) for name in names]
+    folder = Path(os.path.realpath(folder))
     return not named or any(
         path == folder or folder in path.parents or path in folder.parents for path in named
     )

@@ -1,13 +1,17 @@
-"""What produced a result: device, versions, commit, command."""
+"""What produced a result: device, versions, commit, command, and arrays of one's own."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from experiments.common.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "tensorflow-datasets", "qagrel_jax")
@@ -52,14 +56,53 @@ def device(mesh: Any = None) -> str:
     return first.device_kind if count == 1 else f"{count} x {first.device_kind}"
 
 
-def environment(mesh: Any = None) -> dict[str, object]:
-    """Return device, versions, commit and command as one JSON-ready dictionary."""
-    return {
+def environment(mesh: Any = None, dataset: Any = None) -> dict[str, object]:
+    """Return device, versions, commit and command as one JSON-ready dictionary.
+
+    With a ``dataset`` of one's own arrays, whose name does not say what they are, also ``arrays``,
+    their digest.
+    """
+    found: dict[str, object] = {
         "device": device(mesh),
         "versions": versions(),
         "commit": commit(),
         "command": shlex.join(["python", "-m", *_module_and_arguments()]),
     }
+    digest = None if dataset is None else _arrays_of(dataset)
+    return found if digest is None else found | {"arrays": digest}
+
+
+def check_arrays(
+    environments: Iterable[Mapping[str, Any]], dataset: Any, name: str, folder: Path
+) -> None:
+    """Raise ``UserError`` if arrays of one's own are not those of a run's earlier sessions.
+
+    Args:
+      environments: of these sessions; older ones do not tell.
+      dataset: as it is now.
+      name: what it was loaded by.
+      folder: of the run.
+    """
+    before = {line["arrays"] for line in environments if "arrays" in line}
+    if before - {_arrays_of(dataset)}:
+        raise UserError(
+            f"{name} holds other arrays than when the run in {folder} began: give the earlier "
+            "ones, or choose another --out"
+        )
+
+
+def _arrays_of(dataset: Any) -> str | None:
+    """Return a digest of arrays of one's own, None for a set whose version tells what it is."""
+    if dataset.version != "npz":
+        return None
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        array = getattr(dataset, name)
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
 
 
 def _module_and_arguments() -> list[str]:

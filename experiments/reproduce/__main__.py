@@ -115,10 +115,14 @@ def _data_dir(data_dir: Path | None) -> Path:
 
 
 def _missing(works: list[Work], data_dir: Path | None) -> list[str]:
-    """Return the data sets of open cells that are not here, in the order of the cells."""
+    """Return the sets of TFDS of open cells that are not here, in the order of the cells."""
     names = dict.fromkeys(work.config.dataset.partition(":")[0] for work in works if work.open)
     root = _data_dir(data_dir).expanduser()
-    return [name for name in names if name != "digits" and not (root / name).is_dir()]
+    return [
+        name
+        for name in names
+        if name != "digits" and not name.endswith(".npz") and not (root / name).is_dir()
+    ]
 
 
 def _with_measured_times(works: list[Work], arguments: Any) -> list[Work]:

@@ -70,12 +70,14 @@ def run(
     """
     began = run_folder.check(folder, config, resume)  # before the slow imports, if it fails
     content = run_folder.saved_summary(folder)
-    if began and content is not None and configs.saved(folder) == config:
-        return _done(folder, config, content, event_files)
+    if began and content is not None:
+        run_folder.check_summary(folder, configs.saved(folder), content)
+        if configs.saved(folder) == config:
+            return _done(folder, config, content, event_files)
 
     import jax
 
-    from experiments.train import build
+    from experiments.train import build, one_rule
     from qagrel_jax import data
 
     try:
@@ -83,9 +85,12 @@ def run(
         splits = build.make_splits(dataset, config, mesh)
     except ValueError as error:
         raise UserError(str(error)) from None
+    provenance.check_arrays(files.environments(folder), dataset, config.dataset, folder)
     with contextlib.ExitStack() as stack:
         with devices.together(mesh):
             stack.enter_context(folders.claimed(folder, (configs.FILE,), resume))
+            if began and content is not None:
+                one_rule.check_finished(folder, config, content)
             run_folder.claim(folder, config, resume)
             # Not before the folder is ours: event files of another run would be replaced.
             stack.enter_context(tensorboard.following(folder, event_files))
@@ -107,7 +112,6 @@ def _done(
     """Print the table of a run that is done; draw what a kill left undrawn."""
     from experiments.train import summary
 
-    run_folder.check_summary(folder, config, content)
     summary.print_table(content)
     if run_folder.missing_pictures(folder, config) and files.read_metrics(folder):
         with folders.locked(folder):
@@ -132,7 +136,7 @@ def _train(
     from experiments.train import one_rule, summary
 
     # Of the code that runs, not of a later commit.
-    files.append_line(folder / "environments.jsonl", provenance.environment(mesh))
+    files.append_line(folder / "environments.jsonl", provenance.environment(mesh, dataset))
     results: list[dict[str, Any]] = []
     diverged: dict[str, one_rule.Diverged] = {}
     for rules_left, rule in zip(range(len(config.rules), 0, -1), config.rules, strict=True):

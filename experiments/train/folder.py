@@ -8,7 +8,8 @@
                            says whose epoch it was where seeds were trained apart and merged
 ``checkpoint_RULE.msgpack`` everything it takes to resume that rule, and of which rule and
                            config it is, with a checksum; replaced as a whole
-``environments.jsonl``     device, versions, commit and command of every session, first to last
+``environments.jsonl``     device, versions, commit and command of every session, first to last,
+                           and ``arrays``, a digest of the images and labels of an ``.npz`` file
 ``summary.json``           results; it is there if and only if all rules are done
 ``failed.json``            why rules cannot continue, if any cannot: the last ``error``, and each
                            rule's in ``rules``

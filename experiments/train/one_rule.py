@@ -37,6 +37,42 @@ def describe(config: Config, rule: str) -> dict[str, Any]:
     return {"rule": rule, "config": content}
 
 
+def read_checkpoint(folder: Path, config: Config, rule: str) -> tuple[bytes, dict[str, Any]] | None:
+    """Return the content and the metadata of a rule's checkpoint; None if there is none.
+
+    Raises:
+      UserError: it is damaged, or of another rule or config.
+    """
+    from qagrel_jax.training import checkpoints
+
+    path = run_folder.checkpoint(folder, rule)
+    if not path.is_file():
+        return None
+    with saved.explained(path):
+        content, metadata = checkpoints.read(path)
+    metadata = metadata or {}
+    if (other := metadata.get("rule", rule)) != rule:
+        raise UserError(f"{path} is of the rule {other}: move it away and --resume")
+    with saved.explained(path):
+        checkpoints.check_metadata(metadata, describe(config, rule) if metadata else {})
+    return content, metadata
+
+
+def check_finished(folder: Path, config: Config, summary: dict[str, Any]) -> None:
+    """Raise ``UserError`` if a finished run cannot be continued, before its results are removed.
+
+    Args:
+      folder: of the run.
+      config: what it is to become.
+      summary: of the run as it is.
+    """
+    for entry in summary["results"]:
+        rule, epochs = entry["rule"], range(1, entry["epochs"] + 1)
+        found = read_checkpoint(folder, config, rule)
+        if found is not None and not {*epochs} <= {*_epochs_there(folder, config, rule)}:
+            raise _lacks_epochs(folder, rule)
+
+
 def run_rule(
     folder: Path,
     config: Config,
@@ -113,11 +149,16 @@ def _resumed(
     for path in (metrics, timings):
         run_folder.cut_lines(path, rule, int(run.epoch))
     if _epochs_there(folder, config, rule) != list(range(1, int(run.epoch) + 1)):
-        raise UserError(
-            f"{metrics} lacks epochs that {checkpoint} has done: move the latter away to start "
-            "this rule anew"
-        )
+        raise _lacks_epochs(folder, rule)
     return run
+
+
+def _lacks_epochs(folder: Path, rule: str) -> UserError:
+    metrics, checkpoint = folder / "metrics.jsonl", run_folder.checkpoint(folder, rule)
+    return UserError(
+        f"{metrics} lacks epochs that {checkpoint} has done: move the latter away to start this "
+        "rule anew"
+    )
 
 
 def _learn(

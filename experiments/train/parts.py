@@ -4,7 +4,7 @@ import itertools
 from pathlib import Path
 
 from experiments import config as configs
-from experiments.common import fields
+from experiments.common import fields, files
 from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.train import folder as run_folder
@@ -20,8 +20,8 @@ def merged(parts: Parts) -> Config:
     """Return the configuration of which ``parts`` are the rules and seeds.
 
     Raises:
-      UserError: runs that differ in more, have a rule of a seed in common, lack one, or are of
-        further seeds and not finished.
+      UserError: runs that differ in more, or in their arrays, have a rule of a seed in common, lack
+        one, or are of further seeds and not finished.
     """
     (first, config), *others = parts.items()
     for folder, other in others:
@@ -29,6 +29,7 @@ def merged(parts: Parts) -> Config:
         if different:
             told = fields.told(config, other, different)
             raise UserError(f"{first} and {folder} are not of one recipe: {told}")
+    _check_arrays(parts)
     groups = by_seeds(parts)
     rules = [_rules(group) for group in groups]
     if len(groups) > 1:
@@ -38,6 +39,19 @@ def merged(parts: Parts) -> Config:
     # In the order in which the rules were given first.
     ordered = dict.fromkeys(rule for other in parts.values() for rule in other.rules)
     return configs.replace(config, {"rules": tuple(ordered), "seeds": seeds, "first_seed": start})
+
+
+def _check_arrays(parts: Parts) -> None:
+    """Raise unless arrays of one's own, as far as the parts tell them, are the same in all."""
+    first: dict[str, Path] = {}
+    for folder in parts:
+        for line in files.environments(folder):
+            if "arrays" in line:
+                first.setdefault(line["arrays"], folder)
+    if len(first) > 1:
+        one, other, *_ = first.values()
+        name = parts[other].dataset
+        raise UserError(f"{one} and {other} are not of one recipe: their {name} hold other arrays")
 
 
 def by_seeds(parts: Parts) -> list[Parts]:

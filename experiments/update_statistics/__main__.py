@@ -50,16 +50,18 @@ def run(folder: Path, plan: Plan, data_dir: str | None = None) -> dict[str, Any]
     from experiments.update_statistics import plots, summary
     from qagrel_jax import data
 
-    environment = provenance.environment()
+    name = plan.config.dataset
+    try:
+        dataset = data.load(name, data_dir)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    provenance.check_arrays(files.environments(folder), dataset, name, folder)
+    environment = provenance.environment(dataset=dataset)
     files.append_line(folder / "environments.jsonl", environment)
     first = files.first_environment(folder)
     lines = _lines_done(folder)
-    try:
-        dataset = data.load(plan.config.dataset, data_dir)
-    except ValueError as error:
-        raise UserError(str(error)) from None
     if (most := max(classes or 0 for classes in plan.classes)) > dataset.num_classes:
-        raise UserError(f"--classes {most}: {plan.config.dataset} has {dataset.num_classes}")
+        raise UserError(f"--classes {most}: {name} has {dataset.num_classes}")
     total = len(plan.rules) * len(plan.stages) * len(plan.classes) * plan.config.seeds
     with Reporter("update statistics", total) as reporter:
         for classes in plan.classes:

@@ -20,7 +20,11 @@ from qagrel_jax import atomic
 
 
 def default_folder() -> Path:
-    """Return $QAGREL_JAX_CACHE, else $XDG_CACHE_HOME/qagrel_jax, else ~/.cache/qagrel_jax."""
+    """Return $QAGREL_JAX_CACHE, else $XDG_CACHE_HOME/qagrel_jax, else ~/.cache/qagrel_jax.
+
+    Raises:
+      RuntimeError: no home folder is known.
+    """
     if own := os.environ.get("QAGREL_JAX_CACHE"):
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")

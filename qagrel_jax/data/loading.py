@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from qagrel_jax.data import cache, decoding, digits, npz, tfds
-from qagrel_jax.data.dataset import Dataset, Progress
+from qagrel_jax.data.dataset import DataError, Dataset, Progress
 
 _NAME = re.compile(r"^(?P<name>\w+)(/(?P<config>[\w\-.+]+))?(:(?P<version>\d+\.\d+\.\d+))?$")
 
@@ -47,11 +47,17 @@ def load(
     if isinstance(name, str) and name.endswith(".npz"):
         return npz.load(Path(name).expanduser())
     match = _NAME.match(name) if isinstance(name, str) else None
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    wanted_root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    try:
+        root = wanted_root.expanduser()
+        kept = Path(cache_dir or cache.default_folder()).expanduser()
+    except RuntimeError:
+        raise DataError(
+            "no home folder is known: set TFDS_DATA_DIR, where the data are, and QAGREL_JAX_CACHE"
+        ) from None
     if match is None:
         raise tfds.unknown(name, root)
     wanted = match.groupdict()
     folder = tfds.find_prepared(root, **wanted) or tfds.prepare(root, **wanted)
-    kept = Path(cache_dir or cache.default_folder()).expanduser()
     named = folder.parent.relative_to(root).as_posix()
     return decoding.read(named, folder, kept, progress)

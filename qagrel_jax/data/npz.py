@@ -7,6 +7,7 @@ whole numbers from 0. There are as many classes as the largest label says, or as
 where the file has such a number.
 """
 
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -24,6 +25,9 @@ def load(path: Path) -> Dataset:
     Raises:
       DataError: no such file, one that is no ``.npz``, or lacks an array; arrays that are not as
         said above, training and test images of different shape.
+
+    Warns:
+      UserWarning: a class has no image, where the file has no ``num_classes``.
     """
     found = _read(path)
     classes = found.get("num_classes", np.asarray(0))
@@ -41,6 +45,8 @@ def load(path: Path) -> Dataset:
             validate(images, labels, num_classes)
         except ValueError as error:
             raise DataError(f"{split} of {path}: {error}") from None
+    if not int(classes):
+        _warn_of_gaps(path, [labels for _, labels in splits])
     (images, classes), (test_images, test_classes) = splits
     if images.shape[1:] != test_images.shape[1:]:
         raise DataError(
@@ -49,6 +55,17 @@ def load(path: Path) -> Dataset:
         )
     labels, test_labels = classes.astype(np.int32), test_classes.astype(np.int32)
     return Dataset(path.stem, "npz", images, labels, test_images, test_labels, num_classes)
+
+
+def _warn_of_gaps(path: Path, labels: list[np.ndarray]) -> None:
+    there = sorted({int(label) for some in labels for label in np.unique(some)})
+    missing = [number for number, label in enumerate(there) if number != label]
+    if missing:
+        warnings.warn(
+            f"{path} has no image of class {missing[0]}, but labels up to {there[-1]}, and so many "
+            "outputs: number the classes from 0 on, or add num_classes",
+            stacklevel=4,
+        )
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -36,36 +36,35 @@ def kernels(tree: chex.ArrayTree) -> dict[str, chex.Array]:
 
 
 def feedback_kernels(
-    params: chex.ArrayTree, model_state: chex.ArrayTree, feedback: str
+    params: chex.ArrayTree, model_state: chex.ArrayTree, feedback: str | Mapping[str, str]
 ) -> dict[tuple[str, ...], chex.Array]:
     """Read the weights that carry feedback down off a network's variables.
 
     Args:
       params: the network's parameters; any leading axes (seeds) are kept.
       model_state: its other collections.
-      feedback: the kind of pathway, one of ``FEEDBACKS``.
+      feedback: the kind of pathway, one of ``FEEDBACKS``; or, where layers differ, ``{layer:
+        kind}``, a layer within a module as ``module/layer``, those not named being tied.
 
     Returns:
       ``{path of the layer: float[...]}``, B shaped like the layer's kernel W, of every layer with a
       kernel. The ``sign`` kinds without their factor; of ``sign_batchwise`` the mean over draws, up
-      to a factor. Empty for ``direct``, whose weights connect a layer with the outputs. A layer
-      without feedback weights, such as Flax's own, in a network that has some is tied: B = W.
+      to a factor. None of ``direct`` layers, whose weights connect a layer with the outputs. With
+      one kind, a layer without feedback weights, such as Flax's own, in a network that has some is
+      tied: B = W.
 
     Raises:
-      ValueError: an unknown ``feedback``.
-      KeyError: variables of another kind of pathway.
+      ValueError: an unknown kind of ``feedback``.
+      KeyError: variables of another kind of pathway; a layer that is not there.
     """
-    kind = canonical(feedback)
     weights, fixed = flatten_dict(params), flatten_dict(model_state.get("feedback", {}))
-    _refuse_others(kind, weights, fixed)
-    own = {path[:-1] for path in fixed if path[-1] in _OWN_WEIGHTS.get(kind, ())}
-    own |= {path[:-1] for path in weights if path[-1] == "feedback_kernel"}
     kernels = {}
-    for (*layer, name), kernel in weights.items():
-        if name != "kernel" or kind == "direct":
-            continue
-        of = functools.partial(_weights_of, tuple(layer), kind)
-        match "tied" if own and tuple(layer) not in own else kind:
+    for layer, kind in _kinds(feedback, weights, fixed).items():
+        kernel = weights[*layer, "kernel"]
+        of = functools.partial(_weights_of, layer, kind)
+        match kind:
+            case "direct":
+                continue
             case "tied":
                 down = kernel
             case "sign" | "sign_batchwise":
@@ -78,8 +77,32 @@ def feedback_kernels(
                 down = of(fixed, "kernel")
             case "product":
                 down = product_kernel(of(fixed, "mixing"), of(weights, "feedback_kernel"))
-        kernels[tuple(layer)] = down
+        kernels[layer] = down
     return kernels
+
+
+def _kinds(
+    feedback: str | Mapping[str, str], weights: dict, fixed: dict
+) -> dict[tuple[str, ...], str]:
+    """Return the kind of each layer with a kernel; refuse what has weights of another."""
+    layers = [path[:-1] for path in weights if path[-1] == "kernel"]
+    if isinstance(feedback, Mapping):
+        given = {tuple(layer.split("/")): canonical(kind) for layer, kind in feedback.items()}
+        if unknown := given.keys() - set(layers):
+            there = ", ".join("/".join(layer) for layer in layers)
+            raise KeyError(f"no layer {'/'.join(min(unknown))!r} with a kernel, but {there}")
+        kinds = {layer: given.get(layer, "tied") for layer in layers}
+        for layer, kind in kinds.items():
+            its_own = ({p: w for p, w in of.items() if p[:-1] == layer} for of in (weights, fixed))
+            _refuse_others(kind, *its_own)
+        return kinds
+    kind = canonical(feedback)
+    _refuse_others(kind, weights, fixed)
+    own = {path[:-1] for path in fixed if path[-1] in _OWN_WEIGHTS.get(kind, ())}
+    own |= {path[:-1] for path in weights if path[-1] == "feedback_kernel"}
+    if kind == "direct":
+        return dict.fromkeys(layers, kind)
+    return {layer: "tied" if own and layer not in own else kind for layer in layers}
 
 
 _OWN_WEIGHTS = {
@@ -98,7 +121,10 @@ def _refuse_others(kind: str, weights: dict, fixed: dict) -> None:
     found |= {"feedback_kernel"} & {path[-1] for path in weights}
     if others := sorted(found - _OWN_WEIGHTS.get(kind, set())):
         names = ", ".join(others)
-        raise KeyError(f"there are weights {names}, which feedback {kind!r} does not have")
+        raise KeyError(
+            f"there are weights {names}, which feedback {kind!r} does not have; of layers that "
+            "differ give {layer: kind}"
+        )
 
 
 def _weights_of(layer: tuple[str, ...], kind: str, where: dict, name: str) -> chex.Array:

@@ -98,6 +98,7 @@ def q_agrel(
 
     Raises:
       TypeError: ``policy`` or ``rpe`` is no function.
+      ValueError: from ``update``, an ``rpe`` that returns more than a number.
 
     References:
       Pozzi, Bohté & Roelfsema (2018), arXiv:1811.01768.
@@ -117,7 +118,9 @@ def q_agrel(
     def teaching_signal(
         q_values: chex.Array, action: chex.Array, reward: chex.Array
     ) -> tuple[chex.Array, chex.Array]:
-        delta = rpe(q_values[action], reward)
+        delta = jnp.asarray(rpe(q_values[action], reward))
+        if delta.ndim:
+            raise ValueError(f"rpe must return one number, δ [], got {list(delta.shape)}")
         chosen = jax.nn.one_hot(action, q_values.shape[0], dtype=q_values.dtype)
         return -delta * chosen, delta
 

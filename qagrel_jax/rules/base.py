@@ -171,9 +171,9 @@ def one_step_rule(
 
     Raises:
       ValueError: ``outcome`` is neither "reward" nor "label"; from ``act``, outputs that leave
-        nothing to choose; from ``update``, rewards that are not finite or labels that are no
-        action's. (Inside a compiled function values are not known: nothing is raised, and the
-        error of such a label is NaN.)
+        nothing to choose; from ``update``, a ``teaching_signal`` that returns something else,
+        rewards that are not finite or labels that are no action's. (Inside a compiled function
+        values are not known: nothing is raised, and the error of such a label is NaN.)
       TypeError: ``policy`` or ``teaching_signal`` is no function; from ``update``, rewards that are
         no numbers, labels that are no integers.
       AssertionError: from ``act``, outputs that are not [batch, actions]; from ``update``, outcomes
@@ -248,7 +248,7 @@ def one_step_rule(
             outcome = checked_rewards(outcome, batch)
         outcome = sharding.divided_as(decision.outputs, outcome)
         signals = jax.vmap(teaching_signal)(decision.outputs, decision.action, outcome)
-        output_errors, errors = signals
+        output_errors, errors = _checked_signals(signals, decision.outputs.shape)
         output_errors = (output_errors / batch).astype(decision.outputs.dtype)
         if kind == "reward":  # a loss of outputs that are not finite is none itself
             errors = known_errors(decision.action, errors, actions)
@@ -257,6 +257,22 @@ def one_step_rule(
         return decision.pathway(output_errors), errors
 
     return Rule(name, kind, act, update)
+
+
+def _checked_signals(signals: Any, shape: tuple[int, ...]) -> tuple[chex.Array, chex.Array]:
+    """Return what a teaching signal returns for a batch, if it is what it should be."""
+    pair = isinstance(signals, tuple | list) and len(signals) == 2
+    if not pair or [getattr(signal, "shape", None) for signal in signals] != [shape, shape[:1]]:
+        told = [
+            list(signal.shape[1:]) if hasattr(signal, "shape") else type(signal).__name__
+            for signal in signals
+        ]
+        got = " and ".join(map(str, told)) if pair else type(signals).__name__
+        raise ValueError(
+            f"teaching_signal must return an output error [{shape[1]}], one for each action, and "
+            f"one scalar error [], got {got}"
+        )
+    return signals[0], signals[1]
 
 
 def known_errors(action: chex.Array, errors: chex.Array, actions: int) -> chex.Array:

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qagrel_jax import atomic, random_keys, sharding
+from qagrel_jax import atomic, checks, random_keys, sharding
 
 MAGIC = b"qagrel_jax checkpoint 1\n"
 Tree = TypeVar("Tree", bound=chex.ArrayTree)
@@ -48,7 +48,8 @@ def save(
 
     Raises:
       OSError: it cannot be written.
-      ValueError, TypeError: metadata that JSON does not know, or a number that is not finite.
+      ValueError, TypeError: metadata that JSON does not know, or a number that is not finite;
+        a tree that another call has consumed.
 
     A file that has been read and saved again is the same to the byte:
 
@@ -60,6 +61,7 @@ def save(
     >>> path.read_bytes() == before
     True
     """
+    checks.not_consumed("what is to be saved", tree)
     write(path, flax.serialization.to_bytes(sharding.fetch(random_keys.to_numbers(tree))), metadata)
 
 
@@ -122,6 +124,10 @@ def read(path: Path) -> tuple[bytes, dict[str, Any] | None]:
     """
     whole = Path(path).read_bytes()
     if not whole.startswith(MAGIC):
+        try:
+            flax.serialization.msgpack_restore(whole)
+        except Exception as error:  # whatever msgpack makes of bytes that are not its own
+            raise CheckpointError(f"damaged: {_line(error)}") from None
         return whole, None
     checksum = whole[len(MAGIC) : len(MAGIC) + 65]
     described, newline, content = whole[len(MAGIC) + 65 :].partition(b"\n")

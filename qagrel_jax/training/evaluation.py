@@ -18,7 +18,14 @@ from qagrel_jax.data import streaming
 from qagrel_jax.policies import at_least_float32, nothing_to_choose
 from qagrel_jax.tasks import classification
 from qagrel_jax.training.examples import Examples, check_images, paired
-from qagrel_jax.training.step import CorrectFunction, TrainState, judge, mode, variables_of
+from qagrel_jax.training.step import (
+    CorrectFunction,
+    TrainState,
+    check_states,
+    judge,
+    mode,
+    variables_of,
+)
 
 
 def count_correct(
@@ -98,9 +105,11 @@ def evaluate(
 
     Raises:
       ValueError: labels that are not [n], n that of the images, or a class beyond ``num_classes``;
-        images of another shape.
-      TypeError: labels that are no whole numbers, images that are neither uint8 nor floats.
+        images of another shape; states that another call has consumed, or of one learner.
+      TypeError: labels that are no whole numbers, images that are neither uint8 nor floats, states
+        that are no ``TrainState``.
     """
+    check_states(states)
     images, labels = paired(Examples(images, labels))
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels must be whole numbers, got {labels.dtype}")

@@ -155,7 +155,7 @@ def new_phase(run: Fit) -> Fit:
     [1.0]
     """
     checks.instance("run", run, Fit, "start gives one")
-    _check_not_consumed(run)
+    checks.not_consumed("run", run)
     keys = jax.vmap(lambda key: jax.random.fold_in(key, 7))(run.states.key)
     return _before_epoch_1(run.states._replace(key=keys), len(run.active))
 
@@ -191,7 +191,7 @@ def fit(
     Args:
       trainer: the compiled functions.
       run: from ``start`` or ``new_phase``, or one saved earlier. It is consumed: its buffers are
-        donated.
+        donated. ``jax.tree.map(jnp.copy, run)`` is another, to go on from twice.
       train: examples to learn from; an epoch shows each once, in an order of its own for each
         seed; during a curriculum it shows as many, drawn from the active classes. ``place``
         puts them on the device.
@@ -256,7 +256,7 @@ def fit(
         checks.whole("chunk_steps", chunk_steps)
     checks.function("on_chunk", on_chunk, takes=("epoch", "done", "steps"))
     checks.instance("run", run, Fit, "start gives one")
-    _check_not_consumed(run)
+    checks.not_consumed("run", run)
     _check_run(trainer, run)
     train, monitored = as_arrays(train, "train"), as_arrays(monitored, "monitored")
     for name, examples in (("train", train), ("monitored", monitored)):
@@ -289,13 +289,6 @@ def fit(
         run = run._replace(epoch=np.int32(epoch), states=states)
         run = _after_epoch(run, accuracy, patience, min_gain)
         yield run, record
-
-
-def _check_not_consumed(run: Fit) -> None:
-    if any(getattr(x, "is_deleted", bool)() for x in jax.tree.leaves((run.states, run.best))):
-        raise ValueError(
-            "run was consumed by another call: start anew, or load what was saved of it"
-        )
 
 
 def _check_run(trainer: Trainer, run: Fit) -> None:

@@ -3,8 +3,9 @@
 Everything random is drawn from the learner's own key folded with the number of the step, so what a
 step does is a function of the state and the batch alone.
 
-Whatever the network computes in, its parameters, BatchNorm's statistics, the Q values, the
-reward-prediction error and the optimizer stay in float32 (or float64, under ``jax_enable_x64``).
+Whatever the network computes in, its parameters, the Q values, the reward-prediction error and the
+optimizer stay in float32 (or float64, under ``jax_enable_x64``), BatchNorm's running statistics in
+float32, as Flax has them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from qagrel_jax import checks
@@ -220,8 +222,8 @@ def variables_of(states: TrainState, seed: int | None = None) -> dict[str, Any]:
       seed: one of many, by its place; None: states as they are, with their leading axis if any.
 
     Raises:
-      ValueError: no learner has this place.
-      TypeError: ``seed`` is no whole number.
+      ValueError: no learner has this place; states that another call has consumed.
+      TypeError: ``states`` are no ``TrainState``, ``seed`` is no whole number.
 
     Q values of images, by the fourth of five learners:
 
@@ -234,11 +236,29 @@ def variables_of(states: TrainState, seed: int | None = None) -> dict[str, Any]:
     >>> network.apply(variables_of(states, 3), images).shape
     (6, 2)
     """
+    check_states(states, of_seeds=seed is not None)
     variables = {"params": states.params, **states.model_state}
     if seed is not None:
         # An index that is out of range would silently be the nearest one.
         checks.whole("seed", seed, -len(states.step), len(states.step) - 1)
     return variables if seed is None else jax.tree.map(lambda x: x[seed], variables)
+
+
+def check_states(states: Any, of_seeds: bool = True) -> None:
+    """Refuse what are no learners, or none any more.
+
+    Args:
+      states: what should be a ``TrainState``.
+      of_seeds: with a leading axis of seeds.
+
+    Raises:
+      ValueError: one learner without that axis; states that another call has consumed.
+      TypeError: no ``TrainState``.
+    """
+    checks.instance("states", states, TrainState, "run.states and run.best of a Fit are")
+    checks.not_consumed("states", states)
+    if of_seeds and np.ndim(states.step) != 1:
+        raise ValueError("states must be of seeds, with a leading axis, such as run.best")
 
 
 def choose_rows(learner: Learner, state: TrainState, table: Any, rows: chex.Array) -> chex.Array:

@@ -248,6 +248,8 @@ def _at_first(
         checks.function("optimizer", optimizer, "optax.sgd is one", takes=("learning_rate",))
         make_optimizer, optimizer = optimizer, optimizer(learning_rate)
         rate = np.asarray(learning_rate, jnp.result_type(float))
+    if isinstance(optimizer, optax.MultiSteps):
+        optimizer = optimizer.gradient_transformation()
     checks.instance("optimizer", optimizer, optax.GradientTransformation, "optax.sgd(0.1) is one")
     return optimizer, make_optimizer, rate
 

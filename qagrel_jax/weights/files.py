@@ -56,7 +56,7 @@ def save(
 
     Raises:
       ValueError: another ending, no arrays, a name with "/" in it, an array of numbers that the
-        format has not, metadata that hold NaN or infinity.
+        format has not, metadata that hold NaN or infinity, arrays that another call has consumed.
       TypeError: metadata that are no dictionary, or hold what JSON cannot.
       ImportError: a ``.safetensors`` file without the package.
       OSError: the file cannot be written.
@@ -72,6 +72,7 @@ def save(
     """
     path = Path(path)
     suffix = _suffix(path)
+    checks.not_consumed("what is to be saved", variables)
     arrays = {name: np.asarray(array, order="C") for name, array in _flat(variables).items()}
     if not arrays:
         raise ValueError("no arrays to save")

@@ -53,6 +53,17 @@ def test_a_folder_that_cannot_be_made_is_no_error(tmp_path):
     assert _hits(tmp_path / "file") == 0
 
 
+def test_without_a_home_folder_there_is_none(monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("QAGREL_JAX_CACHE", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", unknown)
+    compile_cache.switch_on()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
 @pytest.mark.parametrize("own", [None, "/somewhere"])
 def test_it_lies_beside_the_images(own, monkeypatch):
     if own:

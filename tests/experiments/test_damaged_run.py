@@ -116,6 +116,21 @@ def test_a_damaged_run_does_not_go_on(folder, capsys, damage):
 
 
 @pytest.mark.parametrize(
+    "damage", ["a changed byte", "cut off", "the other rule's", "a number in the metrics"]
+)
+def test_a_finished_run_that_cannot_be_continued_stays_finished(folder, capsys, damage):
+    act, says = UNFINISHED[damage]
+    act(folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(SystemExit):
+        cli.run(train.main, ["--resume", "--epochs", "3", "--out", str(folder)])
+    assert says.replace("rule is 'backprop' there, 'q_agrel' here", "is of the rule") in (
+        capsys.readouterr().err
+    )
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
     ("act", "says"),
     [
         (lambda f: edit(f / "config.json", learning_rate=0.2), "learning_rate 0.1 there, 0.2 here"),

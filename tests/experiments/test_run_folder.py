@@ -1,6 +1,7 @@
 """The files of a run survive what a crash leaves behind."""
 
 import errno
+import shlex
 import shutil
 from pathlib import Path
 
@@ -96,6 +97,39 @@ def test_a_folder_that_goes_while_it_is_written_is_one_line(tmp_path, how):
 def test_errors_about_other_files_are_not_blamed_on_the_folder(tmp_path):
     with pytest.raises(FileNotFoundError), folders.claimed(tmp_path / "run"):
         (tmp_path.parent / "nonesuch" / "data").read_bytes()
+
+
+@pytest.mark.parametrize("named", ["as given", "from the root on", "without links"])
+@pytest.mark.parametrize("given", ["run", "link", "../here/run"])
+def test_errors_are_the_folders_whatever_it_is_called(given, named, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    (here / "run").mkdir(parents=True)
+    (here / "link").symlink_to(here / "run")
+    monkeypatch.chdir(here)
+    names = {
+        "as given": given,
+        "from the root on": here / given,
+        "without links": (here / given).resolve(),
+    }
+    said = f"cannot write to {given}: Read-only file system; choose another --out"
+    with pytest.raises(UserError, match=said), folders.explained(Path(given)):
+        raise OSError(errno.EROFS, "Read-only file system", f"{names[named]}/.lock")
+
+
+def test_how_to_resume_can_be_pasted(tmp_path):
+    folder = tmp_path / "my run; of the year's end"
+    folder.mkdir()
+    with pytest.raises(KeyboardInterrupt) as stop, cli.resumable(folder):
+        raise KeyboardInterrupt
+    assert shlex.split(str(stop.value))[-2:] == ["--out", str(folder)]
+
+
+def test_the_home_of_nobody_is_one_line(capsys):
+    parser = cli.Parser(prog="train")
+    parser.add_argument("--out", type=cli.path)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--out", "~nosuchuser/runs"])
+    assert "nobody's home folder is known as '~nosuchuser/runs'" in capsys.readouterr().err
 
 
 def test_damaged_lines_are_left_out(tmp_path):

@@ -1,5 +1,6 @@
 """Angles against ones drawn on paper."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,10 +35,47 @@ def test_feedback_angles_by_hand(feedback, degrees):
         np.testing.assert_allclose(angle, degrees[seed], atol=0.05)
 
 
+class Mixed(nn.Module):
+    """A layer of each kind of pathway, and one of Flax's own."""
+
+    @nn.compact
+    def __call__(self, x):
+        for kind in FEEDBACKS:
+            x = nn.relu(Dense(4, feedback=kind, num_actions=2, name=kind)(x))
+        return nn.Dense(2, use_bias=False, name="flax")(x)
+
+
+def test_each_layer_may_have_a_kind_of_its_own():
+    keys = {"params": jax.random.key(0), "feedback": jax.random.key(1)}
+    variables = jax.jit(Mixed().init)(keys, jnp.ones((1, 4)))
+    params, fixed = variables["params"], {"feedback": variables["feedback"]}
+    kinds = {kind: kind for kind in FEEDBACKS}
+    angles = analysis.feedback_angles(params, fixed, kinds)
+    assert set(angles) == {*FEEDBACKS, "flax"} - {"direct"}
+    assert angles["tied"] == angles["flax"] == 0
+    for kind in set(FEEDBACKS) - {"direct", "tied"}:
+        alone = {"feedback": {kind: fixed["feedback"][kind]}} if kind in fixed["feedback"] else {}
+        (angle,) = analysis.feedback_angles({kind: params[kind]}, alone, kind).values()
+        assert angle == angles[kind] > 1
+    with pytest.raises(KeyError, match=r"of layers that differ give \{layer: kind\}"):
+        analysis.feedback_angles(params, fixed, "kolen_pollack")
+    with pytest.raises(KeyError, match="weights feedback_kernel, which feedback 'tied'"):
+        analysis.feedback_angles(params, fixed, kinds | {"kolen_pollack": "tied"})
+    with pytest.raises(KeyError, match="has no 'feedback_kernel' of feedback 'kolen_pollack'"):
+        analysis.feedback_angles(params, fixed, kinds | {"sign": "kolen_pollack"})
+    with pytest.raises(
+        KeyError, match="no layer 'outptu' with a kernel, but direct, flax, kolen_pollack"
+    ):
+        analysis.feedback_angles(params, fixed, kinds | {"outptu": "tied"})
+    with pytest.raises(ValueError, match="unknown feedback 'magic'"):
+        analysis.feedback_angles(params, fixed, kinds | {"tied": "magic"})
+
+
 def test_layers_within_modules():
     params = {"block": {"out": {"kernel": KERNEL, "feedback_kernel": DOWN}}}
-    angles = analysis.feedback_angles(params, {}, "kolen_pollack")
-    np.testing.assert_allclose(angles["block/out"], [45, 180], atol=0.05)
+    for feedback in ("kolen_pollack", {"block/out": "kolen_pollack"}):
+        angles = analysis.feedback_angles(params, {}, feedback)
+        np.testing.assert_allclose(angles["block/out"], [45, 180], atol=0.05)
     up, down = {"block": {"out": {"kernel": KERNEL}}}, {"block": {"out": {"kernel": DOWN}}}
     # (1 + 0 - 1 - 1) / (√3 · 2)
     expected = np.degrees(np.arccos(-1 / 12**0.5))

@@ -56,6 +56,43 @@ def test_tied_feedback_at_the_input_is_the_gradient_of_the_chosen_q_value():
     assert list(seen.drive) == ["Conv_0", "Conv_1", "Dense_0", "Dense_1"]
 
 
+def test_as_it_is_in_learning():
+    """BatchNorm of the batch's own statistics, by hand; what changes of it is dropped."""
+
+    class Normed(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            x = layers.Dense(3, name="hidden")(x)
+            x = nn.BatchNorm(use_running_average=not train, epsilon=0.0, name="norm")(x)
+            return layers.Dense(2, name="output")(nn.Dropout(0.5, deterministic=not train)(x))
+
+    x = jax.random.normal(jax.random.key(1), (4, 2))
+    variables = jax.jit(partial(Normed().init, train=False))(jax.random.key(0), x)
+    kernels = [np.asarray(variables["params"][name]["kernel"]) for name in ("hidden", "output")]
+    actions, rngs = jnp.array([1, 0, 1, 1]), {"dropout": jax.random.key(2)}
+    seen = attend(Normed(), variables, x, actions, train=True, rngs=rngs)
+    hidden = np.asarray(x) @ kernels[0]
+    normed = (hidden - hidden.mean(0)) / hidden.std(0)
+    mask = np.asarray(_mask(Normed(), variables, x, rngs))
+    passed = 2 * mask * kernels[1].T[np.asarray(actions)]
+    # Down through BatchNorm: (ȳ − mean ȳ − y · mean(y ȳ)) / sd.
+    expected = (passed - passed.mean(0) - normed * (normed * passed).mean(0)) / hidden.std(0)
+    np.testing.assert_allclose(seen.outputs, 2 * (mask * normed) @ kernels[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(seen.feedback["hidden"], expected, rtol=1e-4, atol=1e-5)
+
+
+def _mask(network, variables, x, rngs):
+    """Which units dropout keeps: those whose outgoing synapses the outputs depend on."""
+
+    def outputs(output_kernel):
+        params = {**variables["params"], "output": {"kernel": output_kernel}}
+        changed = {**variables, "params": params}
+        return network.apply(changed, x, train=True, rngs=rngs, mutable=["batch_stats"])[0]
+
+    through = jax.jacobian(outputs)(variables["params"]["output"]["kernel"])  # [batch, 2, 3, 2]
+    return through[:, 0, :, 0] != 0
+
+
 def test_one_action_an_example():
     variables = jax.jit(Net().init)(jax.random.key(0), jnp.ones((2, 2)))
     with pytest.raises(AssertionError):

@@ -131,6 +131,18 @@ def test_preparing_arrays_without_tensorflow_says_what_to_install(builders, tmp_
     assert "pip install tensorflow" in one_line(error)
 
 
+def test_without_a_home_folder_it_is_said_what_to_set(monkeypatch):
+    def unknown(*_):
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("TFDS_DATA_DIR", "QAGREL_JAX_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    with pytest.raises(data.DataError, match="no home folder is known: set TFDS_DATA_DIR"):
+        data.load("mnist")
+
+
 def test_reachability_ends_in_time(monkeypatch):
     over = threading.Event()
 

@@ -75,7 +75,10 @@ def test_a_field_is_described_by_its_comments():
 @pytest.mark.parametrize(
     ("function", "equations"),
     [
-        (qagrel_jax.q_agrel, ("δ = r − q_s", "FB_{l−1} = W'_l (g_l ∘ FB_l)", "ΔW_L[:, s] = α δ x_L")),
+        (
+            qagrel_jax.q_agrel,
+            ("δ = r − q_s", "FB_{l−1} = W'_l (g_l ∘ FB_l)", "ΔW_L[:, s] = α δ x_L"),
+        ),
         (qagrel_jax.agrel, ("δ = 1 − p_s", "Δw_js = β f(δ) y_j")),
         (qagrel_jax.backprop, ("∂L/∂z_k = p_k − 1[k = t]",)),
         (qagrel_jax.augment.step, ("δ(t) = r(t) + γ q_a(t) − q_a(t−1)", "Δw = β δ Tag")),

@@ -8,7 +8,7 @@ from qagrel_jax import data
 RNG = np.random.default_rng(0)
 GOOD = {
     "train_images": RNG.integers(0, 256, (6, 5, 4, 3), np.uint8),
-    "train_labels": np.array([0, 1, 3, 0, 1, 0]),
+    "train_labels": np.array([0, 1, 3, 0, 2, 0]),
     "test_images": RNG.integers(0, 256, (2, 5, 4, 3), np.uint8),
     "test_labels": np.array([1, 0], np.uint8),
 }
@@ -29,7 +29,18 @@ def test_arrays_come_back(tmp_path):
     assert (birds.name, birds.num_classes) == ("birds", 4)
     assert data.load(tmp_path / "birds.npz").name == "birds"
     assert _load(tmp_path, num_classes=7).num_classes == 7
-    assert _load(tmp_path, test_labels=np.array([1, 5])).num_classes == 6
+
+
+@pytest.mark.parametrize(
+    ("labels", "first", "classes"), [([0, 5], 4, 6), ([3, 4], 0, 5), ([200, 3], 0, 201)]
+)
+def test_classes_without_an_image_are_told(labels, first, classes, tmp_path):
+    changed = {name: np.array(labels * n) for name, n in (("train_labels", 3), ("test_labels", 1))}
+    if first:
+        changed["train_labels"] = GOOD["train_labels"]
+    with pytest.warns(UserWarning, match=f"birds.npz has no image of class {first}, but labels up"):
+        assert _load(tmp_path, **changed).num_classes == classes
+    assert _load(tmp_path, num_classes=300, **changed).num_classes == 300
 
 
 def test_gray_images_need_no_axis_of_channels(tmp_path):

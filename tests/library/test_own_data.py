@@ -10,7 +10,18 @@ import numpy as np
 import optax
 import pytest
 
-from qagrel_jax import attend, layers, make_network, make_rule, make_trainer, q_agrel, rules
+from qagrel_jax import (
+    attend,
+    layers,
+    make_network,
+    make_rule,
+    make_trainer,
+    plain,
+    q_agrel,
+    rules,
+    training,
+    weights,
+)
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.data.streaming import HostImages
 from qagrel_jax.networks import DenseNet
@@ -353,12 +364,68 @@ def test_a_mesh_of_other_axes_is_refused(names):
         _trainer(Plain(), mesh=explicit)
 
 
-def test_a_consumed_run_says_so():
+def test_a_consumed_run_says_so(tmp_path):
     trainer = _trainer(Plain())
     begun = _start(trainer)
     list(fit(trainer, begun, EXAMPLES, EXAMPLES, epochs=1))
     with pytest.raises(ValueError, match="run was consumed by another call"):
         next(fit(trainer, begun, EXAMPLES, EXAMPLES, epochs=2))
+    for use in (
+        lambda: trainer.evaluate(begun.states, *EXAMPLES),
+        lambda: training.variables_of(begun.best, 0),
+        lambda: training.variables_of(begun.best),
+        lambda: training.save(tmp_path / "run.msgpack", begun),
+        lambda: weights.save(tmp_path / "net.npz", begun.best),
+        lambda: plain.to_plain(begun),
+    ):
+        with pytest.raises(ValueError, match=r"was consumed by another call: .* keep a copy"):
+            use()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_copy_goes_on_as_the_run_itself():
+    """Two continuations of one run, one of them with a lesion, as an experiment may have them."""
+    trainer = _trainer(Plain())
+    for run, _ in fit(trainer, _start(trainer), EXAMPLES, EXAMPLES, epochs=1):
+        copy = jax.tree.map(jnp.copy, run)
+    ends = []
+    for begun in (run, copy):
+        for end, _ in fit(trainer, begun, EXAMPLES, EXAMPLES, epochs=2):
+            ends.append(training.variables_of(end.states))
+    jax.tree.map(np.testing.assert_array_equal, *ends)
+
+
+def test_gradients_may_be_added_up_over_steps():
+    """optax.MultiSteps is no GradientTransformation, but has one."""
+    sizes = {"image_shape": SHAPE, "num_classes": CLASSES}
+    every_second = optax.MultiSteps(optax.sgd(0.1), 2)
+    wrapped = optax.GradientTransformation(every_second.init, every_second.update)
+    runs = []
+    for optimizer, options in (
+        (every_second, {}),
+        (wrapped, {}),
+        (lambda rate: optax.MultiSteps(optax.sgd(rate), 2), {"learning_rate": 0.1}),
+    ):
+        trainer = make_trainer(q_agrel(), Plain(), optimizer, batch_size=8, **sizes, **options)
+        runs.append(variables_of(_fitted(trainer, epochs=2)[0].states))
+    for run in runs[1:]:
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), runs[0], run)
+
+
+def test_what_are_no_learners_says_so():
+    trainer = _trainer(Plain())
+    run = _start(trainer)
+    one = jax.tree.map(lambda x: x[0], run.states)
+    for states, error, said in (
+        (run, TypeError, "states must be a TrainState, got .*run.states and run.best of a Fit are"),
+        (run.states.params, TypeError, "states must be a TrainState"),
+        (one, ValueError, "states must be of seeds, with a leading axis"),
+    ):
+        with pytest.raises(error, match=said):
+            trainer.evaluate(states, *EXAMPLES)
+        with pytest.raises(error, match=said):
+            training.variables_of(states, 0)
+    assert set(training.variables_of(one)) >= {"params"}
 
 
 @pytest.mark.parametrize(

@@ -434,6 +434,33 @@ def test_an_outcome_must_be_reward_or_label():
         rules.one_step_rule("x", softmax, lambda o, a, r: (o, r), outcome="gradient")
 
 
+@pytest.mark.parametrize(
+    ("signal", "got"),
+    [
+        (lambda q, a, r: q, "an array|ArrayImpl|BatchTracer"),
+        (lambda q, a, r: (q, r, r), "tuple"),
+        (lambda q, a, r: (r, r), r"\[\] and \[\]"),
+        (lambda q, a, r: (q[:2], r), r"\[2\] and \[\]"),
+        (lambda q, a, r: (q, q), r"\[3\] and \[3\]"),
+        (lambda q, a, r: (q, (r, r)), r"\[3\] and tuple"),
+        (lambda q, a, r: {"error": q, "rpe": r}, "dict"),
+    ],
+)
+def test_a_teaching_signal_of_another_form_says_so(signal, got):
+    rule, inputs = rules.one_step_rule("mine", softmax, signal), jnp.ones((5, 2))
+    decision = rule.act(jax.random.key(0), lambda w, x: x @ w, jnp.ones((2, 3)), inputs)
+    with pytest.raises(ValueError, match=rf"must return an output error \[3\].* got ({got})"):
+        rule.update(decision, jnp.ones(5))
+
+
+def test_a_prediction_error_of_many_numbers_says_so():
+    for rpe in (lambda q, r: (r - q) * jnp.ones(3), lambda q, r: jnp.stack([q, r])):
+        rule, inputs = rules.q_agrel(rpe=rpe), jnp.ones((5, 2))
+        decision = rule.act(jax.random.key(0), lambda w, x: x @ w, jnp.ones((2, 3)), inputs)
+        with pytest.raises(ValueError, match=r"rpe must return one number, δ \[\], got \["):
+            rule.update(decision, jnp.ones(5))
+
+
 def _plain_convolution(x, w, strides, padding):
     return lax.conv_general_dilated(
         x, w, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")

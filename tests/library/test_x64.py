@@ -67,13 +67,12 @@ def test_vector_tasks_are_of_the_documented_dtypes():
         assert [x.dtype.name for x in found] == ["float32", "int32", "int32", "float32", "float32"]
 
 
-def test_the_networks_kernels_are_of_double_precision():
+def test_the_networks_parameters_are_of_double_precision():
     images = jnp.zeros((1, 8, 8, 1))
     made = [networks.make_network(name, 3) for name in networks.ARCHITECTURES]
     for network in (*made, networks.ThreeLayer(3, 4)):
         params = jax.eval_shape(network.init, jax.random.key(0), images)["params"]
-        kernels = [layer["kernel"] for layer in params.values() if "kernel" in layer]
-        assert {kernel.dtype.name for kernel in kernels} == {"float64"}, network
+        assert {x.dtype.name for x in jax.tree.leaves(params)} == {"float64"}, network
 
 
 def test_a_curriculum_keeps_its_dtypes():
