@@ -39,9 +39,12 @@ def available() -> int | None:
     import jax
 
     if jax.default_backend() != "cpu":
-        limits = [(device.memory_stats() or {}).get("bytes_limit") for device in jax.devices()]
+        # Only a process's own devices tell it; the other processes' are taken to be alike.
+        own = jax.local_devices()
+        limits = [(device.memory_stats() or {}).get("bytes_limit") for device in own]
         known = [limit for limit in limits if limit is not None]
-        return sum(known) if len(known) == len(limits) else None
+        processes = jax.device_count() // jax.local_device_count()
+        return sum(known) * processes if len(known) == len(limits) else None
     try:
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not Unix

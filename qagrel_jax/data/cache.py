@@ -103,13 +103,13 @@ def _mapped(file: BinaryIO, archive: zipfile.ZipFile, member: str) -> np.ndarray
             (1, 0): np.lib.format.read_array_header_1_0,
             (2, 0): np.lib.format.read_array_header_2_0,
         }[np.lib.format.read_magic(content)]
-        shape, _, dtype = read_header(content)
+        shape, fortran, dtype = read_header(content)
         header = content.tell()
     # The zip format: 30 bytes, of which the last four are the lengths of a name and of extras.
     start = archive.getinfo(member).header_offset
     file.seek(start + 26)
     start += 30 + sum(struct.unpack("<HH", file.read(4))) + header
-    return np.memmap(file, dtype, "r", start, shape)
+    return np.memmap(file, dtype, "r", start, shape, "F" if fortran else "C")
 
 
 def _digest(text: str) -> str:

@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import pydoc
 import textwrap
+from pathlib import Path
 
 import jax
 import pytest
@@ -18,7 +19,15 @@ MODULES = ["qagrel_jax"] + [
 ]
 
 
-@pytest.mark.parametrize("name", MODULES)
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in sorted((ROOT / "experiments").rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("name", MODULES + COMMANDS)
 def test_examples(name):
     # A learner's key is kept and folded with the step, which the checker takes for reuse.
     with jax.debug_key_reuse(not name.startswith("qagrel_jax.training")):

@@ -62,7 +62,9 @@ def test_chunks_change_no_bit():
 
 
 def test_an_array_mapped_from_its_cache_entry_is_the_array(tmp_path):
-    arrays = {"a": IMAGES, "labels": LABELS, "large": np.arange(10**5).reshape(4, -1)}
+    by_columns = np.asfortranarray(np.arange(12).reshape(3, 4))
+    large = np.arange(10**5).reshape(4, -1)
+    arrays = {"a": IMAGES, "labels": LABELS, "by_columns": by_columns, "large": large}
     path = tmp_path / "set-where-what.npz"
     array_cache.write(path, arrays)
     for map_above, mapped in ((1e4, {"large"}), (0, set(arrays)), (1e9, set())):
