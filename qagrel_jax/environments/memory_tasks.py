@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from qagrel_jax import checks
 from qagrel_jax.environments.environment import Environment
+from qagrel_jax.tasks import base
 from qagrel_jax.tasks.base import Task, TrialState
 
 
@@ -40,10 +41,11 @@ def from_task(task: Task, params: Any = None) -> Environment:
 
     def reset(key: chex.PRNGKey) -> tuple[TrialState, chex.Array]:
         state, timestep = task.reset(key, params)
-        return state, timestep.observation
+        return state, base.as_documented(timestep).observation
 
     def step(key: chex.PRNGKey, state: TrialState, action: chex.Array) -> tuple:
         state, timestep = task.step(key, state, action, params)
+        timestep = base.as_documented(timestep)
         never = jnp.zeros_like(timestep.done)
         return state, timestep.observation, timestep.reward, timestep.done, never
 

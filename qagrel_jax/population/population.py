@@ -183,7 +183,7 @@ def start(setup: Setup, key: chex.PRNGKey, numbers: chex.Array, settings: Settin
     def one(number: chex.Array, settings: Settings) -> Population:
         own, weights, trial = jax.random.split(jax.random.fold_in(key, number), 3)
         params = dataclasses.replace(setup.params, level=jnp.int32(0))
-        world, timestep = setup.task.reset(trial, params)
+        world, timestep = _seen(setup.task.reset(trial, params))
         learner = setup.rule.tie_feedback(setup.rule.init(weights, setup.config), settings.tied)
         return Population(
             key=_numbers(own),
@@ -276,8 +276,10 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
     )
     next_trial = jax.vmap(functools.partial(_next_trial, setup), in_axes=-1, out_axes=-1)
     same_trial = jax.vmap(
-        lambda key, world, action: setup.task.step(
-            jax.random.wrap_key_data(key, impl=IMPLEMENTATION), world, action, setup.params
+        lambda key, world, action: _seen(
+            setup.task.step(
+                jax.random.wrap_key_data(key, impl=IMPLEMENTATION), world, action, setup.params
+            )
         ),
         in_axes=(-1, -1, -1),
         out_axes=-1,
@@ -299,7 +301,11 @@ def _next_trial(
         testing = progress.status == criteria.TESTING
         test = setup.task.test_trial(noise, progress.test_index, params)
         trial = base.select(testing, test, trial)
-    return setup.task.begin(trial, setup.params)
+    return _seen(setup.task.begin(trial, setup.params))
+
+
+def _seen(moment: tuple[base.TrialState, base.TimeStep]) -> tuple[base.TrialState, base.TimeStep]:
+    return moment[0], base.as_documented(moment[1])
 
 
 def _chooser(setup: Setup, trials: chex.Array) -> synapses.Chooser:

@@ -13,6 +13,7 @@ import numpy as np
 
 from qagrel_jax import checks
 from qagrel_jax.population.population import Population, Setup
+from qagrel_jax.tasks import base
 
 
 class Recording(NamedTuple):
@@ -99,7 +100,9 @@ def _run(
             "done": seen.done,
         }
         world, after = task.step(move, world, activity.action, params)
-        return (learner, world, after), (record, seen.correct)
+        return (learner, world, base.as_documented(after)), (record, seen.correct)
 
     keys = jax.random.split(key, steps)
-    return jax.lax.scan(body, (setup.rule.at_rest(learner), *task.begin(trial, params)), keys)[1]
+    world, first = task.begin(trial, params)
+    begun = setup.rule.at_rest(learner), world, base.as_documented(first)
+    return jax.lax.scan(body, begun, keys)[1]

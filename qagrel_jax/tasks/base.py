@@ -233,6 +233,24 @@ def advance(
     return state, TimeStep(seen, reward, over, responds & verdict.correct)
 
 
+def as_documented(timestep: TimeStep) -> TimeStep:
+    """Return ``timestep`` with the dtypes of ``TimeStep``, whatever a task of one's own returns.
+
+    >>> as_documented(TimeStep(jnp.zeros(2, int), 1, False, True)).reward.dtype.name
+    'float32'
+    """
+
+    def as_float(value: Any) -> chex.Array:
+        value = jnp.asarray(value)
+        return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(float)
+
+    def as_bool(value: Any) -> chex.Array:
+        return jnp.asarray(value).astype(bool)
+
+    observation, reward, done, correct = timestep
+    return TimeStep(as_float(observation), as_float(reward), as_bool(done), as_bool(correct))
+
+
 def select(condition: chex.Array, yes: Any, no: Any) -> Any:
     """Choose between two pytrees; ``condition`` has the networks' axis, if any, and no other."""
     return jax.tree.map(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qagrel_jax.environments import from_task
 from qagrel_jax.plain import to_plain
 from qagrel_jax.population import Setup, population, recording
 from qagrel_jax.population.packing import Packed
@@ -15,7 +16,7 @@ from qagrel_jax.rules import augment_continuous, synapses
 from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.rules.recollect import RecollectConfig
 from qagrel_jax.tasks import criterion as criteria
-from qagrel_jax.tasks import make_task, saccade
+from qagrel_jax.tasks import TimeStep, make_task, saccade
 
 STEPS = 64
 
@@ -275,6 +276,44 @@ def test_settings_reach_their_network():
     packed.advance()
     moved = np.abs(packed.networks.learner.weights.memory_q - before).max((0, 1))
     assert not moved[:4].any() and moved[4:].all()
+
+
+def _whole(timestep):
+    return timestep._replace(reward=jnp.round(timestep.reward))
+
+
+def _whole_numbers(timestep):
+    return TimeStep(*(jnp.asarray(x).astype(jnp.int8) for x in _whole(timestep)))
+
+
+def _own(task, change):
+    """The task, whose time steps are changed."""
+
+    def changed(function):
+        def answer(*arguments):
+            state, timestep = function(*arguments)
+            return state, change(timestep)
+
+        return answer
+
+    return task._replace(begin=changed(task.begin), step=changed(task.step))
+
+
+def test_an_own_tasks_time_steps_may_be_whole_numbers():
+    results = []
+    for change in (_whole, _whole_numbers):
+        task = _own(make_task("saccade"), change)
+        shared = dataclasses.replace(setup(), task=task)
+        packed = start(3, shared)
+        packed.advance()
+        learner = jax.tree.map(lambda x: x[..., 0], packed.networks.learner)
+        trial = recording.record(shared, learner, 1, jax.random.key(0), 40)
+        world, observation = from_task(task).reset(jax.random.key(0))
+        answer = from_task(task).step(jax.random.key(1), world, 0)[1:]
+        results.append((packed.networks.learner, trial, observation, answer))
+    jax.tree.map(np.testing.assert_array_equal, *results)
+    dtypes = [jax.tree.map(lambda x: np.asarray(x).dtype, result) for result in results]
+    assert dtypes[0] == dtypes[1]
 
 
 def recollect_setup(**options):
