@@ -11,10 +11,14 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import config as configs
 from experiments import export, merge, plots
+from experiments.common import files
+from experiments.common.cli import UserError
 from experiments.train import __main__ as train
 from experiments.train import folder as run_folder
 from experiments.train import joined
+from experiments.train.parts import merged
 from qagrel_jax.training import checkpoints
 from tests.experiments import running
 
@@ -87,6 +91,27 @@ def test_resumes_for_more_epochs(runs, tmp_path):
     assert first["commit"] != "fedcba9" and first["device"] != "another"
 
 
+def test_sessions_of_a_part_that_was_resumed_are_counted_on(runs, tmp_path):
+    parts = [shutil.copytree(runs / rule, tmp_path / rule) for rule in RULES]
+    for part in parts:
+        (session,) = files.environments(part)
+        files.append_line(part / "environments.jsonl", session | {"command": f"resume {part.name}"})
+        times = files.read_lines(part / "timings.jsonl")
+        resumed = [line | {"session": line["epoch"] - 1} for line in times]
+        files.write_lines(part / "timings.jsonl", resumed)
+    out = tmp_path / "out"
+    merge.main([*map(str, parts), "--out", str(out)])
+    commands = [session["command"] for session in files.environments(out)]
+    assert commands[1::2] == ["resume q_agrel", "resume backprop"]
+    times = files.read_lines(out / "timings.jsonl")
+    assert [(line["rule"], line["epoch"], line["session"]) for line in times] == [
+        ("q_agrel", 1, 0),
+        ("q_agrel", 2, 1),
+        ("backprop", 1, 2),
+        ("backprop", 2, 3),
+    ]
+
+
 def test_a_finished_part_without_its_sessions_is_of_what_its_results_say(runs, tmp_path):
     other = tmp_path / "backprop"
     shutil.copytree(runs / "backprop", other)
@@ -123,6 +148,14 @@ def test_what_keeps_a_part_from_going_on_is_kept(runs, tmp_path):
         "error": "seed 4 diverged",
         "rules": {"backprop": "seed 4 diverged"},
     }
+
+
+def test_what_kept_a_part_that_is_finished_now_from_going_on_is_not_kept(runs, tmp_path):
+    other = shutil.copytree(runs / "backprop", tmp_path / "backprop")
+    (other / "failed.json").write_text('{"error": "seed 4 diverged"}')
+    merge.main([str(runs / "q_agrel"), str(other), "--out", str(tmp_path / "out")])
+    assert (tmp_path / "out" / "summary.json").exists()
+    assert not (tmp_path / "out" / "failed.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -278,12 +311,16 @@ def test_seeds_apart_equal_the_run_that_trains_them_together(seeds_apart, tmp_pa
     for key in ("criterion_accuracy", "slowdown", "slowdown_by_best_epoch"):
         assert ours[key] == theirs[key]
     timed = {"images_per_second", "train_seconds"}
+    times = files.read_lines(out / "timings.jsonl")
     for one, other in zip(ours["results"], theirs["results"], strict=True):
         assert one.keys() == other.keys()
         assert {k: one[k] for k in one.keys() - timed} == _nearly(
             {k: other[k] for k in one.keys() - timed}
         )
-        assert one["train_seconds"] > 0 and one["images_per_second"] > 0
+        of_rule = [line for line in times if line["rule"] == one["rule"]]
+        speeds = [line["images"] / line["seconds"] for line in of_rule]
+        assert one["images_per_second"] == pytest.approx(np.median(speeds))
+        assert one["train_seconds"] > 0
     for rule in RULES:
         contents = [checkpoints.read(f / f"checkpoint_{rule}.msgpack") for f in (out, together)]
         (merged, described), (whole, metadata) = contents
@@ -308,10 +345,7 @@ def test_seeds_that_do_not_make_one_run(given, says, seeds_apart, tmp_path):
     for name, first in (("later", 6), ("unfinished", 5), ("other", 5)):
         folder = tmp_path / name
         shutil.copytree(seeds_apart / "seed_4", folder)
-        for path in (folder / "config.json", folder / "summary.json"):
-            content = _json(path)
-            content.get("config", content)["first_seed"] = first
-            path.write_text(json.dumps(content))
+        _say_first_seed(folder, first)
     (tmp_path / "unfinished" / "summary.json").unlink()
     checkpoint = tmp_path / "other" / "checkpoint_q_agrel.msgpack"
     _, metadata = checkpoints.read(checkpoint)
@@ -325,6 +359,13 @@ def test_seeds_that_do_not_make_one_run(given, says, seeds_apart, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def _say_first_seed(folder, seed):
+    for path in (folder / "config.json", folder / "summary.json"):
+        content = _json(path)
+        content.get("config", content)["first_seed"] = seed
+        path.write_text(json.dumps(content))
+
+
 def _copied(seeds_apart, tmp_path, *names):
     """Copies of parts, to be damaged."""
     return [shutil.copytree(seeds_apart / name, tmp_path / name) for name in names]
@@ -336,15 +377,29 @@ def _merged(parts, out):
     return result
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "seeds"])
+def test_whose_the_times_are_outlives_another_merge(seeds_apart, tmp_path):
+    names = ("seed_4", "seed_5_q_agrel", "seed_5_backprop")
+    first = tmp_path / "first"
+    assert _merged([seeds_apart / name for name in names], first).returncode == 0
+    (later,) = _copied(seeds_apart, tmp_path, "seed_4")
+    _say_first_seed(later, 6)
+    for path in later.glob("checkpoint_*"):
+        path.unlink()
+    assert _merged([first, later], tmp_path / "out").returncode == 0
+    for rule in RULES:
+        whose = [
+            line["seeds"]
+            for line in files.read_lines(tmp_path / "out" / "timings.jsonl")
+            if (line["rule"], line["epoch"]) == (rule, 1)
+        ]
+        assert whose == [[4], [5], [6]]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "seeds", "seeds of all"])
 def test_lines_that_lack_epochs_are_refused(damage, seeds_apart, tmp_path):
     """Else a seed's accuracies would be another's, or of other epochs."""
     first, second = _copied(seeds_apart, tmp_path, "seed_4", "together")
-    config = _json(first / "config.json") | {"first_seed": 6}
-    summary = _json(first / "summary.json")
-    summary["config"]["first_seed"] = 6
-    (first / "config.json").write_text(json.dumps(config))
-    (first / "summary.json").write_text(json.dumps(summary))
+    _say_first_seed(first, 6)
     for path in first.glob("checkpoint_*"):
         path.unlink()
     path = first / "metrics.jsonl"
@@ -353,6 +408,9 @@ def test_lines_that_lack_epochs_are_refused(damage, seeds_apart, tmp_path):
         path.unlink()
     elif damage == "cut":
         path.write_text("".join([lines[0][:40] + "\n", *lines[1:]]))
+    elif damage == "seeds of all":
+        doubled = [line | {"validation_accuracy": [0.5, 0.5]} for line in map(json.loads, lines)]
+        files.write_lines(path, doubled)
     else:
         lines[0] = (second / "metrics.jsonl").read_text().splitlines(keepends=True)[0]
         path.write_text("".join(lines))
@@ -455,3 +513,67 @@ def test_joined_lines_by_hand():
     ended = first | {"epoch": 2, "step": 20, "active_classes": [3, 2, 2]}
     *_, third = joined.lines([[first, ended], [other, later, later | {"epoch": 3}]])
     assert (third["epoch"], third["active_classes"]) == (3, [3, 2, 2, 1])
+
+
+def test_joined_results_by_hand():
+    first = {
+        "rule": "agrel",
+        "seeds": [4, 5],
+        "test_accuracy": [0.5, 0.7],
+        "best_epoch": [2, 3],
+        "best_monitored_accuracy": [0.6, 0.8],
+        "stopped_early": [True, False],
+        "train_seconds": 2.0,
+        "epochs": 3,
+    }
+    other = first | {
+        "seeds": [6],
+        "test_accuracy": [0.1],
+        "best_epoch": [5],
+        "best_monitored_accuracy": [0.2],
+        "train_seconds": 1.5,
+        "epochs": 5,
+    }
+    del other["stopped_early"]
+    assert joined.entry([first, other]) == {
+        "rule": "agrel",
+        "seeds": [4, 5, 6],
+        "test_accuracy": [0.5, 0.7, 0.1],
+        "best_epoch": [2, 3, 5],
+        "best_monitored_accuracy": [0.6, 0.8, 0.2],
+        "train_seconds": 3.5,
+        "epochs": 5,
+    }
+
+
+def _of(**changed):
+    return configs.replace(configs.load("digits"), {"seeds": 1, "first_seed": 0} | changed)
+
+
+@pytest.mark.parametrize("which", [1, 2])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 7),
+        ("learning_rate", 0.2),
+        ("batch_size", 5),
+        ("protocol", "paper"),
+        ("hidden", (3,)),
+    ],
+)
+def test_every_part_is_of_the_recipe_of_the_first(field, value, which, tmp_path):
+    parts = {tmp_path / name: _of(rules=(name,)) for name in ("q_agrel", "backprop", "agrel")}
+    folder = list(parts)[which]
+    parts[folder] = configs.replace(parts[folder], {field: value})
+    first = tmp_path / "q_agrel"
+    with pytest.raises(UserError, match=f"^{first} and {folder} are not of one recipe: {field} "):
+        merged(parts)
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_every_seed_needs_every_rule(lacking, tmp_path):
+    parts = {tmp_path / str(seed): _of(rules=RULES, first_seed=seed) for seed in (0, 1)}
+    folder = tmp_path / str(lacking)
+    parts[folder] = configs.replace(parts[folder], {"rules": ("q_agrel",)})
+    with pytest.raises(UserError, match=f"^{folder}: no run with its seeds has backprop"):
+        merged(parts)
