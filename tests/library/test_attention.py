@@ -156,3 +156,36 @@ def test_layers_are_in_the_order_of_the_forward_pass():
     images = jnp.ones((1, 2, 2, 1))
     seen = attend(network, network.init(jax.random.key(0), images), images, jnp.array([0]))
     assert list(seen.drive) == list(seen.feedback) == [f"Dense_{i}" for i in range(12)]
+
+
+def test_from_a_unit_that_is_not_there_comes_no_feedback():
+    """Whatever its number: -1 is not the last unit."""
+    variables = {"params": {"kernel": jnp.arange(6.0).reshape(3, 2)}}
+    seen = attend(layers.Dense(2), variables, jnp.ones((4, 3)), jnp.array([2, -1, 3, 0]))
+    np.testing.assert_array_equal(seen.inputs, [[0] * 3, [0] * 3, [0] * 3, [0, 2, 4]])
+
+
+def test_options_reach_the_network():
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, x, gain=1.0):
+            return gain * layers.Dense(2, name="output")(x)
+
+    variables = {"params": {"output": {"kernel": jnp.arange(6.0).reshape(3, 2)}}}
+    seen = attend(Own(), variables, jnp.ones((1, 3)), [1], gain=2.0)
+    np.testing.assert_array_equal(seen.outputs, [[12, 18]])
+    np.testing.assert_array_equal(seen.inputs, [[2, 6, 10]])
+
+
+def test_what_cannot_be_differentiated_is_refused():
+    class Pair(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            y = layers.Dense(2, name="output")(x)
+            return y, y
+
+    kernel = {"kernel": jnp.ones((3, 2))}
+    with pytest.raises(TypeError, match=r"network must return outputs .*, got tuple"):
+        attend(Pair(), {"params": {"output": kernel}}, jnp.ones((1, 3)), [1])
+    with pytest.raises(TypeError, match="inputs must be floats, got int32"):
+        attend(layers.Dense(2), {"params": kernel}, jnp.ones((1, 3), jnp.int32), [1])

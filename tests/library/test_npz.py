@@ -43,6 +43,14 @@ def test_classes_without_an_image_are_told(labels, first, classes, tmp_path):
     assert _load(tmp_path, num_classes=300, **changed).num_classes == 300
 
 
+def test_labels_may_be_larger_than_a_byte(tmp_path):
+    labels = {"train_labels": [0, 127, 128, 199, 300, 70_000], "test_labels": [70_000, 128]}
+    arrays = {name: np.array(values) for name, values in labels.items()}
+    many = _load(tmp_path, num_classes=70_001, **arrays)
+    assert many.train_labels.tolist() == labels["train_labels"]
+    assert many.test_labels.tolist() == labels["test_labels"]
+
+
 def test_gray_images_need_no_axis_of_channels(tmp_path):
     gray = {name: GOOD[name][..., 0] for name in ("train_images", "test_images")}
     birds = _load(tmp_path, **gray)
@@ -59,8 +67,11 @@ def test_gray_images_need_no_axis_of_channels(tmp_path):
         ({"test_labels": np.array([0.0, 1.0])}, "test_labels of .*whole numbers, got float64"),
         ({"test_labels": np.array([0, -1])}, r"test of .*label -1 \(image 1\) is not in \[0, 4\)"),
         ({"test_images": GOOD["test_images"][:, :4]}, r"one shape, got \[5, 4, 3\] to train on"),
+        ({"test_images": GOOD["test_images"][:, :, :3]}, r"one shape, got \[5, 4, 3\] to train on"),
+        ({"test_images": GOOD["test_images"][..., :1]}, r"and \[5, 4, 1\] to test on"),
         ({"test_images": np.zeros(2, np.uint8)}, "images must be .n, height, width, channels"),
         ({"num_classes": 2}, "label 3 .image 2. is not in .0, 2."),
+        ({"num_classes": -7}, "num_classes must be at least 2, got -7"),
         ({"num_classes": 2.5}, "num_classes of .* must be one whole number"),
         ({"num_classes": [2, 3]}, "num_classes of .* must be one whole number"),
         ({"train_labels": np.zeros(6, int), "test_labels": np.zeros(2, int)}, "num_classes must"),
