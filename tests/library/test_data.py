@@ -1,5 +1,6 @@
 """Data sets: values (not only shapes), and the cache."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -229,6 +230,41 @@ def test_sets_of_one_name_in_two_folders_are_kept_side_by_side(tmp_path):
         assert array_cache.read(path)["images"].tolist() == [len(place)] * 2
 
 
+def test_an_entry_is_of_a_folder_however_named_as_it_is_now(tmp_path, monkeypatch):
+    source, link = tmp_path / "set", tmp_path / "link"
+    source.mkdir()
+    link.symlink_to(source)
+    monkeypatch.chdir(tmp_path)
+
+    def entry(content, modified=1, named=source, file="data"):
+        for path in source.iterdir():
+            path.unlink()
+        (source / file).write_text(content)
+        os.utime(source / file, (modified, modified))
+        return array_cache.entry(tmp_path / "cache", named, "set")
+
+    first = entry("one")
+    for named in (source, link, Path("set"), Path("link")):
+        assert entry("one", named=named) == first
+    others = [entry("longer"), entry("one", modified=2), entry("one", file="other")]
+    assert len({first, *others}) == 4
+
+
+def test_an_entry_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "set-where-what.npz"
+    array_cache.write(path, {"x": np.arange(3)})
+
+    def savez(file, **arrays):
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", savez)
+    with pytest.warns(UserWarning, match="No space left on device"):
+        array_cache.write(path, {"x": np.arange(5)})
+    assert array_cache.read(path)["x"].tolist() == [0, 1, 2]
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("damage", ["truncate", "garbage", "flip"])
 def test_damaged_cache_is_rebuilt(synthetic, cache, damage):
     root, _ = synthetic
@@ -289,8 +325,16 @@ def test_cache_folder_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
     monkeypatch.delenv("QAGREL_JAX_CACHE", raising=False)
     assert array_cache.default_folder() == tmp_path / "x" / "qagrel_jax"
+    monkeypatch.setenv("QAGREL_JAX_CACHE", "")
+    assert array_cache.default_folder() == tmp_path / "x" / "qagrel_jax"
     monkeypatch.setenv("QAGREL_JAX_CACHE", str(tmp_path / "q"))
     assert array_cache.default_folder() == tmp_path / "q"
+    monkeypatch.setenv("QAGREL_JAX_CACHE", "~/q")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert array_cache.default_folder() == tmp_path / "q"
+    for name in ("QAGREL_JAX_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, "")
+    assert array_cache.default_folder() == tmp_path / ".cache" / "qagrel_jax"
 
 
 def test_folders_may_be_in_the_home_folder(synthetic, tmp_path, monkeypatch):

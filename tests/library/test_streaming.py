@@ -70,6 +70,7 @@ def test_an_array_mapped_from_its_cache_entry_is_the_array(tmp_path):
     for map_above, mapped in ((1e4, {"large"}), (0, set(arrays)), (1e9, set())):
         found = array_cache.read(path, map_above)
         assert {name for name in found if isinstance(found[name], np.memmap)} == mapped
+        assert not any(found[name].flags.writeable for name in mapped)
         for name, array in arrays.items():
             assert found[name].dtype == array.dtype
             np.testing.assert_array_equal(found[name], array)
