@@ -1,6 +1,7 @@
 """The files of a run survive what a crash leaves behind."""
 
 import errno
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -81,9 +82,41 @@ def test_nothing_is_left_of_a_run_that_could_not_begin(tmp_path):
             raise UserError("no data")
     assert list(tmp_path.iterdir()) == [kept] and not list(kept.iterdir())
     with pytest.raises(UserError), folders.claimed(kept, ("config.json",)):
+        (kept / "config.json").write_text("{}")
         (kept / "metrics.jsonl").write_text("an epoch")
         raise UserError("diverged")
-    assert (kept / "metrics.jsonl").exists()
+    assert {path.name for path in folders.visible(kept)} == {"config.json", "metrics.jsonl"}
+
+
+def test_a_run_that_could_not_go_on_is_left_as_it_was(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with (
+        pytest.raises(UserError, match="no data"),
+        folders.claimed(tmp_path, ("config.json",), resume=True) as resumed,
+    ):
+        assert resumed
+        raise UserError("no data")
+    assert [path.name for path in folders.visible(tmp_path)] == ["config.json"]
+
+
+def test_of_half_written_files_only_the_commands_own_are_removed(tmp_path):
+    for name in ("config.json", "mine.tmp", ".config.json.abc.tmp"):
+        (tmp_path / name).write_text("{}")
+    with folders.claimed(tmp_path, ("config.json",), resume=True):
+        pass
+    names = {path.name for path in tmp_path.iterdir()} - {folders.LOCK}
+    assert names == {"config.json", "mine.tmp"}
+
+
+def test_whether_a_folder_can_be_written_to_leaves_no_trace(tmp_path):
+    there = tmp_path / "there"
+    there.mkdir()
+    folders.check_writable(there / "a" / "b")
+    folders.check_writable(there)
+    assert list(tmp_path.iterdir()) == [there] and not list(there.iterdir())
+    (there / "file").touch()
+    with pytest.raises(UserError, match="cannot write to"):
+        folders.check_writable(there / "file" / "a")
 
 
 @pytest.mark.parametrize("how", ["removed", "renamed"])
@@ -200,10 +233,42 @@ def test_why_rules_cannot_continue(tmp_path):
     assert files.read_json(tmp_path / "failed.json")["error"] == "seed 1"
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize(
     "markers, said", [((), "free some space, or"), (("config.json",), "free some space and resume")]
 )
-def test_of_a_full_disk_it_is_said_to_free_some_space(markers, said, tmp_path):
+def test_of_a_full_disk_it_is_said_to_free_some_space(markers, said, number, tmp_path):
     run = folders.claimed(tmp_path / "run", markers)
     with pytest.raises(UserError, match=f"No space left; {said}"), run:
-        raise OSError(errno.ENOSPC, "No space left")
+        raise OSError(number, "No space left")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("write", ["write_json", "append_line", "write_lines"])
+def test_what_json_does_not_have_is_not_written(write, value, tmp_path):
+    content = {"a": value}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        getattr(files, write)(tmp_path / "file", [content] if write == "write_lines" else content)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_written_is_on_the_disk(tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(os, "fsync", lambda number: sizes.append(os.fstat(number).st_size))
+    for _ in range(2):
+        files.append_line(tmp_path / "lines.jsonl", {"a": 1})
+    files.write_bytes(tmp_path / "whole", b"12345")
+    assert sizes == [len('{"a": 1}\n'), 2 * len('{"a": 1}\n'), 5]
+
+
+def test_a_run_is_named_by_its_first_whole_session(tmp_path):
+    path = tmp_path / "environments.jsonl"
+    first = {"device": "a", "versions": {}, "commit": None, "command": "one"}
+    files.write_lines(path, [{"device": "torn"}, first, first | {"command": "two"}])
+    assert files.first_environment(tmp_path) == first
+    assert [session["command"] for session in files.environments(tmp_path)] == ["one", "two"]
+    path.write_text('{"device": "torn"}\n')
+    with pytest.raises(UserError, match=r"environments\.jsonl is damaged"):
+        files.first_environment(tmp_path)
+    with pytest.raises(UserError, match="was removed or renamed"):
+        files.first_environment(tmp_path / "gone")
