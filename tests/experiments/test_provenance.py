@@ -1,9 +1,15 @@
-"""The commit and the command that a result names."""
+"""The commit, the command, the device and the versions that a result names."""
 
+import importlib.metadata
+import os
+import platform
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import jax
+import jaxlib
+import numpy as np
 import pytest
 
 from experiments.common import provenance
@@ -56,3 +62,39 @@ def test_the_command_as_it_was_given(spec, module, monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", main)
     monkeypatch.setattr(sys, "argv", ["folder/script.py", "--out", "a b"])
     assert provenance.environment()["command"] == f"python -m {module} --out 'a b'"
+
+
+@pytest.mark.parametrize(
+    ("platform_name", "kind", "of_mesh", "told"),
+    [
+        ("gpu", "NVIDIA H100", None, "NVIDIA H100"),
+        ("gpu", "NVIDIA H100", 1, "NVIDIA H100"),
+        ("gpu", "NVIDIA H100", 2, "2 x NVIDIA H100"),
+        ("cpu", "cpu", None, "cpu (48 cores, x86_64)"),
+        ("cpu", "cpu", 2, "cpu (48 cores, x86_64)"),
+    ],
+)
+def test_devices_in_words(platform_name, kind, of_mesh, told, monkeypatch):
+    device = SimpleNamespace(platform=platform_name, device_kind=kind)
+    monkeypatch.setattr(jax, "devices", lambda: [device] * 8)
+    monkeypatch.setattr(os, "cpu_count", lambda: 48)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    mesh = None if of_mesh is None else SimpleNamespace(size=of_mesh)
+    assert provenance.device(mesh) == told
+    assert provenance.environment(mesh)["device"] == told
+
+
+def test_versions_are_those_of_what_is_installed(monkeypatch):
+    found = provenance.versions()
+    assert found["python"] == platform.python_version()
+    for package in (jax, jaxlib, np):
+        assert found[package.__name__] == package.__version__
+    assert "qagrel_jax" in found
+
+    def version(name):
+        if name != "jax":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.2.3"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert provenance.versions() == {"python": platform.python_version(), "jax": "1.2.3"}
