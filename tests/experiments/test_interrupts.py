@@ -130,6 +130,34 @@ def test_a_signal_waits_for_what_must_be_whole():
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_a_signal_waits_for_the_end_of_the_outer_block():
+    whole = False
+    with interrupts.caught(), pytest.raises(interrupts.Terminated), interrupts.held_back():
+        with interrupts.held_back():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+        interrupts.check()
+        whole = True
+    assert whole
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+@pytest.mark.parametrize("second", interrupts.SIGNALS)
+def test_a_second_signal_ends_the_process_at_once(second):
+    code = f"""
+import os, signal, time
+from experiments.common import interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with interrupts.caught(), interrupts.held_back():
+    for number in (signal.SIGTERM, {int(second)}):
+        os.kill(os.getpid(), number)
+        time.sleep(0.1)
+    os._exit(7)
+"""
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    assert process.returncode == 128 + second and not process.stderr
+
+
 def test_a_signal_that_a_callback_swallowed_is_not_lost():
     with interrupts.caught(), progress.Reporter("work", 2) as reporter:
         with contextlib.suppress(KeyboardInterrupt):  # as Python does in a finalizer
@@ -161,6 +189,19 @@ def test_an_ignored_signal_stays_ignored():
             time.sleep(0.01)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
+def test_an_ignored_signal_stays_ignored_while_a_command_is_imported(number):
+    before = {each: signal.getsignal(each) for each in interrupts.SIGNALS}
+    try:
+        signal.signal(number, signal.SIG_IGN)
+        interrupts.end_at_once()
+        for each in interrupts.SIGNALS:
+            assert (signal.getsignal(each) == signal.SIG_IGN) == (each == number)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def test_codes():
