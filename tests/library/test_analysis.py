@@ -241,6 +241,28 @@ def test_update_angles_of_other_kinds(kind):
     np.testing.assert_allclose(found.norm_ratio["Dense_2"], 1, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("learns", "has_gradient", "ratio"),
+    [(1, 1, 1), (3, 1, 3), (0, 1, 0), (1, 0, np.inf), (0, 0, np.nan)],
+)
+def test_the_ratio_of_norms_also_where_update_or_gradient_is_zero(learns, has_gradient, ratio):
+    params = {"out": {"kernel": jnp.zeros((2, 3))}}
+
+    def times(factor):
+        return lambda params, inputs: factor * (inputs @ params["out"]["kernel"])
+
+    found = analysis.update_angles(
+        jax.random.key(0),
+        rules.q_agrel(),
+        times(learns),
+        times(has_gradient),
+        params,
+        jnp.ones((4, 2)),
+        lambda actions: jnp.ones(4),
+    )
+    np.testing.assert_allclose(found.norm_ratio["out"], ratio, rtol=1e-6)
+
+
 def test_tangent_kernel_is_the_squared_norm_of_literal_gradients():
     generator = np.random.default_rng(5)
     x, w, v = (generator.normal(size=shape) for shape in ((6, 3), (3, 8), (8, 4)))

@@ -18,6 +18,7 @@ CASES = [
     ((8, 6), (3, 3), (1, 1), "SAME"),
     ((7, 7), (3, 3), (1, 1), "SAME"),
     ((8, 5), (3, 3), (2, 2), "SAME"),
+    ((8, 5), (3, 3), (1, 2), "SAME"),
     ((8, 5), (2, 4), (2, 1), "SAME"),
     ((7, 7), (3, 3), (1, 1), "VALID"),
     ((8, 5), (3, 3), (2, 2), "VALID"),
@@ -144,6 +145,52 @@ def test_equal_kernels_everywhere_make_a_convolution(case):
     everywhere = jnp.broadcast_to(one, (rows, columns, *one.shape[2:]))
     unshared = locally_connect(images, everywhere, window, strides, padding)
     np.testing.assert_allclose(unshared, _native(images, kernel, strides, padding), atol=1e-12)
+
+
+def _unshared_by_hand(images, kernels, cotangent, window, strides):
+    """Position by position: the outputs, and what comes back to the images and to the kernels."""
+    batch, *size, channels = images.shape
+    out = kernels.shape[:2]
+    missing = [
+        max((o - 1) * s + w - n, 0) for o, s, w, n in zip(out, strides, window, size, strict=True)
+    ]
+    top, left = (m // 2 for m in missing)
+    pads = (top, missing[0] - top), (left, missing[1] - left)
+    padded = np.pad(images, ((0, 0), *pads, (0, 0)))
+    outputs, onto_images = np.zeros(cotangent.shape), np.zeros(padded.shape)
+    onto_kernels = np.zeros(kernels.shape)
+    for h, w in np.ndindex(*out):
+        rows, columns = (
+            slice(i * s, i * s + n) for i, s, n in zip((h, w), strides, window, strict=True)
+        )
+        patch = padded[:, rows, columns].reshape(batch, -1)
+        outputs[:, h, w] = patch @ kernels[h, w]
+        down = cotangent[:, h, w] @ kernels[h, w].T
+        onto_images[:, rows, columns] += down.reshape(batch, *window, channels)
+        onto_kernels[h, w] = patch.T @ cotangent[:, h, w]
+    onto_images = onto_images[:, top : top + size[0], left : left + size[1]]
+    return outputs, onto_images, onto_kernels
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_each_position_has_its_own_kernel(case):
+    _, window, strides, padding = case
+    images, kernel, cotangent = map(np.asarray, _inputs(*case))
+    shape = (*cotangent.shape[1:3], kernel[..., 0].size, 4)
+    kernels = np.random.default_rng(0).normal(size=shape)
+
+    @jax.jit
+    def value_and_derivatives(images, kernels):
+        out, back = jax.vjp(
+            lambda x, w: locally_connect(x, w, window, strides, padding), images, kernels
+        )
+        return out, *back(jnp.asarray(cotangent))
+
+    ours = value_and_derivatives(images, kernels)
+    expected = _unshared_by_hand(images, kernels, cotangent, window, strides)
+    for mine, by_hand in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(mine, by_hand, atol=1e-12)
 
 
 def test_a_window_larger_than_the_image_is_refused():
