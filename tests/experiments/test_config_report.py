@@ -3,6 +3,8 @@
 import json
 import sys
 
+import pytest
+
 from experiments import config as configs
 from experiments.common import names
 from experiments.reports import configs as report
@@ -52,6 +54,12 @@ def _write(folder, config, accuracies, seconds, finished=True):
         (folder / "summary.json").write_text(json.dumps({"results": results}))
 
 
+def _rows(results):
+    """Return the cells of every row by the name it begins with."""
+    lines = [line.split("|")[1:-1] for line in report.section(results).splitlines()]
+    return {cells[0].strip(" `"): [cell.strip() for cell in cells] for cells in lines}
+
+
 def test_rows_by_hand(tmp_path):
     config = configs.load("mnist_conv")
     three = [[0.98, 0.99, 1.0], [0.995] * 3]
@@ -68,18 +76,48 @@ def test_rows_by_hand(tmp_path):
     _write(tmp_path / "f", begun, [[0.5], [0.5]], 90.0, finished=False)
     (tmp_path / "agrel").mkdir()
     (tmp_path / "agrel" / "config.json").write_text('{"name": "agrel"}')
-    rows = {line.split("|")[1].strip(" `"): line for line in report.section(tmp_path).splitlines()}
+    rows = _rows(tmp_path)
     assert set(configs.names()) <= rows.keys()
-    cells = [cell.strip() for cell in rows["mnist_conv"].split("|")[1:-1]]
-    assert cells[2:] == [
+    assert rows["mnist_conv"][2:] == [
         "99.31 (0.04) after 63 (18) epochs",
         "99.00 (1.00), 3 seeds, paper; 90.00, 1 seed, clean, not finished",
         "99.50 (0.00), 3 seeds, paper; 80.00, 1 seed, clean, not finished",
         "1.2 s, a device",  # 30 s for 10, 10 and 5 epochs
     ]
-    assert rows["mnist_dense"].endswith("| 9 s, a device |")  # of Q-AGREL's ten epochs alone
-    cells = [cell.strip() for cell in rows["cifar100_conv"].split("|")[1:-1]]
-    assert cells[2:] == ["not known to us", "not run", "not run", "not run"]
+    assert rows["mnist_dense"][-1] == "9 s, a device"  # of Q-AGREL's ten epochs alone
+    assert rows["cifar100_conv"][2:] == ["not known to us", "not run", "not run", "not run"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "cost"),
+    [
+        ({}, "1 s, a device"),
+        ({"seeds_by": "map"}, "1 s, a device"),
+        ({"dataset": "digits"}, "not run"),
+        ({"architecture": "locally_connected"}, "not run"),
+        ({"hidden": (7,)}, "not run"),
+        ({"batch_size": 7}, "not run"),
+        ({"optimizer": "adam"}, "not run"),
+        ({"precision": "bfloat16"}, "not run"),
+        ({"feedback": "random"}, "not run"),
+        ({"trained_layers": "output"}, "not run"),
+        ({"curriculum": "index"}, "not run"),
+    ],
+)
+def test_a_run_tells_the_cost_of_networks_trained_alike(changed, cost, tmp_path):
+    config = configs.replace(configs.load("mnist_dense"), {"seeds": 1, "learning_rate": 0.7})
+    _write(tmp_path / "a", configs.replace(config, changed), [[0.5], [0.5]], 10.0)
+    cells = _rows(tmp_path)["mnist_dense"]
+    assert cells[3:] == ["not run", "not run", cost]
+
+
+def test_further_seeds_are_told_once_with_those_they_belong_to(tmp_path):
+    config = configs.replace(configs.load("mnist_dense"), {"seeds": 1})
+    _write(tmp_path / "a", config, [[0.5], [0.5]], 10.0)
+    further = configs.replace(config, {"first_seed": 1})
+    _write(tmp_path / "a_from_seed_1", further, [[0.7], [0.5]], 10.0)
+    ours = _rows(tmp_path)["mnist_dense"][3]
+    assert ours == "60.00 (14.14), 2 seeds, paper"  # 10 √2
 
 
 def test_needs_no_jax():

@@ -65,7 +65,7 @@ def results(tmp_path):
     write("working_memory/recollect_saccade_delay_8", saccade | {"config": CONFIG | gated})
     plain = gated | {"end_input": False, "slope": "published", "task_parameters": {}}
     write("working_memory/recollect_saccade", saccade | {"config": CONFIG | plain})
-    larger = plain | {"memory": 50, "exploration": 0.5}
+    larger = plain | {"policy": "max_boltzmann", "memory": 50, "exploration": 0.5}
     write("working_memory/recollect_saccade_large", saccade | {"config": CONFIG | larger})
     for name, leak, cell in (("standard", 1.0, NEVER), ("hybrid", [0.7, 1.0], GOT)):
         trials = [None] * 4 if cell is NEVER else [30, None, 10, 20]
@@ -113,7 +113,7 @@ def test_every_table_holds_its_numbers(results):
     assert "| leaky | – | not run | 100 of 100 (100 %) | – | – | – | 24,150 | – |" in text
     # What is not as published says so.
     assert "| hybrid, learning_rates 0.9, bias True | 0.7, 1 | 3 of 4 (75 %) | 60 of 60" in text
-    variant = "exploration 0.5, memory 50"
+    variant = "max-Boltzmann, exploration 0.5, memory 50"
     assert f"| recollect_saccade_large | saccade | 2 | {variant} | {got}" in text
     assert "seed 3; an abacus; commit `0123456` with uncommitted changes" in text
     for picture in (

@@ -133,6 +133,20 @@ def test_a_slowdown_that_no_seed_has_is_told(tmp_path):
     assert cells[1:4] == ["not reached", "2 of 3 seeds", "not reached"]
 
 
+def test_what_an_unfinished_run_has_not_reached_is_open(tmp_path):
+    backprop = [[0.6] * 3, [0.99] * 3]
+    write_run(tmp_path / "cells" / "mnist_conv" / "paper", finished=False, backprop=backprop)
+    cells = row(reports.section("cells", tmp_path), "mnist_conv\\*", "paper", "95 %")
+    assert cells[1:4] == ["not reached", "2.0 (0.0)", "–"]
+
+
+def test_cells_of_ones_own_stand_below_the_papers(tmp_path):
+    write_run(tmp_path / "cells" / "own_cell" / "paper", name="own_cell")
+    text = reports.section("cells", tmp_path)
+    assert row(text, "own_cell", "paper", "3")[-1] == "none"
+    assert row(text, "own_cell", "paper", "the best epoch")[-1] == "–"
+
+
 def test_an_unfinished_cell_says_how_far(tmp_path):
     folder = tmp_path / "cells" / "cifar10_deep" / "clean"
     write_run(
@@ -404,6 +418,38 @@ def test_the_index_quotes_what_the_pages_say(tmp_path):
     assert len(rows) == 1
 
 
+def test_the_index_quotes_no_precision_and_no_feedback_that_is_not_finished(tmp_path):
+    for name, finished in (("digits", True), ("digits_bfloat16", False)):
+        write_run(tmp_path / name, name="digits", dataset="digits", finished=finished)
+    results = [
+        {
+            "config_name": name,
+            "kind": kind,
+            "rule": "q_agrel",
+            "finished": (name, kind) != ("begun", "kolen_pollack"),
+            "test_accuracy": [accuracy],
+        }
+        for name in ("done", "begun")
+        for kind, accuracy in (("tied", 0.9), ("kolen_pollack", 0.8))
+    ]
+    (tmp_path / "feedback").mkdir()
+    (tmp_path / "feedback" / "summary.json").write_text(json.dumps({"results": results}))
+    text = reports.section("index", tmp_path)
+    assert "| Q-AGREL float32 89.67 (0.58) % |" in text
+    kinds = "Q-AGREL with Kolen–Pollack and with tied feedback, %: `done` 80.00 and 90.00 (the page"
+    assert kinds in text
+
+
+def test_the_first_epochs_on_mnist_by_hand(tmp_path):
+    write_run(tmp_path / "mnist_dense_he_8_epochs", name="mnist_dense", epochs=8)
+    text = reports.section("mnist_start", tmp_path)
+    assert "| validation accuracy %, epochs 1–8 |" in text
+    assert row(text, "Q-AGREL") == ["20.00, 55.33, 88.33, 89.33", "89.67 (0.58)"]
+    assert row(text, "backprop") == ["73.33, 90.00", "90.00 (10.00)"]
+    assert row(text, "95 %")[:2] == ["85.50", "2.7 (0.6)"]
+    assert "the best epoch" not in text
+
+
 def test_the_second_command_of_the_readme(tmp_path):
     slow = [[0.1] * 3, [0.2] * 3, [0.3] * 3, [0.4] * 3, [0.5, 0.6, 0.7], [0.9] * 3]
     write_run(tmp_path / "mnist_dense_he_8_epochs", name="mnist_dense", epochs=8)
@@ -413,6 +459,12 @@ def test_the_second_command_of_the_readme(tmp_path):
     assert "backprop 90.00 (10.00) % (seed 0–2, abacus, commit `0123456`" in text
     # 98 % of backprop's best is .882, reached in epoch 6 by all.
     assert "60.0 % after 5 epochs, and reaches 98 % of backprop's accuracy after 6 (0)" in text
+    # Of its own backprop: .49 where that has .5.
+    folder = tmp_path / "cells" / "mnist_dense" / "paper"
+    shutil.rmtree(folder)
+    write_run(folder, name="mnist_dense", q_agrel=slow, backprop=[[0.5] * 3])
+    text = reports.section("quick_mnist", tmp_path)
+    assert "reaches 98 % of backprop's accuracy after 5 (0) epochs" in text
 
 
 def test_check_needs_no_jax_and_leaves_no_trace(tmp_path):
@@ -458,6 +510,18 @@ def test_runs_of_other_seeds_are_paired_by_seed(tmp_path):
     assert [list(values) for values in paired] == [[5.5], [7 / 3]]
     assert runs.ratio(*paired) == "2.36 (no interval)"
     assert runs.counted(apart, "q_agrel", published)
+
+
+def test_no_slowdown_where_the_published_backprop_never_got_there(tmp_path):
+    """Its third seed never has .882, 98 % of its seeds' mean."""
+    published = run_results.read(write_run(tmp_path / "a" / "paper"))
+    other = run_results.read(write_run(tmp_path / "b" / "paper", q_agrel=[[0.95] * 3]))
+    assert runs.counted(other, "q_agrel", published)[-1] == "–"
+
+
+def test_commits_are_short_and_say_whether_the_code_was_theirs():
+    given = ("0123456789", "0123456789-dirty", None)
+    assert [runs.short(commit) for commit in given] == ["0123456", "0123456-dirty", "unknown"]
 
 
 def test_seeds_trained_with_other_rules_are_told(tmp_path):
@@ -574,6 +638,25 @@ def test_beside_a_variant_whose_backprop_has_not_begun_stands_that_of_the_recipe
     assert len(row(text, "Q-AGREL, a variant\\*")) == 6
     recipe, variant = drawn[0][1]
     assert variant[1] == recipe[1]
+
+
+def test_variants_that_their_epochs_ended_are_told(tmp_path, drawn):
+    """Not those that may go on: of one, backprop has not had its epochs."""
+    write_run(tmp_path / "published")
+    names = {"cut off": "cut", "going on": "going", "stopped": "stopped"}
+    write_run(tmp_path / "cut", epochs=len(Q_AGREL))
+    write_run(tmp_path / "going", epochs=len(Q_AGREL), finished=False)
+    write_run(tmp_path / "stopped", epochs=9)
+    text = variants.tables(tmp_path, "page", "published", names)
+    assert "Ended before their stopping rule: cut off after 4 epochs." in text
+
+
+def test_a_variant_without_an_epoch_of_q_agrel_is_left_out(tmp_path, drawn):
+    write_run(tmp_path / "published")
+    write_run(tmp_path / "other", finished=False, q_agrel=[])
+    given = (tmp_path, "published", {"a variant": "other"})
+    assert list(variants.read(*given)) == [variants.RECIPE]
+    assert variants.tables(tmp_path, "page", *given[1:]) == reports.NOT_RUN
 
 
 def test_what_was_published_stands_beside_the_papers_protocol_alone(tmp_path, drawn):

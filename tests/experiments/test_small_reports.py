@@ -100,6 +100,18 @@ def test_precision(tmp_path):
         "not reached by all",
     ]
     assert "*Not run.* `python -m experiments.train --precision tensorfloat32" in text
+    # Epochs are counted to the accuracy of backprop in the same precision: .49 of .5.
+    write_run(
+        tmp_path / "digits_tensorfloat32",
+        name="digits",
+        dataset="digits",
+        architecture="dense",
+        precision="tensorfloat32",
+        backprop=[[0.5] * 3],
+        q_agrel=[[0.3] * 3, [0.495] * 3],
+    )
+    text = reports.section("precision", tmp_path)
+    assert row(text, "Q-AGREL", "tensorfloat32")[-1] == "2.0 (0.0)"
 
 
 def test_learning_rate(tmp_path):
@@ -146,6 +158,7 @@ def test_curve_tracing(tmp_path):
         "median_trials": 15_000.0,
         "all_right": {"converged": 0, "mean_trials": None, "median_trials": None},
         "accuracy": {"7": [0.998, 0.9], "8": [0.5, 0.7]},
+        "accuracy_apart": {"7": [0.96, None], "8": [None, None]},
         "config": {
             "accuracy": 0.85,
             "shared": True,
@@ -162,6 +175,7 @@ def test_curve_tracing(tmp_path):
     assert row(text, "all of a frozen test correct") == ["0 of 2", "–", "–"]
     assert row(text, "mean") == ["94.9", "60.0"]
     assert row(text, "lowest") == ["90.0", "50.0"]
+    assert row(text, "mean, no pixel beside both curves") == ["96.0", "–"]
     assert "shared weights, tied feedback, seed 3" in text
     assert "(activity.png)" in text
     (tmp_path / "curve_tracing" / "apart").mkdir()
@@ -286,8 +300,10 @@ def test_small_weights_without_the_tangent_kernel(tmp_path):
 
 
 def test_small_weights_with_the_tangent_kernel(tmp_path):
-    network = {"epoch": 5, "accuracy": 0.875, "output": 0.5, "before": 0.04}
-    networks = [network | {"seed": seed, "kernel": 20.0 + seed} for seed in (0, 2)]
+    measured = ("seed", "epoch", "accuracy", "output", "before", "kernel")
+    values = [(0, 3, 0.85, 0.4, 0.03, 18.0), (1, 3, 0.85, 0.4, 0.03, 18.0)]
+    values += [(2, 9, 0.925, 0.7, 0.06, 27.0)]
+    networks = [dict(zip(measured, one, strict=True)) for one in values]
     line = {"run": "curriculum", "rule": "q_agrel", "command": "its command", "networks": networks}
     content = {"images": 256, "command": "the command", "device": "cpu", "commit": "abcdef0"}
     (tmp_path / "small_weights").mkdir()
