@@ -35,6 +35,12 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Leave out what takes most of the time of a merge."""
+    monkeypatch.setattr(plots, "of_run", lambda folder: None)
+
+
 def _json(path):
     return json.loads(path.read_text())
 
@@ -91,6 +97,7 @@ def test_resumes_for_more_epochs(runs, tmp_path):
     assert first["commit"] != "fedcba9" and first["device"] != "another"
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_sessions_of_a_part_that_was_resumed_are_counted_on(runs, tmp_path):
     parts = [shutil.copytree(runs / rule, tmp_path / rule) for rule in RULES]
     for part in parts:
@@ -150,6 +157,7 @@ def test_what_keeps_a_part_from_going_on_is_kept(runs, tmp_path):
     }
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_what_kept_a_part_that_is_finished_now_from_going_on_is_not_kept(runs, tmp_path):
     other = shutil.copytree(runs / "backprop", tmp_path / "backprop")
     (other / "failed.json").write_text('{"error": "seed 4 diverged"}')
@@ -377,6 +385,7 @@ def _merged(parts, out):
     return result
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_whose_the_times_are_outlives_another_merge(seeds_apart, tmp_path):
     names = ("seed_4", "seed_5_q_agrel", "seed_5_backprop")
     first = tmp_path / "first"
