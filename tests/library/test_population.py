@@ -15,8 +15,8 @@ from qagrel_jax.population.packing import Packed
 from qagrel_jax.rules import augment_continuous, synapses
 from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.rules.recollect import RecollectConfig
-from qagrel_jax.tasks import criterion as criteria
 from qagrel_jax.tasks import TimeStep, make_task, saccade
+from qagrel_jax.tasks import criterion as criteria
 
 STEPS = 64
 
