@@ -283,7 +283,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         "What makes learning from the papers' small weights faster?",
-        "train mnist_dense --curriculum index --rule q_agrel --seeds 3 --epochs 30",
+        "train mnist_dense --curriculum index --rule q_agrel --seeds 3",
         _small_weights,
         "results/small_weights/README.md",
     ),
