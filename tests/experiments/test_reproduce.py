@@ -183,7 +183,7 @@ def test_seeds_that_do_not_divide_over_the_mesh_fail_alone(tmp_path, capsys):
 def test_the_plan_says_once_which_data_are_not_here(tmp_path, capsys, monkeypatch):
     (tmp_path / "cifar10").mkdir()
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
-    own = config_file(dataclasses.replace(TINY, dataset=str(tmp_path / "birds.npz")), tmp_path)
+    own = config_file(dataclasses.replace(TINY, dataset="birds.npz"), tmp_path)
     cells = f"mnist_dense,mnist_conv,cifar10_conv,digits,{own}"
     arguments = ["--plan", "--cells", cells, "--out", str(tmp_path / "out")]
     reproduce.main([*arguments, "--data-dir", str(tmp_path)])
