@@ -84,7 +84,7 @@ def check_arrays(
       folder: of the run.
     """
     before = {line["arrays"] for line in environments if "arrays" in line}
-    if before - {_arrays_of(dataset)}:
+    if before and before != {_arrays_of(dataset)}:
         raise UserError(
             f"{name} holds other arrays than when the run in {folder} began: give the earlier "
             "ones, or choose another --out"

@@ -71,8 +71,9 @@ def run(
     began = run_folder.check(folder, config, resume)  # before the slow imports, if it fails
     content = run_folder.saved_summary(folder)
     if began and content is not None:
-        run_folder.check_summary(folder, configs.saved(folder), content)
-        if configs.saved(folder) == config:
+        saved = configs.saved(folder)
+        run_folder.check_summary(folder, saved, content)
+        if saved == config:
             return _done(folder, config, content, event_files)
 
     import jax

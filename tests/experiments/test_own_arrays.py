@@ -48,7 +48,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def own(trained, tmp_path, monkeypatch):
+def own(trained, tmp_path):
     """A copy of the run and of its arrays, where they were."""
     shutil.copytree(trained / "0", tmp_path / "0")
     yield tmp_path
