@@ -122,7 +122,7 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
     console.spell_out()
     compile_cache.switch_on()
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "float32")
-    with interrupts.caught():
+    with interrupts.caught(), console.short_warnings():
         try:
             with _explained():
                 main(argv)

@@ -1,9 +1,12 @@
 """What is printed, on any console: 80 columns, and letters that its encoding lacks spelled out."""
 
 import codecs
+import contextlib
 import sys
 import unicodedata
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -49,6 +52,26 @@ def spell_out() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure") and not _is_unicode(stream.encoding):
             stream.reconfigure(errors=SPELLED_OUT)
+
+
+@contextlib.contextmanager
+def short_warnings() -> Iterator[None]:
+    """Within the block a warning to the user is printed as one line, without a place in the code.
+
+    Those of other categories tell programmers about programs, and keep their place.
+    """
+    usual = warnings.formatwarning
+
+    def one_line(message: Warning | str, category: type[Warning], *place: Any) -> str:
+        if category is UserWarning:
+            return f"warning: {' '.join(str(message).split())}\n"
+        return usual(message, category, *place)
+
+    warnings.formatwarning = one_line  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def table(title: str | None, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -2,11 +2,12 @@
 
 import io
 import sys
+import warnings
 
 import pytest
 from rich.console import Console
 
-from experiments.common import console, progress
+from experiments.common import cli, console, progress
 
 SYMBOLS = "Σw² − α, σ ½ × 3 ± 1 … “x” → 90°"
 
@@ -93,3 +94,17 @@ def test_letters_that_are_spelled_out_take_their_columns(monkeypatch):
     boxes = [line for line in text.splitlines() if line.startswith(("|", "+"))]
     lengths = [len(line) for line in boxes]
     assert len(set(lengths)) <= 1 + text.count("+/-1 degrees")
+
+
+def test_a_warning_to_the_user_is_one_line_and_others_keep_their_place():
+    def main(argv):
+        for category, expected in (
+            (UserWarning, "warning: no image of class 3\n"),
+            (DeprecationWarning, "data.py:7: DeprecationWarning: no image\nof class 3\n"),
+        ):
+            message = category("no image\nof class 3")
+            assert warnings.formatwarning(message, category, "data.py", 7, "") == expected
+
+    usual = warnings.formatwarning
+    cli.run(main, [])
+    assert warnings.formatwarning is usual
