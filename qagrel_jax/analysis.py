@@ -115,7 +115,7 @@ def layer_angles(a: chex.ArrayTree, b: chex.ArrayTree) -> dict[str, chex.Array]:
       ``{layer: float[] in degrees}`` for every layer with a kernel; NaN where one update is zero.
 
     Raises:
-      ValueError: no layer has a kernel.
+      ValueError: no layer has a kernel; a layer with a kernel in one of the two alone.
       TypeError: an update that is no dictionary of layers.
 
     >>> import jax.numpy as jnp
@@ -123,8 +123,10 @@ def layer_angles(a: chex.ArrayTree, b: chex.ArrayTree) -> dict[str, chex.Array]:
     >>> round(float(layer_angles(a, b)["out"]), 3)
     45.0
     """
-    others = kernels(b)
-    return {layer: angle_degrees(kernel, others[layer]) for layer, kernel in kernels(a).items()}
+    ours, others = kernels(a), kernels(b)
+    if apart := ours.keys() ^ others.keys():
+        raise ValueError(f"a and b differ in the kernels of {', '.join(sorted(apart))}")
+    return {layer: angle_degrees(kernel, others[layer]) for layer, kernel in ours.items()}
 
 
 def update_angles(

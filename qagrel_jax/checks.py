@@ -313,10 +313,15 @@ def random_key(name: str, value: Any) -> None:
     """
     dtype = _dtype(value)
     typed = jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if not (typed or dtype == np.uint32) or jnp.ndim(value) != (0 if typed else 1):
+    one = np.shape(value) == () if typed else np.shape(value) in _KEY_NUMBERS
+    if not (one and (typed or dtype == np.uint32)):
         raise TypeError(
             f"{name} must be a random key, such as jax.random.key(0), got {in_a_line(value)}"
         )
+
+
+_KEY_NUMBERS = ((2,), (4,))
+"""Shapes of a key as numbers, in the random number implementations of JAX."""
 
 
 def finite(name: str, values: Any) -> None:
@@ -331,8 +336,9 @@ def finite(name: str, values: Any) -> None:
     ValueError: reward must be finite, got nan at 1
     """
     dtype = _dtype(values)
-    if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
-        raise TypeError(f"{name} must be numbers, got {dtype}")
+    real = jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
+    if not (real or jnp.issubdtype(dtype, jnp.bool_)):
+        raise TypeError(f"{name} must be real numbers, got {dtype}")
     if not known(values) or not jnp.issubdtype(dtype, jnp.inexact):
         return
     _refuse(name, "finite", values, ~np.isfinite(np.asarray(values).astype(np.float64)))

@@ -175,6 +175,7 @@ def start(key: chex.PRNGKey, curriculum: Curriculum, num_classes: int) -> Curric
     checks.whole("num_classes", num_classes)
     turn = jnp.arange(num_classes, dtype=jnp.int32)
     if curriculum.order == "random":
+        checks.random_key("key", key)
         turn = jax.random.permutation(key, turn)
     count = jnp.int32(min(curriculum.initial_classes, num_classes))
     zero, two_zeros = jnp.int32(0), jnp.zeros(2, jnp.int32)
@@ -208,6 +209,7 @@ def class_table(labels: chex.Array, num_classes: int) -> ClassTable:
     """
     checks.whole("num_classes", num_classes)
     checks.labels("label", labels, num_classes)
+    labels = jnp.asarray(labels)
     checks.every_class(labels, num_classes)
     size = jnp.bincount(labels, length=num_classes).astype(jnp.int32)
     rows = jnp.argsort(labels, stable=True).astype(jnp.int32)
@@ -251,7 +253,12 @@ def draw(
 
     Returns:
       int32[batch], rows of the training set.
+
+    Raises:
+      TypeError: ``key`` is no random key, ``curriculum`` no ``Curriculum``.
     """
+    checks.random_key("key", key)
+    ordinary = jnp.asarray(ordinary)
     class_key, image_key = jax.random.split(key)
     logits = jnp.log(weights(curriculum, state) * table.size.astype(float))
     classes = jax.random.categorical(class_key, logits, shape=ordinary.shape)
@@ -276,6 +283,7 @@ def explore(
     [False, False, True, True]
     """
     _check_curriculum(curriculum)
+    checks.random_key("key", key)
     checks.whole("batch", batch)
     return jax.random.bernoulli(key, curriculum.exploration, (batch,)) & ~state.over
 
@@ -305,6 +313,7 @@ def mask(
       TypeError: ``curriculum`` is no ``Curriculum``.
     """
     _check_curriculum(curriculum)
+    outputs = jnp.asarray(outputs)
     chex.assert_rank(outputs, 2)
     classes = state.turn.shape[0]
     if outputs.shape[1] < classes:
@@ -317,6 +326,7 @@ def mask(
         allowed = jnp.concatenate([active(state), beyond])
         outputs = jnp.where(allowed[None], outputs, -jnp.inf)
     if explored is not None:
+        explored = jnp.asarray(explored)
         chex.assert_shape(explored, outputs.shape[:1])
         newest = jnp.concatenate([_newest(state), beyond])
         outputs = jnp.where(explored[:, None] & ~newest[None], -jnp.inf, outputs)

@@ -48,9 +48,10 @@ def trial(
       ``(grads, outcome)``, grads as from ``rule.update``: into any optax optimizer.
 
     Raises:
-      ValueError: a rule that needs labels; ``batch`` below 1; an environment whose functions do not
-        return what they must, or whose episodes are longer than one action (compiled: gradients and
-        errors are NaN); a network with another number of outputs than it has actions.
+      ValueError: a rule that needs labels, or a recurrent network; ``batch`` below 1; an
+        environment whose functions do not return what they must, or whose episodes are longer than
+        one action (compiled: gradients and errors are NaN); a network with another number of
+        outputs than it has actions.
       TypeError: an argument of another type.
 
     One of two inputs is active, and the action of its number is right:
@@ -75,6 +76,8 @@ def trial(
     ([0, 1], 1.0)
     """
     checks.instance("rule", rule, Rule, "q_agrel() gives one")
+    if rule.name == "relearnn":
+        raise ValueError("relearnn takes a Recurrent network, and trial does not: call its act")
     checks.function("forward", forward, takes=("params", "inputs"))
     check(environment)
     checks.whole("batch", batch)
@@ -100,4 +103,5 @@ def trial(
         )
     # Compiled code cannot raise it.
     grads, rpe = rule.update(decision, jnp.where(ended, reward, jnp.nan))
+    reward = reward.astype(rpe.dtype)
     return grads, Outcome(decision.action, reward, rpe, ended, decision.aux)

@@ -66,6 +66,7 @@ def begin(key: chex.PRNGKey, config: memory.Config, environment: Environment) ->
     weights_key, reset_key = jax.random.split(typed)
     state, observation = environment.reset(reset_key)
     learner = rule.init(weights_key, config)
+    state = jax.tree.map(jnp.asarray, state)
     return Player(learner, state, jnp.asarray(observation, float), jnp.zeros(()))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import chex
 import jax.numpy as jnp
+from flax.core import FrozenDict
 from flax.traverse_util import flatten_dict
 
 from qagrel_jax.layers.feedback import canonical
@@ -23,10 +24,13 @@ def kernels(tree: chex.ArrayTree) -> dict[str, chex.Array]:
     >>> list(kernels({"block": {"out": {"kernel": jnp.eye(2), "bias": jnp.ones(2)}}}))
     ['block/out']
     """
-    if not isinstance(tree, Mapping):
-        raise TypeError(f"an update must be a dictionary of layers, got {type(tree).__name__}")
+    if not isinstance(tree, dict | FrozenDict):
+        hint = ": nnx.to_pure_dict makes one" if isinstance(tree, Mapping) else ""
+        raise TypeError(
+            f"an update must be a dictionary of layers, got {type(tree).__name__}{hint}"
+        )
     found = {
-        "/".join(layer): kernel
+        "/".join(map(str, layer)): kernel
         for (*layer, name), kernel in flatten_dict(tree).items()
         if name == "kernel"
     }

@@ -16,6 +16,7 @@ import numpy as np
 
 from qagrel_jax import checks
 from qagrel_jax.population import population
+from qagrel_jax.tasks import contract
 from qagrel_jax.tasks import criterion as criteria
 
 CPU_BLOCK, CPU_ALONE, SMALL_BLOCK = 64, 128, 16
@@ -46,8 +47,9 @@ class Packed:
 
     Raises:
       ValueError: no networks, settings of different numbers of networks or out of range, no
-        steps, no block; networks whose feedback shall not be tied where the config's is.
-      TypeError: a value of another type.
+        steps, no block; networks whose feedback shall not be tied where the config's is; a task
+        whose functions return other shapes than ``tasks.Task`` says.
+      TypeError: a value of another type; a task whose functions return one.
 
     Does AuGMEnT learn the saccade task?
 
@@ -75,6 +77,8 @@ class Packed:
         block: int | None = None,
     ) -> None:
         checks.instance("setup", setup, population.Setup)
+        checks.random_key("key", key)
+        contract.check(setup.task, setup.params)
         own = setup.config
         rates = np.asarray(own.learning_rate if learning_rate is None else learning_rate)
         decays = np.asarray(own.tag_decay if tag_decay is None else tag_decay)
@@ -167,7 +171,12 @@ class Packed:
         """One network alone, without the networks' axis, wherever in a trial it stands.
 
         In a loop of one's own AuGMEnT starts afresh with ``environments.forget(....learner)``.
+
+        Raises:
+          ValueError: there is no network of this number.
+          TypeError: ``number`` is no number.
         """
+        checks.whole("number", number, -len(self), len(self) - 1)
         return jax.tree.map(lambda x: jnp.asarray(x[..., number]), self.networks)
 
 

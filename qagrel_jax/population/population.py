@@ -49,7 +49,7 @@ class Setup:
         number; ``substeps`` below 1, or above 1 with another rule than AuGMEnT; ``cooling``
         negative, or without max-Boltzmann exploration.
       TypeError: a value of another type, or a traced one; ``params`` that are no frozen dataclass
-        with a field ``level``.
+        with a field ``level``, or have no hash.
     """
 
     task: base.Task
@@ -61,6 +61,9 @@ class Setup:
 
     def __post_init__(self) -> None:
         checks.instance("task", self.task, base.Task, "make_task gives one by its name")
+        if not isinstance(self.task.params, type):
+            kind = type(self.task.params).__name__
+            raise TypeError(f"task.params must be the class of its parameters, {kind} itself")
         checks.instance("params", self.params, self.task.params)
         frozen = getattr(type(self.params), "__dataclass_params__", None)
         if not (hasattr(self.params, "level") and frozen is not None and frozen.frozen):
@@ -72,6 +75,12 @@ class Setup:
         checks.instance("criterion", self.criterion, criteria.Criterion)
         checks.whole("substeps", self.substeps)
         object.__setattr__(self, "params", _shared("params", self.params))
+        try:
+            hash(self.params)
+        except TypeError as error:
+            raise TypeError(
+                f"params must have a hash, as tuples have and lists have not ({error})"
+            ) from None
         object.__setattr__(self, "config", _shared("config", self.config))
         if self.config.inputs != self.task.inputs:
             raise ValueError(
@@ -239,7 +248,8 @@ def _draw(setup: Setup, key: chex.PRNGKey, turn: chex.Array, steps: int) -> tupl
     keys = jax.random.split(world, (steps, 2))
     # JAX's check for reused keys takes one column's use for the use of both: hence the clone.
     trials, moves = keys[:, 0], jax.random.clone(keys)[:, 1]
-    noise = jax.vmap(functools.partial(setup.task.draw, params=setup.params))(trials)
+    params = dataclasses.replace(setup.params, level=jnp.int32(0))
+    noise = jax.vmap(lambda key: setup.task.draw(key, params))(trials)
     # As plain numbers: JAX's check for reused keys does not follow keys through a mapped scan.
     return gumbel, noise, jax.random.key_data(moves)
 
@@ -276,16 +286,12 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
     )
     next_trial = jax.vmap(functools.partial(_next_trial, setup), in_axes=-1, out_axes=-1)
     same_trial = jax.vmap(
-        lambda key, world, action: _seen(
-            setup.task.step(
-                jax.random.wrap_key_data(key, impl=IMPLEMENTATION), world, action, setup.params
-            )
-        ),
-        in_axes=(-1, -1, -1),
-        out_axes=-1,
+        functools.partial(_same_trial, setup), in_axes=(-1, -1, -1, -1), out_axes=-1
     )
     world, timestep = base.select(
-        ended, next_trial(noise, progress), same_trial(keys, world, activity.action)
+        ended,
+        next_trial(noise, progress),
+        same_trial(keys, world, activity.action, progress.level),
     )
     return population._replace(
         learner=learner, world=world, timestep=timestep, progress=progress
@@ -301,7 +307,15 @@ def _next_trial(
         testing = progress.status == criteria.TESTING
         test = setup.task.test_trial(noise, progress.test_index, params)
         trial = base.select(testing, test, trial)
-    return _seen(setup.task.begin(trial, setup.params))
+    return _seen(setup.task.begin(trial, params))
+
+
+def _same_trial(
+    setup: Setup, key: chex.Array, world: base.TrialState, action: chex.Array, level: chex.Array
+) -> tuple[base.TrialState, base.TimeStep]:
+    key = jax.random.wrap_key_data(key, impl=IMPLEMENTATION)
+    params = dataclasses.replace(setup.params, level=level)
+    return _seen(setup.task.step(key, world, action, params))
 
 
 def _seen(moment: tuple[base.TrialState, base.TimeStep]) -> tuple[base.TrialState, base.TimeStep]:

@@ -55,12 +55,21 @@ def record(setup: Setup, learner: Any, index: int, key: chex.PRNGKey, steps: int
       The ``Recording`` up to and including the trial's last observation.
 
     Raises:
-      ValueError: the trial did not end within ``steps``; ``steps`` below 1, ``index`` below 0.
-      TypeError: one of them is no number, ``setup`` no ``Setup``, ``learner`` a ``Population``.
+      ValueError: the trial did not end within ``steps``; ``steps`` below 1, ``index`` below 0;
+        the state of several networks.
+      TypeError: one of them is no number, ``setup`` no ``Setup``, ``learner`` a ``Population`` or
+        not in the rule's state, ``key`` no random key.
     """
     checks.instance("setup", setup, Setup)
     if isinstance(learner, Population):
         raise TypeError("learner must be one network's state, got a Population: give its .learner")
+    checks.instance("learner", learner, setup.rule.state)
+    if networks := jnp.shape(learner.q_previous):
+        raise ValueError(
+            f"learner must be one network's state, got that of {networks[0]}: "
+            "packed.network(0).learner is one"
+        )
+    checks.random_key("key", key)
     checks.whole("index", index, 0)
     checks.whole("steps", steps)
     recorded, correct = _run(setup, learner, jnp.int32(index), key, steps)

@@ -73,7 +73,7 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
         inputs: chex.Array,
         has_aux: bool = False,
     ) -> Decision:
-        check_act(key, forward)
+        check_act(key, forward, params)
 
         def cut(params: chex.ArrayTree, inputs: chex.Array) -> tuple[tuple, Any]:
             received = jnp.zeros(batch_of(inputs))

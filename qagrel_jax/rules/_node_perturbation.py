@@ -79,7 +79,7 @@ def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> 
         inputs: chex.Array,
         has_aux: bool = False,
     ) -> PerturbedDecision:
-        check_act(key, forward)
+        check_act(key, forward, params)
         choice_key, noise_key = jax.random.split(key)
         outputs, aux, layers = quiet_pass(forward, params, inputs, has_aux)
         action = choose(policy, choice_key, outputs)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from qagrel_jax import checks
 from qagrel_jax.policies import Policy, at_least_float32, max_boltzmann
 from qagrel_jax.recurrent import Recurrent
 from qagrel_jax.rules._q_agrel import RewardPredictionError, q_agrel, reward_prediction_error
-from qagrel_jax.rules.base import Decision, Rule, choose
+from qagrel_jax.rules.base import Decision, Rule, batch_of, checked_rewards, choose
 
 TAKES = {
     "start": ("inputs",),
@@ -98,7 +98,9 @@ def relearnn(
 
     Raises:
       ValueError: ``steps`` or ``sweeps`` below 1, a negative ``tolerance``, ``clip`` not positive;
-        from ``act``, a network whose state has no batch, or another shape after a step.
+        from ``act``, a network whose state has no batch, or another shape after a step; from
+        ``update``, an action that is not the one that ``act`` chose (compiled: gradients of NaN),
+        traces and factors of different structure.
       TypeError: an argument of another type; from ``act``, a network that is not ``Recurrent``.
 
     Reference:
@@ -152,7 +154,24 @@ def relearnn(
         pathway = jax.tree_util.Partial(_Pathway(network, clip, scale), params, inputs, aux, chosen)
         return Decision(action, outputs, aux, pathway)
 
-    return Rule("relearnn", "reward", act, q_agrel(policy, rpe).update)
+    return Rule("relearnn", "reward", act, functools.partial(_update, q_agrel(policy, rpe).update))
+
+
+def _update(
+    update: Callable[..., tuple], decision: Decision, outcome: chex.Array
+) -> tuple[chex.ArrayTree, chex.Array]:
+    """Update, if the action is the one from which attention ran down."""
+    pathway: Any = decision.pathway
+    *_, chosen = pathway.args
+    replaced = decision.action != chosen.argmax(1)
+    if checks.known(replaced) and replaced.any():
+        raise ValueError(
+            "decision.action was replaced, but attention ran down from the action that act chose: "
+            "let the policy choose what is to be chosen"
+        )
+    rewards = checked_rewards(outcome, len(decision.outputs))
+    # Compiled code cannot raise it.
+    return update(decision, jnp.where(replaced, jnp.nan, rewards))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,9 +192,9 @@ class _Pathway:
     ) -> chex.ArrayTree:
         # Attention came from the chosen outputs alone, so errors of the others reach nothing.
         error = (output_errors * chosen).sum(1)
-        clip = self.clip
-        if clip is None:
-            return self._scaled(_traces(self.network, params, inputs, settled, chosen, error))
+        if self.clip is None and self.scale is None:
+            return _traces(self.network, params, inputs, settled, chosen, error)
+        clip = jnp.inf if self.clip is None else self.clip
         one = jax.vmap(
             lambda *example: self._scaled(_traces_of_one(self.network, params, *example))
         )
@@ -187,7 +206,13 @@ class _Pathway:
     def _scaled(self, traces: chex.ArrayTree) -> chex.ArrayTree:
         if self.scale is None:
             return traces
-        return jax.tree.map(jnp.multiply, traces, self.scale(traces))
+        factors = self.scale(traces)
+        if jax.tree.structure(factors) != jax.tree.structure(traces):  # type: ignore[operator]
+            raise ValueError(
+                f"scale must return factors like the traces, {jax.tree.structure(traces)}, got "
+                f"{jax.tree.structure(factors)}"
+            )
+        return jax.tree.map(jnp.multiply, traces, factors)
 
 
 def converged(settled: Settled, tolerance: float) -> chex.Array:
@@ -216,10 +241,10 @@ def _first_state(network: Recurrent, params: chex.ArrayTree, inputs: chex.Array)
     for name, function in zip(network._fields, network, strict=True):
         checks.function(f"network.{name}", function, takes=TAKES[name])
     start = jax.tree.map(jnp.asarray, network.start(inputs))
-    if not _is_batch(start, np.shape(inputs)[0]):
+    batch = batch_of(jax.tree.map(jnp.asarray, inputs))
+    if not _is_batch(start, batch):
         raise ValueError(
-            f"network.start must give arrays [batch, ...] of {np.shape(inputs)[0]} examples, got "
-            f"{_shapes(start)}"
+            f"network.start must give arrays [batch, ...] of {batch} examples, got {_shapes(start)}"
         )
     after = jax.eval_shape(network.step, params, start, inputs)
     if _shapes(after) != _shapes(start):
@@ -272,7 +297,7 @@ def _settle(
 
 
 def _largest_change(new: chex.Array, old: chex.Array) -> chex.Array:
-    return at_least_float32(jnp.abs(new - old)).reshape(new.shape[0], -1).max(1)
+    return at_least_float32(jnp.abs(new - old)).max(tuple(range(1, new.ndim)))
 
 
 def _where(which: chex.Array, new: chex.Array, old: chex.Array) -> chex.Array:

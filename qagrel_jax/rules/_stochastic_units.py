@@ -73,7 +73,7 @@ def stochastic_units(noise_sd: float = 0.1) -> Rule:
         inputs: chex.Array,
         has_aux: bool = False,
     ) -> StochasticDecision:
-        check_act(key, forward)
+        check_act(key, forward, params)
         choice_key, noise_key = jax.random.split(key)
         quiet, aux, layers = quiet_pass(forward, params, inputs, has_aux)
         noisy = noisy_pass(noise_key, forward, params, inputs, has_aux, noise_sd, layers - 1)

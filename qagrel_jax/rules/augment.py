@@ -63,8 +63,8 @@ class AugmentConfig:
       exploration: ε of the policy.
       threshold: θ of the sigmoid.
       leak: what the memory keeps from one step to the next; 1 is AuGMEnT, less forgets. A tuple
-        gives every memory unit its own: half 1, half less is hybrid AuGMEnT, see
-        ``rules.synapses.hybrid_leak``.
+        (not an array, which is of many networks) gives every memory unit its own: half 1, half
+        less is hybrid AuGMEnT, see ``rules.synapses.hybrid_leak``.
 
     Raises:
       ValueError: a size below 1, a parameter out of range, an unknown kind of feedback.
@@ -151,7 +151,12 @@ def init(key: chex.PRNGKey, config: AugmentConfig) -> AugmentState:
 
     Returns:
       The state, shapes as in ``AugmentState``.
+
+    Raises:
+      TypeError: ``key`` is no random key, ``config`` no ``AugmentConfig``.
     """
+    checks.random_key("key", key)
+    checks.instance("config", config, AugmentConfig)
     inputs, regular, memory, actions = config.inputs, config.regular, config.memory, config.actions
     shapes = (
         *((1 + inputs, regular), (2 * inputs, memory), (1 + regular, actions), (memory, actions)),
@@ -251,9 +256,11 @@ def step(
     Raises:
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
       TypeError: ``config`` is no ``AugmentConfig``, ``choose`` no function, the reward no number,
-        ``ended`` or ``plastic`` no truth value.
+        ``ended`` or ``plastic`` no truth value, ``randomness`` no random key without ``choose``.
       ValueError: the reward is not finite, or ``choose`` returns no action's number, where they are
-        known (compiled: δ is NaN); a state of other sizes or another feedback than ``config``.
+        known (compiled: δ is NaN); a state of other sizes, another feedback or another kind of
+        leak than ``config``; a reward, an end or a parameter of ``config`` that is neither one
+        value nor one for each network.
 
     Two steps of a trial; the second brings a reward of 1, so that δ = 1 + γ q_a(t) − q_a(t−1):
 
@@ -271,6 +278,8 @@ def step(
     checks.finite("reward", reward)
     checks.truth_value("ended", ended)
     checks.truth_value("plastic", plastic)
+    for name, value in (("reward", reward), ("ended", ended), ("plastic", plastic)):
+        synapses.check_networks(name, value, state.q_previous.shape)
     weights = state.weights
     observation = synapses.checked_observation(
         config,
@@ -281,7 +290,8 @@ def step(
             (weights.memory_q, (config.memory, config.actions)),
         ),
     )
-    plastic = jnp.asarray(plastic)
+    _check_trace(config, state)
+    reward, plastic = jnp.asarray(reward), jnp.asarray(plastic)
     change = observation - state.observation
     transients = jnp.concatenate([jnp.maximum(change, 0), jnp.maximum(-change, 0)])
     inputs = with_bias(observation, config.bias)
@@ -344,6 +354,17 @@ def _changed(
     return changed, Feedback(
         feedback.regular + rate * tags.regular_q[1:], feedback.memory + rate * tags.memory_q
     )
+
+
+def _check_trace(config: AugmentConfig, state: AugmentState) -> None:
+    """Refuse a trace of the other kind of leak: one for each synapse, or one for each input."""
+    per_unit = (config.memory,) if isinstance(config.leak, tuple) else ()
+    expected = (2 * config.inputs, *per_unit, *state.q_previous.shape)
+    if state.trace.shape != expected:
+        raise ValueError(
+            "state must be of config.leak, as init makes it: one number for all memory units, or a "
+            f"tuple of one for each: expected a trace {expected}, got {state.trace.shape}"
+        )
 
 
 def _sigmoid(drive: chex.Array, threshold: chex.Numeric) -> chex.Array:

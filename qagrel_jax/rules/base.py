@@ -95,14 +95,20 @@ def run_forward(forward: Forward, params: chex.ArrayTree, inputs: chex.Array) ->
         ) from None
 
 
-def check_act(key: chex.PRNGKey, forward: Forward) -> None:
+def check_act(key: chex.PRNGKey, forward: Forward, params: chex.ArrayTree) -> None:
     """Check what a rule's ``act`` is given first, before JAX meets it.
 
     Raises:
-      TypeError: no random key, no function of parameters and inputs.
+      TypeError: no random key, no function of parameters and inputs, parameters that are no floats.
     """
     checks.random_key("key", key)
     checks.function("forward", forward, takes=("params", "inputs"))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            raise TypeError(
+                f"params{jax.tree_util.keystr(path)} must be floats, which learning can change, "
+                f"got {jnp.result_type(leaf)}"
+            )
 
 
 def batch_of(inputs: chex.ArrayTree) -> int:
@@ -217,7 +223,7 @@ def one_step_rule(
         Returns:
           A ``Decision``: int32[batch] ``action``, float[batch, actions] ``outputs``.
         """
-        check_act(key, forward)
+        check_act(key, forward, params)
 
         def run(params: chex.ArrayTree) -> tuple[chex.Array, Any]:
             return outputs_and_aux(run_forward(forward, params, inputs), has_aux)

@@ -134,7 +134,12 @@ def init(key: chex.PRNGKey, config: RecollectConfig) -> RecollectState:
     Args:
       key: a random key.
       config: sizes and parameters.
+
+    Raises:
+      TypeError: ``key`` is no random key, ``config`` no ``RecollectConfig``.
     """
+    checks.random_key("key", key)
+    checks.instance("config", config, RecollectConfig)
     memory, actions = config.memory, config.actions
     rows = 1 + config.inputs + config.end_input
     shapes = ((rows, memory), (rows, memory), (1 + memory, actions), (memory, actions))
@@ -230,9 +235,11 @@ def step(
     Raises:
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
       ValueError: the reward is not finite, or ``choose`` returns no action's number, where they are
-        known (compiled: δ is NaN); a state of other sizes or another feedback than ``config``.
+        known (compiled: δ is NaN); a state of other sizes or another feedback than ``config``; a
+        reward, an end or a parameter of ``config`` that is neither one value nor one for each
+        network.
       TypeError: ``config`` is no ``RecollectConfig``, ``choose`` no function, the reward no number,
-        ``ended`` or ``plastic`` no truth value.
+        ``ended`` or ``plastic`` no truth value, ``randomness`` no random key without ``choose``.
 
     >>> config = RecollectConfig(inputs=4)
     >>> state = init(jax.random.key(0), config)
@@ -246,6 +253,8 @@ def step(
     checks.finite("reward", reward)
     checks.truth_value("ended", ended)
     checks.truth_value("plastic", plastic)
+    for name, value in (("reward", reward), ("ended", ended), ("plastic", plastic)):
+        synapses.check_networks(name, value, state.q_previous.shape)
     weights = state.weights
     observation = synapses.checked_observation(
         config,
@@ -256,7 +265,7 @@ def step(
             (weights.q, (1 + config.memory, config.actions)),
         ),
     )
-    plastic = jnp.asarray(plastic)
+    reward, plastic = jnp.asarray(reward), jnp.asarray(plastic)
     inputs = with_bias(observation)
     if config.end_input:
         end = jnp.broadcast_to(jnp.asarray(ended, inputs.dtype), inputs.shape[1:])

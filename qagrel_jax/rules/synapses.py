@@ -35,10 +35,16 @@ def by_policy(name: str) -> Chooser:
     Returns:
       ``(key, q_values float[actions] or [actions, networks], epsilon of the same networks) ->
       action``.
+
+    Raises:
+      ValueError: an unknown name.
+      TypeError: no text; from what is returned, ``key`` is no random key.
     """
+    checks.option("policy", name, POLICIES)
     policy = POLICIES[name]
 
     def choose(key: chex.PRNGKey, q_values: chex.Array, epsilon: chex.Array) -> chex.Array:
+        checks.random_key("randomness", key)
         if q_values.ndim == 1:
             return policy(key, q_values, epsilon)
         keys = jax.random.split(key, q_values.shape[1])
@@ -87,9 +93,12 @@ def checked_observation(
       sizes: weights of the state, with the shape that the configuration gives them.
 
     Raises:
-      ValueError: a state of other sizes, or of another feedback.
+      ValueError: a state of other sizes, or of another feedback; a parameter that is neither one
+        number nor one for each network.
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
+      TypeError: complex numbers.
     """
+    networks = state.q_previous.shape
     for weights, shape in sizes:
         if weights.shape[:2] != shape:
             raise ValueError(
@@ -101,8 +110,12 @@ def checked_observation(
         raise ValueError(
             f"state must be of config.feedback {config.feedback!r}, as init makes it: it has {own}"
         )
+    for path, value in jax.tree_util.tree_leaves_with_path(config):
+        check_networks(f"config{jax.tree_util.keystr(path)}", value, networks)
     observation = jnp.asarray(observation)
-    expected = [config.inputs, *state.q_previous.shape]
+    if jnp.iscomplexobj(observation):
+        raise TypeError(f"observation must be real numbers, got {observation.dtype}")
+    expected = [config.inputs, *networks]
     if observation.ndim != len(expected) or observation.shape[0] != config.inputs:
         raise AssertionError(
             f"observation must be {expected}, got {list(observation.shape)} (of many networks, "
@@ -110,6 +123,22 @@ def checked_observation(
         )
     floats = jnp.issubdtype(observation.dtype, jnp.floating)
     return observation if floats else observation.astype(state.memory.dtype)
+
+
+def check_networks(name: str, value: Any, networks: tuple[int, ...]) -> None:
+    """Check that ``value`` is one value for all networks, or one for each.
+
+    Raises:
+      ValueError: it isn't.
+
+    >>> check_networks("reward", jnp.zeros(1), ())
+    Traceback (most recent call last):
+    ValueError: reward must be one value, got shape [1]
+    """
+    shape = np.shape(value)
+    if shape not in ((), networks):
+        each = f", or one for each network, {list(networks)}" if networks else ""
+        raise ValueError(f"{name} must be one value{each}, got shape {list(shape)}")
 
 
 def uniform(

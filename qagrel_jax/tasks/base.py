@@ -20,7 +20,8 @@ pytree; what must change inside a compiled program (the shaping level) is a leaf
 Below ``reset``, drawing is kept apart from showing, so that the random numbers of many trials can
 be drawn at once: ``draw(key, params)`` gives the raw randomness of a trial,
 ``build(noise, params)`` the trial, and ``test_trial(noise, index, params)`` the trial that the
-frozen test asks for.
+frozen test asks for. In a population every function sees the network's own shaping level, but for
+``draw``, which sees level 0: it draws for trials whose level is not known yet.
 
 Each task module writes these functions and its ``TASK`` out instead of inheriting them from a
 class, so that it reads like the task's description in the paper, from top to bottom. What most of
@@ -254,7 +255,7 @@ def as_documented(timestep: TimeStep) -> TimeStep:
 def select(condition: chex.Array, yes: Any, no: Any) -> Any:
     """Choose between two pytrees; ``condition`` has the networks' axis, if any, and no other."""
     return jax.tree.map(
-        lambda y, n: jnp.where(condition[(None,) * (y.ndim - condition.ndim)], y, n), yes, no
+        lambda y, n: jnp.where(condition[(None,) * (jnp.ndim(y) - condition.ndim)], y, n), yes, no
     )
 
 

@@ -55,7 +55,7 @@ def objective_gradients(
     ([[-0.5, 0.5]], [[-0.25, 0.25]])
     """
     checks.function("probabilities", probabilities, takes=("outputs",))
-    check_examples(forward, params, inputs, labels, reward)
+    inputs, labels = check_examples(forward, params, inputs, labels, reward)
     outputs, pathway = jax.vjp(lambda p: forward(p, inputs), params)
     batch, actions = outputs.shape
     rewards = jax.vmap(

@@ -67,8 +67,9 @@ def exact_moments(
       ``Moments`` with a ``count`` of infinity.
 
     Raises:
-      ValueError: inputs that are not finite, labels that are no action's, no ``kernel``; a rule
-        with noise of its own, which can't be seen where the arguments are traced.
+      ValueError: no inputs, or some that are not finite, labels that are no action's, no
+        ``kernel``; a rule with noise of its own, which can't be seen where the arguments are
+        traced.
       TypeError: an argument of another type.
       AssertionError: another number of labels than of inputs.
 
@@ -84,7 +85,9 @@ def exact_moments(
     """
     checks.instance("rule", rule, Rule, "q_agrel() gives one")
     checks.function("probabilities", probabilities, takes=("outputs",))
-    check_examples(forward, params, inputs, labels, reward)
+    inputs, labels = check_examples(forward, params, inputs, labels, reward)
+    if not len(labels):
+        raise ValueError("inputs must be at least one example, got none")
     _check_noiseless(rule, forward, params, inputs[:1])
 
     def of_image(image: chex.Array, label: chex.Array) -> tuple:
@@ -184,7 +187,8 @@ def sampled_moments(
 
     Raises:
       ValueError: fewer than 2 samples, updates without a ``kernel``.
-      TypeError: ``learn`` is no function, ``samples`` no number, an update no dictionary.
+      TypeError: ``key`` is no random key, ``learn`` no function, ``samples`` no number, an update
+        no dictionary.
 
     >>> import jax, jax.numpy as jnp
     >>> def learn(batch_key, choice_key):
@@ -193,6 +197,7 @@ def sampled_moments(
     >>> bool(abs(moments.mean["out"] - 1) < 0.1), bool(abs(moments.choices["out"] - 1) < 0.1)
     (True, True)
     """
+    checks.random_key("key", key)
     checks.function("learn", learn, takes=("batch_key", "choice_key"))
     checks.whole("samples", samples, 2)
 
@@ -247,13 +252,15 @@ def pool(groups: Moments) -> Moments:
 
 def check_examples(
     forward: Forward, params: chex.ArrayTree, inputs: Any, labels: Any, reward: Reward
-) -> None:
-    """Check that inputs are finite and that each has the label of an action."""
+) -> tuple[chex.Array, chex.Array]:
+    """Return inputs and labels as arrays; check that the former are finite, the latter actions."""
     checks.function("forward", forward, takes=("params", "inputs"))
     checks.function("reward", reward, takes=("key", "labels", "actions"))
+    inputs, labels = (x if isinstance(x, jax.Array) else np.asarray(x) for x in (inputs, labels))
     checks.finite("inputs", inputs)
     chex.assert_equal_shape_prefix([inputs, labels], 1)
     checks.labels("label", labels, jax.eval_shape(forward, params, inputs[:1]).shape[-1])
+    return jnp.asarray(inputs), jnp.asarray(labels)
 
 
 def check_groups(groups: Moments) -> None:

@@ -34,6 +34,7 @@ from qagrel_jax import atomic, checks
 from qagrel_jax.layers.kernels import feedback_kernels
 from qagrel_jax.networks import make_network
 from qagrel_jax.plain import from_plain, to_plain
+from qagrel_jax.random_keys import root_key
 
 FORMAT = "qagrel_jax 1"
 """Stands in the metadata of every file; another number means another layout."""
@@ -48,8 +49,8 @@ def save(
 
     Args:
       path: its ending decides the format.
-      variables: nested dictionaries of arrays, ``{"params": ..., "batch_stats": ...}``, or another
-        pytree: a NamedTuple's fields are names (``weights/memory_q`` of an ``AugmentState``), and a
+      variables: nested dictionaries of arrays, ``{"params": ..., "batch_stats": ...}``, or a
+        NamedTuple: its fields are names (``weights/memory_q`` of an ``AugmentState``), and a
         random key is stored as its numbers.
       metadata: JSON-ready metadata. ``network``, the arguments of ``make_network``, lets
         ``load_network`` rebuild the network. ``format`` and ``shapes`` are added.
@@ -99,8 +100,8 @@ def load(path: str | os.PathLike, like: Any = None) -> tuple[Any, dict[str, Any]
 
     Args:
       path: a ``.npz`` or ``.safetensors`` file.
-      like: of the structure, shapes and dtypes that were saved, such as a state just initialized;
-        None for dictionaries.
+      like: of the structure, shapes and dtypes that were saved, such as a state just initialized,
+        or what ``jax.eval_shape`` tells of it; None for dictionaries.
 
     Returns:
       ``(variables, metadata)``: nested dictionaries of NumPy arrays, or JAX arrays in the structure
@@ -143,6 +144,7 @@ def load(path: str | os.PathLike, like: Any = None) -> tuple[Any, dict[str, Any]
         raise ValueError(f"{path} is damaged ({error})") from None
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}")
+    like = jax.tree.map(_concrete, like)
     if like is None:
         return flax.traverse_util.unflatten_dict(arrays, sep="/"), metadata
     if missing := _flat(like).keys() ^ arrays.keys():
@@ -193,7 +195,12 @@ def load_network(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any], di
         options["initialization"] = options.pop("initialisation")
     if options.get("hidden") is not None:
         options["hidden"] = tuple(options["hidden"])
-    network = make_network(**options)
+    try:
+        network = make_network(**options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: its metadata's network is not what make_network takes ({error})"
+        ) from None
     if "params" not in variables:
         raise ValueError(f"{path} has no 'params', got {', '.join(variables)}: save all variables")
     others = {name: value for name, value in variables.items() if name != "params"}
@@ -235,14 +242,27 @@ def _check_layers(path: str | os.PathLike, network: nn.Module, params: Any) -> N
             )
 
 
+def _concrete(leaf: Any) -> Any:
+    """Return an array where only shape and dtype are given."""
+    if not isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(root_key(0), leaf.shape)
+    return jnp.zeros(leaf.shape, leaf.dtype)
+
+
 def _flat(tree: Any) -> dict[str, Any]:
     """Return the arrays of a pytree by their paths."""
     nested = flax.serialization.to_state_dict(to_plain(tree))
     if not isinstance(nested, dict):
         raise TypeError(
-            f"variables must be a dictionary or a NamedTuple, got {type(tree).__name__}"
+            "variables must be a dictionary (of a flax.nnx state nnx.to_pure_dict makes one) or a "
+            f"NamedTuple, got {type(tree).__name__}"
         )
-    flat = flax.traverse_util.flatten_dict(nested)
+    flat = {
+        tuple(map(str, path)): array
+        for path, array in flax.traverse_util.flatten_dict(nested).items()
+    }
     for path in flat:
         if any("/" in name for name in path) or path[0] == _METADATA:
             raise ValueError(

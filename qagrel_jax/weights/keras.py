@@ -115,15 +115,31 @@ def _read(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
         raise ValueError(f"{path} is no HDF5 file ({error})") from None
     with file:
         root = file.get("model_weights", file)
-        layers = []
-        for layer in _strings(root, "layer_names"):
-            names = _strings(root[layer], "weight_names")
-            arrays = {n.rsplit("/", 1)[-1].split(":")[0]: np.asarray(root[layer][n]) for n in names}
-            if arrays:
-                layers.append((layer, arrays))
+        try:
+            layers = [
+                (layer, _arrays(path, root, layer)) for layer in _strings(root, "layer_names")
+            ]
+        except KeyError as error:
+            raise ValueError(
+                f"{path} lists layers or weights that it has not ({error.args[0]})"
+            ) from None
+    layers = [(layer, arrays) for layer, arrays in layers if arrays]
     if not layers:
         raise ValueError(f"{path} has no attribute layer_names, or no weights: no Keras HDF5 file")
     return layers
+
+
+def _arrays(path: str | os.PathLike, root: Any, layer: str) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    for name in _strings(root[layer], "weight_names"):
+        weight = name.rsplit("/", 1)[-1].split(":")[0]
+        if weight in arrays:
+            raise ValueError(
+                f"{path}: layer {layer!r} has several arrays {weight!r}: it is a model within the "
+                "model, save its layers one by one"
+            )
+        arrays[weight] = np.asarray(root[layer][name])
+    return arrays
 
 
 def _strings(group: Any, name: str) -> list[str]:

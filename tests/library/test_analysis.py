@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from qagrel_jax import analysis, make_network, make_policy, rules
 from qagrel_jax.layers import FEEDBACKS, Dense
@@ -387,3 +388,20 @@ def test_parameters_without_layers_are_named_or_refused():
         analysis.layer_angles([jnp.eye(2)], [jnp.eye(2)])
     with pytest.raises(TypeError, match="params must be a Mapping"):
         analysis.tangent_kernel(lambda params, x: x @ params[0], [jnp.eye(1)], x)
+
+
+def test_updates_of_different_layers_are_refused():
+    one, both = ({name: {"kernel": jnp.ones(2)} for name in names} for names in ("a", "ab"))
+    for pair in ((one, both), (both, one)):
+        with pytest.raises(ValueError, match="a and b differ in the kernels of b"):
+            analysis.layer_angles(*pair)
+
+
+def test_an_nnx_models_layers_are_named_by_their_numbers():
+    model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.relu)
+    state = nnx.state(model, nnx.Param)
+    with pytest.raises(TypeError, match=r"got State: nnx.to_pure_dict"):
+        analysis.layer_angles(state, state)
+    plain = nnx.to_pure_dict(state)
+    angles = analysis.layer_angles(plain, plain)
+    assert list(angles) == ["layers/0"] and abs(angles["layers/0"]) < 0.1

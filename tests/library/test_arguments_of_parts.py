@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qagrel_jax import checks, curriculum, environments, layers, policies, rules
+from qagrel_jax import checks, curriculum, environments, layers, policies, rules, weights
 from qagrel_jax import update_statistics as statistics
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.environments import Environment
@@ -270,3 +270,73 @@ def test_truth_values_may_be_arrays_and_traced():
     jax.jit(lambda x: checks.truth_value("plastic", x))(True)
     with pytest.raises(TypeError, match="plastic must be True or False, got"):
         jax.jit(lambda x: checks.truth_value("plastic", x))(1.0)
+
+
+def test_lists_are_taken_as_arrays():
+    table = curriculum.class_table([0, 1, 1], 2)
+    assert table.size.tolist() == [1, 2]
+    state = curriculum.start(KEY, Curriculum(initial_classes=2), 2)  # over from the start
+    drawn = curriculum.draw(jax.random.key(2), PLAN, state, table, [2, 0])
+    assert drawn.tolist() == [2, 0]
+    masked = curriculum.mask(PLAN, STATE, [[0.0, 1.0]], [True])
+    assert masked.tolist() == [[0.0, -INF]]
+    as_lists = _exact(inputs=[[1.0], [1.0]], labels=[0, 1])
+    jax.tree.map(np.testing.assert_array_equal, as_lists, EXACT)
+    given = _gradients(inputs=[[1.0], [1.0]], labels=[0, 1])
+    jax.tree.map(np.testing.assert_array_equal, given, _gradients())
+
+
+def test_moments_of_no_examples_are_refused():
+    with pytest.raises(ValueError, match="at least one example, got none"):
+        _exact(inputs=jnp.ones((0, 1)), labels=jnp.zeros(0, int))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda key: curriculum.start(key, Curriculum(order="random"), 2),
+        lambda key: curriculum.draw(key, PLAN, STATE, curriculum.class_table(LABELS, 2), LABELS),
+        lambda key: curriculum.explore(key, PLAN, STATE, 2),
+        lambda key: statistics.sampled_moments(key, lambda b, c: PARAMS, 2),
+    ],
+)
+def test_what_is_no_random_key_is_told(call):
+    for key in (0, np.zeros(3, np.uint32), jax.random.split(jax.random.key(4))):
+        with pytest.raises(TypeError, match="key must be a random key"):
+            call(key)
+
+
+def test_weights_must_be_floats_and_rewards_real():
+    decision = rules.q_agrel().act(jax.random.key(5), FORWARD, PARAMS, jnp.ones((2, 1)))
+    with pytest.raises(TypeError, match="reward must be real numbers, got complex"):
+        rules.q_agrel().update(decision, np.array([1j, 2j]))
+    whole = {"out": {"kernel": np.zeros((1, 2), int)}}
+    for make in (rules.q_agrel, rules.node_perturbation, rules.broadcast, rules.stochastic_units):
+        with pytest.raises(TypeError, match=r"params\['out'\]\['kernel'\] must be floats, .* int"):
+            make().act(jax.random.key(6), FORWARD, whole, jnp.ones((2, 1)))
+
+
+def test_a_trial_reports_rewards_as_floats_and_needs_a_feedforward_rule():
+    def step(key, state, action):
+        return state, jnp.ones(1), action == 1, jnp.bool_(True), jnp.bool_(False)
+
+    _, outcome = _trial(environment=ENVIRONMENT._replace(step=step), batch=4)
+    assert outcome.reward.dtype == outcome.rpe.dtype
+    assert outcome.reward.tolist() == (outcome.action == 1).astype(float).tolist()
+    with pytest.raises(ValueError, match="relearnn takes a Recurrent network"):
+        _trial(rule=rules.relearnn())
+
+
+def test_a_player_whose_environment_counts_in_python_is_loaded_as_saved(tmp_path):
+    def reset(key):
+        return {"t": 0}, jnp.ones(1)
+
+    def step(key, state, action):
+        return {"t": state["t"] + 1}, jnp.ones(1), 1.0, jnp.bool_(False), jnp.bool_(False)
+
+    world = Environment(1, 2, reset, step)
+    player = environments.begin(jax.random.key(7), CONFIG, world)
+    played, _ = environments.play(jax.random.key(8), CONFIG, player, world, 3)
+    weights.save(tmp_path / "player.npz", played)
+    again, _ = weights.load(tmp_path / "player.npz", like=player)
+    assert again.state["t"].item() == 3

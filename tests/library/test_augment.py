@@ -445,6 +445,54 @@ def test_what_does_not_belong_together_is_refused(rule):
         rule.step(keys, config, state, seen, 0.0, False, choose=max_boltzmann_of_two)
 
 
+@pytest.mark.parametrize("rule", [augment, recollect], ids=["augment", "recollect"])
+@pytest.mark.parametrize("networks", [(), (3,)], ids=["one", "three"])
+def test_what_is_neither_one_value_nor_one_for_each_network_is_refused(rule, networks):
+    """Memory units and inputs are as many as to be taken for networks."""
+    made = {augment: AugmentConfig, recollect: recollect.RecollectConfig}[rule]
+    config = made(inputs=2, memory=4)
+    state = rule.init(jax.random.key(0), config)
+    state = jax.tree.map(lambda x: jnp.broadcast_to(x[..., None], (*x.shape, 3)), state)
+    if not networks:
+        state = jax.tree.map(lambda x: x[..., 0], state)
+    seen, none = jnp.zeros((2, *networks)), np.zeros(1, bool)
+    good = jax.random.PRNGKey(1), config, state, seen, 0.0, False
+    rule.step(*good)
+    for wrong, name in (
+        ((*good[:4], [1.0, 0.0], False), "reward"),
+        ((*good[:5], none), "ended"),
+        ((*good, none), "plastic"),
+        *(
+            ((good[0], dataclasses.replace(config, **{field: jnp.full(4, 0.5)}), *good[2:]), field)
+            for field in ("threshold", "learning_rate", "tag_decay", "discount", "exploration")
+        ),
+    ):
+        with pytest.raises(ValueError, match=rf"{name} must be one value.*, got shape \["):
+            rule.step(*wrong)
+    with pytest.raises(TypeError, match="randomness must be a random key"):
+        rule.step(0, *good[1:])
+    with pytest.raises(TypeError, match="observation must be real numbers"):
+        rule.step(*good[:3], seen + 1j, 0.0, False)
+    for wrong in ((0, config), (good[0], {"inputs": 2})):
+        with pytest.raises(TypeError, match=r"key must be a random key|config must be a"):
+            rule.init(*wrong)
+
+
+def test_a_state_goes_on_with_its_own_kind_of_leak_alone():
+    """With 2 · inputs = memory the shapes of the other kind would fit together."""
+    config = AugmentConfig(inputs=2, memory=4)
+    each = dataclasses.replace(config, leak=(1.0,) * 4)
+    key, seen = jax.random.PRNGKey(0), jnp.ones(2)
+    for its, other in ((config, each), (each, config)):
+        state = augment.init(key, its)
+        augment.step(key, its, state, seen, 0.0, False)
+        with pytest.raises(ValueError, match=r"state must be of config.leak, as init makes it"):
+            augment.step(key, other, state, seen, 0.0, False)
+    as_array = dataclasses.replace(config, leak=jnp.full(4, 0.5))
+    with pytest.raises(ValueError, match=r"config.leak must be one value, got shape \[4\]"):
+        augment.step(key, as_array, augment.init(key, as_array), seen, 0.0, False)
+
+
 def max_boltzmann_of_two(key, q_values):
     return max_boltzmann(key, q_values)
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from qagrel_jax import make_network
 from qagrel_jax.weights import files as interchange
@@ -300,3 +301,52 @@ def test_a_network_is_not_loaded_with_another_feedback(feedback, tmp_path):
     own = {"network": {**network, "feedback": feedback}}
     interchange.save(tmp_path / "own.npz", variables, own)
     assert interchange.load_network(tmp_path / "own.npz")[0].feedback == feedback
+
+
+def test_keras_files_of_a_model_within_a_model_or_without_what_they_list_are_refused(tmp_path):
+    path, network = tmp_path / "net.h5", make_network("dense", 3, hidden=())
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"sequential"]
+        group = file.create_group("sequential")
+        group.attrs["weight_names"] = [b"a/kernel:0", b"b/kernel:0"]
+        for number, name in enumerate("ab"):
+            group[f"{name}/kernel:0"] = np.full((3, 3), number)
+    with pytest.raises(ValueError, match="'sequential' has several arrays 'kernel'"):
+        load_keras(path, network, (1, 1, 3))
+    with h5py.File(path, "a") as file:
+        file["sequential"].attrs["weight_names"] = [b"a/kernel:0", b"c/bias:0"]
+    with pytest.raises(ValueError, match="lists layers or weights that it has not"):
+        load_keras(path, network, (1, 1, 3))
+    with h5py.File(path, "a") as file:
+        file.attrs["layer_names"] = [b"dense"]
+    with pytest.raises(ValueError, match="lists layers or weights that it has not"):
+        load_keras(path, network, (1, 1, 3))
+
+
+@pytest.mark.parametrize("options", [{}, {"hiden": [3]}, {"num_actions": "three"}])
+def test_metadata_that_make_network_does_not_take_name_the_file(options, tmp_path):
+    path = tmp_path / "net.npz"
+    interchange.save(
+        path, {"params": {"w": np.ones(1)}}, {"network": {"architecture": "dense", **options}}
+    )
+    with pytest.raises(ValueError, match=r"net.npz: its metadata's network is not what make_net"):
+        interchange.load_network(path)
+
+
+def test_what_was_saved_may_be_described_by_shapes_alone(tmp_path):
+    path, key = tmp_path / "state.npz", jax.random.key(3)
+    state = {"w": jnp.ones((2, 3)), "key": key}
+    interchange.save(path, state)
+    loaded, _ = interchange.load(path, like=jax.eval_shape(lambda: state))
+    np.testing.assert_array_equal(loaded["w"], state["w"])
+    assert (jax.random.key_data(loaded["key"]) == jax.random.key_data(key)).all()
+
+
+def test_an_nnx_state_is_saved_as_dictionaries(tmp_path):
+    model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.relu)
+    state = nnx.state(model, nnx.Param)
+    with pytest.raises(TypeError, match=r"nnx.to_pure_dict makes one"):
+        interchange.save(tmp_path / "net.npz", state)
+    interchange.save(tmp_path / "net.npz", nnx.to_pure_dict(state))
+    loaded, _ = interchange.load(tmp_path / "net.npz")
+    np.testing.assert_array_equal(loaded["layers"]["0"]["kernel"], model.layers[0].kernel[...])

@@ -556,3 +556,133 @@ def test_what_fills_a_block_up_reaches_no_network():
         packed.advance()
     for number in (0, 2, 7):
         chex.assert_trees_all_equal(alone(fewer, number), alone(whole, number))
+
+
+def test_every_function_of_a_task_sees_the_networks_own_level():
+    """But ``draw``, which sees level 0: its numbers are for trials of any level."""
+    task = make_task("saccade")
+
+    def step(key, state, action, params):
+        state, seen = task.step(key, state, action, params)
+        return state, seen._replace(observation=jnp.full(4, 10.0 + params.level))
+
+    def begin(trial, params):
+        state, seen = task.begin(trial, params)
+        return state, seen._replace(observation=jnp.full(4, 20.0 + params.level))
+
+    def draw(key, level_0):  # called by position, as the other functions are
+        return 0 * task.draw(key, level_0) + level_0.level
+
+    own = task._replace(step=step, begin=begin, draw=draw)
+    params = saccade.Params(delay_steps=16, curriculum=True, level=1)
+    criterion = dataclasses.replace(task.criterion, windows=(50,) * 3, test_allowed=())
+    shared = Setup(own, params, AugmentConfig(inputs=4), criterion)
+    packed = Packed(shared, jax.random.key(0), networks=3, steps=1)
+    progress = packed.networks.progress
+    levels = np.array([0, 1, 2], np.int32)
+    packed.networks = packed.networks._replace(progress=progress._replace(level=levels))
+    shown = []
+    for _ in range(120):
+        packed.advance()
+        shown.append(packed.networks.timestep.observation[0].copy())
+    # Each network acts and, between two trials, begins anew.
+    for network, level in enumerate(levels):
+        assert {x[network] for x in shown} == {10.0 + level, 20.0 + level}
+    assert (packed.networks.world.trial.kind == 0).all()
+
+
+def _without_done(moment):
+    state, seen = moment
+    return state, (seen.observation, seen.reward)
+
+
+TASK = make_task("saccade")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"condition": lambda t: 0.5}, TypeError, "condition must return one whole number, got fl"),
+        ({"condition": lambda t: jnp.zeros(2, int)}, TypeError, r"whole number, got int32\[2\]"),
+        (
+            {"begin": lambda t, p: _without_done(TASK.begin(t, p))},
+            TypeError,
+            r"task.begin must return \(TrialState, TimeStep\), got TrialState, tuple",
+        ),
+        (
+            {"step": lambda k, s, a, p: TASK.step(k, s, a, p)[1]},
+            TypeError,
+            r"task.step must return \(TrialState, TimeStep\), got TimeStep",
+        ),
+        (
+            {"step": lambda k, s, a, p: (s._replace(held=1.0), TASK.step(k, s, a, p)[1])},
+            ValueError,
+            r"task.step must return what is like the state of task.begin, .*held=float32\[\]",
+        ),
+        (
+            {"begin": lambda t, p: (TASK.begin(t, p)[0], _seen(reward=jnp.zeros(1)))},
+            ValueError,
+            r"task.begin must return reward \[\], got \[1\]",
+        ),
+        (
+            {"begin": lambda t, p: (TASK.begin(t, p)[0], _seen(observation=jnp.zeros(3)))},
+            ValueError,
+            r"task.begin must return observation \[4\], got \[3\]",
+        ),
+        (
+            {"test_trial": lambda n, i, p: TASK.test_trial(n, i, p)._replace(delay=1.0)},
+            ValueError,
+            "task.test_trial must return what is like the trial of task.build",
+        ),
+    ],
+)
+def test_what_an_own_tasks_functions_must_return_is_told(change, error, says):
+    shared = dataclasses.replace(setup(), task=TASK._replace(**change))
+    with pytest.raises(error, match=says) as told:
+        start(2, shared)
+    assert "\n" not in str(told.value)
+
+
+def _seen(**changed):
+    return TimeStep(jnp.zeros(4), 0.0, False, False)._replace(**changed)
+
+
+def test_a_trial_of_the_frozen_test_may_be_of_pythons_numbers():
+    tasks = [
+        TASK._replace(test_trial=lambda n, i, p, as_=as_: saccade.Trial(as_(3), as_(2)))
+        for as_ in (int, jnp.int32)
+    ]
+    packed = [start(2, dataclasses.replace(setup(), task=task)) for task in tasks]
+    for each in packed:
+        each.advance()
+    chex.assert_trees_all_equal(packed[0].networks, packed[1].networks)
+
+
+@dataclasses.dataclass(frozen=True)
+class WithList:
+    delays: list
+    level: int = 0
+
+
+def test_parameters_of_an_own_task_are_a_class_and_have_a_hash():
+    config = AugmentConfig(inputs=4)
+    with pytest.raises(TypeError, match=r"task.params must be the class of its parameters"):
+        Setup(TASK._replace(params=WithList([1])), WithList([1]), config, TASK.criterion)
+    with pytest.raises(TypeError, match="params must have a hash, as tuples have"):
+        Setup(TASK._replace(params=WithList), WithList([1]), config, TASK.criterion)
+
+
+def test_a_network_that_is_not_there_and_a_key_that_is_none_are_told():
+    shared = setup()
+    packed = start(2, shared)
+    with pytest.raises(ValueError, match=r"number must be in \[-2, 1\], got 2"):
+        packed.network(2)
+    for key in (0, jax.random.split(jax.random.key(0))):
+        with pytest.raises(TypeError, match="key must be a random key"):
+            Packed(shared, key, networks=2)
+        with pytest.raises(TypeError, match="key must be a random key"):
+            recording.record(shared, packed.network(0).learner, 0, key)
+    with pytest.raises(ValueError, match="learner must be one network's state, got that of 2"):
+        recording.record(shared, packed.networks.learner, 0, jax.random.key(0))
+    with pytest.raises(TypeError, match="learner must be an AugmentState"):
+        recording.record(shared, shared, 0, jax.random.key(0))

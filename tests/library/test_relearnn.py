@@ -516,3 +516,69 @@ def test_a_policy_and_an_error_of_ones_own():
     grads, rpe = rule.update(decision, jnp.ones(2))
     np.testing.assert_allclose(rpe, [3 * 0.5, 3 * 0.75])
     np.testing.assert_allclose(grads, -(1.5 * 0.5 + 2.25 * 0.25) / 2, rtol=1e-6)  # −mean δ h
+
+
+def _normalized(traces):
+    return jax.tree.map(lambda trace: jnp.full_like(trace, 1 / jnp.abs(trace).max()), traces)
+
+
+@pytest.mark.parametrize("clip", [None, 1e9], ids=["not clipped", "clipped"])
+def test_factors_may_depend_on_each_examples_traces(clip):
+    """Against traces of one example at a time, each divided by its own largest."""
+    functions, params, inputs = _small()
+    plain, rule = relearnn(), relearnn(clip=clip, scale=_normalized)
+    decision = rule.act(jax.random.key(1), functions, params, inputs)
+    grads, rpe = rule.update(decision, jnp.asarray(REWARDS, jnp.float32))
+    expected = jax.tree.map(np.zeros_like, params)
+    for example in range(BATCH):
+        one = inputs[example : example + 1]
+        alone = relearnn(policy=lambda key, q, a=decision.action[example]: a)
+        chosen = alone.act(jax.random.key(1), functions, params, one)
+        # With an RPE of 1 the update is minus the trace.
+        traces = plain.update(chosen, chosen.outputs[0, chosen.action] + 1)[0]
+        expected = jax.tree.map(
+            lambda e, t, d=rpe[example]: e + d * t / np.abs(t).max() / BATCH, expected, traces
+        )
+    jax.tree.map(
+        lambda g, e: np.testing.assert_allclose(g, e, rtol=2e-4, atol=1e-6), grads, expected
+    )
+
+
+def test_an_action_from_which_no_attention_ran_is_refused():
+    functions, params, inputs = _small()
+    rule = relearnn()
+    decision = rule.act(jax.random.key(1), functions, params, inputs)
+    other = decision._replace(action=(decision.action + 1) % 3)
+    rewards = jnp.asarray(REWARDS, jnp.float32)
+    with pytest.raises(ValueError, match=r"decision.action was replaced"):
+        rule.update(other, rewards)
+    grads, rpe = jax.jit(rule.update)(other, rewards)
+    assert jnp.isnan(rpe).all() and jnp.isnan(grads["u"]["kernel"]).all()
+
+
+def test_factors_of_other_weights_are_refused():
+    functions, params, inputs = _small()
+    for scale in (lambda traces: 0.5, lambda traces: {"u": traces["u"]}):
+        rule = relearnn(scale=scale)
+        decision = rule.act(jax.random.key(1), functions, params, inputs)
+        with pytest.raises(ValueError, match="scale must return factors like the traces"):
+            rule.update(decision, jnp.asarray(REWARDS, jnp.float32))
+
+
+def test_inputs_may_be_a_pytree_and_a_batch_empty():
+    functions, params, inputs = _small()
+    parted = functions._replace(
+        start=lambda x: functions.start(x["a"]),
+        step=lambda p, h, x: functions.step(p, h, jnp.concatenate([x["a"], x["b"]], 1)),
+    )
+    rule, rewards = relearnn(clip=0.1), jnp.asarray(REWARDS, jnp.float32)
+    results = [
+        rule.update(rule.act(jax.random.key(1), network, params, given), rewards)
+        for network, given in (
+            (functions, inputs),
+            (parted, {"a": inputs[:, :1], "b": inputs[:, 1:]}),
+        )
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *results)
+    nobody = rule.act(jax.random.key(1), functions, params, inputs[:0])
+    assert nobody.action.shape == (0,) and nobody.outputs.shape == (0, 3)

@@ -1,0 +1,76 @@
+"""Do the functions of a working-memory task return what a population needs of them?"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from qagrel_jax.random_keys import root_key
+from qagrel_jax.tasks.base import Task, TimeStep, TrialState, as_documented
+
+
+def check(task: Task, params: Any) -> None:
+    """Check what a task's functions return; nothing is computed.
+
+    Args:
+      task: one of one's own, perhaps.
+      params: its parameters.
+
+    Raises:
+      TypeError: ``begin`` or ``step`` does not return ``(TrialState, TimeStep)``, ``condition`` no
+        whole number.
+      ValueError: a state that ``step`` gives other shapes or dtypes, an observation that is not
+        [inputs], a reward, end or condition that is not one value, a trial of the frozen test of
+        other shapes or dtypes than the others.
+
+    >>> import qagrel_jax as qj
+    >>> task = qj.make_task("saccade")
+    >>> check(task._replace(condition=lambda trial: 0.0), task.params())
+    Traceback (most recent call last):
+    TypeError: task.condition must return one whole number, got float32[]
+    """
+    params = dataclasses.replace(params, level=jnp.int32(0))
+    number, key = jax.ShapeDtypeStruct((), jnp.int32), root_key(0)
+    noise = jax.eval_shape(lambda: task.draw(key, params))
+    trial = jax.eval_shape(lambda noise: task.build(noise, params), noise)
+    condition = jax.eval_shape(task.condition, trial)
+    if _told(condition) not in ("int32[]", "int64[]", "uint8[]", "uint32[]"):
+        raise TypeError(f"task.condition must return one whole number, got {_told(condition)}")
+    state = _checked("begin", jax.eval_shape(lambda t: task.begin(t, params), trial), task.inputs)
+    after = _checked(
+        "step",
+        jax.eval_shape(lambda s, action: task.step(key, s, action, params), state, number),
+        task.inputs,
+    )
+    _alike("task.step", "the state of task.begin", after, state)
+    if task.criterion.test_allowed:
+        test = jax.eval_shape(lambda n, index: task.test_trial(n, index, params), noise, number)
+        _alike("task.test_trial", "the trial of task.build", test, trial)
+
+
+def _checked(function: str, moment: Any, inputs: int) -> TrialState:
+    """Return the state of what ``begin`` or ``step`` returned."""
+    pair = isinstance(moment, tuple) and len(moment) == 2
+    if not (pair and isinstance(moment[0], TrialState) and isinstance(moment[1], TimeStep)):
+        kinds = ", ".join(type(part).__name__ for part in moment) if pair else type(moment).__name__
+        raise TypeError(f"task.{function} must return (TrialState, TimeStep), got {kinds}")
+    seen = jax.eval_shape(as_documented, moment[1])
+    for name, shape in (("observation", [inputs]), ("reward", []), ("done", []), ("correct", [])):
+        found = list(getattr(seen, name).shape)
+        if found != shape:
+            raise ValueError(f"task.{function} must return {name} {shape}, got {found}")
+    return moment[0]
+
+
+def _alike(function: str, other: str, found: Any, wanted: Any) -> None:
+    if _told(found) != _told(wanted):
+        raise ValueError(
+            f"{function} must return what is like {other}, {_told(wanted)}, got {_told(found)}"
+        )
+
+
+def _told(shapes: Any) -> str:
+    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", shapes)).replace("'", "")
