@@ -18,12 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import chex
-import pdoc
-import pdoc.render
-from jinja2 import pass_context
-from jinja2.runtime import Context
 
 from experiments.common import cli
+
+try:
+    import pdoc
+    import pdoc.render
+    from jinja2 import pass_context
+    from jinja2.runtime import Context
+except ImportError as error:
+    print(f"error: this needs {error.name}: pip install -e '.[dev]'", file=sys.stderr)
+    sys.exit(2)
 
 EQUATIONS = re.compile(r"(?<!::)\n\n((?:    \S.*\n?)+)")
 """An indented block after a blank line; one that is announced by ``::`` is code."""

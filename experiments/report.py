@@ -52,16 +52,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         from experiments import plots
 
         with plots.unsaved():  # a check must leave no trace
-            old = [path for path, text in texts.items() if text != rebuild(text, arguments.results)]
+            rebuilt = _rebuilt(texts, arguments.results)
+        old = [path for path, text in texts.items() if text != rebuilt[path]]
         for path in old:
             print(f"{path} is out of date: run `python -m experiments.report`", file=sys.stderr)
         if old:
             sys.exit(1)
         return
-    for path, before in texts.items():
-        after = rebuild(before, arguments.results)
+    # All or none: pages that tell of different results would contradict each other.
+    for path, after in _rebuilt(texts, arguments.results).items():
         files.write_bytes(path, after.encode())
-        print(f"{path} {'unchanged' if after == before else 'rewritten'}")
+        print(f"{path} {'unchanged' if after == texts[path] else 'rewritten'}")
+
+
+def _rebuilt(texts: dict[Path, str], results: Path) -> dict[Path, str]:
+    rebuilt = {}
+    for path, text in texts.items():
+        try:
+            rebuilt[path] = rebuild(text, results)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+    return rebuilt
 
 
 def _read(path: Path) -> str:

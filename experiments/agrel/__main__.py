@@ -11,8 +11,9 @@ reached the criterion when the expected reward of its softmax policy over all pa
 the held-out test images) is high enough; this is tested every few trials, without learning.
 
 The tasks are of the kind of Roelfsema & van Ooyen (2005); sizes, learning rates and criteria are
-ours, so no number here is a replication of theirs. DIR gets summary.json and
-trials_to_criterion.png; if it is interrupted, with the tasks that were finished.
+ours, so no number here is a replication of theirs. Medians and quartiles are numbers of trials that
+a network needed: of an even number of networks the upper of the two in the middle. DIR gets
+summary.json and trials_to_criterion.png; if it is interrupted, with the tasks that were finished.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.common import files
+from experiments.common import display, files
 from experiments.common.significance import mean_sd
 from experiments.reports import (
     hundred_classes,
@@ -49,8 +49,10 @@ def _accuracies(folder: str) -> Callable[[Path], str | None]:
 
     def headline(results: Path) -> str | None:
         run = run_results.read(results / folder)
-        if run is None or not (run.ran(runs.RULE) and run.ran(CONTROL)):
+        if run is None:
             return None
+        if not (run.ran(runs.RULE) and run.ran(CONTROL)):
+            return f"of {', '.join(map(display.shown, run.curves))} alone"
         ours, control = (mean_sd(100 * run.accuracy(rule)) for rule in (runs.RULE, CONTROL))
         name = f"`{run.config.name}`{runs.marks(run)}: " if "cells" in folder else ""
         return f"{name}Q-AGREL {ours} %, backprop {control} %{runs.marks(run) * (not name)}"
@@ -66,8 +68,7 @@ def _precision(results: Path) -> str | None:
     found = {p: run_results.read(results / f) for p, f in precision.FOLDERS.items()}
     shown = [
         f"{p} {mean_sd(100 * run.accuracy(runs.RULE))} %{runs.marks(run)}"
-        for p, run in found.items()
-        if run is not None and run.finished
+        for p, run in precision.comparable(found)[0].items()
     ]
     return "Q-AGREL " + ", ".join(shown) if shown else None
 
@@ -76,7 +77,11 @@ def _controls(results: Path) -> str | None:
     content = _read(results / "controls" / "reward" / "summary.json")
     if content is None:
         return None
-    correct, shuffled = (mean_sd(100 * _array(r["test_accuracy"])) for r in content["results"][:2])
+    found = {r["label"]: r["test_accuracy"] for r in content["results"]}
+    labels = ("right choices rewarded", "rewards shuffled")
+    if not all(found.get(label) for label in labels):
+        return None
+    correct, shuffled = (mean_sd(100 * _array(found[label])) for label in labels)
     return f"test accuracy {correct} %; with shuffled rewards {shuffled} %"
 
 
@@ -138,9 +143,10 @@ def _update_statistics(results: Path) -> str | None:
     if entry is None:
         return None
     angle = entry["cross_entropy"]["all layers"]["angle"]["mean"]
+    config = plan["config"]
     return (
-        f"on the digits, after {last[0]} epochs, Q-AGREL's expected update lies {angle:.0f}° from "
-        "the cross-entropy's gradient"
+        f"{config['dataset']}, {config['architecture']}, after {last[0]} epochs: Q-AGREL's "
+        f"expected update lies {angle:.0f}° from the cross-entropy's gradient"
     )
 
 
@@ -160,15 +166,15 @@ def _agrel(results: Path) -> str | None:
     if not known:
         return None
     return (
-        f"{min(known):.2f} to {max(known):.2f} times backprop's trials to criterion "
-        f"({len(known)} tasks)"
+        f"{' to '.join(dict.fromkeys(f'{f(known):.2f}' for f in (min, max)))} times backprop's "
+        f"trials to criterion ({len(known)} task{'s' * (len(known) > 1)})"
     )
 
 
 def _memory(results: Path) -> str | None:
     run = memory_cells.read(results / "working_memory" / "saccade")
     if run is None or run["median_trials"] is None:
-        return None
+        return _share("saccade")(results)
     paper = memory.PAPER["saccade"]
     return (
         f"saccade: {100 * run['converged_fraction']:.1f} % of networks converge, median "

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.common import display
+from experiments.common import display, fields
 from experiments.common import significance as statistics
 from experiments.reports import NOT_RUN, markdown, runs
 from experiments.train import results as run_results
@@ -25,15 +25,16 @@ def section(results: Path) -> str:
       results: the folder of results.
     """
     found = {p: run_results.read(results / folder) for p, folder in FOLDERS.items()}
+    done, others = comparable(found)
     missing = [
         f"{NOT_RUN} `python -m experiments.train --precision {p} --out "
         f"experiments/results/{FOLDERS[p]}`"
-        for p, run in found.items()
-        if run is None or not run.finished
+        for p in found
+        if p not in done and p not in others
     ]
-    done = {p: run for p, run in found.items() if run is not None and run.finished}
+    notes = [*missing, *others.values()]
     if "float32" not in done or len(done) == 1:
-        return "\n".join(missing)
+        return "\n".join(notes)
     rows = [
         _row(rule, precision, run, done["float32"])
         for rule in (runs.RULE, CONTROL)
@@ -52,9 +53,33 @@ def section(results: Path) -> str:
             *map(runs.provenance, done.values()),
             markdown.table(headings, rows),
             *runs.dropped(*done.values()),
-            *missing,
+            *notes,
         ]
     )
+
+
+def comparable(
+    found: dict[str, run_results.RunResults | None],
+) -> tuple[dict[str, run_results.RunResults], dict[str, str]]:
+    """Return the finished runs of both rules, and why others are not compared with float32."""
+    done = {
+        precision: run
+        for precision, run in found.items()
+        if run is not None and run.finished and run.ran(runs.RULE) and run.ran(CONTROL)
+    }
+    single, others = done.get("float32"), {}
+    for precision, run in list(done.items()):
+        if single is None or run is single:
+            continue
+        free = {*run_results.NOT_RECIPE, "precision"}
+        names = [n for n in fields.difference(run.config, single.config) if n not in free]
+        if run.config.curriculum == "off" == single.config.curriculum:
+            names = [n for n in names if not n.startswith("curriculum_")]
+        if names:
+            told = fields.told(run.config, single.config, names)
+            others[precision] = f"{precision} is not compared with float32: {told}."
+            del done[precision]
+    return done, others
 
 
 def _row(

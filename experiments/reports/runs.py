@@ -106,10 +106,12 @@ def comparison(run: RunResults) -> list[str]:
     points, p = difference(run)
     test = "" if p == "–" else f" (95 % interval; paired t test, p = {p})"
     beside = f"; {LATE}, of which none was chosen: {late(run)[2]}" if chosen_by_test(run) else ""
+    so_far = "" if run.finished else " so far"
+    points = points.removesuffix(so_far)
     rows = epoch_rows(run)
     known = f" {KNOWN}" if rows[0][0] == CLASSES_KNOWN else ""
     return [
-        f"Q-AGREL − backprop, over the same seeds: {points} points{test}{beside}.",
+        f"Q-AGREL − backprop, over the same seeds: {points} points{so_far}{test}{beside}.",
         markdown.table(
             (
                 "criterion, of backprop's best",

@@ -149,7 +149,7 @@ def _read(folder: Path) -> RunResults | None:
         curves = {rule: summary.accuracy_curves(lines, rule) for rule in config.rules}
         known = {rule: summary.all_classes_known(lines, rule) for rule in config.rules}
         if content is not None:
-            _check(content)
+            _check(content, curves)
             first = content["results"][0]
             sessions = sessions or [{"command": content["command"], **first}]
     except UserError as error:
@@ -162,9 +162,17 @@ def _read(folder: Path) -> RunResults | None:
     return RunResults(folder, config, curves, content, sessions, failure, (folder,), known)
 
 
-def _check(content: dict[str, Any]) -> None:
+def _check(content: dict[str, Any], curves: dict[str, np.ndarray]) -> None:
     for entry in content["results"]:
-        str(entry["rule"]), np.array(entry["test_accuracy"], dtype=float)
+        rule = str(entry["rule"])
+        np.array(entry["test_accuracy"], dtype=float)
+        found = len(curves.get(rule, ()))
+        told = entry.get("epochs", found)  # missing in files of older versions
+        if rule in curves and found != told:
+            raise UserError(
+                f"metrics.jsonl has {found} epochs of {rule}, summary.json tells of {told}: copy "
+                "them again, or move the run away"
+            )
 
 
 def _together(parts: list[RunResults]) -> RunResults:

@@ -96,11 +96,19 @@ def accuracy_curves(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
     """Return the monitored accuracy of ``rule``, float[epochs, seeds], NaN where stopped.
 
     Raises:
-      UserError: a line without it, or of another number of seeds.
+      UserError: a line without it, or of another number of seeds; epochs that do not follow one
+        another.
     """
     lines = [line for line in metrics if line["rule"] == rule]
     if not lines:
         return np.empty((0, 0))
+    epochs = [line.get("epoch") for line in lines]
+    if epochs != list(range(1, len(lines) + 1)):
+        lacking = next(e for e in range(1, len(lines) + 1) if epochs[e - 1] != e)
+        raise UserError(
+            f"metrics.jsonl lacks epoch {lacking} of {rule}, or has its lines in another order: "
+            "copy it again, or move the run away"
+        )
     key = "validation_accuracy" if "validation_accuracy" in lines[0] else "test_accuracy"
     try:
         curves = np.array([line[key] for line in lines], dtype=float)

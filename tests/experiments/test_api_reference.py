@@ -2,7 +2,9 @@
 
 import doctest
 import html
+import importlib
 import re
+import sys
 import warnings
 
 import pytest
@@ -53,3 +55,12 @@ def test_the_command(tmp_path, capsys):
     api_reference.main(["--out", str(tmp_path / "api")])
     assert (tmp_path / "api" / "qagrel_jax.html").is_file()
     assert "in a browser" in capsys.readouterr().out
+
+
+def test_without_pdoc_a_line_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pdoc", None)
+    monkeypatch.delitem(sys.modules, "experiments.api_reference")
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module("experiments.api_reference")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: this needs pdoc: pip install -e '.[dev]'\n"

@@ -694,3 +694,80 @@ def test_a_run_is_finished_when_all_of_its_seeds_are(tmp_path):
     whole = run_results.read(folder)
     assert not whole.finished
     np.testing.assert_allclose(whole.accuracy("q_agrel"), [0.89, 0.4])
+
+
+def _without(folder, number):
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:number] + lines[number + 1 :]))
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [(0, "lacks epoch 1 of q_agrel"), (1, "lacks epoch 2 of q_agrel"), (4, "epoch 1 of backprop")],
+)
+def test_an_epoch_that_is_missing_is_told(number, says, tmp_path):
+    folder = write_run(tmp_path / "digits", name="digits", dataset="digits")
+    _without(folder, number)
+    with pytest.raises(UserError, match=says):
+        run_results.read(folder)
+
+
+def test_a_last_epoch_that_is_missing_is_told(tmp_path):
+    folder = write_run(tmp_path / "digits", name="digits", dataset="digits")
+    summary = json.loads((folder / "summary.json").read_text())
+    for entry, epochs in zip(summary["results"], (4, 2), strict=True):
+        entry["epochs"] = epochs
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert run_results.read(folder).finished
+    _without(folder, 5)
+    with pytest.raises(UserError, match=r"has 1 epochs of backprop, summary.json tells of 2"):
+        run_results.read(folder)
+
+
+def test_precisions_of_other_recipes_are_not_compared(tmp_path):
+    digits = {"name": "digits", "dataset": "digits"}
+    write_run(tmp_path / "digits", **digits)
+    write_run(tmp_path / "digits_tensorfloat32", precision="tensorfloat32", **digits, epochs=4)
+    # An option of a curriculum that is off is none of the recipe.
+    write_run(tmp_path / "digits_bfloat16", precision="bfloat16", **digits, curriculum_start=3)
+    text = reports.section("precision", tmp_path)
+    assert "tensorfloat32 is not compared with float32: epochs 4 there, " in text
+    assert "| Q-AGREL | bfloat16 |" in text and "| Q-AGREL | tensorfloat32 |" not in text
+    assert "tensorfloat32" not in reports.section("index", tmp_path)
+
+
+def test_runs_of_one_rule_are_no_damage(tmp_path):
+    digits = {"name": "digits", "dataset": "digits", "rules": ("q_agrel",)}
+    folder = write_run(tmp_path / "digits", **digits, backprop=[], finished=False)
+    summary = {"results": [{"rule": "q_agrel", "test_accuracy": [0.9, 0.9, 0.9]}]}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert "*Not run.*" in reports.section("precision", tmp_path)
+    assert "| of Q-AGREL alone |" in reports.section("index", tmp_path)
+
+
+@pytest.mark.parametrize("results", [[], ["rewards shuffled"], ["right choices rewarded"]])
+def test_a_control_whose_settings_are_not_all_there_is_no_damage(results, tmp_path):
+    entries = [{"label": label, "test_accuracy": [0.5]} for label in results]
+    (tmp_path / "controls" / "reward").mkdir(parents=True)
+    path = tmp_path / "controls" / "reward" / "summary.json"
+    path.write_text(json.dumps({"results": entries}))
+    assert "with shuffled rewards" not in reports.section("index", tmp_path)
+
+
+def test_a_difference_so_far_is_a_sentence(tmp_path):
+    run = run_results.read(write_run(tmp_path / "digits", finished=False))
+    assert " points so far." in runs.comparison(run)[0]
+
+
+def test_pages_are_written_all_or_none_and_the_page_at_fault_is_named(tmp_path):
+    results, good, bad = tmp_path / "results", tmp_path / "good.md", tmp_path / "bad.md"
+    results.mkdir()
+    before = "<!-- report digits: begin -->\nold\n<!-- report digits: end -->\n"
+    good.write_text(before)
+    bad.write_text("<!-- report digits: begin -->\n")
+    arguments = ["--results", str(results), "--readme", str(good), "--readme", str(bad)]
+    for check in ([], ["--check"]):
+        with pytest.raises(UserError, match=r"bad.md: the report markers do not come in pairs"):
+            report.main([*arguments, *check])
+    assert good.read_text() == before
