@@ -10,6 +10,7 @@ PUBLISHED = "cells/mnist_dense/paper"
 VARIANTS = {
     "class curriculum": "small_weights/curriculum",
     "Kolen–Pollack feedback": "small_weights/kolen_pollack",
+    "sign feedback, scale 4": "small_weights/sign",
 }
 OTHER_RECIPES = {
     "class curriculum, Kolen–Pollack": "small_weights/curriculum_kolen_pollack",

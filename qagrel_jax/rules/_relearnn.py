@@ -92,9 +92,9 @@ def relearnn(
         the mean of theirs (``recurrent.relative_rates``); None: 1.
 
     Returns:
-      A ``Rule``. Its ``act(key, network, params, inputs)`` takes a ``Recurrent`` network and gives
-      a ``Decision`` whose ``aux`` is a ``Settled``; its ``update`` takes rewards float[batch] and
-      returns ``(grads, δ [batch])``.
+      A ``Rule``. Its ``act(key, network, params, inputs)`` takes a ``Recurrent`` network and inputs
+      [batch, ...], an array or a pytree, and gives a ``Decision`` whose ``aux`` is a ``Settled``;
+      its ``update`` takes rewards float[batch] and returns ``(grads, δ [batch])``.
 
     Raises:
       ValueError: ``steps`` or ``sweeps`` below 1, a negative ``tolerance``, ``clip`` not positive;
