@@ -4,7 +4,7 @@ Functions that take a run's ``folder`` write a PNG there; those that take a ``pa
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -95,6 +95,13 @@ def color_and_line(index: int) -> tuple[str, Any]:
     """Return color and style of a line; beyond the colors each comes again with another style."""
     again, number = divmod(index, len(COLORS))
     return COLORS[number], LINES[(number + again) % len(LINES)]
+
+
+def legend_below(drawing: Any, panels: Iterable[Axes], columns: int = 4, **options: Any) -> None:
+    """Name every line of ``panels`` once, below all axes, where it covers no curve."""
+    pairs = [axes.get_legend_handles_labels() for axes in panels]
+    named = {label: handle for pair in pairs for handle, label in zip(*pair, strict=True)}
+    drawing.legend(named.values(), named, loc="outside lower center", ncols=columns, **options)
 
 
 def whole_numbers(*several: Axis) -> None:
@@ -251,8 +258,7 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
         right.set_ylabel("classes with accuracy of at least 50 %")
         right.set_xlabel("epoch")
         right.set_ylim(bottom=0)
-        left.legend(loc="upper right")
-        right.legend(loc="lower right")
+        legend_below(drawing, [left])
         config, seeds = configs.saved(folder), accuracy.shape[1]
         drawing.suptitle(
             f"{config.dataset}, {config.architecture}, feedback {display.shown(config.feedback)}: "
@@ -295,7 +301,7 @@ def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]
                 )
             axes.set_title(title, fontsize=10)
             error_axis(axes, "error rate, monitored images (%)" if axes in grid[:, 0] else "")
-            axes.legend(loc="upper right", fontsize=8)
+            axes.legend(fontsize=8)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
 

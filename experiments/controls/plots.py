@@ -133,7 +133,7 @@ def _discovery(path: Path, control: Control, lines: list[dict[str, Any]], note: 
             if line.get("active_classes"):
                 share = 100 * np.array(line["active_classes"]) / line["classes"]
                 left.plot(x, share.mean(1), color="0.5", linewidth=1, label="active classes")
-                left.legend(fontsize=7, loc="lower right")
+                left.legend(fontsize=7)
             reference = controls_summary.criterion(line, lines)
             if reference is not None:
                 for level in controls_summary.LEVELS:
@@ -191,8 +191,7 @@ def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
             axes.set_title(layer)
         for axes in grid[1]:
             axes.set_xlabel("epoch")
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+        plots.legend_below(drawing, [grid[0, 0]], 3, fontsize=8)
 
 
 def _title(lines: list[dict[str, Any]], drawn: str = "mean and range") -> str:

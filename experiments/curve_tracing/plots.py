@@ -77,7 +77,7 @@ def generalization(path: Path, content: dict[str, Any]) -> None:
         axes.set_xlabel("curve length (pixels); gray: trained")
         axes.set_ylabel("accuracy (%)")
         axes.set_title(f"Frozen tests, {content['config']['test_trials']} trials each")
-        axes.legend(fontsize=8, loc="lower left")
+        axes.legend(fontsize=8)
 
 
 def activity(path: Path, example: tuple[np.ndarray, np.ndarray, str], along: np.ndarray) -> None:
@@ -129,7 +129,7 @@ def _along(axes: Axes, mean: np.ndarray) -> None:
     axes.set_xlabel("step")
     axes.set_ylabel("modulated activity")
     axes.set_title("Modulated input units along both curves, mean over trials and networks")
-    axes.legend(fontsize=7, ncols=3)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _moments(maps: np.ndarray) -> list[int]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.plots import COLORS, LINES, color_and_line, figure
+from experiments.plots import COLORS, LINES, color_and_line, figure, legend_below
 
 
 def converged(path: Path, summary: dict[str, Any]) -> None:
@@ -33,10 +33,10 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
             axes.set_xlabel("training trials")
             axes.set_ylabel("fraction converged")
             axes.label_outer()
-            if wide:
-                axes.legend(fontsize=8, handlelength=4, loc="lower right")
         for axes in all_axes.flat[len(panels) :]:
             axes.set_visible(False)
+        if wide:
+            legend_below(drawing, all_axes.flat[: len(panels)], fontsize=8, handlelength=4)
         if several:
             drawing.suptitle(summary["task"])
         elif not wide and summary["median_trials"] is not None:
@@ -125,7 +125,7 @@ def speed(path: Path, content: dict[str, Any]) -> None:
         axes.set_xlabel("networks")
         axes.set_ylabel("trials / s, all networks together")
         axes.set_title(f"{content['task']}: median and range, {content['device']}")
-        axes.legend(loc="lower right")
+        axes.legend()
 
 
 def _heat_map(drawing: Any, axes: Any, values: np.ndarray, form: str, limits: dict) -> None:

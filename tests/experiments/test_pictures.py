@@ -1,0 +1,114 @@
+"""What pictures show: legends beside the curves, ticks, limits, names and colors."""
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from experiments import plots
+from experiments.controls import plots as controls_plots
+from experiments.controls.settings import Control
+from experiments.curve_tracing import plots as curve_plots
+from experiments.working_memory import plots as memory_plots
+from tests.experiments.test_report import write_run
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The pictures, as matplotlib has placed everything in them."""
+    pictures = []
+
+    def keep(drawing, path):
+        FigureCanvasAgg(drawing).draw()
+        pictures.append(drawing)
+
+    monkeypatch.setattr(plots, "save", keep)
+    return pictures
+
+
+def covers_a_curve(legend, axes):
+    box = legend.get_window_extent()
+    lines = [line.get_transform().transform_path(line.get_path()) for line in axes.lines]
+    return any(line.intersects_bbox(box, filled=False) for line in lines)
+
+
+def none_is_covered(drawing):
+    legends = [*drawing.legends, *(axes.get_legend() for axes in drawing.axes)]
+    shown = [legend for legend in legends if legend]
+    assert shown
+    return not any(covers_a_curve(legend, axes) for legend in shown for axes in drawing.axes)
+
+
+@pytest.mark.parametrize("accuracy", [0.1, 0.9])
+def test_legends_of_learning_curves_cover_none(accuracy, tmp_path, drawn):
+    """Curves that stay high, and curves that stay low."""
+    flat = [[accuracy] * 3] * 20
+    plots.learning_curves(write_run(tmp_path / "run", q_agrel=flat, backprop=flat))
+    curves = {rule: np.array(flat) for rule in ("q_agrel", "backprop")}
+    plots.panels_of_curves(tmp_path / "panels.png", [("one", curves, 50.0)])
+    assert all(none_is_covered(drawing) for drawing in drawn)
+
+
+def control_line(rule="q_agrel", label=None, accuracy=0.1, epochs=20, **fields):
+    curve = [[accuracy] * 2] * epochs
+    label = label or rule
+    return {
+        "label": label,
+        "family": label,
+        "rule": rule,
+        "classes": 10,
+        "x": 1,
+        "config": {"batch_size": 1, "dataset": "digits", "architecture": "dense", "epochs": epochs},
+        "seeds": [0, 1],
+        "diverged": None,
+        "validation_accuracy": curve,
+        "best_validation_accuracy": curve[0],
+        "images_an_epoch": 100,
+        "active_classes": [[2, 2]] * epochs,
+        "class_accuracy": [[accuracy] * 10] * epochs,
+        **fields,
+    }
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.1, 0.9])
+def test_the_legend_of_a_curriculum_covers_no_curve(accuracy, tmp_path, drawn):
+    control = Control("?", (), picture="discovery")
+    controls_plots.draw(tmp_path / "p.png", control, [control_line(accuracy=accuracy)] * 3)
+    assert none_is_covered(drawn[0])
+
+
+def test_the_legend_of_activity_along_a_curve_covers_none(tmp_path, drawn):
+    image, maps = np.ones((6, 6, 4)), np.ones((10, 6, 6))
+    along = np.random.default_rng(0).uniform(size=(2, 2, 10, 9))
+    curve_plots.activity(tmp_path / "p.png", (image, maps, "network 0"), along)
+    (axes,) = [axes for axes in drawn[0].axes if axes.get_legend()]
+    assert not covers_a_curve(axes.get_legend(), axes)
+
+
+def memory_grid(trials, feedbacks=("tied", "kolen_pollack"), rates=(0.1, 0.2), decays=(0.0, 0.5)):
+    """The summary of two networks a setting."""
+    cells = [
+        {"feedback": feedback, "learning_rate": rate, "tag_decay": decay}
+        for feedback in feedbacks
+        for rate in rates
+        for decay in decays
+    ]
+    found = trials is not None
+    cells = [cell | {"converged_fraction": float(found), "median_trials": trials} for cell in cells]
+    config = {"feedbacks": feedbacks, "learning_rates": rates, "tag_decays": decays, "networks": 2}
+    return {
+        "task": "saccade",
+        "networks": 2 * len(cells),
+        "config": config,
+        "grid": cells,
+        "trials": [trials] * 2 * len(cells),
+        "max_trials": 100,
+        "median_trials": trials,
+    }
+
+
+@pytest.mark.parametrize("trials", [None, 50])
+@pytest.mark.parametrize("rates", [(0.1,), (0.1, 0.2)])
+def test_the_legend_of_convergence_covers_no_curve(trials, rates, tmp_path, drawn):
+    memory_plots.converged(tmp_path / "p.png", memory_grid(trials, rates=rates))
+    assert none_is_covered(drawn[0])
+    assert len(drawn[0].legends[0].get_texts()) == 4
