@@ -138,7 +138,7 @@ def class_discovery(folder: Path) -> None:
             axes.set_title(display.shown(rule))
         panels[0].set_ylabel("class")
         drawing.colorbar(heat, ax=panels, label="accuracy (%)")
-        named = f"{config.dataset}, {config.architecture}:"
+        named = f"{display.dataset(config.dataset)}, {config.architecture}:"
         wide = " " if len(rules) > 1 else "\n"  # one line would be cut off above a single panel
         drawing.suptitle(f"{named}{wide}accuracy by class, mean of seeds that learn")
 
@@ -194,10 +194,14 @@ def angles(folder: Path) -> None:
             axes.set_title(display.shown(rule))
         # In two lines: with one rule the picture is narrow.
         drawing.suptitle(
-            f"{config.dataset}, {config.architecture}, feedback {display.shown(config.feedback)}\n"
-            f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}",
+            f"{_network(config)}\nmean and range of {config.seeds} seed{'s' * (config.seeds > 1)}",
             fontsize=10,
         )
+
+
+def _network(config: configs.Config) -> str:
+    images, feedback = display.dataset(config.dataset), display.shown(config.feedback)
+    return f"{images}, {config.architecture}, feedback {feedback}"
 
 
 def layer_angles(
@@ -260,10 +264,7 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
         right.set_ylim(bottom=0)
         legend_below(drawing, [left])
         config, seeds = configs.saved(folder), accuracy.shape[1]
-        drawing.suptitle(
-            f"{config.dataset}, {config.architecture}, feedback {display.shown(config.feedback)}: "
-            f"mean and range of {seeds} seed{'s' * (seeds > 1)}"
-        )
+        drawing.suptitle(f"{_network(config)}: mean and range of {seeds} seed{'s' * (seeds > 1)}")
 
 
 def _lines_of_all_seeds(parts: Sequence[Path]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from experiments import plots
+from experiments.common import display
 from experiments.controls import summary as controls_summary
 from experiments.controls.settings import Control, shown
 from experiments.train import summary
@@ -197,7 +198,7 @@ def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
 def _title(lines: list[dict[str, Any]], drawn: str = "mean and range") -> str:
     config, seeds = lines[0]["config"], len(lines[0]["seeds"])
     seeds_text = f"{seeds} seeds ({drawn})" if seeds > 1 else "1 seed"
-    return f"{config['dataset']}, {config['architecture']}, {seeds_text}"
+    return f"{display.dataset(config['dataset'])}, {config['architecture']}, {seeds_text}"
 
 
 def _diverged(lines: list[dict[str, Any]]) -> str:

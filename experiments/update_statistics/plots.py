@@ -58,8 +58,9 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
         drawing.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)
         config, seeds = plan.config, len(here[0]["seeds"])
         drawing.suptitle(
-            f"{config.dataset}, {config.architecture}: bias against variance of one update, "
-            f"{classes} classes, batch {size}, mean of {seeds} seed{'s' * (seeds > 1)}\n"
+            f"{display.dataset(config.dataset)}, {config.architecture}: "
+            f"bias against variance of one update, {classes} classes, "
+            f"batch {size}, mean of {seeds} seed{'s' * (seeds > 1)}\n"
             f"below: what changes with classes, batch size or layer after {_epochs(stages[-1])}; "
             "alignment of one update with the gradient of the rule's own objective",
             fontsize=10,

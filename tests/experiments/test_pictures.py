@@ -1,5 +1,7 @@
 """What pictures show: legends beside the curves, ticks, limits, names and colors."""
 
+import json
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -8,6 +10,7 @@ from experiments import plots
 from experiments.controls import plots as controls_plots
 from experiments.controls.settings import Control
 from experiments.curve_tracing import plots as curve_plots
+from experiments.feedback import summary as feedback_summary
 from experiments.working_memory import plots as memory_plots
 from tests.experiments.test_report import write_run
 
@@ -112,3 +115,23 @@ def test_the_legend_of_convergence_covers_no_curve(trials, rates, tmp_path, draw
     memory_plots.converged(tmp_path / "p.png", memory_grid(trials, rates=rates))
     assert none_is_covered(drawn[0])
     assert len(drawn[0].legends[0].get_texts()) == 4
+
+
+def test_images_of_ones_own_are_called_by_their_files_name(tmp_path, drawn):
+    own = str(tmp_path / "a" / "long" / "way" / "birds.npz")
+    folder = write_run(tmp_path / "run", dataset=own)
+    known = {"class_accuracy": [0.5] * 3, "update_angle_degrees": {"Dense_0": [30, 10, 20]}}
+    lines = [
+        json.loads(line) | known for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plots.of_run(folder)
+    line = control_line()
+    line["config"]["dataset"] = own
+    controls_plots.draw(tmp_path / "p.png", Control("?", ()), [line])
+    assert len(drawn) == 4
+    for drawing in drawn:
+        assert drawing.get_suptitle().startswith("birds, ")
+    config = {"dataset": own, "architecture": "dense", "hidden": None}
+    result = {"config": config, "rule": "q_agrel", "epochs": 1, "seeds": [0]}
+    assert feedback_summary.title([result]).startswith("birds, ")
