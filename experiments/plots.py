@@ -105,9 +105,11 @@ def legend_below(drawing: Any, panels: Iterable[Axes], columns: int = 4, **optio
 
 
 def whole_numbers(*several: Axis) -> None:
-    """Let ticks stand at whole numbers only."""
+    """Let ticks stand at whole numbers only, be there no more than one."""
     for axis in several:
-        axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+        axis.set_major_locator(
+            MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1)
+        )
 
 
 def of_run(folder: Path) -> None:
@@ -262,6 +264,7 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
         right.set_ylabel("classes with accuracy of at least 50 %")
         right.set_xlabel("epoch")
         right.set_ylim(bottom=0)
+        whole_numbers(right.yaxis)
         legend_below(drawing, [left])
         config, seeds = configs.saved(folder), accuracy.shape[1]
         drawing.suptitle(f"{_network(config)}: mean and range of {seeds} seed{'s' * (seeds > 1)}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from experiments import plots
 from experiments.common import display
@@ -34,7 +34,6 @@ def _curves(path: Path, control: Control, lines: list[dict[str, Any]], note: str
             values = 100 * np.array(line["validation_accuracy"])
             plots.band(axes, np.arange(1, len(values) + 1), values, index, shown(line["label"]))
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel("validation accuracy (%)")
         axes.set_ylim(0, 101)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
@@ -69,7 +68,7 @@ def _sweep(path: Path, control: Control, lines: list[dict[str, Any]], note: str 
         left.set_ylabel("best validation accuracy (%)")
         right.set_ylabel(f"epochs to criterion (×: not all in {limit})")
         right.set_ylim(0, 1.05 * limit)
-        right.yaxis.set_major_locator(MaxNLocator(integer=True))
+        plots.whole_numbers(right.yaxis)
         for axes in (left, right):
             axes.set_xlabel(control.x_label)
             if control.x_log:
@@ -113,6 +112,7 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]], note: str =
         left.set_ylim(len(lines) - 0.5, -0.5)
         left.set_xlabel("best validation accuracy (%)")
         right.set_xlabel("epochs to criterion")
+        plots.whole_numbers(right.xaxis)
         right.set_xlim(left=0, right=1.3 * max(len(line["validation_accuracy"]) for line in lines))
         drawing.suptitle(_title(lines, "rings: seeds, bar: their mean") + note, fontsize=10)
 

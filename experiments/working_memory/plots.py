@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.plots import COLORS, LINES, color_and_line, figure, legend_below
+from experiments.plots import COLORS, LINES, color_and_line, figure, legend_below, whole_numbers
 
 
 def converged(path: Path, summary: dict[str, Any]) -> None:
@@ -30,6 +30,7 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
             axes.set_ylim(0, 1.02)
             axes.set_xlim(0, end)
             axes.xaxis.set_major_formatter("{x:,.0f}")
+            whole_numbers(axes.xaxis)
             axes.set_xlabel("training trials")
             axes.set_ylabel("fraction converged")
             axes.label_outer()

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from experiments import plots
 from experiments.controls import plots as controls_plots
@@ -121,9 +122,8 @@ def test_images_of_ones_own_are_called_by_their_files_name(tmp_path, drawn):
     own = str(tmp_path / "a" / "long" / "way" / "birds.npz")
     folder = write_run(tmp_path / "run", dataset=own)
     known = {"class_accuracy": [0.5] * 3, "update_angle_degrees": {"Dense_0": [30, 10, 20]}}
-    lines = [
-        json.loads(line) | known for line in (folder / "metrics.jsonl").read_text().splitlines()
-    ]
+    path = folder / "metrics.jsonl"
+    lines = [json.loads(line) | known for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     plots.of_run(folder)
     line = control_line()
@@ -135,3 +135,51 @@ def test_images_of_ones_own_are_called_by_their_files_name(tmp_path, drawn):
     config = {"dataset": own, "architecture": "dense", "hidden": None}
     result = {"config": config, "rule": "q_agrel", "epochs": 1, "seeds": [0]}
     assert feedback_summary.title([result]).startswith("birds, ")
+
+
+def ticks(axis):
+    low, high = sorted(axis.get_view_interval())
+    return [place for place in axis.get_majorticklocs() if low <= place <= high]
+
+
+def are_whole(*several):
+    """Whether there are ticks on each axis, all of them at whole numbers."""
+    places = list(map(ticks, several))
+    return all(places) and all(place == round(place) for of_axis in places for place in of_axis)
+
+
+@pytest.mark.parametrize("span", [(1, 1), (1, 2), (3, 7), (1, 400)])
+def test_whole_numbers(span):
+    axes = Figure().subplots()
+    axes.plot(span, span)
+    plots.whole_numbers(axes.xaxis)
+    assert are_whole(axes.xaxis)
+
+
+def test_epochs_and_classes_are_whole(tmp_path, drawn):
+    few = [[1.0, 0.0, 1.0]]
+    plots.learning_curves(write_run(tmp_path / "run", q_agrel=few, backprop=few))
+    controls_plots.draw(tmp_path / "p.png", Control("?", ()), [control_line(epochs=1)])
+    (left, right), (curves,) = (drawing.axes for drawing in drawn)
+    assert are_whole(left.xaxis, right.xaxis, right.yaxis, curves.xaxis)
+    assert ticks(right.yaxis) == [0, 1]
+
+
+def curve_content(lengths=(2,), max_length=3, beyond=4):
+    return {
+        "networks": 1,
+        "converged": 1,
+        "max_length": max_length,
+        "trials_by_length": {str(n): [30.0] for n in lengths},
+        "accuracy": {str(n): [0.0] for n in range(3, max_length + beyond + 1)},
+        "config": {"accuracy": 0.85, "test_trials": 4},
+    }
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 4])
+def test_pixels_are_whole(beyond, tmp_path, drawn):
+    tests = [{"learning": [True], "trials": 30, "accuracy": [0.5]}]
+    curve_plots.learning(tmp_path / "p.png", curve_content(beyond=beyond), tests)
+    curve_plots.generalization(tmp_path / "p.png", curve_content(beyond=beyond))
+    (lengths, trials), (tested,) = (drawing.axes for drawing in drawn)
+    assert are_whole(lengths.xaxis, lengths.yaxis, trials.xaxis, tested.xaxis)
