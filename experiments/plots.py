@@ -227,9 +227,17 @@ def layer_angles(
     axes.axhline(90, color="0.5", linewidth=0.8, zorder=0)
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
-    axes.set_ylim(0, max(100, axes.get_ylim()[1]))
+    angle_axis(axes)
     if by_layer:
         axes.legend()
+
+
+def angle_axis(axes: Axes) -> None:
+    """Show every angle drawn in ``axes`` and those that share its axis; at 0 a curve is seen."""
+    alike = axes.get_shared_y_axes().get_siblings(axes)
+    top = max(100.0, *(1.03 * other.dataLim.y1 for other in alike))
+    axes.set_ylim(-3, top)
+    axes.set_yticks(np.arange(0, top, 30))
 
 
 def unit_activity(axes: Axes, values: np.ndarray, names: Sequence[str]) -> None:

@@ -185,8 +185,7 @@ def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
                     epochs = np.arange(len(values))[seen]
                     plots.band(axes, epochs, values[seen], index, shown(line["label"]))
                 axes.axhline(90, color="0.6", linewidth=0.8)
-                axes.set_ylim(-3, 115)
-                axes.set_yticks([0, 30, 60, 90])
+                plots.angle_axis(axes)
             row[0].set_ylabel(label)
         for layer, axes in zip(layers, grid[0], strict=True):
             axes.set_title(layer)

@@ -11,6 +11,7 @@ from experiments import plots
 from experiments.controls import plots as controls_plots
 from experiments.controls.settings import Control
 from experiments.curve_tracing import plots as curve_plots
+from experiments.feedback import plots as feedback_plots
 from experiments.feedback import summary as feedback_summary
 from experiments.working_memory import plots as memory_plots
 from tests.experiments.test_report import write_run
@@ -183,3 +184,20 @@ def test_pixels_are_whole(beyond, tmp_path, drawn):
     curve_plots.generalization(tmp_path / "p.png", curve_content(beyond=beyond))
     (lengths, trials), (tested,) = (drawing.axes for drawing in drawn)
     assert are_whole(lengths.xaxis, lengths.yaxis, trials.xaxis, tested.xaxis)
+
+
+@pytest.mark.parametrize(("angle", "last"), [(0, 90), (20, 90), (130, 120), (180, 180)])
+def test_every_angle_is_within_the_axes(angle, last, tmp_path, drawn):
+    """In whichever panel it is; a curve at 0 does not lie on the axis."""
+    layers = {"a": [[angle] * 2] * 3, "b": [[20] * 2] * 3}
+    angles = {"update_angle_degrees": layers, "feedback_angle_degrees": layers}
+    controls_plots._angles(tmp_path / "p.png", [control_line(**angles)])
+    result = {"kind": "random", "rule": "q_agrel", "angles_by_epoch": angles, "epochs": 3}
+    result |= {"seeds": [0, 1], "config": {"dataset": "m", "architecture": "n", "hidden": None}}
+    feedback_plots._angles(tmp_path / "p.png", [result])
+    with plots.figure(tmp_path / "p.png", ncols=2, sharey=True) as (_, panels):
+        for axes, layer in zip(panels, ("b", "a"), strict=True):
+            plots.layer_angles(axes, np.arange(1, 4), {layer: np.array(layers[layer], float)})
+    for axes in [axes for drawing in drawn for axes in drawing.axes]:
+        low, high = axes.get_ylim()
+        assert low < 0 and high > angle and ticks(axes.yaxis) == list(range(0, last + 1, 30))
