@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common import display
 from experiments.plots import COLORS, LINES, color_and_line, figure, legend_below, whole_numbers
 
 
@@ -76,7 +77,7 @@ def _setting(grid: list[dict[str, Any]], cell: dict[str, Any]) -> str:
     """Name a cell by what differs within the grid."""
     forms = {"feedback": "{} feedback", "learning_rate": "β {:g}", "tag_decay": "λ {:g}"}
     varied = [name for name in forms if len({other[name] for other in grid}) > 1]
-    return ", ".join(forms[name].format(cell[name]) for name in varied)
+    return display.shown(", ".join(forms[name].format(cell[name]) for name in varied))
 
 
 def grid(path: Path, summary: dict[str, Any]) -> None:
@@ -92,19 +93,20 @@ def grid(path: Path, summary: dict[str, Any]) -> None:
         (fraction, "fraction converged", "{:.2f}", {"vmin": 0, "vmax": 1}),
         (median, "median trials of the converged", "{:,.0f}", _limits(median)),
     )
-    size = 5.0 + 1.3 * len(decays), 0.6 + (1.2 + 0.6 * len(rates)) * len(feedbacks)
+    named = [display.shown(feedback) for feedback in feedbacks]
+    size = max(8.0, 5.0 + 1.3 * len(decays)), 0.6 + (1.4 + 0.6 * len(rates)) * len(feedbacks)
     with figure(path, *size, nrows=len(feedbacks), ncols=2, squeeze=False) as (drawing, rows):
         for (row, column), axes in np.ndenumerate(rows):
             values, name, form, limits = panels[column]
-            title = name if len(feedbacks) == 1 else f"{feedbacks[row]}: {name}"
+            title = name if len(feedbacks) == 1 else f"{named[row]}:\n{name}"
             _heat_map(drawing, axes, values[row], form, limits)
             axes.set_xticks(range(len(decays)), [f"{d:g}" for d in decays])
             axes.set_yticks(range(len(rates)), [f"{r:g}" for r in rates])
             axes.set_xlabel("tag decay λ")
             axes.set_ylabel("learning rate β")
-            axes.set_title(title)
+            axes.set_title(title, fontsize=10)
         drawing.suptitle(
-            f"{summary['task']}, {' and '.join(feedbacks)} feedback: "
+            f"{summary['task']}, {' and '.join(named)} feedback: "
             f"{config['networks']} networks per setting"
         )
 
@@ -131,7 +133,8 @@ def speed(path: Path, content: dict[str, Any]) -> None:
 
 def _heat_map(drawing: Any, axes: Any, values: np.ndarray, form: str, limits: dict) -> None:
     picture = axes.imshow(values, origin="lower", cmap="cividis", aspect="auto", **limits)
-    drawing.colorbar(picture, ax=axes)
+    if np.isfinite(values).any():
+        drawing.colorbar(picture, ax=axes)
     for (row, column), value in np.ndenumerate(values):
         dark = picture.norm(value) < 0.5 if np.isfinite(value) else False
         text = form.format(value) if np.isfinite(value) else "–"
@@ -141,4 +144,8 @@ def _heat_map(drawing: Any, axes: Any, values: np.ndarray, form: str, limits: di
 
 def _limits(values: np.ndarray) -> dict[str, float]:
     there = values[np.isfinite(values)]
-    return {"vmin": there.min(), "vmax": there.max()} if there.size else {}
+    if not there.size:
+        return {}
+    # Of a single value a color bar would show decimals around it.
+    varied = there.min() < there.max()
+    return {"vmin": there.min() if varied else 0, "vmax": there.max()}

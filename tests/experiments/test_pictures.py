@@ -201,3 +201,29 @@ def test_every_angle_is_within_the_axes(angle, last, tmp_path, drawn):
     for axes in [axes for drawing in drawn for axes in drawing.axes]:
         low, high = axes.get_ylim()
         assert low < 0 and high > angle and ticks(axes.yaxis) == list(range(0, last + 1, 30))
+
+
+def color_bars(drawing):
+    return [axes for axes in drawing.axes if axes.get_label() == "<colorbar>"]
+
+
+def test_medians_of_none_have_no_color_bar(tmp_path, drawn):
+    memory_plots.grid(tmp_path / "p.png", memory_grid(None))
+    assert len(color_bars(drawn[0])) == 2  # of the fractions
+    memory_plots.grid(tmp_path / "p.png", memory_grid(40))
+    median = color_bars(drawn[1])[-1]
+    assert len(color_bars(drawn[1])) == 4 and median.get_ylim() == (0, 40)
+
+
+@pytest.mark.parametrize("decays", [(0.0,), (0.0, 0.5), (0.0, 0.2, 0.5, 0.8)])
+def test_titles_of_a_grid_leave_room_for_the_color_bars(decays, tmp_path, drawn):
+    memory_plots.grid(tmp_path / "p.png", memory_grid(12345, decays=decays))
+    panels = [axes for axes in drawn[0].axes if axes not in color_bars(drawn[0])]
+    renderer = drawn[0].canvas.get_renderer()
+    for axes in panels:
+        title = axes.title.get_window_extent()
+        for bar in color_bars(drawn[0]):
+            assert not title.overlaps(bar.get_tightbbox(renderer))
+        assert not any(title.overlaps(x.title.get_window_extent()) for x in panels if x is not axes)
+    assert panels[2].get_title() == "Kolen–Pollack:\nfraction converged"
+    assert drawn[0].get_suptitle().startswith("saccade, tied and Kolen–Pollack feedback")
