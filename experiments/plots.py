@@ -271,7 +271,7 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
         error_axis(left, f"error rate, {images} images (%)")
         right.set_ylabel("classes with accuracy of at least 50 %")
         right.set_xlabel("epoch")
-        right.set_ylim(bottom=0)
+        right.set_ylim(bottom=-0.03 * max(1.0, right.get_ylim()[1]))
         whole_numbers(right.yaxis)
         legend_below(drawing, [left])
         config, seeds = configs.saved(folder), accuracy.shape[1]

@@ -35,7 +35,7 @@ def _curves(path: Path, control: Control, lines: list[dict[str, Any]], note: str
             plots.band(axes, np.arange(1, len(values) + 1), values, index, shown(line["label"]))
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation accuracy (%)")
-        axes.set_ylim(0, 101)
+        axes.set_ylim(-2, 102)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
         drawing.suptitle(_title(lines) + note, fontsize=10)
 
@@ -140,7 +140,7 @@ def _discovery(path: Path, control: Control, lines: list[dict[str, Any]], note: 
                 for level in controls_summary.LEVELS:
                     target = 100 * reference * level / controls_summary.CRITERION
                     left.axhline(target, color="0.6", linewidth=0.7)
-            left.set_ylim(0, 102)
+            left.set_ylim(-2, 102)
             left.set_title(shown(line["label"]), fontsize=8)
             epochs = range(1, len(accuracy) + 1)
             heat = plots.class_map(right, epochs, np.array(line["class_accuracy"], float))

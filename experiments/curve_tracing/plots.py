@@ -73,7 +73,7 @@ def generalization(path: Path, content: dict[str, Any]) -> None:
         axes.annotate(
             "chance: one of two ends", (lengths[-1], 41), ha="right", color="0.3", fontsize=8
         )
-        axes.set_ylim(0, 102)
+        axes.set_ylim(-2, 102)
         axes.set_xlabel("curve length (pixels); gray: trained")
         whole_numbers(axes.xaxis)
         axes.set_ylabel("accuracy (%)")

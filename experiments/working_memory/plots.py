@@ -28,7 +28,7 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
                 color, line = color_and_line(index)
                 axes.step(x, y, where="post", label=name, color=color, linestyle=line)
             axes.set_title(title)
-            axes.set_ylim(0, 1.02)
+            axes.set_ylim(-0.02, 1.02)
             axes.set_xlim(0, end)
             axes.xaxis.set_major_formatter("{x:,.0f}")
             whole_numbers(axes.xaxis)

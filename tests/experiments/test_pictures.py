@@ -227,3 +227,19 @@ def test_titles_of_a_grid_leave_room_for_the_color_bars(decays, tmp_path, drawn)
         assert not any(title.overlaps(x.title.get_window_extent()) for x in panels if x is not axes)
     assert panels[2].get_title() == "Kolen–Pollack:\nfraction converged"
     assert drawn[0].get_suptitle().startswith("saccade, tied and Kolen–Pollack feedback")
+
+
+def test_curves_at_0_do_not_lie_on_the_axis(tmp_path, drawn):
+    none = [[0.0] * 3] * 2
+    plots.learning_curves(write_run(tmp_path / "run", q_agrel=none, backprop=none))
+    for picture in ("curves", "discovery"):
+        control = Control("?", (), picture=picture)
+        controls_plots.draw(tmp_path / "p.png", control, [control_line(accuracy=0.0)])
+    curve_plots.generalization(tmp_path / "p.png", curve_content())
+    memory_plots.converged(tmp_path / "p.png", memory_grid(None))
+    assert len(drawn) == 5
+    panels = [drawn[0].axes[1], *(drawing.axes[0] for drawing in drawn[1:])]
+    for axes in panels:
+        low, high = axes.get_ylim()
+        assert low <= -0.01 * high
+        assert 0 in axes.lines[0].get_ydata()
