@@ -68,7 +68,8 @@ def generalization(path: Path, content: dict[str, Any]) -> None:
             axes.plot(
                 lengths, accuracy[:, n], marker=".", label=f"network {n}" * few, **_style(n, few)
             )
-        axes.axvspan(lengths[0], content["max_length"], color="0.5", alpha=0.15, linewidth=0)
+        trained = lengths[0] - 0.5, content["max_length"] + 0.5  # wide even of a single length
+        axes.axvspan(*trained, color="0.5", alpha=0.15, linewidth=0)
         axes.axhline(50, color="0.4", linestyle=":")
         axes.annotate(
             "chance: one of two ends", (lengths[-1], 41), ha="right", color="0.3", fontsize=8

@@ -243,3 +243,10 @@ def test_curves_at_0_do_not_lie_on_the_axis(tmp_path, drawn):
         low, high = axes.get_ylim()
         assert low <= -0.01 * high
         assert 0 in axes.lines[0].get_ydata()
+
+
+@pytest.mark.parametrize("longest", [3, 9])
+def test_the_lengths_trained_are_gray(longest, tmp_path, drawn):
+    curve_plots.generalization(tmp_path / "p.png", curve_content(max_length=longest))
+    (span,) = drawn[0].axes[0].patches
+    assert (span.get_x(), span.get_x() + span.get_width()) == (2.5, longest + 0.5)
