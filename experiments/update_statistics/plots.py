@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
+from matplotlib.ticker import NullLocator
 
 from experiments import plots
 from experiments.common import display
@@ -102,7 +101,7 @@ def _sweep(axes: Axes, plan: Plan, results: list[dict[str, Any]], key: str) -> N
             axes.plot(*zip(*points, strict=True), **_style(plan, label))
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _plain_log(axes.yaxis, *axes.get_ylim())
+    plots.plain_log(axes.yaxis, *axes.get_ylim())
     axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("number of classes" if key == "classes" else "batch size (images)")
@@ -144,19 +143,12 @@ def _alignment(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
     axes.set_ylim(-0.05, 1.02)
 
 
-def _plain_log(axis: Axis, low: float, high: float) -> None:
-    """Label a logarithmic axis with plain numbers: powers of ten, on a short one 2 and 5, too."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=5))
-    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
 def _share_x(panels: Any) -> None:
     low = min(axes.get_xlim()[0] for axes in panels)
     high = max(axes.get_xlim()[1] for axes in panels)
     for axes in panels:
         axes.set_xlim(low / 1.5, high * 1.5)
-        _plain_log(axes.xaxis, low, high)
+        plots.plain_log(axes.xaxis, low, high)
         axes.tick_params(axis="x", labelsize=8)
 
 

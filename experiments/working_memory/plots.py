@@ -4,9 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullLocator
 
 from experiments.common import display
-from experiments.plots import COLORS, LINES, color_and_line, figure, legend_below, whole_numbers
+from experiments.plots import (
+    COLORS,
+    LINES,
+    color_and_line,
+    figure,
+    legend_below,
+    plain_log,
+    whole_numbers,
+)
 
 
 def converged(path: Path, summary: dict[str, Any]) -> None:
@@ -125,6 +134,9 @@ def speed(path: Path, content: dict[str, Any]) -> None:
             axes.fill_between(sizes, low, high, color=COLORS[index], alpha=0.2, linewidth=0)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.xaxis.set_minor_locator(NullLocator())
+        plain_log(axes.yaxis, *axes.get_ylim())
         axes.set_xlabel("networks")
         axes.set_ylabel("trials / s, all networks together")
         axes.set_title(f"{content['task']}: median and range, {content['device']}")

@@ -250,3 +250,17 @@ def test_the_lengths_trained_are_gray(longest, tmp_path, drawn):
     curve_plots.generalization(tmp_path / "p.png", curve_content(max_length=longest))
     (span,) = drawn[0].axes[0].patches
     assert (span.get_x(), span.get_x() + span.get_width()) == (2.5, longest + 0.5)
+
+
+def test_axes_of_speed_bear_plain_numbers(tmp_path, drawn):
+    def measured(rate):
+        pieces = [{"trials": rate * seconds, "seconds": seconds} for seconds in (1, 2)]
+        return {"pieces": pieces, "trials_per_second": rate}
+
+    rows = [{"networks": n, "qagrel_jax": measured(700 * n), "numpy": measured(40)} for n in (2, 4)]
+    content = {"rows": rows, "task": "saccade", "device": "abacus"}
+    memory_plots.speed(tmp_path / "p.png", content)
+    (axes,) = drawn[0].axes
+    assert [label.get_text() for label in axes.get_xticklabels(which="both")] == ["2", "4"]
+    rates = {label.get_text() for label in axes.get_yticklabels(which="both")} - {""}
+    assert {"100", "1,000"} <= rates and not any("$" in rate for rate in rates)
