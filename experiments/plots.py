@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
+    FuncFormatter,
     LogLocator,
     MaxNLocator,
     NullFormatter,
@@ -331,13 +332,17 @@ def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]
             axes.set_visible(False)
 
 
+LEAST_ERROR = 0.01
+"""Where an error rate below it is drawn, in per cent."""
+
+
 def errors(axes: Axes, accuracy: np.ndarray, index: int, label: str) -> None:
     """Draw the error rate, 100 % − accuracy [epochs, seeds]: mean and range of the seeds.
 
     A seed that has stopped, NaN, stays at its last value: the mean is always over all seeds. An
-    error rate of 0 has no logarithm and is drawn as 0.01 %.
+    error rate of 0 has no logarithm and is drawn as ``LEAST_ERROR``.
     """
-    wrong = np.maximum(100 * (1 - _carried(accuracy)), 0.01)
+    wrong = np.maximum(100 * (1 - _carried(accuracy)), LEAST_ERROR)
     band(axes, np.arange(1, len(wrong) + 1), wrong, index, label)
 
 
@@ -352,8 +357,15 @@ def error_axis(axes: Axes, label: str) -> None:
     half = 0.5 * min(np.nanmin(line.get_ydata()) for line in axes.lines)
     axes.set_ylim(bottom=max(half, axes.get_ylim()[0]))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(_error_tick))
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _error_tick(error: float, _: object = None) -> str:
+    """Return a tick's label: at the least error rate that is drawn there are those below, too."""
+    if np.isclose(error, LEAST_ERROR):
+        return f"≤ {LEAST_ERROR:g}"
+    return f"{error:g}" if error > LEAST_ERROR else ""
 
 
 def _carried(rows: list[list[float | None]] | np.ndarray) -> np.ndarray:

@@ -264,3 +264,14 @@ def test_axes_of_speed_bear_plain_numbers(tmp_path, drawn):
     assert [label.get_text() for label in axes.get_xticklabels(which="both")] == ["2", "4"]
     rates = {label.get_text() for label in axes.get_yticklabels(which="both")} - {""}
     assert {"100", "1,000"} <= rates and not any("$" in rate for rate in rates)
+
+
+def test_an_error_rate_of_0_is_not_called_001(tmp_path, drawn):
+    none = [[0.5] * 3, [1.0] * 3]
+    plots.learning_curves(write_run(tmp_path / "run", q_agrel=none, backprop=none))
+    (left, _) = drawn[0].axes
+    low, high = left.get_ylim()
+    labels = [(label.get_position()[1], label.get_text()) for label in left.get_yticklabels()]
+    names = [name for place, name in labels if low <= place <= high and name]
+    assert names[0] == "≤ 0.01" and names[-1] == "50"
+    assert left.lines[0].get_ydata()[-1] == pytest.approx(0.01)
