@@ -104,6 +104,26 @@ def color_and_line(index: int) -> tuple[str, Any]:
     return COLORS[number], LINES[(number + again) % len(LINES)]
 
 
+RULES = (
+    "q_agrel",
+    "backprop",
+    "agrel",
+    "reinforce",
+    "broadcast",
+    "node_perturbation",
+    "stochastic_units",
+    "q_agrel_random_feedback",  # from here on the seven colors come again, with other lines:
+    "feedback_alignment",  # Q-AGREL's and backprop's
+    "relearnn",
+)
+"""Rules, and variants of them, in the order of their colors."""
+
+
+def rule_index(rule: str) -> int:
+    """Return the index of a rule's color and line, the same in every picture."""
+    return RULES.index(rule)
+
+
 def legend_below(drawing: Any, panels: Iterable[Axes], columns: int = 4, **options: Any) -> None:
     """Name every line of ``panels`` once, below all axes, where it covers no curve."""
     pairs = [axes.get_legend_handles_labels() for axes in panels]
@@ -273,14 +293,14 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
     if not lines:
         return
     with figure(folder / "learning_curves.png", 9, 3.8, ncols=2) as (drawing, (left, right)):
-        for index, rule in enumerate(rules):
-            of_rule = [line for line in lines if line["rule"] == rule]
-            monitored = next(k for k in of_rule[0] if k in ("validation_accuracy", "test_accuracy"))
-            accuracy = np.array([line[monitored] for line in of_rule], float)
+        for rule in rules:
+            index, rows = rule_index(rule), [line for line in lines if line["rule"] == rule]
+            monitored = next(k for k in rows[0] if k in ("validation_accuracy", "test_accuracy"))
+            accuracy = np.array([line[monitored] for line in rows], float)
             name = display.shown(rule)
             errors(left, accuracy, index, name)
-            classes = _carried([line["classes_learned"] for line in of_rule])
-            band(right, np.array([line["epoch"] for line in of_rule]), classes, index, name)
+            classes = _carried([line["classes_learned"] for line in rows])
+            band(right, np.array([line["epoch"] for line in rows]), classes, index, name)
         images = monitored.removesuffix("_accuracy")
         error_axis(left, f"error rate, {images} images (%)")
         right.set_ylabel("classes with accuracy of at least 50 %")
@@ -298,7 +318,7 @@ def _lines_of_all_seeds(parts: Sequence[Path]) -> list[dict[str, Any]]:
         return metrics[0]
     rules = dict.fromkeys(line["rule"] for line in metrics[0])
     by_rule = ([[x for x in lines if x["rule"] == rule] for lines in metrics] for rule in rules)
-    return [line for of_rule in by_rule for line in joined.lines(of_rule)]
+    return [line for parts_of_rule in by_rule for line in joined.lines(parts_of_rule)]
 
 
 def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]]) -> None:
@@ -312,11 +332,10 @@ def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]
     columns = len(panels) if len(panels) <= 4 else 3
     rows = -(-len(panels) // columns)
     size = {"nrows": rows, "ncols": columns, "squeeze": False}
-    rules = list(dict.fromkeys(rule for _, curves, _ in panels for rule in curves))
     with figure(path, max(5.0, 3.6 * columns), 3.2 * rows, **size) as (_, grid):
         for axes, (title, curves, published) in zip(grid.flat, panels, strict=False):
             for rule, accuracy in curves.items():
-                errors(axes, accuracy, rules.index(rule), display.shown(rule))
+                errors(axes, accuracy, rule_index(rule), display.shown(rule))
             if published is not None:
                 axes.axhline(
                     100 - published,

@@ -1,5 +1,6 @@
 """The picture of a control: learning curves, accuracy against what was swept, or a dot a seed."""
 
+import itertools
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,10 @@ def _sweep(path: Path, control: Control, lines: list[dict[str, Any]], note: str 
 
 
 def _styles(rules: list[str]) -> list[int]:
-    """Q-AGREL first, backprop second, as in every picture; what comes after them takes the rest."""
-    fixed = {"q_agrel": 0, "backprop": 1}
-    free = iter(range(len(fixed), len(fixed) + len(rules)))
+    """Return each line's look: that of its rule, and for further settings of a rule the rest."""
+    fixed = {rule: plots.rule_index(rule) for rule in rules}
+    taken = set(fixed.values())
+    free = (index for index in itertools.count(2) if index not in taken)
     # A second setting of the same rule needs a look of its own.
     return [fixed.pop(rule) if rule in fixed else next(free) for rule in rules]
 
@@ -91,7 +93,7 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]], note: str =
     height = 1.3 + 0.24 * len(lines)
     with plots.figure(path, 9, height, ncols=2, sharey=True) as (drawing, (left, right)):
         for row, line in enumerate(lines):
-            index = int(line["rule"] == "backprop")
+            index = plots.rule_index(line["rule"])
             _row(left, row, 100 * np.array(line["best_validation_accuracy"]), index)
             target = controls_summary.criterion(line, lines)
             curves = zip(*line["validation_accuracy"], strict=True)
@@ -127,7 +129,7 @@ def _discovery(path: Path, control: Control, lines: list[dict[str, Any]], note: 
     }
     with plots.figure(path, **size, squeeze=False) as (drawing, grid):
         for line, (left, right) in zip(lines, grid, strict=True):
-            images, index = line["images_an_epoch"], int(line["rule"] == "backprop")
+            images, index = line["images_an_epoch"], plots.rule_index(line["rule"])
             accuracy = np.array(line["validation_accuracy"], float)
             x = images * np.arange(1, len(accuracy) + 1)
             plots.band(left, x, 100 * accuracy, index, "accuracy")
@@ -160,7 +162,7 @@ def _discovery(path: Path, control: Control, lines: list[dict[str, Any]], note: 
 def _row(axes: Axes, row: int, values: np.ndarray, index: int) -> None:
     if not values.size:
         return
-    color = plots.COLORS[index]
+    color, _ = plots.color_and_line(index)
     axes.plot(values, np.full(len(values), row), "o", mfc="none", color=color, ms=5, alpha=0.8)
     axes.plot([values.mean()] * 2, [row - 0.35, row + 0.35], "-", color=color)
 
@@ -179,7 +181,8 @@ def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
     ):
         for (kind, label), row in zip(kinds, np.atleast_2d(grid), strict=True):
             for layer, axes in zip(layers, row, strict=True):
-                for index, line in enumerate(lines):
+                styles = _styles([line["rule"] for line in lines])
+                for line, index in zip(lines, styles, strict=True):
                     values = np.array(line[kind][layer], dtype=float)
                     seen = ~np.isnan(values).all(1)
                     epochs = np.arange(len(values))[seen]

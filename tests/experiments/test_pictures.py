@@ -8,12 +8,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments import plots
+from experiments.agrel import plots as agrel_plots
 from experiments.controls import plots as controls_plots
 from experiments.controls.settings import Control
 from experiments.curve_tracing import plots as curve_plots
 from experiments.feedback import plots as feedback_plots
 from experiments.feedback import summary as feedback_summary
+from experiments.update_statistics import plots as statistics_plots
+from experiments.update_statistics import settings as statistics_settings
 from experiments.working_memory import plots as memory_plots
+from qagrel_jax.rules import RULES
 from tests.experiments.test_report import write_run
 
 
@@ -275,3 +279,47 @@ def test_an_error_rate_of_0_is_not_called_001(tmp_path, drawn):
     names = [name for place, name in labels if low <= place <= high and name]
     assert names[0] == "≤ 0.01" and names[-1] == "50"
     assert left.lines[0].get_ydata()[-1] == pytest.approx(0.01)
+
+
+def test_every_rule_has_a_look_of_its_own():
+    assert {*RULES, *statistics_settings.RULES} == set(plots.RULES)
+    looks = {str(plots.color_and_line(plots.rule_index(rule))) for rule in plots.RULES}
+    assert len(looks) == len(plots.RULES)
+
+
+def colors(axes):
+    """The color of each line that has a name."""
+    named = {line.get_label(): line.get_color() for line in axes.lines}
+    return {name: color for name, color in named.items() if not name.startswith("_")}
+
+
+def test_a_rule_has_one_color_in_every_picture(tmp_path, drawn):
+    blue, orange, green, pink = plots.COLORS[:4]
+    plots.learning_curves(write_run(tmp_path / "run", q_agrel=[], finished=False))
+    assert colors(drawn[-1].axes[0]) == {"backprop": orange}
+    accuracy = {rule: np.full((2, 1), 0.5) for rule in ("reinforce", "backprop")}
+    plots.panels_of_curves(tmp_path / "p.png", [("one", accuracy, None)])
+    assert colors(drawn[-1].axes[0]) == {"REINFORCE": pink, "backprop": orange}
+    rows = [{"task": "xor", "rule": rule, "trials": [3]} for rule in ("backprop", "agrel")]
+    rows = [row | {"networks": 1, "max_trials": 9, "criterion": 0.9} for row in rows]
+    agrel_plots.trials_to_criterion(tmp_path / "p.png", rows)
+    assert colors(drawn[-1].axes[0]) == {"backprop": orange, "AGREL": green}
+    lines = [control_line("backprop"), control_line("agrel"), control_line("q_agrel")]
+    again = control_line("backprop", "backprop again")
+    controls_plots.draw(tmp_path / "p.png", Control("?", ()), [*lines, again])
+    four = {"backprop": orange, "agrel": green, "q_agrel": blue, "backprop again": pink}
+    shown = colors(drawn[-1].axes[0])
+    assert shown == {controls_plots.shown(name): color for name, color in four.items()}
+    for rule, color in four.items():
+        if rule in plots.RULES:
+            assert statistics_plots._style(rule)["color"] == color
+
+
+def test_rows_of_controls_have_their_rules_colors(tmp_path, drawn):
+    lines = [control_line("broadcast"), control_line("backprop")]
+    for picture in ("dots", "discovery"):
+        controls_plots.draw(tmp_path / "p.png", Control("?", (), picture=picture), lines)
+    dots, discovery = drawn
+    expected = [plots.COLORS[plots.rule_index(rule)] for rule in ("broadcast", "backprop")]
+    assert [line.get_color() for line in dots.axes[0].lines[::2]] == expected
+    assert [axes.lines[0].get_color() for axes in discovery.axes[:4:2]] == expected
