@@ -292,7 +292,7 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
     rules = list(dict.fromkeys(line["rule"] for line in lines))
     if not lines:
         return
-    with figure(folder / "learning_curves.png", 9, 3.8, ncols=2) as (drawing, (left, right)):
+    with figure(folder / "learning_curves.png", 9, 4.1, ncols=2) as (drawing, (left, right)):
         for rule in rules:
             index, rows = rule_index(rule), [line for line in lines if line["rule"] == rule]
             monitored = next(k for k in rows[0] if k in ("validation_accuracy", "test_accuracy"))
@@ -305,7 +305,8 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
         error_axis(left, f"error rate, {images} images (%)")
         right.set_ylabel("classes with accuracy of at least 50 %")
         right.set_xlabel("epoch")
-        right.set_ylim(bottom=-0.03 * max(1.0, right.get_ylim()[1]))
+        top = max(1.0, right.get_ylim()[1])
+        right.set_ylim(-0.03 * top, 1.02 * top)
         whole_numbers(right.yaxis)
         legend_below(drawing, [left])
         config, seeds = configs.saved(folder), accuracy.shape[1]
