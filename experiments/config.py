@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.common import cli, fields, files
+from experiments.common import cli, display, fields, files
 from experiments.common.cli import UserError
 from experiments.common.config_fields import Config
 
@@ -124,7 +124,7 @@ def override(config: Config, given: Mapping[str, Any]) -> Config:
         (config.architecture, changed.architecture),
     ):
         if was != now:
-            plain = re.sub(r"[^\w.+-]", "_", Path(now).stem if now.endswith(".npz") else now)
+            plain = re.sub(r"[^\w.+-]", "_", display.dataset(now))
             name = name.replace(was, plain) if was in name else f"{name}_{plain}"
     return replace(changed, {"name": name})
 

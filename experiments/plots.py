@@ -4,7 +4,7 @@ Functions that take a run's ``folder`` write a PNG there; those that take a ``pa
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -16,7 +16,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 from experiments import config as configs
 from experiments.common import display, files
@@ -97,10 +104,46 @@ def color_and_line(index: int) -> tuple[str, Any]:
     return COLORS[number], LINES[(number + again) % len(LINES)]
 
 
+RULES = (
+    "q_agrel",
+    "backprop",
+    "agrel",
+    "reinforce",
+    "broadcast",
+    "node_perturbation",
+    "stochastic_units",
+    "q_agrel_random_feedback",  # from here on the seven colors come again, with other lines:
+    "feedback_alignment",  # Q-AGREL's and backprop's
+    "relearnn",
+)
+"""Rules, and variants of them, in the order of their colors."""
+
+
+def rule_index(rule: str) -> int:
+    """Return the index of a rule's color and line, the same in every picture."""
+    return RULES.index(rule)
+
+
+def legend_below(drawing: Any, panels: Iterable[Axes], columns: int = 4, **options: Any) -> None:
+    """Name every line of ``panels`` once, below all axes, where it covers no curve."""
+    pairs = [axes.get_legend_handles_labels() for axes in panels]
+    named = {label: handle for pair in pairs for handle, label in zip(*pair, strict=True)}
+    drawing.legend(named.values(), named, loc="outside lower center", ncols=columns, **options)
+
+
 def whole_numbers(*several: Axis) -> None:
-    """Let ticks stand at whole numbers only."""
+    """Let ticks stand at whole numbers only, be there no more than one."""
     for axis in several:
-        axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+        axis.set_major_locator(
+            MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1)
+        )
+
+
+def plain_log(axis: Axis, low: float, high: float) -> None:
+    """Label a logarithmic axis with plain numbers: powers of ten, on a short one 2 and 5, too."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=5))
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def of_run(folder: Path) -> None:
@@ -131,7 +174,7 @@ def class_discovery(folder: Path) -> None:
             axes.set_title(display.shown(rule))
         panels[0].set_ylabel("class")
         drawing.colorbar(heat, ax=panels, label="accuracy (%)")
-        named = f"{config.dataset}, {config.architecture}:"
+        named = f"{display.dataset(config.dataset)}, {config.architecture}:"
         wide = " " if len(rules) > 1 else "\n"  # one line would be cut off above a single panel
         drawing.suptitle(f"{named}{wide}accuracy by class, mean of seeds that learn")
 
@@ -187,10 +230,14 @@ def angles(folder: Path) -> None:
             axes.set_title(display.shown(rule))
         # In two lines: with one rule the picture is narrow.
         drawing.suptitle(
-            f"{config.dataset}, {config.architecture}, feedback {display.shown(config.feedback)}\n"
-            f"mean and range of {config.seeds} seed{'s' * (config.seeds > 1)}",
+            f"{_network(config)}\nmean and range of {config.seeds} seed{'s' * (config.seeds > 1)}",
             fontsize=10,
         )
+
+
+def _network(config: configs.Config) -> str:
+    images, feedback = display.dataset(config.dataset), display.shown(config.feedback)
+    return f"{images}, {config.architecture}, feedback {feedback}"
 
 
 def layer_angles(
@@ -214,9 +261,17 @@ def layer_angles(
     axes.axhline(90, color="0.5", linewidth=0.8, zorder=0)
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
-    axes.set_ylim(0, max(100, axes.get_ylim()[1]))
+    angle_axis(axes)
     if by_layer:
         axes.legend()
+
+
+def angle_axis(axes: Axes) -> None:
+    """Show every angle drawn in ``axes`` and those that share its axis; at 0 a curve is seen."""
+    alike = axes.get_shared_y_axes().get_siblings(axes)
+    top = max(100.0, *(1.03 * other.dataLim.y1 for other in alike))
+    axes.set_ylim(-3, top)
+    axes.set_yticks(np.arange(0, top, 30))
 
 
 def unit_activity(axes: Axes, values: np.ndarray, names: Sequence[str]) -> None:
@@ -237,27 +292,25 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
     rules = list(dict.fromkeys(line["rule"] for line in lines))
     if not lines:
         return
-    with figure(folder / "learning_curves.png", 9, 3.8, ncols=2) as (drawing, (left, right)):
-        for index, rule in enumerate(rules):
-            of_rule = [line for line in lines if line["rule"] == rule]
-            monitored = next(k for k in of_rule[0] if k in ("validation_accuracy", "test_accuracy"))
-            accuracy = np.array([line[monitored] for line in of_rule], float)
+    with figure(folder / "learning_curves.png", 9, 4.1, ncols=2) as (drawing, (left, right)):
+        for rule in rules:
+            index, rows = rule_index(rule), [line for line in lines if line["rule"] == rule]
+            monitored = next(k for k in rows[0] if k in ("validation_accuracy", "test_accuracy"))
+            accuracy = np.array([line[monitored] for line in rows], float)
             name = display.shown(rule)
             errors(left, accuracy, index, name)
-            classes = _carried([line["classes_learned"] for line in of_rule])
-            band(right, np.array([line["epoch"] for line in of_rule]), classes, index, name)
+            classes = _carried([line["classes_learned"] for line in rows])
+            band(right, np.array([line["epoch"] for line in rows]), classes, index, name)
         images = monitored.removesuffix("_accuracy")
         error_axis(left, f"error rate, {images} images (%)")
         right.set_ylabel("classes with accuracy of at least 50 %")
         right.set_xlabel("epoch")
-        right.set_ylim(bottom=0)
-        left.legend(loc="upper right")
-        right.legend(loc="lower right")
+        top = max(1.0, right.get_ylim()[1])
+        right.set_ylim(-0.03 * top, 1.02 * top)
+        whole_numbers(right.yaxis)
+        legend_below(drawing, [left])
         config, seeds = configs.saved(folder), accuracy.shape[1]
-        drawing.suptitle(
-            f"{config.dataset}, {config.architecture}, feedback {display.shown(config.feedback)}: "
-            f"mean and range of {seeds} seed{'s' * (seeds > 1)}"
-        )
+        drawing.suptitle(f"{_network(config)}: mean and range of {seeds} seed{'s' * (seeds > 1)}")
 
 
 def _lines_of_all_seeds(parts: Sequence[Path]) -> list[dict[str, Any]]:
@@ -266,7 +319,7 @@ def _lines_of_all_seeds(parts: Sequence[Path]) -> list[dict[str, Any]]:
         return metrics[0]
     rules = dict.fromkeys(line["rule"] for line in metrics[0])
     by_rule = ([[x for x in lines if x["rule"] == rule] for lines in metrics] for rule in rules)
-    return [line for of_rule in by_rule for line in joined.lines(of_rule)]
+    return [line for parts_of_rule in by_rule for line in joined.lines(parts_of_rule)]
 
 
 def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]]) -> None:
@@ -280,11 +333,10 @@ def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]
     columns = len(panels) if len(panels) <= 4 else 3
     rows = -(-len(panels) // columns)
     size = {"nrows": rows, "ncols": columns, "squeeze": False}
-    rules = list(dict.fromkeys(rule for _, curves, _ in panels for rule in curves))
     with figure(path, max(5.0, 3.6 * columns), 3.2 * rows, **size) as (_, grid):
         for axes, (title, curves, published) in zip(grid.flat, panels, strict=False):
             for rule, accuracy in curves.items():
-                errors(axes, accuracy, rules.index(rule), display.shown(rule))
+                errors(axes, accuracy, rule_index(rule), display.shown(rule))
             if published is not None:
                 axes.axhline(
                     100 - published,
@@ -295,18 +347,22 @@ def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]
                 )
             axes.set_title(title, fontsize=10)
             error_axis(axes, "error rate, monitored images (%)" if axes in grid[:, 0] else "")
-            axes.legend(loc="upper right", fontsize=8)
+            axes.legend(fontsize=8)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
+
+
+LEAST_ERROR = 0.01
+"""Where an error rate below it is drawn, in per cent."""
 
 
 def errors(axes: Axes, accuracy: np.ndarray, index: int, label: str) -> None:
     """Draw the error rate, 100 % − accuracy [epochs, seeds]: mean and range of the seeds.
 
     A seed that has stopped, NaN, stays at its last value: the mean is always over all seeds. An
-    error rate of 0 has no logarithm and is drawn as 0.01 %.
+    error rate of 0 has no logarithm and is drawn as ``LEAST_ERROR``.
     """
-    wrong = np.maximum(100 * (1 - _carried(accuracy)), 0.01)
+    wrong = np.maximum(100 * (1 - _carried(accuracy)), LEAST_ERROR)
     band(axes, np.arange(1, len(wrong) + 1), wrong, index, label)
 
 
@@ -321,8 +377,15 @@ def error_axis(axes: Axes, label: str) -> None:
     half = 0.5 * min(np.nanmin(line.get_ydata()) for line in axes.lines)
     axes.set_ylim(bottom=max(half, axes.get_ylim()[0]))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(_error_tick))
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _error_tick(error: float, _: object = None) -> str:
+    """Return a tick's label: at the least error rate that is drawn there are those below, too."""
+    if np.isclose(error, LEAST_ERROR):
+        return f"≤ {LEAST_ERROR:g}"
+    return f"{error:g}" if error > LEAST_ERROR else ""
 
 
 def _carried(rows: list[list[float | None]] | np.ndarray) -> np.ndarray:

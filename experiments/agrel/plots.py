@@ -28,15 +28,16 @@ def trials_to_criterion(path: Path, results: list[dict[str, Any]]) -> None:
         for axes, task in zip(grid.flat, tasks, strict=False):
             of_task = [row for row in results if row["task"] == task]
             end = max(_end(row) for row in of_task)
-            for index, row in enumerate(of_task):
+            for row in of_task:
                 reached = np.sort([t for t in row["trials"] if t is not None])
                 percent = 100 * np.arange(1, len(reached) + 1) / row["networks"]
+                color, line = plots.color_and_line(plots.rule_index(row["rule"]))
                 axes.step(
                     np.concatenate([[0], reached, [end]]),
                     np.concatenate([[0], percent, percent[-1:] if len(percent) else [0]]),
                     where="post",
-                    color=plots.COLORS[index],
-                    linestyle=plots.LINES[index],
+                    color=color,
+                    linestyle=line,
                     label=display.shown(row["rule"]),
                 )
             axes.set_title(f"{task}: expected reward ≥ {of_task[0]['criterion']:g}")

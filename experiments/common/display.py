@@ -1,6 +1,7 @@
 """Names that figures and tables show for the identifiers of commands and stored results."""
 
 import re
+from pathlib import Path
 
 NAMES = {
     "q_agrel": "Q-AGREL",
@@ -27,3 +28,12 @@ def shown(text: str) -> str:
     ('Q-AGREL, batch 16, rate 0.1', '`q_agrel`')
     """
     return _KNOWN.sub(lambda match: NAMES[match[0]], text)
+
+
+def dataset(name: str) -> str:
+    """Return how an image set is called: an ``.npz`` file by its name, not its whole path.
+
+    >>> dataset("/data/birds.npz"), dataset("mnist")
+    ('birds', 'mnist')
+    """
+    return Path(name).stem if name.endswith(".npz") else name

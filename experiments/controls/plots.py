@@ -1,14 +1,16 @@
 """The picture of a control: learning curves, accuracy against what was swept, or a dot a seed."""
 
+import itertools
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from experiments import plots
+from experiments.common import display
 from experiments.controls import summary as controls_summary
 from experiments.controls.settings import Control, shown
 from experiments.train import summary
@@ -33,9 +35,8 @@ def _curves(path: Path, control: Control, lines: list[dict[str, Any]], note: str
             values = 100 * np.array(line["validation_accuracy"])
             plots.band(axes, np.arange(1, len(values) + 1), values, index, shown(line["label"]))
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel("validation accuracy (%)")
-        axes.set_ylim(0, 101)
+        axes.set_ylim(-2, 102)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
         drawing.suptitle(_title(lines) + note, fontsize=10)
 
@@ -68,7 +69,7 @@ def _sweep(path: Path, control: Control, lines: list[dict[str, Any]], note: str 
         left.set_ylabel("best validation accuracy (%)")
         right.set_ylabel(f"epochs to criterion (×: not all in {limit})")
         right.set_ylim(0, 1.05 * limit)
-        right.yaxis.set_major_locator(MaxNLocator(integer=True))
+        plots.whole_numbers(right.yaxis)
         for axes in (left, right):
             axes.set_xlabel(control.x_label)
             if control.x_log:
@@ -80,9 +81,10 @@ def _sweep(path: Path, control: Control, lines: list[dict[str, Any]], note: str 
 
 
 def _styles(rules: list[str]) -> list[int]:
-    """Q-AGREL first, backprop second, as in every picture; what comes after them takes the rest."""
-    fixed = {"q_agrel": 0, "backprop": 1}
-    free = iter(range(len(fixed), len(fixed) + len(rules)))
+    """Return each line's look: that of its rule, and for further settings of a rule the rest."""
+    fixed = {rule: plots.rule_index(rule) for rule in rules}
+    taken = set(fixed.values())
+    free = (index for index in itertools.count(2) if index not in taken)
     # A second setting of the same rule needs a look of its own.
     return [fixed.pop(rule) if rule in fixed else next(free) for rule in rules]
 
@@ -91,7 +93,7 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]], note: str =
     height = 1.3 + 0.24 * len(lines)
     with plots.figure(path, 9, height, ncols=2, sharey=True) as (drawing, (left, right)):
         for row, line in enumerate(lines):
-            index = int(line["rule"] == "backprop")
+            index = plots.rule_index(line["rule"])
             _row(left, row, 100 * np.array(line["best_validation_accuracy"]), index)
             target = controls_summary.criterion(line, lines)
             curves = zip(*line["validation_accuracy"], strict=True)
@@ -112,6 +114,7 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]], note: str =
         left.set_ylim(len(lines) - 0.5, -0.5)
         left.set_xlabel("best validation accuracy (%)")
         right.set_xlabel("epochs to criterion")
+        plots.whole_numbers(right.xaxis)
         right.set_xlim(left=0, right=1.3 * max(len(line["validation_accuracy"]) for line in lines))
         drawing.suptitle(_title(lines, "rings: seeds, bar: their mean") + note, fontsize=10)
 
@@ -126,20 +129,20 @@ def _discovery(path: Path, control: Control, lines: list[dict[str, Any]], note: 
     }
     with plots.figure(path, **size, squeeze=False) as (drawing, grid):
         for line, (left, right) in zip(lines, grid, strict=True):
-            images, index = line["images_an_epoch"], int(line["rule"] == "backprop")
+            images, index = line["images_an_epoch"], plots.rule_index(line["rule"])
             accuracy = np.array(line["validation_accuracy"], float)
             x = images * np.arange(1, len(accuracy) + 1)
             plots.band(left, x, 100 * accuracy, index, "accuracy")
             if line.get("active_classes"):
                 share = 100 * np.array(line["active_classes"]) / line["classes"]
                 left.plot(x, share.mean(1), color="0.5", linewidth=1, label="active classes")
-                left.legend(fontsize=7, loc="lower right")
+                left.legend(fontsize=7)
             reference = controls_summary.criterion(line, lines)
             if reference is not None:
                 for level in controls_summary.LEVELS:
                     target = 100 * reference * level / controls_summary.CRITERION
                     left.axhline(target, color="0.6", linewidth=0.7)
-            left.set_ylim(0, 102)
+            left.set_ylim(-2, 102)
             left.set_title(shown(line["label"]), fontsize=8)
             epochs = range(1, len(accuracy) + 1)
             heat = plots.class_map(right, epochs, np.array(line["class_accuracy"], float))
@@ -159,7 +162,7 @@ def _discovery(path: Path, control: Control, lines: list[dict[str, Any]], note: 
 def _row(axes: Axes, row: int, values: np.ndarray, index: int) -> None:
     if not values.size:
         return
-    color = plots.COLORS[index]
+    color, _ = plots.color_and_line(index)
     axes.plot(values, np.full(len(values), row), "o", mfc="none", color=color, ms=5, alpha=0.8)
     axes.plot([values.mean()] * 2, [row - 0.35, row + 0.35], "-", color=color)
 
@@ -178,27 +181,26 @@ def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
     ):
         for (kind, label), row in zip(kinds, np.atleast_2d(grid), strict=True):
             for layer, axes in zip(layers, row, strict=True):
-                for index, line in enumerate(lines):
+                styles = _styles([line["rule"] for line in lines])
+                for line, index in zip(lines, styles, strict=True):
                     values = np.array(line[kind][layer], dtype=float)
                     seen = ~np.isnan(values).all(1)
                     epochs = np.arange(len(values))[seen]
                     plots.band(axes, epochs, values[seen], index, shown(line["label"]))
                 axes.axhline(90, color="0.6", linewidth=0.8)
-                axes.set_ylim(-3, 115)
-                axes.set_yticks([0, 30, 60, 90])
+                plots.angle_axis(axes)
             row[0].set_ylabel(label)
         for layer, axes in zip(layers, grid[0], strict=True):
             axes.set_title(layer)
         for axes in grid[1]:
             axes.set_xlabel("epoch")
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+        plots.legend_below(drawing, [grid[0, 0]], 3, fontsize=8)
 
 
 def _title(lines: list[dict[str, Any]], drawn: str = "mean and range") -> str:
     config, seeds = lines[0]["config"], len(lines[0]["seeds"])
     seeds_text = f"{seeds} seeds ({drawn})" if seeds > 1 else "1 seed"
-    return f"{config['dataset']}, {config['architecture']}, {seeds_text}"
+    return f"{display.dataset(config['dataset'])}, {config['architecture']}, {seeds_text}"
 
 
 def _diverged(lines: list[dict[str, Any]]) -> str:

@@ -41,7 +41,7 @@ def learning(path: Path, content: dict[str, Any], lines: list[dict[str, Any]]) -
         left.set_ylabel("training trials")
         left.set_ylim(bottom=0)
         left.yaxis.set_major_formatter("{x:,.0f}")
-        whole_numbers(left.xaxis)
+        whole_numbers(left.xaxis, left.yaxis, right.xaxis)
         left.legend(fontsize=8)
         right.axhline(100 * content["config"]["accuracy"], color="0.4", linestyle=":")
         right.set_xlabel("training trials")
@@ -68,16 +68,18 @@ def generalization(path: Path, content: dict[str, Any]) -> None:
             axes.plot(
                 lengths, accuracy[:, n], marker=".", label=f"network {n}" * few, **_style(n, few)
             )
-        axes.axvspan(lengths[0], content["max_length"], color="0.5", alpha=0.15, linewidth=0)
+        trained = lengths[0] - 0.5, content["max_length"] + 0.5  # wide even of a single length
+        axes.axvspan(*trained, color="0.5", alpha=0.15, linewidth=0)
         axes.axhline(50, color="0.4", linestyle=":")
         axes.annotate(
             "chance: one of two ends", (lengths[-1], 41), ha="right", color="0.3", fontsize=8
         )
-        axes.set_ylim(0, 102)
+        axes.set_ylim(-2, 102)
         axes.set_xlabel("curve length (pixels); gray: trained")
+        whole_numbers(axes.xaxis)
         axes.set_ylabel("accuracy (%)")
         axes.set_title(f"Frozen tests, {content['config']['test_trials']} trials each")
-        axes.legend(fontsize=8, loc="lower left")
+        axes.legend(fontsize=8)
 
 
 def activity(path: Path, example: tuple[np.ndarray, np.ndarray, str], along: np.ndarray) -> None:
@@ -127,9 +129,10 @@ def _along(axes: Axes, mean: np.ndarray) -> None:
                 label=f"{curve}, pixel {pixel + 1}",
             )
     axes.set_xlabel("step")
+    whole_numbers(axes.xaxis)
     axes.set_ylabel("modulated activity")
     axes.set_title("Modulated input units along both curves, mean over trials and networks")
-    axes.legend(fontsize=7, ncols=3)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _moments(maps: np.ndarray) -> list[int]:

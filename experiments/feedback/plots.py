@@ -94,8 +94,7 @@ def _angles(path: Path, results: list[dict[str, Any]]) -> None:
                         plots.band(axes, epochs[seen], values[seen], index, result["kind"])
                         drawn[result["kind"]] = axes.lines[-1]
                 axes.axhline(90, color="0.6", linewidth=0.8)
-                axes.set_ylim(-3, 115)
-                axes.set_yticks([0, 30, 60, 90])
+                plots.angle_axis(axes)
             panels[0].set_ylabel(label)
         for layer, above, below in zip(layers, *grid, strict=True):
             above.set_title(layer)

@@ -220,8 +220,8 @@ def title(results: list[dict[str, Any]]) -> str:
     epochs = _counted([r["epochs"] for r in results], "epoch")
     seeds = _counted([len(r["seeds"]) for r in results], "seed")
     return (
-        f"{config['dataset']}, {config['architecture']}{sizes}, {display.shown(first['rule'])}, "
-        f"{epochs}, {seeds}"
+        f"{display.dataset(config['dataset'])}, {config['architecture']}{sizes}, "
+        f"{display.shown(first['rule'])}, {epochs}, {seeds}"
     )
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
+from matplotlib.ticker import NullLocator
 
 from experiments import plots
 from experiments.common import display
@@ -32,7 +31,7 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
             for axes in grid[row, len(stages) :]:
                 axes.set_axis_off()
             for axes, stage in zip(grid[row], stages, strict=False):
-                _plane(axes, plan, [r for r in here if r["stage"] == stage], objective)
+                _plane(axes, [r for r in here if r["stage"] == stage], objective)
                 axes.set_title(_title(here, stage), fontsize=9)
                 axes.set_xlabel(VARIANCE, fontsize=7)
             grid[row, 0].set_ylabel(label)
@@ -46,7 +45,7 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
             swept = [r for r in at_end if r[fixed] == value]
             if len({r[key] for r in swept}) > 1:
                 _sweep(next(below), plan, swept, key)
-        _layers(next(below), plan, [r for r in here if r["stage"] == stages[-1]])
+        _layers(next(below), [r for r in here if r["stage"] == stages[-1]])
         _alignment(next(below), plan, here)
         for axes in below:
             axes.set_axis_off()
@@ -58,20 +57,21 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
         drawing.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)
         config, seeds = plan.config, len(here[0]["seeds"])
         drawing.suptitle(
-            f"{config.dataset}, {config.architecture}: bias against variance of one update, "
-            f"{classes} classes, batch {size}, mean of {seeds} seed{'s' * (seeds > 1)}\n"
+            f"{display.dataset(config.dataset)}, {config.architecture}: "
+            f"bias against variance of one update, {classes} classes, "
+            f"batch {size}, mean of {seeds} seed{'s' * (seeds > 1)}\n"
             f"below: what changes with classes, batch size or layer after {_epochs(stages[-1])}; "
             "alignment of one update with the gradient of the rule's own objective",
             fontsize=10,
         )
 
 
-def _plane(axes: Axes, plan: Plan, results: list[dict[str, Any]], objective: str) -> None:
+def _plane(axes: Axes, results: list[dict[str, Any]], objective: str) -> None:
     """Draw a point a rule: the angle of its expected update against its variance."""
     for result in results:
         variance, angle = (result[objective][ALL][name] for name in ("variance", "angle"))
         if variance and angle:
-            axes.plot(variance["mean"], angle["mean"], **_style(plan, result["rule"], line=False))
+            axes.plot(variance["mean"], angle["mean"], **_style(result["rule"], line=False))
     axes.set_xscale("log")
     _angles(axes)
     axes.axhline(90, color="0.6", linewidth=0.8, zorder=0)
@@ -98,23 +98,23 @@ def _sweep(axes: Axes, plan: Plan, results: list[dict[str, Any]], key: str) -> N
         ]
         points = sorted((x, v["mean"]) for x, v in points if v)
         if points:
-            axes.plot(*zip(*points, strict=True), **_style(plan, label))
+            axes.plot(*zip(*points, strict=True), **_style(label))
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _plain_log(axes.yaxis, *axes.get_ylim())
+    plots.plain_log(axes.yaxis, *axes.get_ylim())
     axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("number of classes" if key == "classes" else "batch size (images)")
     axes.set_ylabel("variance / |mean update|²")
 
 
-def _layers(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
+def _layers(axes: Axes, results: list[dict[str, Any]]) -> None:
     """Draw the angle to the cross-entropy gradient, layer by layer, from the input up."""
     layers = [layer for layer in results[0]["cross_entropy"] if layer != ALL]
     for result in results:
         angles = [result["cross_entropy"][layer]["angle"] for layer in layers]
         values = [np.nan if angle is None else angle["mean"] for angle in angles]
-        axes.plot(range(len(layers)), values, **_style(plan, result["rule"]))
+        axes.plot(range(len(layers)), values, **_style(result["rule"]))
     axes.set_xticks(range(len(layers)), [str(n) for n in range(1, len(layers) + 1)])
     axes.set_xlabel("layer, from the input up")
     axes.set_ylabel(ROWS["cross_entropy"])
@@ -136,18 +136,11 @@ def _alignment(axes: Axes, plan: Plan, results: list[dict[str, Any]]) -> None:
             if r["rule"] == label
         }
         values = [own[stage]["mean"] if own[stage] else np.nan for stage in stages]
-        axes.plot(range(len(stages)), values, **_style(plan, label))
+        axes.plot(range(len(stages)), values, **_style(label))
     axes.set_xticks(range(len(stages)), [f"{stage}" for stage in stages])
     axes.set_xlabel("epochs of training")
     axes.set_ylabel("alignment (1: the gradient)")
     axes.set_ylim(-0.05, 1.02)
-
-
-def _plain_log(axis: Axis, low: float, high: float) -> None:
-    """Label a logarithmic axis with plain numbers: powers of ten, on a short one 2 and 5, too."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=5))
-    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _share_x(panels: Any) -> None:
@@ -155,12 +148,12 @@ def _share_x(panels: Any) -> None:
     high = max(axes.get_xlim()[1] for axes in panels)
     for axes in panels:
         axes.set_xlim(low / 1.5, high * 1.5)
-        _plain_log(axes.xaxis, low, high)
+        plots.plain_log(axes.xaxis, low, high)
         axes.tick_params(axis="x", labelsize=8)
 
 
-def _style(plan: Plan, label: str, line: bool = True) -> dict[str, Any]:
-    index = plan.rules.index(label)
+def _style(label: str, line: bool = True) -> dict[str, Any]:
+    index = plots.rule_index(label)
     color = plots.COLORS[index % len(plots.COLORS)]
     marker = MARKERS[index % len(MARKERS)]
     style = {"color": color, "marker": marker, "label": display.shown(label)}

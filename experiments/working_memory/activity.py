@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.plots import figure, unit_activity
+from experiments.plots import figure, unit_activity, whole_numbers
 from qagrel_jax.population.recording import Recording
 from qagrel_jax.tasks import base
 
@@ -61,6 +61,7 @@ def draw(
                 go = f"go: {task.go_signal}"
                 _mark_phases(axes[row, column], trial, go, shaded=row > 0, named=row == 1)
             axes[last, column].set_xlabel("step of the trial")
+            whole_numbers(axes[last, column].xaxis)
         _name_inputs(axes[0, 0], task.input_groups)
         for row, name in enumerate(units.values(), 1):
             axes[row, 0].set_ylabel(f"{name}\n(activity)")

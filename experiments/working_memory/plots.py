@@ -4,8 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullLocator
 
-from experiments.plots import COLORS, LINES, color_and_line, figure
+from experiments.common import display
+from experiments.plots import (
+    COLORS,
+    LINES,
+    color_and_line,
+    figure,
+    legend_below,
+    plain_log,
+    whole_numbers,
+)
 
 
 def converged(path: Path, summary: dict[str, Any]) -> None:
@@ -27,16 +37,17 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
                 color, line = color_and_line(index)
                 axes.step(x, y, where="post", label=name, color=color, linestyle=line)
             axes.set_title(title)
-            axes.set_ylim(0, 1.02)
+            axes.set_ylim(-0.02, 1.02)
             axes.set_xlim(0, end)
             axes.xaxis.set_major_formatter("{x:,.0f}")
+            whole_numbers(axes.xaxis)
             axes.set_xlabel("training trials")
             axes.set_ylabel("fraction converged")
             axes.label_outer()
-            if wide:
-                axes.legend(fontsize=8, handlelength=4, loc="lower right")
         for axes in all_axes.flat[len(panels) :]:
             axes.set_visible(False)
+        if wide:
+            legend_below(drawing, all_axes.flat[: len(panels)], fontsize=8, handlelength=4)
         if several:
             drawing.suptitle(summary["task"])
         elif not wide and summary["median_trials"] is not None:
@@ -75,7 +86,7 @@ def _setting(grid: list[dict[str, Any]], cell: dict[str, Any]) -> str:
     """Name a cell by what differs within the grid."""
     forms = {"feedback": "{} feedback", "learning_rate": "β {:g}", "tag_decay": "λ {:g}"}
     varied = [name for name in forms if len({other[name] for other in grid}) > 1]
-    return ", ".join(forms[name].format(cell[name]) for name in varied)
+    return display.shown(", ".join(forms[name].format(cell[name]) for name in varied))
 
 
 def grid(path: Path, summary: dict[str, Any]) -> None:
@@ -91,19 +102,20 @@ def grid(path: Path, summary: dict[str, Any]) -> None:
         (fraction, "fraction converged", "{:.2f}", {"vmin": 0, "vmax": 1}),
         (median, "median trials of the converged", "{:,.0f}", _limits(median)),
     )
-    size = 5.0 + 1.3 * len(decays), 0.6 + (1.2 + 0.6 * len(rates)) * len(feedbacks)
+    named = [display.shown(feedback) for feedback in feedbacks]
+    size = max(8.0, 5.0 + 1.3 * len(decays)), 0.6 + (1.4 + 0.6 * len(rates)) * len(feedbacks)
     with figure(path, *size, nrows=len(feedbacks), ncols=2, squeeze=False) as (drawing, rows):
         for (row, column), axes in np.ndenumerate(rows):
             values, name, form, limits = panels[column]
-            title = name if len(feedbacks) == 1 else f"{feedbacks[row]}: {name}"
+            title = name if len(feedbacks) == 1 else f"{named[row]}:\n{name}"
             _heat_map(drawing, axes, values[row], form, limits)
             axes.set_xticks(range(len(decays)), [f"{d:g}" for d in decays])
             axes.set_yticks(range(len(rates)), [f"{r:g}" for r in rates])
             axes.set_xlabel("tag decay λ")
             axes.set_ylabel("learning rate β")
-            axes.set_title(title)
+            axes.set_title(title, fontsize=10)
         drawing.suptitle(
-            f"{summary['task']}, {' and '.join(feedbacks)} feedback: "
+            f"{summary['task']}, {' and '.join(named)} feedback: "
             f"{config['networks']} networks per setting"
         )
 
@@ -122,15 +134,20 @@ def speed(path: Path, content: dict[str, Any]) -> None:
             axes.fill_between(sizes, low, high, color=COLORS[index], alpha=0.2, linewidth=0)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.xaxis.set_minor_locator(NullLocator())
+        plain_log(axes.yaxis, *axes.get_ylim())
+        axes.yaxis.set_major_formatter("{x:,.0f}")  # a million, too
         axes.set_xlabel("networks")
         axes.set_ylabel("trials / s, all networks together")
         axes.set_title(f"{content['task']}: median and range, {content['device']}")
-        axes.legend(loc="lower right")
+        axes.legend()
 
 
 def _heat_map(drawing: Any, axes: Any, values: np.ndarray, form: str, limits: dict) -> None:
     picture = axes.imshow(values, origin="lower", cmap="cividis", aspect="auto", **limits)
-    drawing.colorbar(picture, ax=axes)
+    if np.isfinite(values).any():
+        drawing.colorbar(picture, ax=axes)
     for (row, column), value in np.ndenumerate(values):
         dark = picture.norm(value) < 0.5 if np.isfinite(value) else False
         text = form.format(value) if np.isfinite(value) else "–"
@@ -140,4 +157,8 @@ def _heat_map(drawing: Any, axes: Any, values: np.ndarray, form: str, limits: di
 
 def _limits(values: np.ndarray) -> dict[str, float]:
     there = values[np.isfinite(values)]
-    return {"vmin": there.min(), "vmax": there.max()} if there.size else {}
+    if not there.size:
+        return {}
+    # Of a single value a color bar would show decimals around it.
+    varied = there.min() < there.max()
+    return {"vmin": there.min() if varied else 0, "vmax": there.max()}

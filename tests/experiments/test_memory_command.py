@@ -247,7 +247,7 @@ def test_pictures_of_convergence_by_hand(tmp_path, monkeypatch):
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
     assert lines == {
         "tied feedback": [[0, 0], [20, 0.5], [31.5, 0.5]],
-        "kolen_pollack feedback": [[0, 0], [10, 0.5], [30, 1], [31.5, 1]],
+        "Kolen–Pollack feedback": [[0, 0], [10, 0.5], [30, 1], [31.5, 1]],
     }
     config = {"feedbacks": ["tied"], "learning_rates": [0.1, 0.2], "tag_decays": [0.0, 0.5]}
     found = [(0.25, 10), (0.5, 20), (0.75, 30), (1.0, None)]
