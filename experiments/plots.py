@@ -22,7 +22,6 @@ from matplotlib.ticker import (
     MaxNLocator,
     NullFormatter,
     NullLocator,
-    StrMethodFormatter,
 )
 
 from experiments import config as configs
@@ -124,10 +123,15 @@ def rule_index(rule: str) -> int:
     return RULES.index(rule)
 
 
+def named_lines(panels: Iterable[Axes]) -> dict[str, Any]:
+    """Return what a legend of all ``panels`` names, by its names: each once."""
+    pairs = [axes.get_legend_handles_labels() for axes in panels]
+    return {label: handle for pair in pairs for handle, label in zip(*pair, strict=True)}
+
+
 def legend_below(drawing: Any, panels: Iterable[Axes], columns: int = 4, **options: Any) -> None:
     """Name every line of ``panels`` once, below all axes, where it covers no curve."""
-    pairs = [axes.get_legend_handles_labels() for axes in panels]
-    named = {label: handle for pair in pairs for handle, label in zip(*pair, strict=True)}
+    named = named_lines(panels)
     drawing.legend(named.values(), named, loc="outside lower center", ncols=columns, **options)
 
 
@@ -142,7 +146,7 @@ def whole_numbers(*several: Axis) -> None:
 def plain_log(axis: Axis, low: float, high: float) -> None:
     """Label a logarithmic axis with plain numbers: powers of ten, on a short one 2 and 5, too."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=5))
-    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 

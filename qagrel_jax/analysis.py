@@ -8,10 +8,9 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict
 
 from qagrel_jax import checks
-from qagrel_jax.layers.kernels import feedback_kernels, kernels
+from qagrel_jax.layers.kernels import feedback_kernels, flat_layers, kernels
 from qagrel_jax.policies import at_least_float32
 from qagrel_jax.rules.base import Forward, Rule
 
@@ -85,7 +84,7 @@ def feedback_angles(
     """
     if seeds is not None:
         checks.flag("seeds", seeds)
-    weights = flatten_dict(params)
+    weights = flat_layers("params", params)
     pairs = {
         "/".join(layer): (weights[*layer, "kernel"], down)
         for layer, down in feedback_kernels(params, model_state, feedback).items()
@@ -237,7 +236,7 @@ def tangent_kernel(
 
         gradients = jax.grad(greedy_output)(params)
         layers: dict[str, chex.Array] = {}
-        for (*layer, last), gradient in flatten_dict(gradients).items():
+        for (*layer, last), gradient in flat_layers("params", gradients).items():
             name = "/".join(layer) or last  # a parameter by itself has a name of its own
             layers[name] = layers.get(name, 0) + jnp.vdot(gradient, gradient)
         return layers

@@ -377,6 +377,26 @@ def one_each(name: str, values: Any, batch: int) -> None:
         raise AssertionError(f"{name} must be [batch], here [{batch}], got {list(values.shape)}")
 
 
+def is_one(value: Any, *kinds: Any) -> bool:
+    """Whether ``value`` is an array [], or the shape of one, of one of these dtypes.
+
+    >>> is_one(jnp.int8(1), jnp.integer), is_one(jnp.zeros(1), jnp.floating)
+    (True, False)
+    """
+    if getattr(value, "shape", None) != ():
+        return False
+    return any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+
+
+def shapes(tree: Any) -> str:
+    """Return the dtypes and shapes of a pytree's arrays.
+
+    >>> shapes((jnp.zeros(2), jnp.int32(1)))
+    '(float32[2], int32[])'
+    """
+    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)).replace("'", "")
+
+
 def in_a_line(value: Any) -> str:
     """Return what ``repr`` gives, in one line that can be read."""
     try:

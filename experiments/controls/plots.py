@@ -179,9 +179,9 @@ def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
         drawing,
         grid,
     ):
+        styles = _styles([line["rule"] for line in lines])
         for (kind, label), row in zip(kinds, np.atleast_2d(grid), strict=True):
             for layer, axes in zip(layers, row, strict=True):
-                styles = _styles([line["rule"] for line in lines])
                 for line, index in zip(lines, styles, strict=True):
                     values = np.array(line[kind][layer], dtype=float)
                     seen = ~np.isnan(values).all(1)

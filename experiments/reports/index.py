@@ -52,7 +52,7 @@ def _accuracies(folder: str) -> Callable[[Path], str | None]:
         if run is None:
             return None
         if not (run.ran(runs.RULE) and run.ran(CONTROL)):
-            return f"of {', '.join(map(display.shown, run.curves))} alone"
+            return f"of {', '.join(map(display.shown, filter(run.ran, run.curves)))} alone"
         ours, control = (mean_sd(100 * run.accuracy(rule)) for rule in (runs.RULE, CONTROL))
         name = f"`{run.config.name}`{runs.marks(run)}: " if "cells" in folder else ""
         return f"{name}Q-AGREL {ours} %, backprop {control} %{runs.marks(run) * (not name)}"
@@ -165,9 +165,10 @@ def _agrel(results: Path) -> str | None:
     known = [ratio for ratio in ratios if ratio is not None]
     if not known:
         return None
+    low, high = f"{min(known):.2f}", f"{max(known):.2f}"
     return (
-        f"{' to '.join(dict.fromkeys(f'{f(known):.2f}' for f in (min, max)))} times backprop's "
-        f"trials to criterion ({len(known)} task{'s' * (len(known) > 1)})"
+        f"{low if low == high else f'{low} to {high}'} times backprop's trials to criterion "
+        f"({len(known)} task{'s' * (len(known) > 1)})"
     )
 
 

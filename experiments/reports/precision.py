@@ -7,6 +7,7 @@ import numpy as np
 from experiments.common import display, fields
 from experiments.common import significance as statistics
 from experiments.reports import NOT_RUN, markdown, runs
+from experiments.train import idle
 from experiments.train import results as run_results
 from experiments.train.results import CONTROL
 
@@ -67,19 +68,17 @@ def comparable(
         for precision, run in found.items()
         if run is not None and run.finished and run.ran(runs.RULE) and run.ran(CONTROL)
     }
-    single, others = done.get("float32"), {}
-    for precision, run in list(done.items()):
-        if single is None or run is single:
-            continue
-        free = {*run_results.NOT_RECIPE, "precision"}
+    if "float32" not in done:
+        return done, {}
+    single, others = done["float32"], {}
+    for precision, run in done.items():
+        both_idle = idle.names(run.config) & idle.names(single.config)
+        free = {*run_results.NOT_RECIPE, "precision", *both_idle}
         names = [n for n in fields.difference(run.config, single.config) if n not in free]
-        if run.config.curriculum == "off" == single.config.curriculum:
-            names = [n for n in names if not n.startswith("curriculum_")]
         if names:
             told = fields.told(run.config, single.config, names)
             others[precision] = f"{precision} is not compared with float32: {told}."
-            del done[precision]
-    return done, others
+    return {p: run for p, run in done.items() if p not in others}, others
 
 
 def _row(

@@ -118,6 +118,11 @@ IDLE = (
 )
 
 
+def names(config: Config) -> set[str]:
+    """Return the fields that say nothing beside the others."""
+    return {name for idle in IDLE if idle.applies(config) for name in idle.options}
+
+
 def check(config: Config, given: Collection[str]) -> None:
     """Refuse options that change nothing.
 

@@ -102,9 +102,8 @@ def accuracy_curves(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
     lines = [line for line in metrics if line["rule"] == rule]
     if not lines:
         return np.empty((0, 0))
-    epochs = [line.get("epoch") for line in lines]
-    if epochs != list(range(1, len(lines) + 1)):
-        lacking = next(e for e in range(1, len(lines) + 1) if epochs[e - 1] != e)
+    lacking = next((n for n, line in enumerate(lines, 1) if line.get("epoch") != n), None)
+    if lacking is not None:
         raise UserError(
             f"metrics.jsonl lacks epoch {lacking} of {rule}, or has its lines in another order: "
             "copy it again, or move the run away"

@@ -50,8 +50,7 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
         for axes in below:
             axes.set_axis_off()
         # A rule may have a point in some panels alone.
-        panels = [axes.get_legend_handles_labels() for axes in grid[:2].ravel()]
-        named = {label: handle for pair in panels for handle, label in zip(*pair, strict=True)}
+        named = plots.named_lines(grid[:2].ravel())
         labels = [name for name in map(display.shown, plan.rules) if name in named]
         handles = [named[name] for name in labels]
         drawing.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)

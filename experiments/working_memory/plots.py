@@ -137,7 +137,6 @@ def speed(path: Path, content: dict[str, Any]) -> None:
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.xaxis.set_minor_locator(NullLocator())
         plain_log(axes.yaxis, *axes.get_ylim())
-        axes.yaxis.set_major_formatter("{x:,.0f}")  # a million, too
         axes.set_xlabel("networks")
         axes.set_ylabel("trials / s, all networks together")
         axes.set_title(f"{content['task']}: median and range, {content['device']}")

@@ -38,7 +38,9 @@ def check(environment: Environment) -> None:
     checks.function("environment.step", environment.step, takes=("key", "state", "action"))
     begun = jax.eval_shape(environment.reset, jax.random.key(0))
     if not (isinstance(begun, tuple) and len(begun) == 2):
-        raise ValueError(f"environment.reset must return (state, observation), got {_told(begun)}")
+        raise ValueError(
+            f"environment.reset must return (state, observation), got {checks.shapes(begun)}"
+        )
     state, observation = begun
     _check_observation("reset", observation, environment.inputs)
     action = jax.ShapeDtypeStruct((), jnp.int32)
@@ -46,24 +48,24 @@ def check(environment: Environment) -> None:
     if not (isinstance(after, tuple) and len(after) == 5):
         raise ValueError(
             "environment.step must return (state, observation, reward, terminated, truncated), got "
-            f"{_told(after)}"
+            f"{checks.shapes(after)}"
         )
     _, observation, reward, *flags = after
     _check_observation("step", observation, environment.inputs)
-    if not _is_one(reward, jnp.number, jnp.bool_):
+    if not checks.is_one(reward, jnp.number, jnp.bool_):
         raise ValueError(
-            f"environment.step must return a reward that is one number, got {_told(reward)}"
+            f"environment.step must return a reward that is one number, got {checks.shapes(reward)}"
         )
     for name, flag in zip(("terminated", "truncated"), flags, strict=True):
-        if not _is_one(flag, jnp.bool_):
+        if not checks.is_one(flag, jnp.bool_):
             raise ValueError(
-                f"environment.step must return {name} as one truth value, got {_told(flag)}"
+                f"environment.step must return {name} as one truth value, got {checks.shapes(flag)}"
             )
     kinds = [jax.tree.map(lambda x: (x.shape, x.dtype), s) for s in (state, after[0])]
     if kinds[0] != kinds[1]:
         raise ValueError(
-            f"environment.step must return a state like that of reset, {_told(state)}, got "
-            f"{_told(after[0])}"
+            f"environment.step must return a state like that of reset, {checks.shapes(state)}, got "
+            f"{checks.shapes(after[0])}"
         )
 
 
@@ -71,16 +73,5 @@ def _check_observation(function: str, observation: Any, inputs: int) -> None:
     if getattr(observation, "shape", None) != (inputs,):
         raise ValueError(
             f"environment.{function} must return an observation [{inputs}], got "
-            f"{_told(observation)}"
+            f"{checks.shapes(observation)}"
         )
-
-
-def _is_one(value: Any, *kinds: Any) -> bool:
-    """Whether ``value`` is a scalar of one of these dtypes."""
-    if getattr(value, "shape", None) != ():
-        return False
-    return any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
-
-
-def _told(shapes: Any) -> str:
-    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", shapes))

@@ -24,19 +24,33 @@ def kernels(tree: chex.ArrayTree) -> dict[str, chex.Array]:
     >>> list(kernels({"block": {"out": {"kernel": jnp.eye(2), "bias": jnp.ones(2)}}}))
     ['block/out']
     """
-    if not isinstance(tree, dict | FrozenDict):
-        hint = ": nnx.to_pure_dict makes one" if isinstance(tree, Mapping) else ""
-        raise TypeError(
-            f"an update must be a dictionary of layers, got {type(tree).__name__}{hint}"
-        )
     found = {
-        "/".join(map(str, layer)): kernel
-        for (*layer, name), kernel in flatten_dict(tree).items()
+        "/".join(layer): kernel
+        for (*layer, name), kernel in flat_layers("an update", tree).items()
         if name == "kernel"
     }
     if not found:
         raise ValueError("no layer of the update has a 'kernel': layers without are not measured")
     return found
+
+
+def flat_layers(name: str, tree: chex.ArrayTree) -> dict[tuple[str, ...], chex.Array]:
+    """Return the arrays of a tree shaped like the parameters by their paths.
+
+    Args:
+      name: what the tree is called.
+      tree: ``{layer: {"kernel": ..., ...}}``; modules may be nested, and numbered.
+
+    Raises:
+      TypeError: a tree that is no dictionary.
+
+    >>> list(flat_layers("params", {"layers": {0: {"kernel": 1.0}}}))
+    [('layers', '0', 'kernel')]
+    """
+    if not isinstance(tree, dict | FrozenDict):
+        hint = ": nnx.to_pure_dict makes one" if isinstance(tree, Mapping) else ""
+        raise TypeError(f"{name} must be a dictionary of layers, got {type(tree).__name__}{hint}")
+    return {tuple(map(str, path)): array for path, array in flatten_dict(tree).items()}
 
 
 def feedback_kernels(
@@ -61,7 +75,8 @@ def feedback_kernels(
       ValueError: an unknown kind of ``feedback``.
       KeyError: variables of another kind of pathway; a layer that is not there.
     """
-    weights, fixed = flatten_dict(params), flatten_dict(model_state.get("feedback", {}))
+    weights = flat_layers("params", params)
+    fixed = flatten_dict(model_state.get("feedback", {}))
     kernels = {}
     for layer, kind in _kinds(feedback, weights, fixed).items():
         kernel = weights[*layer, "kernel"]

@@ -275,11 +275,7 @@ def step(
     checks.instance("config", config, AugmentConfig)
     if choose is not None:
         checks.function("choose", choose, CHOOSE, ("randomness", "q_values", "epsilon"))
-    checks.finite("reward", reward)
-    checks.truth_value("ended", ended)
-    checks.truth_value("plastic", plastic)
-    for name, value in (("reward", reward), ("ended", ended), ("plastic", plastic)):
-        synapses.check_networks(name, value, state.q_previous.shape)
+    reward, plastic = synapses.checked_signals(state, reward, ended, plastic)
     weights = state.weights
     observation = synapses.checked_observation(
         config,
@@ -291,7 +287,6 @@ def step(
         ),
     )
     _check_trace(config, state)
-    reward, plastic = jnp.asarray(reward), jnp.asarray(plastic)
     change = observation - state.observation
     transients = jnp.concatenate([jnp.maximum(change, 0), jnp.maximum(-change, 0)])
     inputs = with_bias(observation, config.bias)

@@ -104,10 +104,11 @@ def check_act(key: chex.PRNGKey, forward: Forward, params: chex.ArrayTree) -> No
     checks.random_key("key", key)
     checks.function("forward", forward, takes=("params", "inputs"))
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.inexact):
             raise TypeError(
                 f"params{jax.tree_util.keystr(path)} must be floats, which learning can change, "
-                f"got {jnp.result_type(leaf)}"
+                f"got {dtype}"
             )
 
 

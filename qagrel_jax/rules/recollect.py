@@ -250,11 +250,7 @@ def step(
     checks.instance("config", config, RecollectConfig)
     if choose is not None:
         checks.function("choose", choose, CHOOSE, ("randomness", "q_values", "epsilon"))
-    checks.finite("reward", reward)
-    checks.truth_value("ended", ended)
-    checks.truth_value("plastic", plastic)
-    for name, value in (("reward", reward), ("ended", ended), ("plastic", plastic)):
-        synapses.check_networks(name, value, state.q_previous.shape)
+    reward, plastic = synapses.checked_signals(state, reward, ended, plastic)
     weights = state.weights
     observation = synapses.checked_observation(
         config,
@@ -265,7 +261,6 @@ def step(
             (weights.q, (1 + config.memory, config.actions)),
         ),
     )
-    reward, plastic = jnp.asarray(reward), jnp.asarray(plastic)
     inputs = with_bias(observation)
     if config.end_input:
         end = jnp.broadcast_to(jnp.asarray(ended, inputs.dtype), inputs.shape[1:])

@@ -125,6 +125,24 @@ def checked_observation(
     return observation if floats else observation.astype(state.memory.dtype)
 
 
+def checked_signals(
+    state: Any, reward: Any, ended: Any, plastic: Any
+) -> tuple[chex.Array, chex.Array]:
+    """Return reward and ``plastic`` as arrays, if a step can take them and ``ended``.
+
+    Raises:
+      ValueError: a reward that is not finite; one of them is neither one value nor one for each of
+        the networks of ``state``.
+      TypeError: the reward is no number, ``ended`` or ``plastic`` no truth value.
+    """
+    checks.finite("reward", reward)
+    checks.truth_value("ended", ended)
+    checks.truth_value("plastic", plastic)
+    for name, value in (("reward", reward), ("ended", ended), ("plastic", plastic)):
+        check_networks(name, value, state.q_previous.shape)
+    return jnp.asarray(reward), jnp.asarray(plastic)
+
+
 def check_networks(name: str, value: Any, networks: tuple[int, ...]) -> None:
     """Check that ``value`` is one value for all networks, or one for each.
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from qagrel_jax import checks
 from qagrel_jax.random_keys import root_key
 from qagrel_jax.tasks.base import Task, TimeStep, TrialState, as_documented
 
@@ -37,8 +38,10 @@ def check(task: Task, params: Any) -> None:
     noise = jax.eval_shape(lambda: task.draw(key, params))
     trial = jax.eval_shape(lambda noise: task.build(noise, params), noise)
     condition = jax.eval_shape(task.condition, trial)
-    if _told(condition) not in ("int32[]", "int64[]", "uint8[]", "uint32[]"):
-        raise TypeError(f"task.condition must return one whole number, got {_told(condition)}")
+    if not checks.is_one(condition, jnp.integer):
+        raise TypeError(
+            f"task.condition must return one whole number, got {checks.shapes(condition)}"
+        )
     state = _checked("begin", jax.eval_shape(lambda t: task.begin(t, params), trial), task.inputs)
     after = _checked(
         "step",
@@ -66,11 +69,6 @@ def _checked(function: str, moment: Any, inputs: int) -> TrialState:
 
 
 def _alike(function: str, other: str, found: Any, wanted: Any) -> None:
-    if _told(found) != _told(wanted):
-        raise ValueError(
-            f"{function} must return what is like {other}, {_told(wanted)}, got {_told(found)}"
-        )
-
-
-def _told(shapes: Any) -> str:
-    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", shapes)).replace("'", "")
+    told, expected = checks.shapes(found), checks.shapes(wanted)
+    if told != expected:
+        raise ValueError(f"{function} must return what is like {other}, {expected}, got {told}")

@@ -144,9 +144,9 @@ def load(path: str | os.PathLike, like: Any = None) -> tuple[Any, dict[str, Any]
         raise ValueError(f"{path} is damaged ({error})") from None
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}")
-    like = jax.tree.map(_concrete, like)
     if like is None:
         return flax.traverse_util.unflatten_dict(arrays, sep="/"), metadata
+    like = jax.tree.map(_concrete, like)
     if missing := _flat(like).keys() ^ arrays.keys():
         raise ValueError(f"{path} and like differ in {', '.join(sorted(missing))}")
     try:

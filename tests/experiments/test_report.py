@@ -746,6 +746,11 @@ def test_runs_of_one_rule_are_no_damage(tmp_path):
     assert "| of Q-AGREL alone |" in reports.section("index", tmp_path)
 
 
+def test_a_rule_that_has_not_begun_is_not_said_to_have_run(tmp_path):
+    write_run(tmp_path / "digits", name="digits", dataset="digits", backprop=[], finished=False)
+    assert "| of Q-AGREL alone |" in reports.section("index", tmp_path)
+
+
 @pytest.mark.parametrize("results", [[], ["rewards shuffled"], ["right choices rewarded"]])
 def test_a_control_whose_settings_are_not_all_there_is_no_damage(results, tmp_path):
     entries = [{"label": label, "test_accuracy": [0.5]} for label in results]

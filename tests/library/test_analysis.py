@@ -405,3 +405,21 @@ def test_an_nnx_models_layers_are_named_by_their_numbers():
     plain = nnx.to_pure_dict(state)
     angles = analysis.layer_angles(plain, plain)
     assert list(angles) == ["layers/0"] and abs(angles["layers/0"]) < 0.1
+    feedback = analysis.feedback_angles(plain, {}, "tied")
+    assert list(feedback) == ["layers/0"] and abs(feedback["layers/0"]) < 0.1
+
+
+def test_the_tangent_kernel_of_an_nnx_model_by_hand():
+    """q = x @ w + b: the greedy output's squared gradient is |x|² + 1."""
+
+    def forward(params, x):
+        layer = params["layers"][0]
+        return x @ layer["kernel"] + layer["bias"]
+
+    model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.relu)
+    state = nnx.state(model, nnx.Param)
+    found = analysis.tangent_kernel(forward, nnx.to_pure_dict(state), jnp.array([[3.0, 4.0]]))
+    assert list(found) == ["layers/0"]
+    np.testing.assert_allclose(found["layers/0"], [26.0], rtol=1e-6)
+    with pytest.raises(TypeError, match=r"params must be a dictionary of layers, got State: nnx"):
+        analysis.tangent_kernel(forward, state, jnp.array([[3.0, 4.0]]))

@@ -15,7 +15,7 @@ from qagrel_jax.population.packing import Packed
 from qagrel_jax.rules import augment_continuous, synapses
 from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.rules.recollect import RecollectConfig
-from qagrel_jax.tasks import TimeStep, make_task, saccade
+from qagrel_jax.tasks import TimeStep, contract, make_task, saccade
 from qagrel_jax.tasks import criterion as criteria
 
 STEPS = 64
@@ -656,6 +656,12 @@ def test_a_trial_of_the_frozen_test_may_be_of_pythons_numbers():
     for each in packed:
         each.advance()
     chex.assert_trees_all_equal(packed[0].networks, packed[1].networks)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int32"])
+def test_a_condition_is_any_kind_of_whole_number(dtype):
+    task = TASK._replace(condition=lambda trial: TASK.condition(trial).astype(dtype))
+    contract.check(task, task.params())
 
 
 @dataclasses.dataclass(frozen=True)
