@@ -392,9 +392,9 @@ def shapes(tree: Any) -> str:
     """Return the dtypes and shapes of a pytree's arrays.
 
     >>> shapes((jnp.zeros(2), jnp.int32(1)))
-    '(float32[2], int32[])'
+    "('float32[2]', 'int32[]')"
     """
-    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)).replace("'", "")
+    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree))
 
 
 def in_a_line(value: Any) -> str:

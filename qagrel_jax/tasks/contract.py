@@ -69,6 +69,6 @@ def _checked(function: str, moment: Any, inputs: int) -> TrialState:
 
 
 def _alike(function: str, other: str, found: Any, wanted: Any) -> None:
-    told, expected = checks.shapes(found), checks.shapes(wanted)
+    told, expected = (checks.shapes(tree).replace("'", "") for tree in (found, wanted))
     if told != expected:
         raise ValueError(f"{function} must return what is like {other}, {expected}, got {told}")

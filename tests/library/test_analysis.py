@@ -414,7 +414,7 @@ def test_the_tangent_kernel_of_an_nnx_model_by_hand():
 
     def forward(params, x):
         layer = params["layers"][0]
-        return x @ layer["kernel"] + layer["bias"]
+        return x @ layer["kernel"] + layer["bias"][None]
 
     model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.relu)
     state = nnx.state(model, nnx.Param)
