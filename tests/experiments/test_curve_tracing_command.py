@@ -336,6 +336,7 @@ def test_damaged_files_are_not_trained_on(finished, tmp_path, capsys, damage, sa
     assert before == (folder / "checkpoint.npz").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_tells_no_config_goes_on(finished, tmp_path):
     folder = shutil.copytree(finished[0], tmp_path / "run")
     with np.load(folder / "checkpoint.npz") as saved:

@@ -72,6 +72,7 @@ def test_equals_the_run_that_trains_both(runs, tmp_path, capsys):
             np.testing.assert_array_equal(merged["params"][layer]["kernel"], weights["kernel"])
 
 
+@pytest.mark.slow
 def test_resumes_for_more_epochs(runs, tmp_path):
     """Each rule stays of the device and commit on which it began."""
     out, other = tmp_path / "out", tmp_path / "backprop"

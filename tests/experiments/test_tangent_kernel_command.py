@@ -16,7 +16,7 @@ from qagrel_jax import analysis, data, make_network
 from tests.experiments import running
 
 
-@pytest.fixture(scope="module", params=["tied", "random"])
+@pytest.fixture(scope="module", params=["tied", pytest.param("random", marks=pytest.mark.slow)])
 def run(request, tmp_path_factory):
     """Two seeds of two rules, resumed for backprop, that were to have 3 epochs and have one."""
     folder = tmp_path_factory.mktemp("runs") / "run"

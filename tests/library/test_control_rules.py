@@ -13,6 +13,7 @@ from qagrel_jax.networks import DenseNet
 from qagrel_jax.policies import softmax
 from qagrel_jax.rules import perturbation
 from qagrel_jax.tasks import classification
+from tests.combinations import every_value
 from tests.reference import perturbation as literal
 
 SIZES = (5, 4, 3)
@@ -85,9 +86,11 @@ NETS = {
 }
 
 
+RULES = ["node_perturbation", "stochastic_units", "broadcast"]
+
+
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("name", ["node_perturbation", "stochastic_units", "broadcast"])
+@pytest.mark.parametrize(("name", "net"), every_value(RULES, NETS))
 def test_the_local_equations(name, net, monkeypatch):
     """Against a loop over synapses, with the same noise in both."""
     apply, params, inputs, names, described = NETS[net]()

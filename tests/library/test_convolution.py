@@ -12,6 +12,7 @@ from qagrel_jax.layers import convolution, patches, winograd
 from qagrel_jax.layers.convolution import _convolve_on_cpu, locally_connect
 from qagrel_jax.layers.windows import output_size
 from qagrel_jax.networks import make_network
+from tests.combinations import every_value
 
 CASES = [
     # image, window, strides, padding
@@ -69,8 +70,7 @@ def test_the_gradient_of_many_images_in_half_precision_is_summed_in_float32():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "way"), every_value(CASES, WAYS))
 def test_the_form_for_cpu_equals_the_native_convolution(case, way, monkeypatch):
     channels, limits = WAYS[way]
     for (module, name), value in limits.items():

@@ -295,11 +295,8 @@ def test_a_class_that_comes_compiles_nothing():
     assert own.run_steps._cache_size() == compiled
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [rules.q_agrel(), pytest.param(rules.backprop(), marks=pytest.mark.slow)],
-    ids=lambda rule: rule.name,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", [rules.q_agrel(), rules.backprop()], ids=lambda rule: rule.name)
 def test_it_learns_all_classes(rule):
     settings = Curriculum(window=5)
     run, records = _run(_trainer(settings, rule=rule), 0, epochs=60)
@@ -420,10 +417,8 @@ def test_forced_choices_are_refused_to_rules_that_learn_probabilities(rule):
     assert _trainer(Curriculum(exploration=0.0), rule=rule).curriculum is not None
 
 
-@pytest.mark.parametrize(
-    "plan",
-    [pytest.param(EAGER, marks=pytest.mark.slow), Curriculum(threshold=1.0, window=7, max_wait=28)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", [EAGER, Curriculum(threshold=1.0, window=7, max_wait=28)])
 def test_resumed_with_other_epochs_it_streams_the_windows_it_is_in(monkeypatch, plan):
     """18 steps an epoch, then 19: windows of 7 go on from the steps done, not from an epoch's."""
     for resident in ("99", "0"):

@@ -27,7 +27,16 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("name", MODULES + COMMANDS)
+TRAINED = ("qagrel_jax.curriculum", "qagrel_jax.recurrent", "qagrel_jax.training.fitting")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in TRAINED else name
+        for name in MODULES + COMMANDS
+    ],
+)
 def test_examples(name):
     # A learner's key is kept and folded with the step, which the checker takes for reuse.
     with jax.debug_key_reuse(not name.startswith("qagrel_jax.training")):

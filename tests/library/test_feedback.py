@@ -17,6 +17,7 @@ from qagrel_jax.layers.feedback import FEEDBACKS
 from qagrel_jax.layers.kernels import feedback_kernels
 from qagrel_jax.policies import softmax
 from qagrel_jax.training import feedback_updates
+from tests.combinations import every_value
 from tests.reference import local_learning
 
 ACTIONS, BATCH, SCALE = 3, 3, 0.7
@@ -93,8 +94,7 @@ def _feedback_of(kind, kernel, params, fixed):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("kind", FEEDBACKS)
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize(("stack", "kind"), every_value(STACKS, FEEDBACKS))
 def test_the_local_equations(stack, kind):
     scale = 1.0 if kind == "tied" else SCALE
     network = Net(STACKS[stack], kind, scale, _init)

@@ -18,6 +18,7 @@ from qagrel_jax.policies import greedy
 from qagrel_jax.random_keys import root_keys
 from qagrel_jax.training import epoch as epochs
 from qagrel_jax.training import fitting
+from tests.combinations import every_value
 from tests.reference import keras_epoch
 
 pytestmark = pytest.mark.usefixtures("folded_keys")
@@ -70,9 +71,10 @@ def test_the_papers_epochs(name, images, batch, steps, last):
     assert len({(chunk.batch, chunk.length) for chunk in chunks}) <= 2
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["in memory", "streamed"])
-@pytest.mark.parametrize("rule", ["q_agrel", "backprop"])
-def test_an_epoch_is_keras(rule, streamed):
+@pytest.mark.parametrize(
+    ("rule", "where"), every_value(["q_agrel", "backprop"], ["in memory", "streamed"])
+)
+def test_an_epoch_is_keras(rule, where):
     """Three batches of 8 and one of 5, followed step by step with plain loops."""
     examples = _examples(29)
     trainer = _trainer(rule)
@@ -91,7 +93,7 @@ def test_an_epoch_is_keras(rule, streamed):
         )
         kernels = [k - 0.1 * g for k, g in zip(kernels, gradients, strict=True)]
     seen = examples
-    if streamed:
+    if where == "streamed":
         seen = examples._replace(images=streaming.HostImages(examples.images))
     run, _ = _one_epoch(trainer, seen, seeds=[4])
     for i, kernel in enumerate(kernels):

@@ -9,6 +9,7 @@ from flax import linen as nn
 from qagrel_jax.layers import FEEDBACKS, Conv, Dense, LocallyConnected
 from qagrel_jax.layers.feedback import with_feedback
 from qagrel_jax.layers.kernels import feedback_kernels
+from tests.combinations import every_value
 
 LAYERS = {
     "dense": (Dense(4), (3, 5)),
@@ -35,8 +36,7 @@ def _kernels(variables, feedback):
 HERE = [f for f in FEEDBACKS if f not in ("sign_batchwise", "direct")]  # without more than a call
 
 
-@pytest.mark.parametrize("feedback", HERE)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(("name", "feedback"), every_value(LAYERS, HERE))
 def test_down_through_feedback_weights_onto_the_same_synapses(name, feedback):
     """A layer whose *forward* kernel is B gives the way down; its own the change of synapses."""
     layer, variables, inputs = _make(name, feedback)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from qagrel_jax import networks, policies, rules
+from tests.combinations import every_value
 
 RULES = {
     "q_agrel": rules.q_agrel(),
@@ -32,7 +33,7 @@ def _dense(dtype=None):
 
 
 class TestHalfPrecision:
-    @pytest.mark.parametrize("dtype", [*HALF, jnp.float32])
+    @pytest.mark.parametrize("dtype", [*HALF, pytest.param(jnp.float32, marks=pytest.mark.slow)])
     def test_the_share_of_other_actions_is_the_policys(self, dtype):
         """ε = .02 over 1,000 actions: half of max-Boltzmann's draws, too, would be rounded away."""
         q_values = jnp.zeros(1000, dtype).at[7].set(1)
@@ -155,8 +156,7 @@ class TestMasks:
             rule.act(jax.random.key(0), lambda p, x: forward(p, x, (False,) * 3), params, inputs)
 
 
-@pytest.mark.parametrize("feedback", ["tied", "reciprocal"])
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(("name", "feedback"), every_value(RULES, ["tied", "reciprocal"]))
 def test_act_and_update_compile_apart(name, feedback):
     """An environment in Python between two programs, each compiled once."""
     rule, network = RULES[name], networks.DenseNet(3, hidden=(5,), feedback=feedback)

@@ -19,6 +19,7 @@ from qagrel_jax.recurrent import (
     squash,
 )
 from qagrel_jax.rules import converged, relearnn
+from tests.combinations import every_value
 from tests.reference import relearnn as literal
 
 REWARDS = np.array([1.2, 0.0, -0.5])
@@ -41,7 +42,11 @@ def _grid(shared, feedback="tied", weight_range=0.25):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("shared", [True, False], ids=["shared", "unshared"])
+@pytest.mark.parametrize(
+    "shared",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["shared", "unshared"],
+)
 def test_settled_it_is_the_gradient_of_half_squared_rpe(shared, monkeypatch):
     """The reference differentiates the fixed point implicitly and has no feedback pathway."""
     functions, params, images = _grid(shared)
@@ -196,15 +201,16 @@ def test_act_and_update_can_be_compiled_apart(clip):
     assert act._cache_size() == update._cache_size() == 1
 
 
-@pytest.mark.parametrize("clip", [None, 500.0])
-@pytest.mark.parametrize("half", ["bfloat16", "float16"])
-@pytest.mark.parametrize("inside", [False, True], ids=["throughout", "in the step alone"])
-def test_half_precision(half, inside, clip):
+@pytest.mark.parametrize(
+    ("half", "where", "clip"),
+    every_value(["bfloat16", "float16"], ["throughout", "in the step alone"], [None, 500.0]),
+)
+def test_half_precision(half, where, clip):
     """h* = 2x, q = 128 h* = 2048 and 256: a reward of one more is lost in half precision.
 
     Activity 0.5 h + w x has the traces z x with z = 256, that of the output weight is h*.
     """
-    dtype = jnp.float32 if inside else half
+    dtype = half if where == "throughout" else jnp.float32
 
     def step(params, h, x):
         return (0.5 * h + params["w"] * x).astype(half)
@@ -362,7 +368,7 @@ def test_a_step_of_the_grid_is_its_equations(shared):
 @pytest.mark.parametrize(
     "feedback",
     [
-        kind if kind in ("tied", "kolen_pollack") else pytest.param(kind, marks=pytest.mark.slow)
+        kind if kind == "kolen_pollack" else pytest.param(kind, marks=pytest.mark.slow)
         for kind in FEEDBACKS
         if kind not in ("sign_batchwise", "direct")
     ],

@@ -242,7 +242,11 @@ def _steps(trainer, order):
     return trainer.run_steps(trainer.init(_keys(0)), np.ones(1, bool), *DATA, order)
 
 
-@pytest.mark.parametrize("curriculum", [None, Curriculum()], ids=["plain", "curriculum"])
+@pytest.mark.parametrize(
+    "curriculum",
+    [pytest.param(None, marks=pytest.mark.slow), Curriculum()],
+    ids=["plain", "curriculum"],
+)
 def test_what_is_random_has_a_key_of_its_own_in_every_step_of_every_seed(curriculum, monkeypatch):
     """The choice, dropout, feedback, the reward, and what a curriculum draws.
 
@@ -478,6 +482,7 @@ def test_kolen_pollack_started_equal_stays_equal_to_tied():
         np.testing.assert_allclose(tied[layer]["kernel"], reciprocal[layer]["kernel"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_kolen_pollack_with_decay_becomes_symmetric_and_learns():
     network = DenseNet(3, hidden=(32, 16), feedback="kolen_pollack")
     decayed = optax.chain(optax.add_decayed_weights(0.02), optax.sgd(0.1))
@@ -492,7 +497,8 @@ def test_kolen_pollack_with_decay_becomes_symmetric_and_learns():
     assert (run.best_accuracy > 0.9).all()
 
 
-@pytest.mark.parametrize("feedback", [pytest.param("random", marks=pytest.mark.slow), "sign"])
+@pytest.mark.slow
+@pytest.mark.parametrize("feedback", ["random", "sign"])
 def test_random_and_sign_feedback_learn(feedback):
     run, _ = _run(_trainer(DenseNet(3, hidden=(32, 16), feedback=feedback)), 0, 1, epochs=100)
     assert (run.best_accuracy > 0.8).all()

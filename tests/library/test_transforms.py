@@ -12,6 +12,7 @@ from qagrel_jax import rules
 from qagrel_jax.attention import attend
 from qagrel_jax.layers import Conv, Dense, LocallyConnected
 from qagrel_jax.layers.feedback import FEEDBACKS
+from tests.combinations import every_value
 
 UNITS, ACTIONS, BATCH = 4, 3, 5
 THROUGH_FEEDBACK = {
@@ -145,8 +146,7 @@ def test_a_layer_called_by_keyword(plain):
     _equal(_learn(RULES, Net(where="keyword"), variables), expected)
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize("part", ["layer", "block"])
+@pytest.mark.parametrize(("part", "transform"), every_value(["layer", "block"], TRANSFORMS))
 def test_a_part_of_the_network_under_a_transform(plain, part, transform):
     """Right by feedback; refused where a rule reaches in from outside, compiled before or not."""
     variables, expected = plain
@@ -211,10 +211,10 @@ def test_attention_of_a_layer_used_twice():
         _equal(seen.feedback[names.get(name, name)], both.feedback[name])
 
 
-# Weights that differ from those of another kind only in how they are drawn.
-DRAWN_OTHERWISE = ("random", "sign_fixed")
+# One that is computed, one drawn in each pass, one that skips the layers above.
+QUICK = ("sign", "sign_batchwise", "direct")
 KINDS = [
-    pytest.param(kind, marks=pytest.mark.slow) if kind in DRAWN_OTHERWISE else kind
+    kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow)
     for kind in FEEDBACKS
     if kind != "kolen_pollack"
 ]
@@ -328,8 +328,7 @@ class TestDerivatives:
                 (jax.jit(product)(direction) * direction).sum(), bend, rtol=1e-4
             )
 
-    @pytest.mark.parametrize("name", LAYERS)
-    @pytest.mark.parametrize("kind", ["kolen_pollack", "sign"])
+    @pytest.mark.parametrize(("kind", "name"), every_value(["kolen_pollack", "sign"], LAYERS))
     def test_other_feedback_is_of_first_order_and_backwards(self, name, kind):
         f, x = self._function(name, kind)
         jax.make_jaxpr(jax.grad(f))(x)
