@@ -73,4 +73,4 @@ def _by_groups(classes: int) -> dict[str, dict[str, Any]]:
     """
     size = max(2, classes // 10)
     groups = {"curriculum_start": size, "curriculum_step": size, "curriculum_max_wait": 4 * classes}
-    return {f", curriculum by {size} classes": CURRICULUM | groups}
+    return {", curriculum by groups": CURRICULUM | groups}

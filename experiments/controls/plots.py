@@ -23,7 +23,10 @@ def draw(path: Path, control: Control, lines: list[dict[str, Any]]) -> None:
         return
     if control.measure_angles:
         _angles(path.with_name("angles.png"), there)
-    kinds = {"curves": _curves, "sweep": _sweep, "dots": _dots, "discovery": _discovery}
+    if control.picture == "discovery":
+        _discovery(path, lines)
+        return
+    kinds = {"curves": _curves, "sweep": _sweep, "dots": _dots}
     kinds[control.picture](path, control, there, _diverged(lines))
 
 
@@ -119,44 +122,78 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]], note: str =
         drawing.suptitle(_title(lines, "rings: seeds, bar: their mean") + note, fontsize=10)
 
 
-def _discovery(path: Path, control: Control, lines: list[dict[str, Any]], note: str = "") -> None:
-    """Draw a row a setting: accuracy by presented images beside the accuracy of each class."""
+def _discovery(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Draw a row a setting; for each number of classes the accuracy of all, and of each class."""
+    numbers = list(dict.fromkeys(line["classes"] for line in lines))
+    at = {(_setting_alone(line), line["classes"]): line for line in lines}
+    # In the order of the number of classes with the most settings, which holds the others.
+    longest = max(numbers, key=[number for _, number in at].count)
+    names = list(dict.fromkeys([n for n, number in at if number == longest] + [n for n, _ in at]))
     size: dict[str, Any] = {
-        "width": 9.5,
-        "height": 0.7 + 1.75 * len(lines),
-        "nrows": len(lines),
-        "ncols": 2,
+        "width": 1.5 + (8 if len(numbers) == 1 else 4.8 * len(numbers)),
+        "height": 0.7 + 1.75 * len(names),
+        "nrows": len(names),
+        "ncols": 2 * len(numbers),
     }
+    heat = None
     with plots.figure(path, **size, squeeze=False) as (drawing, grid):
-        for line, (left, right) in zip(lines, grid, strict=True):
-            images, index = line["images_an_epoch"], plots.rule_index(line["rule"])
-            accuracy = np.array(line["validation_accuracy"], float)
-            x = images * np.arange(1, len(accuracy) + 1)
-            plots.band(left, x, 100 * accuracy, index, "accuracy")
-            if line.get("active_classes"):
-                share = 100 * np.array(line["active_classes"]) / line["classes"]
-                left.plot(x, share.mean(1), color="0.5", linewidth=1, label="active classes")
-                left.legend(fontsize=7)
-            reference = controls_summary.criterion(line, lines)
-            if reference is not None:
-                for level in controls_summary.LEVELS:
-                    target = 100 * reference * level / controls_summary.CRITERION
-                    left.axhline(target, color="0.6", linewidth=0.7)
-            left.set_ylim(-2, 102)
-            left.set_title(shown(line["label"]), fontsize=8)
-            epochs = range(1, len(accuracy) + 1)
-            heat = plots.class_map(right, epochs, np.array(line["class_accuracy"], float))
-            right.set_ylabel("class", fontsize=8)
-        for axes in grid[:, 0]:
-            axes.set_ylabel("validation (%)", fontsize=8)
-            axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
+        for name, row in zip(names, grid, strict=True):
+            for number, left, right in zip(numbers, row[::2], row[1::2], strict=True):
+                heat = _one_discovery(left, right, at.get((name, number)), lines) or heat
+                if left.axison:
+                    left.set_title(shown(at[name, number]["label"]), fontsize=8)
         for axes in grid[:-1].flat:
             axes.set_xlabel("")
-        grid[-1, 0].set_xlabel("presented images")
-        drawing.colorbar(heat, ax=grid[:, 1], label="accuracy of the class (%)", shrink=0.5)
+        for axes in grid[-1, ::2]:
+            axes.set_xlabel("presented images")
+        drawing.colorbar(heat, ax=grid[:, -1], label="accuracy of the class (%)", shrink=0.5)
         levels = " and ".join(f"{100 * level:g}" for level in controls_summary.LEVELS)
-        title = f"{_title(lines)}; lines: {levels} % of backprop's accuracy{note}"
+        title = f"{_title(lines)}; gray: {levels} % of backprop's accuracy; red: active classes"
         drawing.suptitle(title, fontsize=10)
+
+
+def _setting_alone(line: dict[str, Any]) -> str:
+    return line["label"].removeprefix(f"{line['classes']} classes, ")
+
+
+def _one_discovery(
+    left: Axes, right: Axes, line: dict[str, Any] | None, lines: list[dict[str, Any]]
+) -> object:
+    """Draw one setting by presented images and by epoch; return the map, None if there is none."""
+    for axes in (left, right):
+        axes.set_axis_off()
+    if line is None:
+        return None
+    left.set_axis_on()
+    if line["diverged"] is not None:
+        left.text(0.5, 0.5, "diverged", ha="center", transform=left.transAxes)
+        left.set(xticks=[], yticks=[])
+        return None
+    right.set_axis_on()
+    images, index = line["images_an_epoch"], plots.rule_index(line["rule"])
+    accuracy = np.array(line["validation_accuracy"], float)
+    epochs = range(1, len(accuracy) + 1)
+    plots.band(left, images * np.array(epochs), 100 * accuracy, index, "accuracy")
+    reference = controls_summary.criterion(line, [x for x in lines if x["diverged"] is None])
+    if reference is not None:
+        for level in controls_summary.LEVELS:
+            target = 100 * reference * level / controls_summary.CRITERION
+            left.axhline(target, color="0.6", linewidth=0.7)
+    left.set_ylim(-0.02 * (top := _top(line, lines)), top)
+    left.set_ylabel("validation (%)", fontsize=8)
+    left.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
+    heat = plots.class_map(right, epochs, np.array(line["class_accuracy"], float))
+    right.set_ylabel("class", fontsize=8)
+    if line.get("active_classes"):
+        active = np.array(line["active_classes"]).mean(1)
+        right.plot(epochs, active - 0.5, color="tab:red", linewidth=1.2)
+    return heat
+
+
+def _top(line: dict[str, Any], lines: list[dict[str, Any]]) -> float:
+    """Return one upper limit for all settings of as many classes, in percent."""
+    alike = [x["validation_accuracy"] for x in lines if x["classes"] == line["classes"]]
+    return min(102, 108 * max(map(np.max, filter(None, alike))))
 
 
 def _row(axes: Axes, row: int, values: np.ndarray, index: int) -> None:
