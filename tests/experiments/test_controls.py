@@ -258,26 +258,44 @@ def test_a_sweep_draws_no_mean_of_the_quickest_seeds_alone(tmp_path, monkeypatch
     assert drawn[1][1].tolist() == [[1, 1]]
 
 
-@pytest.mark.parametrize("picture", ["curves", "sweep", "dots", "discovery"])
+@pytest.mark.parametrize("picture", ["curves", "sweep", "dots"])
 def test_a_picture_names_the_settings_that_diverged(picture, tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr(
         drawings, "save", lambda drawing, path: titles.append(drawing.get_suptitle())
     )
-    lines = [
-        line
-        | {
-            "x": x,
-            "images_an_epoch": 1,
-            "class_accuracy": [[0.5]] * len(line["validation_accuracy"]),
-        }
-        for x, line in enumerate(LINES[1:5])
-    ]
+    lines = [line | {"x": x} for x, line in enumerate(LINES[1:5])]
     control = Control("?", (), picture=picture, x_label="x")
     controls_plots.draw(tmp_path / "p.png", control, lines)
     controls_plots.draw(tmp_path / "p.png", control, lines[:3])
     assert titles[0].endswith("\ndiverged: breaks")
     assert titles[1] and "diverged" not in titles[1]
+
+
+def test_settings_of_other_numbers_of_classes_stand_side_by_side(tmp_path, monkeypatch):
+    """A row a setting, in the order of the most numerous; one that diverged says so in its place."""
+    drawn = []
+    monkeypatch.setattr(drawings, "save", lambda drawing, path: drawn.append(drawing))
+
+    def of(classes, label, line):
+        per_class = [[0.5] * classes] * len(line["validation_accuracy"])
+        changes = {"label": f"{classes} classes, {label}", "classes": classes, "x": classes}
+        return line | changes | {"images_an_epoch": 1, "class_accuracy": per_class}
+
+    there, breaks = LINES[1], next(line for line in LINES if line["diverged"])
+    lines = [of(2, "a", there), of(2, "c", breaks)]
+    lines += [of(5, "a", breaks), of(5, "b", there), of(5, "c", there)]
+    controls_plots.draw(tmp_path / "p.png", Control("?", (), picture="discovery"), lines)
+    grid = np.reshape(drawn[0].axes[:12], (3, 4))  # then the color bar
+    titles = [[axes.get_title() if axes.axison else None for axes in row[::2]] for row in grid]
+    assert titles == [
+        ["2 classes, a", "5 classes, a"],
+        [None, "5 classes, b"],
+        ["2 classes, c", "5 classes, c"],
+    ]
+    says = [[[text.get_text() for text in axes.texts] for axes in row[::2]] for row in grid]
+    assert says == [[[], ["diverged"]], [[], []], [["diverged"], []]]
+    assert [[len(axes.images) for axes in row[1::2]] for row in grid] == [[1, 0], [0, 1], [0, 1]]
 
 
 @pytest.mark.slow
