@@ -273,7 +273,7 @@ def test_a_picture_names_the_settings_that_diverged(picture, tmp_path, monkeypat
 
 
 def test_settings_of_other_numbers_of_classes_stand_side_by_side(tmp_path, monkeypatch):
-    """A row a setting, in the order of the most numerous; one that diverged says so in its place."""
+    """A row a setting, ordered by the number with most of them; where one diverged, it says so."""
     drawn = []
     monkeypatch.setattr(drawings, "save", lambda drawing, path: drawn.append(drawing))
 
