@@ -123,6 +123,40 @@ def test_the_legend_of_convergence_covers_no_curve(trials, rates, tmp_path, draw
     assert len(drawn[0].legends[0].get_texts()) == 4
 
 
+@pytest.mark.parametrize("feedbacks", [("tied",), ("tied", "kolen_pollack")])
+@pytest.mark.parametrize("decays", [(0.0, 0.2, 0.5, 0.8), (0.0125, 0.12345, 0.23456)])
+@pytest.mark.parametrize("rates", [(0.15,), (0.05, 0.15, 0.3, 0.6), (0.01234, 0.12345)])
+def test_the_legend_of_convergence_lies_within_the_picture(
+    feedbacks, decays, rates, tmp_path, drawn
+):
+    summary = memory_grid(50, feedbacks, rates, decays)
+    memory_plots.converged(tmp_path / "p.png", summary)
+    box, whole = drawn[0].legends[0].get_window_extent(), drawn[0].bbox
+    assert whole.x0 <= box.x0 and box.x1 <= whole.x1
+    assert whole.y0 <= box.y0 and box.y1 <= whole.y1
+
+
+def shown_ranges(axes):
+    """The lowest and highest value of each range that can be seen."""
+    for drawn in axes.collections:
+        extents = drawn.get_paths()[0].get_extents()
+        if extents.width > 0 or drawn.get_linewidth()[0] > 0:
+            yield extents.y0, extents.y1
+
+
+@pytest.mark.parametrize("points", [1, 2])
+def test_a_range_shows_however_many_points_it_has(points, tmp_path, drawn):
+    axes = Figure().subplots()
+    plots.band(axes, np.arange(points), np.array([[1.0, 3.0, 7.0]] * points), 0, "?")
+    assert list(shown_ranges(axes)) == [(1, 7)]
+    pieces = [{"trials": trials, "seconds": 1} for trials in (1, 3, 7)]
+    measured = {"pieces": pieces, "trials_per_second": 3}
+    rows = [{"networks": 1 + n, "qagrel_jax": measured, "numpy": measured} for n in range(points)]
+    content = {"rows": rows, "task": "saccade", "device": "abacus"}
+    memory_plots.speed(tmp_path / "p.png", content)
+    assert list(shown_ranges(drawn[0].axes[0])) == [(1, 7), (1, 7)]
+
+
 def test_images_of_ones_own_are_called_by_their_files_name(tmp_path, drawn):
     own = str(tmp_path / "a" / "long" / "way" / "birds.npz")
     folder = write_run(tmp_path / "run", dataset=own)
