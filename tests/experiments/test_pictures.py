@@ -16,8 +16,11 @@ from experiments.feedback import plots as feedback_plots
 from experiments.feedback import summary as feedback_summary
 from experiments.update_statistics import plots as statistics_plots
 from experiments.update_statistics import settings as statistics_settings
+from experiments.working_memory import activity as memory_activity
 from experiments.working_memory import plots as memory_plots
+from qagrel_jax.population.recording import Recording
 from qagrel_jax.rules import RULES
+from qagrel_jax.tasks import make_task
 from tests.experiments.test_report import write_run
 
 
@@ -155,6 +158,24 @@ def test_a_range_shows_however_many_points_it_has(points, tmp_path, drawn):
     content = {"rows": rows, "task": "saccade", "device": "abacus"}
     memory_plots.speed(tmp_path / "p.png", content)
     assert list(shown_ranges(drawn[0].axes[0])) == [(1, 7), (1, 7)]
+
+
+@pytest.mark.parametrize(("correct", "said"), [(True, "correct"), (False, "not correct")])
+def test_a_trial_without_a_response_is_not_said_to_have_one(correct, said, tmp_path, drawn):
+    task, steps = make_task("saccade"), 5
+    recording = Recording(
+        phase=np.zeros(steps, int),
+        clock=np.arange(steps),
+        observation=np.zeros((steps, task.inputs)),
+        units={"memory": np.zeros((steps, 2))},
+        q_values=np.zeros((steps, task.actions)),
+        action=np.zeros(steps, int),
+        reward=np.zeros(steps),
+        correct=correct,
+    )
+    units, trials = {"memory": "memory units"}, {"pro left": recording}
+    memory_activity.draw(tmp_path / "p.png", "?", task, units, trials)
+    assert drawn[0].axes[0].get_title() == f"pro left\n({said})"
 
 
 def test_images_of_ones_own_are_called_by_their_files_name(tmp_path, drawn):
