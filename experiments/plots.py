@@ -23,6 +23,7 @@ from matplotlib.ticker import (
     NullFormatter,
     NullLocator,
 )
+from numpy.typing import ArrayLike
 
 from experiments import config as configs
 from experiments.common import display, files
@@ -96,11 +97,9 @@ def band(
     whole_numbers(axes.xaxis)
 
 
-def spread(
-    axes: Axes, x: Sequence[Any], low: Sequence[Any], high: Sequence[Any], color: str
-) -> None:
+def spread(axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, color: str) -> None:
     """Draw the range from ``low`` to ``high`` as a band; at a single ``x`` as a bar."""
-    if len(x) == 1:  # a band would have no width
+    if np.size(x) == 1:  # a band would have no width
         axes.vlines(x, low, high, colors=color, linewidth=4, alpha=0.2)
     else:
         axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
