@@ -23,6 +23,7 @@ from matplotlib.ticker import (
     NullFormatter,
     NullLocator,
 )
+from numpy.typing import ArrayLike
 
 from experiments import config as configs
 from experiments.common import display, files
@@ -92,9 +93,16 @@ def band(
     mean = np.nanmean(values, axis=-1)
     marker = marker or "o" * (len(x) == 1)  # no line runs through one point
     axes.plot(x, mean, color=color, linestyle=line, marker=marker, markersize=4, label=label)
-    low, high = np.nanmin(values, axis=-1), np.nanmax(values, axis=-1)
-    axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    spread(axes, x, np.nanmin(values, axis=-1), np.nanmax(values, axis=-1), color)
     whole_numbers(axes.xaxis)
+
+
+def spread(axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, color: str) -> None:
+    """Draw the range from ``low`` to ``high`` as a band; at a single ``x`` as a bar."""
+    if np.size(x) == 1:  # a band would have no width
+        axes.vlines(x, low, high, colors=color, linewidth=4, alpha=0.2)
+    else:
+        axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
 
 
 def color_and_line(index: int) -> tuple[str, Any]:
@@ -130,9 +138,15 @@ def named_lines(panels: Iterable[Axes]) -> dict[str, Any]:
 
 
 def legend_below(drawing: Any, panels: Iterable[Axes], columns: int = 4, **options: Any) -> None:
-    """Name every line of ``panels`` once, below all axes, where it covers no curve."""
+    """Name every line of ``panels`` once, below all axes, in at most so many columns as fit."""
     named = named_lines(panels)
-    drawing.legend(named.values(), named, loc="outside lower center", ncols=columns, **options)
+    for number in range(columns, 0, -1):
+        legend = drawing.legend(
+            named.values(), named, loc="outside lower center", ncols=number, **options
+        )
+        if number == 1 or legend.get_window_extent().width <= drawing.bbox.width:
+            return
+        legend.remove()
 
 
 def whole_numbers(*several: Axis) -> None:

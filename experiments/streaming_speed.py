@@ -64,12 +64,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     claimed = folders.claimed(arguments.out) if arguments.out else contextlib.nullcontext()
-    with cli.interrupted_says("what was measured is printed above"), claimed:
-        _measure_all(arguments)
+    results: dict[str, Any] = {}
+
+    def what() -> str:
+        return "what was measured is printed above" if results else "nothing was measured"
+
+    with cli.interrupted_says(what), claimed:
+        _measure_all(arguments, results)
 
 
-def _measure_all(arguments: Any) -> None:
-    results, environment = {}, provenance.environment()
+def _measure_all(arguments: Any, results: dict[str, Any]) -> None:
+    environment = provenance.environment()
     print(f"{'images/s':12} {'in memory':>12} {'streamed':>12}  streamed / in memory")
     for name in arguments.cells:
         found = results[name] = measure(CELLS[name], arguments.repeats)

@@ -14,8 +14,9 @@ networks are AuGMEnT's, or with --rule recollect RECOLLECT's. Parameters of rule
 to the published ones or those of the authors' code; the number of networks, limits of trials that
 no paper gives, and the reversal bandit are ours. The output folder gets
 config.json, summary.json, converged.png (networks that have learned, by trials), activity.png
-(units through a trial of each type) and checkpoint.msgpack; a grid also gets grid.json and
-grid.png. A notebook reads the trained networks with experiments.working_memory.trained.load(DIR).
+(units through a trial of each type) and checkpoint.msgpack; several settings also get grid.json,
+several learning rates or tag decays grid.png. A notebook reads the trained networks with
+experiments.working_memory.trained.load(DIR).
 """
 
 import ast

@@ -39,9 +39,8 @@ def draw(
     }
     with figure(path, 2.9 * columns + 0.9, 2.1 * (last + 1) + 0.1, **grid) as (drawing, axes):
         for column, (name, trial) in enumerate(recordings.items()):
-            axes[0, column].set_title(
-                f"{name}\n({'correct' if trial.correct else 'wrong'} response)"
-            )
+            # Not "wrong": a trial may have ended without a response.
+            axes[0, column].set_title(f"{name}\n({'correct' if trial.correct else 'not correct'})")
             axes[0, column].imshow(
                 trial.observation.T,
                 aspect="auto",

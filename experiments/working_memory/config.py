@@ -69,7 +69,7 @@ class MemoryConfig:
 
     Attributes:
       task: a name in ``TASKS``.
-      networks: networks, in a grid for each setting.
+      networks: networks for each setting.
       max_trials: training trials after which a network gives up; None for the task's own.
       seed: of all random numbers.
       feedbacks: "tied", "kolen_pollack" (also as "separate", its earlier name) or both.
@@ -96,9 +96,10 @@ class MemoryConfig:
     networks: int = fields.number(
         1,
         1_000_000,
-        "how many; in a grid, for each setting",
+        "how many for each setting of feedback, learning rate and tag decay",
         default_is=", ".join(f"{task} {n}" for task, n in DEFAULT_NETWORKS.items())
-        + f"; RECOLLECT {RECOLLECT_NETWORKS}; in a grid {GRID_NETWORKS}",
+        + f"; RECOLLECT {RECOLLECT_NETWORKS}; --grid, several learning rates or tag decays "
+        f"{GRID_NETWORKS}",
     )
     max_trials: int | None = fields.number(
         1,

@@ -14,6 +14,7 @@ from experiments.plots import (
     figure,
     legend_below,
     plain_log,
+    spread,
     whole_numbers,
 )
 
@@ -131,7 +132,7 @@ def speed(path: Path, content: dict[str, Any]) -> None:
             style = {"color": COLORS[index], "linestyle": LINES[index], "marker": "os"[index]}
             axes.plot(sizes, middle, label=name, **style)
             low, high = (list(map(f, rates)) for f in (min, max))
-            axes.fill_between(sizes, low, high, color=COLORS[index], alpha=0.2, linewidth=0)
+            spread(axes, sizes, low, high, COLORS[index])
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])

@@ -267,9 +267,14 @@ def _read_old(path: Path) -> dict[str, np.ndarray]:
 
 
 def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packed) -> None:
-    """Draw the network whose trials to convergence are the median; the best-placed if none are."""
-    trials = packed.trials_to_convergence()
-    order = sorted(range(len(trials)), key=lambda n: (trials[n] is None, trials[n] or 0, n))
+    """Draw the network whose trials to convergence are the median; the first if none converged.
+
+    A diverged network has no activity to show: it is chosen only if all have diverged.
+    """
+    trials, gone = packed.trials_to_convergence(), summary.diverged(packed)
+    order = sorted(
+        range(len(trials)), key=lambda n: (trials[n] is None, gone[n], trials[n] or 0, n)
+    )
     converged = sum(t is not None for t in trials)
     number = order[max(converged - 1, 0) // 2]
     learner = packed.network(number).learner
@@ -279,6 +284,8 @@ def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packe
         for name, index in setup.task.examples.items()
     }
     state = f"converged after {trials[number]:,} trials" if trials[number] else "not converged"
+    if gone[number]:
+        state = "diverged, weights not finite"
     named = f"{config.task}, RECOLLECT" if config.rule == "recollect" else config.task
     title = f"{named}: network {number}, {state}"
     activity.draw(path, title, setup.task, setup.rule.units, recordings)

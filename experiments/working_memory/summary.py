@@ -4,6 +4,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from experiments.common.significance import rank_test
@@ -22,10 +23,12 @@ def summarize(
     """Return what ``summary.json`` holds."""
     trials = packed.trials_to_convergence()
     ended = int(packed.networks.progress.trials.sum())
+    gone = diverged(packed)
     summary = {
         "task": config.task,
         "networks": len(packed),
         **describe(trials),
+        "diverged_networks": int(gone.sum()),
         "trials_are": "training trials to the criterion; null: not converged. Median, mean and "
         "quartiles are over the networks that converged",
         "frozen_tests_taken": int(packed.networks.progress.tests.sum()),
@@ -39,15 +42,26 @@ def summarize(
     }
     if len(config.settings) > 1:
         each = np.split(np.array(trials, dtype=object), len(config.settings))
+        lost = np.split(gone, len(config.settings))
         summary["grid"] = [
             {"feedback": feedback, "learning_rate": rate, "tag_decay": decay}
             | {"networks": config.networks}
             | describe(list(cell))
-            for (feedback, rate, decay), cell in zip(config.settings, each, strict=True)
+            | {"diverged_networks": int(cell_lost.sum())}
+            for (feedback, rate, decay), cell, cell_lost in zip(
+                config.settings, each, lost, strict=True
+            )
         ]
     if len(config.feedbacks) > 1:
         summary["feedback_mann_whitney"] = compare_feedbacks(summary)
     return summary
+
+
+def diverged(packed: Packed) -> np.ndarray:
+    """Return bool[networks], whether a network has weights that are not finite."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(packed.networks.learner.weights)]
+    finite = [np.isfinite(leaf).reshape(-1, len(packed)).all(0) for leaf in leaves]
+    return ~np.all(finite, axis=0)
 
 
 def compare_feedbacks(summary: dict[str, Any]) -> list[dict[str, Any]]:
@@ -83,5 +97,7 @@ def show(summary: dict[str, Any], folder: Path) -> None:
             f"; trials: median {summary['median_trials']:,.0f}, "
             f"mean {summary['mean_trials']:,.0f}, quartiles {low:,.0f} to {high:,.0f}"
         )
+    if summary["diverged_networks"]:
+        line += f"; {summary['diverged_networks']} diverged: their weights are not finite"
     print(line)
     print(f"{summary['seconds']:.1f} s; everything is in {folder}")

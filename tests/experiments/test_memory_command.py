@@ -187,6 +187,35 @@ def test_the_feedbacks_are_compared_by_rank_with_never_the_last():
     assert (second["learning_rate"], second["p"]) == (0.3, pytest.approx(1))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("lost", "drawn"), [((0, 1, 3), 2), ((0, 1, 2, 3), 0), ((), 0)])
+@pytest.mark.parametrize("rule", ["augment", "recollect"])
+def test_diverged_networks_are_counted_and_not_drawn(
+    rule, lost, drawn, value, tmp_path, monkeypatch, capsys
+):
+    config = MemoryConfig("saccade", 2, tag_decays=(0.2, 0.5), rule=rule)
+    setup = memory_run.make_setup(config)
+    packed = memory_run.start(config, setup)
+    learner = packed.networks.learner
+    first, *others = (np.array(leaf) for leaf in learner.weights)
+    first[..., list(lost)] = value
+    weights = type(learner.weights)(first, *others)
+    packed.networks = packed.networks._replace(learner=learner._replace(weights=weights))
+    content = memory_summary.summarize(config, setup, packed, 1.0, {})
+    assert content["diverged_networks"] == len(lost)
+    by_hand = [sum(n // 2 == cell for n in lost) for cell in (0, 1)]
+    assert [cell["diverged_networks"] for cell in content["grid"]] == by_hand
+    memory_summary.show(content, tmp_path)
+    assert (f"{len(lost)} diverged" in capsys.readouterr().out) == bool(lost)
+    titles = []
+    monkeypatch.setattr(memory_run, "_recorded", lambda *_: None)
+    monkeypatch.setattr(memory_run.activity, "draw", lambda _, title, *__: titles.append(title))
+    memory_run._draw_activity(tmp_path / "p.png", config, setup, packed)
+    (title,) = titles
+    assert f"network {drawn}, " in title
+    assert title.endswith("diverged, weights not finite" if drawn in lost else "not converged")
+
+
 def test_statistics_by_hand():
     assert memory_summary.describe([30, None, 10, 20]) == {
         "converged_fraction": 0.75,

@@ -108,6 +108,8 @@ def test_a_grid_has_fewer_networks_for_each_setting():
     several = {"task": "saccade", "learning_rates": (0.05, 0.3)}
     assert memory_config.complete(several).networks == 20
     assert memory_config.complete(several | {"networks": 7}).networks == 7
+    feedbacks = {"task": "saccade", "feedbacks": ("tied", "kolen_pollack")}
+    assert memory_config.complete(feedbacks).networks == 1000
     assert memory_config.complete({"task": "saccade"}).networks == 1000
 
 

@@ -16,8 +16,11 @@ from experiments.feedback import plots as feedback_plots
 from experiments.feedback import summary as feedback_summary
 from experiments.update_statistics import plots as statistics_plots
 from experiments.update_statistics import settings as statistics_settings
+from experiments.working_memory import activity as memory_activity
 from experiments.working_memory import plots as memory_plots
+from qagrel_jax.population.recording import Recording
 from qagrel_jax.rules import RULES
+from qagrel_jax.tasks import make_task
 from tests.experiments.test_report import write_run
 
 
@@ -121,6 +124,58 @@ def test_the_legend_of_convergence_covers_no_curve(trials, rates, tmp_path, draw
     memory_plots.converged(tmp_path / "p.png", memory_grid(trials, rates=rates))
     assert none_is_covered(drawn[0])
     assert len(drawn[0].legends[0].get_texts()) == 4
+
+
+@pytest.mark.parametrize("feedbacks", [("tied",), ("tied", "kolen_pollack")])
+@pytest.mark.parametrize("decays", [(0.0, 0.2, 0.5, 0.8), (0.0125, 0.12345, 0.23456)])
+@pytest.mark.parametrize("rates", [(0.15,), (0.05, 0.15, 0.3, 0.6), (0.01234, 0.12345)])
+def test_the_legend_of_convergence_lies_within_the_picture(
+    feedbacks, decays, rates, tmp_path, drawn
+):
+    summary = memory_grid(50, feedbacks, rates, decays)
+    memory_plots.converged(tmp_path / "p.png", summary)
+    box, whole = drawn[0].legends[0].get_window_extent(), drawn[0].bbox
+    assert whole.x0 <= box.x0 and box.x1 <= whole.x1
+    assert whole.y0 <= box.y0 and box.y1 <= whole.y1
+
+
+def shown_ranges(axes):
+    """The lowest and highest value of each range that can be seen."""
+    for drawn in axes.collections:
+        extents = drawn.get_paths()[0].get_extents()
+        if extents.width > 0 or drawn.get_linewidth()[0] > 0:
+            yield extents.y0, extents.y1
+
+
+@pytest.mark.parametrize("points", [1, 2])
+def test_a_range_shows_however_many_points_it_has(points, tmp_path, drawn):
+    axes = Figure().subplots()
+    plots.band(axes, np.arange(points), np.array([[1.0, 3.0, 7.0]] * points), 0, "?")
+    assert list(shown_ranges(axes)) == [(1, 7)]
+    pieces = [{"trials": trials, "seconds": 1} for trials in (1, 3, 7)]
+    measured = {"pieces": pieces, "trials_per_second": 3}
+    rows = [{"networks": 1 + n, "qagrel_jax": measured, "numpy": measured} for n in range(points)]
+    content = {"rows": rows, "task": "saccade", "device": "abacus"}
+    memory_plots.speed(tmp_path / "p.png", content)
+    assert list(shown_ranges(drawn[0].axes[0])) == [(1, 7), (1, 7)]
+
+
+@pytest.mark.parametrize(("correct", "said"), [(True, "correct"), (False, "not correct")])
+def test_a_trial_without_a_response_is_not_said_to_have_one(correct, said, tmp_path, drawn):
+    task, steps = make_task("saccade"), 5
+    recording = Recording(
+        phase=np.zeros(steps, int),
+        clock=np.arange(steps),
+        observation=np.zeros((steps, task.inputs)),
+        units={"memory": np.zeros((steps, 2))},
+        q_values=np.zeros((steps, task.actions)),
+        action=np.zeros(steps, int),
+        reward=np.zeros(steps),
+        correct=correct,
+    )
+    units, trials = {"memory": "memory units"}, {"pro left": recording}
+    memory_activity.draw(tmp_path / "p.png", "?", task, units, trials)
+    assert drawn[0].axes[0].get_title() == f"pro left\n({said})"
 
 
 def test_images_of_ones_own_are_called_by_their_files_name(tmp_path, drawn):

@@ -28,3 +28,22 @@ def test_prints_and_writes_both_speeds(tmp_path, capsys, monkeypatch):
     _, line = capsys.readouterr().out.splitlines()
     ratio = f"{found['streamed_over_resident']:.3f}"
     assert line.split() == ["dense", f"{resident:,.0f}", f"{streamed:,.0f}", ratio]
+
+
+@pytest.mark.parametrize("measured", [0, 1])
+def test_an_interruption_says_whether_anything_was_measured(measured, monkeypatch):
+    found = dict.fromkeys(
+        ("resident_images_per_second", "streamed_images_per_second", "streamed_over_resident"), 1.0
+    )
+    answers = iter([found] * measured)
+
+    def measure(*_):
+        for answer in answers:
+            return answer
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(streaming_speed, "measure", measure)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        streaming_speed.main(["--cells", "dense,conv"])
+    said = ("nothing was measured", "what was measured is printed above")[measured]
+    assert str(caught.value) == f"interrupted; {said}"
