@@ -193,7 +193,7 @@ def _one_discovery(
 def _top(line: dict[str, Any], lines: list[dict[str, Any]]) -> float:
     """Return one upper limit for all settings of as many classes, in percent."""
     alike = [x["validation_accuracy"] for x in lines if x["classes"] == line["classes"]]
-    return min(102, 108 * max(map(np.max, filter(None, alike))))
+    return min(102, max(1, 108 * max(map(np.max, filter(None, alike)))))
 
 
 def _row(axes: Axes, row: int, values: np.ndarray, index: int) -> None:

@@ -50,7 +50,7 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
         if wide:
             legend_below(drawing, all_axes.flat[: len(panels)], fontsize=8, handlelength=4)
         if several:
-            drawing.suptitle(summary["task"])
+            drawing.suptitle(_named(summary))
         elif not wide and summary["median_trials"] is not None:
             median = summary["median_trials"]
             axes = all_axes[0, 0]
@@ -66,9 +66,19 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
             )
 
 
+def task_and_rule(task: str, rule: str) -> str:
+    """Name the task, and the rule if it is not AuGMEnT."""
+    return f"{task}, RECOLLECT" if rule == "recollect" else task
+
+
+def _named(summary: dict[str, Any]) -> str:
+    # Earlier summaries tell no rule.
+    return task_and_rule(summary["task"], summary.get("config", {}).get("rule", "augment"))
+
+
 def _panels(summary: dict[str, Any]) -> dict[str, dict[str, list[int | None]]]:
     """Return {panel: {line: trials of its networks}}; more lines than styles go apart, by β."""
-    task, trials = summary["task"], summary["trials"]
+    task, trials = _named(summary), summary["trials"]
     if "grid" not in summary:
         percent = 100 * summary["converged_fraction"]
         return {f"{task}: {percent:.2f} % converged": {f"all {summary['networks']}": trials}}
@@ -116,7 +126,7 @@ def grid(path: Path, summary: dict[str, Any]) -> None:
             axes.set_ylabel("learning rate β")
             axes.set_title(title, fontsize=10)
         drawing.suptitle(
-            f"{summary['task']}, {' and '.join(named)} feedback: "
+            f"{_named(summary)}, {' and '.join(named)} feedback: "
             f"{config['networks']} networks per setting"
         )
 

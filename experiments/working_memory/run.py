@@ -286,8 +286,7 @@ def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packe
     state = f"converged after {trials[number]:,} trials" if trials[number] else "not converged"
     if gone[number]:
         state = "diverged, weights not finite"
-    named = f"{config.task}, RECOLLECT" if config.rule == "recollect" else config.task
-    title = f"{named}: network {number}, {state}"
+    title = f"{plots.task_and_rule(config.task, config.rule)}: network {number}, {state}"
     activity.draw(path, title, setup.task, setup.rule.units, recordings)
 
 

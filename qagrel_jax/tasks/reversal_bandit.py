@@ -5,7 +5,7 @@ A trial is an episode of ``pulls`` choices between two arms. The better arm pays
 and so is the pull, from ``first_reversal`` to ``last_reversal``, at which they change places.
 
 Inputs ``[choose, arm 1, arm 2, reward]``. A pull is the action taken while the first is on; the
-next step shows the arm and whether it paid, and ``interval`` steps later the next pull is due (with
+next step shows the arm and the reward, and ``interval`` steps later the next pull is due (with
 0, at once). Actions in between are ignored. So the network must find the better arm from what it
 remembers, within the episode.
 
@@ -175,7 +175,7 @@ TASK = base.Task(
     name="reversal_bandit",
     params=Params,
     inputs=INPUTS,
-    input_groups={"choose": 1, "chose arm 1": 1, "chose arm 2": 1, "it paid": 1},
+    input_groups={"choose": 1, "chose arm 1": 1, "chose arm 2": 1, "rewarded": 1},
     go_signal="first pull",
     step=step,
     draw=draw,

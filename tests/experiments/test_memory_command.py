@@ -289,6 +289,30 @@ def test_pictures_of_convergence_by_hand(tmp_path, monkeypatch):
     assert [text.get_text() for text in median.texts] == ["10", "20", "30", "–"]
 
 
+def test_pictures_name_a_rule_that_is_not_augment(tmp_path, monkeypatch):
+    from experiments import plots
+    from experiments.working_memory import plots as memory_plots
+
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda drawing, path: drawn.append(drawing))
+    one = {"feedback": "tied", "learning_rate": 0.1, "tag_decay": 0.2}
+    cells = [one, one | {"feedback": "kolen_pollack"}]
+    cells = [cell | {"converged_fraction": 1.0, "median_trials": 5} for cell in cells]
+    lists = {"feedbacks": ["tied", "kolen_pollack"], "learning_rates": [0.1], "tag_decays": [0.2]}
+    found = {"trials": [5, 5], "converged_fraction": 1.0, "median_trials": 5}
+    for rule in ("augment", "recollect", None):  # earlier summaries tell none
+        config = lists | {"networks": 1} | ({"rule": rule} if rule else {})
+        summary = {"task": "saccade", "networks": 2, "config": config} | found
+        memory_plots.converged(tmp_path / "p.png", summary)
+        memory_plots.converged(tmp_path / "p.png", summary | {"grid": cells})
+        memory_plots.grid(tmp_path / "p.png", summary | {"grid": cells})
+        alone, of_grid, heat = drawn[-3:]
+        titles = [alone.axes[0].get_title(), of_grid.axes[0].get_title(), heat.get_suptitle()]
+        named = "saccade, RECOLLECT" if rule == "recollect" else "saccade"
+        assert titles[:2] == [f"{named}: 100.00 % converged", named]
+        assert titles[2].startswith(f"{named}, tied and Kolen–Pollack feedback")
+
+
 def test_the_grid_picture_bears_settings_nobody_learned(tmp_path):
     from experiments.working_memory import plots as memory_plots
 

@@ -82,10 +82,16 @@ def control_line(rule="q_agrel", label=None, accuracy=0.1, epochs=20, **fields):
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 0.1, 0.9])
-def test_the_legend_of_a_curriculum_covers_no_curve(accuracy, tmp_path, drawn):
-    control = Control("?", (), picture="discovery")
-    controls_plots.draw(tmp_path / "p.png", control, [control_line(accuracy=accuracy)] * 3)
-    assert none_is_covered(drawn[0])
+def test_active_classes_are_a_line_over_the_map_of_classes(accuracy, tmp_path, drawn):
+    """Below the line the classes that are shown: of ten, three end at 2.5. No legend covers it."""
+    line = control_line(accuracy=accuracy)
+    line["active_classes"] = [[3, 3], *line["active_classes"][1:]]
+    controls_plots.draw(tmp_path / "p.png", Control("?", (), picture="discovery"), [line] * 3)
+    left, right = drawn[0].axes[:2]
+    (active,) = right.lines
+    assert active.get_ydata()[0] == 2.5 and len(right.images) == 1
+    assert not any(axes.get_legend() for axes in drawn[0].axes)
+    assert left.get_ylim()[1] >= max(left.lines[0].get_ydata())
 
 
 def test_the_legend_of_activity_along_a_curve_covers_none(tmp_path, drawn):
