@@ -67,7 +67,7 @@ def curriculum_tiny_imagenet100(given: dict[str, Any]) -> Control:
 
 
 def _by_groups(classes: int) -> dict[str, dict[str, Any]]:
-    """Groups of a tenth of the classes, each for an epoch at most.
+    """Groups of a tenth of the classes, each for little more than an epoch at most.
 
     The images of a single class change the same weights, which Q-AGREL's rate of 0.1 does not bear.
     """

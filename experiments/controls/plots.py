@@ -140,8 +140,6 @@ def _discovery(path: Path, lines: list[dict[str, Any]]) -> None:
         for name, row in zip(names, grid, strict=True):
             for number, left, right in zip(numbers, row[::2], row[1::2], strict=True):
                 heat = _one_discovery(left, right, at.get((name, number)), lines) or heat
-                if left.axison:
-                    left.set_title(shown(at[name, number]["label"]), fontsize=8)
         for axes in grid[:-1].flat:
             axes.set_xlabel("")
         for axes in grid[-1, ::2]:
@@ -165,6 +163,7 @@ def _one_discovery(
     if line is None:
         return None
     left.set_axis_on()
+    left.set_title(shown(line["label"]), fontsize=8)
     if line["diverged"] is not None:
         left.text(0.5, 0.5, "diverged", ha="center", transform=left.transAxes)
         left.set(xticks=[], yticks=[])
