@@ -48,6 +48,11 @@ _CHOOSING = ("q_agrel", "broadcast", "node_perturbation")
 _no_policy = _without(*_CHOOSING)
 
 IDLE = (
+    Idle(
+        ("feedback",),
+        lambda config: config.trained_layers == "output",
+        "with --trained-layers output",
+    ),
     *(
         Idle((name,), _of_other_kinds(name), "with {0.feedback} feedback")
         for name in (*LEARNED, "feedback_init")

@@ -17,7 +17,7 @@ from qagrel_jax import sharding
 from qagrel_jax.data import streaming
 from qagrel_jax.policies import at_least_float32, nothing_to_choose
 from qagrel_jax.tasks import classification
-from qagrel_jax.training.examples import Examples, check_images, paired
+from qagrel_jax.training.examples import Examples, check_images, check_pixels, paired
 from qagrel_jax.training.step import (
     CorrectFunction,
     TrainState,
@@ -105,9 +105,14 @@ def evaluate(
 
     Raises:
       ValueError: labels that are not [n], n that of the images, or a class beyond ``num_classes``;
-        images of another shape; states that another call has consumed, or of one learner.
+        images of another shape, or in memory and not finite; states that another call has consumed,
+        or of one learner.
       TypeError: labels that are no whole numbers, images that are neither uint8 nor floats, states
         that are no ``TrainState``.
+
+    Warns:
+      UserWarning: images in memory look badly scaled, see ``check_pixels``. Those on a
+        device are not looked at.
     """
     check_states(states)
     images, labels = paired(Examples(images, labels))
@@ -119,6 +124,8 @@ def evaluate(
             f"{np.max(labels, initial=0)}"
         )
     check_images("the examples", images, image_shape)
+    if isinstance(images, np.ndarray):  # what ``fit`` has on a device it has checked
+        check_pixels("the examples", images)
     sums = None
     for examples in _chunks(images, labels, batch, mesh):
         more = compiled_count(states, *examples)

@@ -64,6 +64,7 @@ def test_what_is_not_given_is_not_looked_at():
         ({"policy": "greedy"}, "temperature", "with policy greedy and these rules"),
         ({"rules": ("agrel",)}, "positive_gain", "without --rule q_agrel"),
         ({}, "broadcast_strength", "without --rule broadcast"),
+        ({"trained_layers": "output", "feedback": "sign"}, "feedback", "-layers output"),
     ],
 )
 def test_what_a_setting_makes_idle_is_refused(changes, name, says):

@@ -215,6 +215,16 @@ def test_floats_that_look_like_pixels_are_warned_of():
         _fitted(_trainer(Plain()), pixels)
 
 
+def test_images_that_are_only_evaluated_are_looked_at_too():
+    trainer = _trainer(Plain())
+    states, pixels = trainer.init(jax.random.split(jax.random.key(5), 1)), PIXELS.astype(np.float32)
+    with pytest.warns(UserWarning, match="the examples are floats up to 25[0-9], taken as they"):
+        trainer.evaluate(states, pixels, EXAMPLES.labels)
+    pixels[-1] = np.nan
+    with pytest.raises(ValueError, match="images of the examples must be finite"):
+        trainer.evaluate(states, pixels, EXAMPLES.labels)
+
+
 def test_stimuli_of_0_and_1_are_warned_of_where_they_would_be_dark():
     """uint8 is divided by 255; of truth values the message says what keeps them bright."""
     binary = (PIXELS > 127).astype(np.uint8)
