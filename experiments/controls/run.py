@@ -68,6 +68,8 @@ def train(
     try:
         for after, record in build.fit(trainer, run, splits, config):
             run = after
+            for error in record.diverged:
+                raise error
             _add_epoch(line, run, record)
             if instrument:
                 _add_angles(line, instrument.measure(run.states))

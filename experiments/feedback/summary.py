@@ -71,6 +71,7 @@ def _result(name: str, kind: str, rule: str, run: RunResults) -> dict[str, Any]:
         "rule": rule,
         "finished": run.finished,
         "failure": run.failure,
+        "diverged_in_epoch": run.diverged[rule],
         "epochs": len(run.curves[rule]),
         "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
         "test_accuracy": [float(a) for a in run.accuracy(rule)],
@@ -190,6 +191,9 @@ def mark(result: dict[str, Any], results: list[dict[str, Any]]) -> str:
     """Return what follows a kind's name if its accuracy is not like the others'; see ``NOTE``."""
     if result["failure"] is not None:
         return " (diverged)"
+    epochs = result.get("diverged_in_epoch", [])  # missing in files of older versions
+    if lost := sum(epoch is not None for epoch in epochs):
+        return f" ({lost} of {len(epochs)} seeds diverged)"
     tied = _partner(result, TIED, results)
     other_budget = tied is not None and tied["epochs"] != result["epochs"]
     return "*" * (not result["finished"]) or "**" * other_budget

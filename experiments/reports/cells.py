@@ -39,7 +39,7 @@ def section(results: Path) -> str:
             f"{runs.NO_INTERVAL}",
             _epoch_table(there),
             *_unfinished(there),
-            *runs.dropped(*there.values()),
+            *runs.notes(*there.values()),
             "![Learning curves of every cell](learning_curves.png)",
             "Monitored: the test images under protocol `paper`, the validation split under "
             "`clean`. Lines are means over the seeds, bands their range. Each folder has its own "

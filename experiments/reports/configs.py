@@ -96,6 +96,8 @@ def _accuracy(found: list[RunResults], config: configs.Config, rule: str) -> str
             notes = "" if run.finished else ", not finished"
             if runs.drops_images(run):
                 notes += ", without the last batch"
+            lost = sum(epoch is not None for epoch in run.diverged[rule])
+            notes += f", {lost} diverged" * bool(lost)
             texts.append(f"{mean_sd(values, 2)}, {seeds}, {run.config.protocol}{notes}")
     return "; ".join(texts) or "not run"
 

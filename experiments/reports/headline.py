@@ -30,7 +30,7 @@ def section(results: Path) -> str:
         *MEASURES.values(),
     )
     notes = runs.unfinished({f"`{run.config.name}`, {run.config.protocol}": run for run in shown})
-    notes += runs.dropped(*shown)
+    notes += runs.notes(*shown)
     table = markdown.table(headings, [_row(run) for run in shown])
     if "(no interval)" in table:
         notes.append(runs.NO_INTERVAL)

@@ -41,7 +41,7 @@ def section(results: Path) -> str:
         "The criteria are 95, 98 and 99 % of the accuracy of backprop at a learning rate of "
         f"{published.config.learning_rate:g}. Slowdown is relative to its epochs.",
         *_at_the_same_rate(faster),
-        *runs.dropped(published, faster),
+        *runs.notes(published, faster),
         "![Learning curves](learning_curves.png)",
     ]
     if not faster.finished:

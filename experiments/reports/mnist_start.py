@@ -32,6 +32,6 @@ def section(results: Path) -> str:
             runs.provenance(run),
             markdown.table(headings, rows),
             markdown.table(headings_reached, reached),
-            *runs.dropped(run),
+            *runs.notes(run),
         ]
     )

@@ -53,7 +53,7 @@ def section(results: Path) -> str:
         [
             *map(runs.provenance, done.values()),
             markdown.table(headings, rows),
-            *runs.dropped(*done.values()),
+            *runs.notes(*done.values()),
             *notes,
         ]
     )
@@ -89,5 +89,5 @@ def _row(
     difference = ("–", "–") if run is single else runs.points(*common)
     epochs = run.epochs_to(rule, run.target(0.98))
     reached = "not reached by all" if np.isnan(epochs).any() else statistics.mean_sd(epochs, 1)
-    precision += "†" * runs.drops_images(run)
+    precision += runs.marks(run)
     return [display.shown(rule), precision, statistics.mean_sd(ours), *difference, reached]

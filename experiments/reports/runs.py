@@ -9,6 +9,7 @@ from experiments.common.significance import mean_sd, paired_difference, ratio_in
 from experiments.reports import NOT_RUN, markdown
 from experiments.reproduce import stored_times
 from experiments.train import results as run_results
+from experiments.train import summary
 from experiments.train.results import CONTROL, LEVELS, RunResults
 
 RULE = "q_agrel"
@@ -27,10 +28,22 @@ NO_INTERVAL = (
 )
 DROPPED = "† Trained without the incomplete last batch of each epoch, on which the papers trained."
 
+DIVERGED = (
+    "‡ A seed diverged (its error was no longer a finite number) and stopped; its accuracy is that "
+    "of its best epoch"
+)
+
 
 def marks(run: RunResults) -> str:
-    """Return what a row's name ends with: \\* not finished, † without the last batch."""
-    return ("" if run.finished else "\\*") + "†" * drops_images(run)
+    """Return what a row's name ends with: \\* not finished, † no last batch, ‡ a seed diverged."""
+    return ("" if run.finished else "\\*") + "†" * drops_images(run) + "‡" * bool(diverged(run))
+
+
+def diverged(run: RunResults) -> str:
+    """Return which seeds of which rules diverged, and when."""
+    seeds = range(run.config.first_seed, run.config.first_seed + run.config.seeds)
+    told = {rule: summary.told_diverged(seeds, epochs) for rule, epochs in run.diverged.items()}
+    return ", ".join(f"{display.shown(rule)}, {text}" for rule, text in told.items() if text)
 
 
 def drops_images(run: RunResults) -> bool:
@@ -45,9 +58,11 @@ def drops_images(run: RunResults) -> bool:
     return config.epoch_of(examples - held_out)[1] < examples - held_out
 
 
-def dropped(*found: RunResults) -> list[str]:
-    """Return the note on † where one of the runs needs it."""
-    return [DROPPED] * any(drops_images(run) for run in found)
+def notes(*found: RunResults) -> list[str]:
+    """Return the notes on † and ‡ where one of the runs needs them."""
+    lost = [f"`{run.config.name}`, {told}" for run in found if (told := diverged(run))]
+    lines = [DROPPED] if any(map(drops_images, found)) else []
+    return [*lines, f"{DIVERGED}: {'; '.join(lost)}."] if lost else lines
 
 
 def link(folder: str, page: str) -> str:
@@ -312,7 +327,7 @@ def tables(results: Path, folder: str, command: str, picture: str = "learning_cu
             markdown.table(("rule", "test accuracy %, mean (sd) [range]"), accuracies),
             *comparison(run),
             *tail,
-            *dropped(run),
+            *notes(run),
             f"![Learning curves]({picture})",
         ]
     )

@@ -51,7 +51,7 @@ def tables(results: Path, page: str, published: str, variants: dict[str, str]) -
             "recipe. Slowdown is relative to its epochs.",
             *_cut_off(shown),
             *runs.unfinished(shown),
-            *runs.dropped(*shown.values()),
+            *runs.notes(*shown.values()),
             "![Error rate by epoch](learning_curves.png)",
         ]
     )

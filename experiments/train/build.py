@@ -1,5 +1,6 @@
 """What a configuration describes, built: splits, rule, reward, optimizer, trainer, networks."""
 
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -271,8 +272,11 @@ def start(trainer: training.Trainer, config: Config, dataset: Dataset) -> fittin
 def fit(
     trainer: training.Trainer, run: fitting.Fit, splits: Splits, config: Config, **options: Any
 ) -> Iterator[tuple[fitting.Fit, fitting.EpochRecord]]:
-    """Train to the configuration's stopping rule: ``fitting.fit``, which takes ``options``."""
-    return fitting.fit(
+    """Train to the configuration's stopping rule: ``fitting.fit``, which takes ``options``.
+
+    The records tell which seeds diverged; no warning does, which would count them from 0.
+    """
+    epochs = fitting.fit(
         trainer,
         run,
         splits.train,
@@ -283,6 +287,13 @@ def fit(
         last_batch=config.last_batch,
         **options,
     )
+    while True:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"seed \d+ diverged")
+            found = next(epochs, None)
+        if found is None:
+            return
+        yield found
 
 
 def _kernels(params: chex.ArrayTree) -> chex.ArrayTree:

@@ -27,7 +27,7 @@ CLASS_LEARNED = 0.5
 
 
 class Diverged(UserError):
-    """A seed's error is no longer a finite number: this run cannot continue."""
+    """No seed's error is a finite number any longer: this run cannot continue."""
 
 
 def describe(config: Config, rule: str) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def run_rule(
 
     Raises:
       UserError: a network that does not fit the images, a damaged checkpoint.
-      Diverged: a seed's error is no longer finite.
+      Diverged: every seed has diverged. Where others are left, a seed that diverges stops.
     """
     if sharding.agree(time.monotonic() >= deadline):
         return None
@@ -118,10 +118,12 @@ def run_rule(
     except fitting.DivergedError as error:
         there = checkpoint.is_file()
         kept = f"the last good checkpoint is {checkpoint}" if there else "no epoch was finished"
-        named = error.counted_from(config.first_seed)
+        named = str(error.counted_from(config.first_seed))
         other = "a lower --learning-rate"
         if config.curriculum != "off":  # a batch of few classes changes the same weights
             other += " or a higher --curriculum-start"
+        if config.seeds > 1:
+            named += ", as the other seeds did"
         raise Diverged(f"{rule}: {named}; {kept}; try {other} in a new --out") from None
     saver.save(run, at_once=True)
     if not _finished(run, config):
@@ -196,6 +198,9 @@ def _learn(
                 files.append_line(folder / "metrics.jsonl", line)
                 files.append_line(folder / "timings.jsonl", timing)
                 saver.save(run)
+            for error in record.diverged:
+                named = error.counted_from(config.first_seed)
+                print(f"{rule}: {named}; it stops, the others go on", file=sys.stderr)
             accuracy = f"{_monitored(config)} {100 * np.nanmean(record.accuracy):.2f} %"
             state = f"{accuracy}  {images / seconds:,.0f} images/s"
             reporter.update(record.epoch, state)

@@ -36,6 +36,7 @@ class RunResults(NamedTuple):
     failure: str | None
     folders: tuple[Path, ...]  # with an epoch of every rule: of one run, or of further seeds, too
     known: dict[str, np.ndarray]  # rule: 1 where every class is known [epochs, seeds], or empty
+    diverged: dict[str, list[int | None]]  # rule: each seed's epoch, None: it did not
 
     @property
     def finished(self) -> bool:
@@ -148,6 +149,7 @@ def _read(folder: Path) -> RunResults | None:
     try:
         curves = {rule: summary.accuracy_curves(lines, rule) for rule in config.rules}
         known = {rule: summary.all_classes_known(lines, rule) for rule in config.rules}
+        diverged = {rule: summary.diverged(lines, rule) for rule in config.rules}
         if content is not None:
             _check(content, curves)
             first = content["results"][0]
@@ -159,7 +161,9 @@ def _read(folder: Path) -> RunResults | None:
     if not lines:
         return None
     failure = failed.get("error")
-    return RunResults(folder, config, curves, content, sessions, failure, (folder,), known)
+    return RunResults(
+        folder, config, curves, content, sessions, failure, (folder,), known, diverged
+    )
 
 
 def _check(content: dict[str, Any], curves: dict[str, np.ndarray]) -> None:
@@ -202,6 +206,7 @@ def _together(parts: list[RunResults]) -> RunResults:
         failure=next((part.failure for part in begun if part.failure), None),
         folders=tuple(part.folder for part in begun),
         known={rule: _side_by_side([p.known[rule] for p in begun]) for rule in first.known},
+        diverged={rule: [e for p in begun for e in p.diverged[rule]] for rule in first.diverged},
     )
 
 

@@ -61,6 +61,7 @@ def summarize(
                 "feedback": config.feedback,
                 **result,
                 "epochs_to_criterion": [first_reaching(curve, target) for curve in curves.T],
+                "diverged_in_epoch": diverged(metrics, result["rule"]),
                 "device": began["device"],
                 "versions": began["versions"],
                 "commit": began["commit"],
@@ -118,6 +119,22 @@ def accuracy_curves(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
     return curves
 
 
+def diverged(metrics: list[dict[str, Any]], rule: str) -> list[int | None]:
+    """Return the epoch in which each seed of ``rule`` diverged; None: it did not.
+
+    That is the last of its epochs, with an accuracy (most often 0: outputs that are no numbers are
+    no choice), but an error that is no number.
+    """
+    found: list[int | None] = []
+    for line in (line for line in metrics if line["rule"] == rule):
+        accuracy = line.get("validation_accuracy", line.get("test_accuracy", []))
+        pairs = zip(accuracy, line.get("error", accuracy), strict=False)
+        lost = [a is not None and error is None for a, error in pairs]
+        found = found or [None] * len(lost)
+        found = [line["epoch"] if now else e for now, e in zip(lost, found, strict=True)]
+    return found
+
+
 def all_classes_known(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
     """Return 1 where ``rule`` knew every class, else 0 or NaN, float[epochs, seeds].
 
@@ -142,12 +159,15 @@ def first_reaching(curve: ArrayLike, target: float | None) -> int | None:
 
 
 def slowdown(entries: list[dict[str, Any]], measure: str) -> float | None:
-    """Mean epochs of Q-AGREL over backprop's; None unless all seeds got there.
+    """Mean epochs of Q-AGREL over backprop's; None unless all seeds got there and none diverged.
 
     ``measure`` is "best_epoch", the papers' figure, or "epochs_to_criterion", which is stricter.
     """
-    epochs = {e["rule"]: e[measure] for e in entries}
-    if not {"q_agrel", CONTROL} <= epochs.keys() or None in epochs["q_agrel"] + epochs[CONTROL]:
+    both = {e["rule"]: e for e in entries if e["rule"] in ("q_agrel", CONTROL)}
+    if len(both) < 2 or any(set(e["diverged_in_epoch"]) - {None} for e in both.values()):
+        return None
+    epochs = {rule: e[measure] for rule, e in both.items()}
+    if None in epochs["q_agrel"] + epochs[CONTROL]:
         return None
     return statistics.fmean(epochs["q_agrel"]) / statistics.fmean(epochs[CONTROL])
 
@@ -175,9 +195,22 @@ def print_table(content: dict[str, Any]) -> None:
         "slowdown_by_best_epoch": "the best epoch (probably the papers')",
         "slowdown": "the criterion",
     }
+    for entry in content["results"]:
+        if told := told_diverged(entry["seeds"], entry.get("diverged_in_epoch", [])):
+            print(f"{entry['rule']} diverged: {told}; its accuracy is that of the best epoch")
     for key, measure in measures.items():
         if (factor := content.get(key)) is not None:
             print(f"slowdown to {measure}: {factor:.2f} x backprop's epochs")
+
+
+def told_diverged(seeds: Sequence[int], epochs: Sequence[int | None]) -> str:
+    """Return which seeds diverged, and when.
+
+    >>> told_diverged([3, 4, 5], [None, 2, 7])
+    'seed 4 in epoch 2, seed 5 in epoch 7'
+    """
+    there = [(s, e) for s, e in zip(seeds, epochs, strict=False) if e is not None]
+    return ", ".join(f"seed {seed} in epoch {epoch}" for seed, epoch in there)
 
 
 def reached(epochs: list[int | None]) -> str:

@@ -1,5 +1,6 @@
 """What is learned, and weights at every stage of a rule's training."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -65,18 +66,12 @@ def weights_at_stages(
         if kept is not None:
             run = kept
         elif run.epoch < stage:
-            epochs = fitting.fit(
-                trainer,
-                run,
-                problem.splits.train,
-                problem.splits.monitored,
-                epochs=stage,
-                patience=stage + 1,
-                last_batch=config.last_batch,
-            )
+            to_stage = dataclasses.replace(config, epochs=stage, patience=stage + 1)
             try:
-                for after, record in epochs:
+                for after, record in build.fit(trainer, run, problem.splits, to_stage):
                     run = after
+                    for error in record.diverged:
+                        raise error
                     shown = f"{100 * np.mean(record.accuracy):.1f} %"
                     report(f"{label}, {classes} classes: trained {record.epoch} epochs, {shown}")
             except fitting.DivergedError as error:

@@ -7,7 +7,7 @@ divergence noticed. The cuts change no number, and all full chunks are of one co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -26,8 +26,8 @@ from qagrel_jax.training.trainer import Trainer
 class DivergedError(FloatingPointError):
     """The error of a seed, counted from 0 among those of the run, is no longer a finite number.
 
-    So it is, too, where a schedule takes epsilon or temperature out of its range. The other seeds
-    are lost with it: start them again without this one, or go on from what was saved of the run.
+    So it is, too, where a schedule takes epsilon or temperature out of its range. ``fit`` raises it
+    once no seed of the run is left, and names the last.
     """
 
     def __init__(self, seed: int, step: int, epoch: int) -> None:
@@ -116,17 +116,23 @@ def run_epoch(
     trainer: Trainer,
     states: TrainState,
     active: np.ndarray,
+    lost: np.ndarray,
     train: Examples,
     epoch: int,
     chunks: list[Chunk],
     on_chunk: Callable[[int, int, int], None],
     before: int,
     over: bool = False,
-) -> tuple[TrainState, StepMetrics]:
+) -> tuple[TrainState, StepMetrics, list[DivergedError]]:
     """Learn for one epoch, after ``before`` steps of earlier ones; ``over`` as in the chunks.
 
+    ``active`` are the seeds that learn, ``lost`` those that diverged in an earlier epoch.
+
     Returns:
-      The states and, on the host, means over the epoch's examples [S].
+      The states, on the host means over the epoch's examples [S], and the seeds that diverged.
+
+    Raises:
+      DivergedError: no seed of the run is left.
     """
     images, labels = train
     rate = trainer.learning_rate
@@ -145,6 +151,7 @@ def run_epoch(
         )
     steps, done = sum(chunk.steps for chunk in chunks), 0
     metrics = list[StepMetrics]()
+    left = ~lost
     for chunk in chunks:
         # One program for chunks of all lengths; a fixed number of steps where they have just one.
         even = all(c.steps == c.length for c in chunks if c.batch == chunk.batch)
@@ -160,20 +167,23 @@ def run_epoch(
             states, some = trainer.run_steps(states, active, images, labels, rows, count, rate)
         if on_cpu:  # elsewhere, waiting for numbers would leave the device idle
             some = sharding.fetch(some)
-            _check_finite(some.error[:, : chunk.steps], before + done, epoch)
+            left &= ~active | np.isfinite(some.error[:, : chunk.steps]).all(1)
         elif streamed and metrics:  # one chunk at work and one waiting, lest they fill the device
             jax.block_until_ready(metrics[-1])
         metrics.append(some)
         done += chunk.steps
+        if not left.any():
+            break
         on_chunk(epoch, done, steps)
     pieces = [
         jax.tree.map(lambda m, steps=chunk.steps: m[:, :steps], some)
-        for chunk, some in zip(chunks, sharding.fetch(metrics), strict=True)
+        for chunk, some in zip(chunks, sharding.fetch(metrics), strict=False)
     ]
     per_step = jax.tree.map(lambda *m: np.concatenate(m, 1), *pieces)
-    _check_finite(per_step.error, before, epoch)
+    diverged = _diverged(per_step.error, active, before, epoch)
+    _check_some_are_left(lost, diverged)
     examples = np.concatenate([np.full(chunk.steps, chunk.batch) for chunk in chunks])
-    return states, jax.tree.map(lambda m: np.average(m, 1, examples), per_step)
+    return states, jax.tree.map(lambda m: np.average(m, 1, examples), per_step), diverged
 
 
 def _rows(order: chex.Array, chunk: Chunk) -> chex.Array:
@@ -185,8 +195,17 @@ def _rows(order: chex.Array, chunk: Chunk) -> chex.Array:
     return (jnp if isinstance(order, jax.Array) else np).pad(rows, padding, mode="edge")
 
 
-def _check_finite(errors: np.ndarray, steps_before: int, epoch: int) -> None:
-    bad = ~np.isfinite(errors)
-    if bad.any():
-        step = int(np.argmax(bad.any(0)))
-        raise DivergedError(int(np.argmax(bad[:, step])), steps_before + step + 1, epoch)
+def _diverged(
+    errors: np.ndarray, active: np.ndarray, steps_before: int, epoch: int
+) -> list[DivergedError]:
+    """Return which active seeds have ``errors`` [S, steps] that are not finite, and since when."""
+    bad = ~np.isfinite(errors) & active[:, None]
+    return [
+        DivergedError(seed, steps_before + int(bad[seed].argmax()) + 1, epoch)
+        for seed in np.flatnonzero(bad.any(1)).tolist()
+    ]
+
+
+def _check_some_are_left(lost: np.ndarray, diverged: Sequence[DivergedError]) -> None:
+    if lost.sum() + len(diverged) == len(lost):
+        raise max(diverged, key=lambda error: error.step)

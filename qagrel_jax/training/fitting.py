@@ -15,7 +15,8 @@ stopping rule remembers is a few numbers a seed, and lives on the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import chex
@@ -70,9 +71,18 @@ class Fit(NamedTuple):
     best: TrainState  # the learners at their best epoch (key, step, params, ... of that moment)
     best_accuracy: chex.Array  # float32[S], highest monitored accuracy
     best_epoch: chex.Array  # int32[S], the epoch of ``best``
-    reference: chex.Array  # float32[S], the accuracy the next gain is measured from
+    reference: chex.Array  # float32[S], the accuracy of the last gain; NaN: the seed diverged
     reference_epoch: chex.Array  # int32[S], the epoch of ``reference``
     active: chex.Array  # bool[S], not yet stopped
+
+    @property
+    def diverged(self) -> np.ndarray:
+        """bool[S], whose error was no longer a finite number: such a seed has stopped.
+
+        ``best`` has its weights of an earlier epoch, or weights that are not finite if it diverged
+        in the first.
+        """
+        return np.isnan(np.asarray(self.reference))
 
 
 class EpochRecord(NamedTuple):
@@ -85,6 +95,7 @@ class EpochRecord(NamedTuple):
     train_accuracy: np.ndarray  # float[S], choices during learning, exploration included
     error: np.ndarray  # float[S], mean δ² or loss
     reward: np.ndarray  # float[S], mean reward during learning; NaN: the rule is told labels
+    diverged: tuple[DivergedError, ...] = ()  # the seeds that diverged in it; they have stopped
 
 
 def start(trainer: Trainer, keys: chex.PRNGKey) -> Fit:
@@ -120,8 +131,8 @@ def new_phase(run: Fit) -> Fit:
 
     Weights, BatchNorm's statistics, a curriculum and the optimizer's state, with the steps that its
     schedules count, go on. Epochs are counted from 1 again, no epoch is the best yet, every seed is
-    active, also one that had stopped, and what is random is drawn anew: the key of phase i + 1 is
-    ``fold_in(key of phase i, 7)``.
+    active, also one that had stopped, but for those that diverged, and what is random is drawn
+    anew: the key of phase i + 1 is ``fold_in(key of phase i, 7)``.
 
     Args:
       run: after some epoch of the phase before. It is consumed by the next ``fit``.
@@ -157,7 +168,14 @@ def new_phase(run: Fit) -> Fit:
     checks.instance("run", run, Fit, "start gives one")
     checks.not_consumed("run", run)
     keys = jax.vmap(lambda key: jax.random.fold_in(key, 7))(run.states.key)
-    return _before_epoch_1(run.states._replace(key=keys), len(run.active))
+    begun = _before_epoch_1(run.states._replace(key=keys), len(run.active))
+    lost = run.diverged
+    return begun._replace(
+        reference=np.where(lost, _DIVERGED, begun.reference), active=begun.active & ~lost
+    )
+
+
+_DIVERGED = np.float32(np.nan)  # in place of the accuracy of the last gain, which has no use then
 
 
 def _before_epoch_1(states: TrainState, seeds: int) -> Fit:
@@ -213,8 +231,11 @@ def fit(
       iteration: save what is to be kept before the next one. Nothing where ``epochs`` are done or
       every seed has stopped.
 
+    A seed whose error is no longer finite has diverged: it stops, ``run.diverged`` and the record
+    tell of it, and the others go on. An output that is no number is no choice, and never correct.
+
     Raises:
-      DivergedError: a seed's error is not finite; on CPU after that chunk, else after that epoch.
+      DivergedError: every seed has diverged; on CPU after that chunk, else after that epoch.
       ValueError: fewer training examples than a batch, none to monitor, images of another shape
         than the trainer's or not as many as labels, one that is not finite (of streamed ones the
         first are looked at), ``last_batch`` is neither of the two, a number or a label out of
@@ -225,6 +246,7 @@ def fit(
     Warns:
       UserWarning: float images that look like pixels up to 255: floats are taken as they are; uint8
         images of 0 and 1, which are divided by 255.
+      RuntimeWarning: a seed diverged.
 
     Two seeds of a dense network learn the digits for two epochs:
 
@@ -279,15 +301,26 @@ def fit(
         over = _curriculum_is_over(run)
         done = set(before[run.active].tolist())
         chunks = chunks_of_epoch(trainer, train, seeds, last_batch, chunk_steps, done, over)
-        states, metrics = run_epoch(
-            trainer, run.states, run.active, train, epoch, chunks, on_chunk, max(done), over
+        states, metrics, diverged = run_epoch(
+            trainer,
+            run.states,
+            run.active,
+            run.diverged,
+            train,
+            epoch,
+            chunks,
+            on_chunk,
+            max(done),
+            over,
         )
+        for error in diverged:
+            warnings.warn(f"{error}; it stops, the others go on", RuntimeWarning, stacklevel=2)
         before = before + sum(chunk.steps for chunk in chunks)
         class_accuracy = trainer.evaluate(states, *monitored)
         accuracy = overall_accuracy(class_accuracy, monitored.labels)
-        record = _record(epoch, accuracy, class_accuracy, metrics, run.active)
+        record = _record(epoch, accuracy, class_accuracy, metrics, run.active, diverged)
         run = run._replace(epoch=np.int32(epoch), states=states)
-        run = _after_epoch(run, accuracy, patience, min_gain)
+        run = _after_epoch(run, accuracy, patience, min_gain, diverged)
         yield run, record
 
 
@@ -332,6 +365,7 @@ def _record(
     class_accuracy: np.ndarray,
     metrics: StepMetrics,
     active: np.ndarray,
+    diverged: Sequence[DivergedError],
 ) -> EpochRecord:
     """Return the record of an epoch; ``metrics`` are means over its steps."""
 
@@ -339,11 +373,25 @@ def _record(
         return np.where(active.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
 
     reward = metrics.error * np.nan if metrics.reward is None else metrics.reward
-    values = (accuracy, class_accuracy, metrics.correct, metrics.error, reward)
-    return EpochRecord(epoch, *map(of_active, values))
+    return EpochRecord(
+        epoch,
+        accuracy=of_active(accuracy),
+        class_accuracy=of_active(class_accuracy),
+        train_accuracy=of_active(metrics.correct),
+        error=of_active(metrics.error),
+        reward=of_active(reward),
+        diverged=tuple(diverged),
+    )
 
 
-def _after_epoch(run: Fit, accuracy: np.ndarray, patience: int | None, min_gain: float) -> Fit:
+def _after_epoch(
+    run: Fit,
+    accuracy: np.ndarray,
+    patience: int | None,
+    min_gain: float,
+    diverged: Sequence[DivergedError] = (),
+) -> Fit:
+    lost = np.isin(np.arange(len(run.active)), [error.seed for error in diverged])
     better = run.active & (accuracy > run.best_accuracy)
     # In double precision, as Keras; the accuracies are float32, so that whether one of exactly
     # ``min_gain`` counts depends on their rounding.
@@ -353,9 +401,9 @@ def _after_epoch(run: Fit, accuracy: np.ndarray, patience: int | None, min_gain:
         best=_keep(better, run.states, run.best) if better.any() else run.best,
         best_accuracy=np.where(better, accuracy, run.best_accuracy),
         best_epoch=np.where(better, run.epoch, run.best_epoch),
-        reference=np.where(gained, accuracy, run.reference),
+        reference=np.where(lost, _DIVERGED, np.where(gained, accuracy, run.reference)),
         reference_epoch=reference_epoch,
-        active=run.active & (patience is None or run.epoch - reference_epoch < patience),
+        active=run.active & ~lost & (patience is None or run.epoch - reference_epoch < patience),
     )
 
 

@@ -432,6 +432,23 @@ def test_a_setting_that_diverges_is_a_result(folded_keys):
     assert line["validation_accuracy"] == []
 
 
+def test_one_seed_that_diverges_ends_its_setting(folded_keys, monkeypatch):
+    def fit(trainer, run, train, monitored, **options):
+        nothing = np.zeros(2)
+        error = fitting.DivergedError(1, 7, 1)
+        values = nothing, np.zeros((2, 10)), nothing, nothing, nothing
+        yield run, fitting.EpochRecord(1, *values, diverged=(error,))
+        raise AssertionError("a second epoch")
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    small = configs.replace(SMALL, {"first_seed": 3, "seeds": 2})
+    line = controls_run.train(
+        Setting("x", "q_agrel", small), data.load("digits"), False, lambda *_: None
+    )
+    assert line["diverged"] == "seed 4 diverged at step 7 (epoch 1): NaN or infinity"
+    assert line["validation_accuracy"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

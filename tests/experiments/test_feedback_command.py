@@ -463,6 +463,17 @@ def test_the_picture_of_accuracy_marks_what_the_table_marks(tmp_path, monkeypatc
     assert (names, note) == (["tied"], "") and "dense 300–200–100, 2 epochs, 2 seeds" in title
 
 
+def test_a_seed_that_diverged_is_told_beside_its_kind(tmp_path):
+    folder = write_cell(tmp_path, "tied", [0.5, 0.1])
+    lines = files.read_metrics(folder)
+    accuracy = next(key for key in lines[0] if key.endswith("_accuracy"))
+    lines[1] |= {accuracy: [0.5, 0.0], "error": [0.5, None]}
+    files.write_lines(folder / "metrics.jsonl", lines)
+    (result,) = summary.summarize(tmp_path)["results"]
+    assert result["diverged_in_epoch"] == [None, 2]
+    assert summary.row(result, [result])[0] == "tied (1 of 2 seeds diverged)"
+
+
 def test_help_shows_the_configs_that_are_asked_for(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     for arguments, rate, batch in (

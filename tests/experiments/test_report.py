@@ -171,6 +171,32 @@ def test_an_unfinished_cell_says_how_far(tmp_path):
     assert "It cannot be resumed: seed 1 diverged at step 7." in reports.section("cells", tmp_path)
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_seed_that_diverged_has_a_mark(apart, tmp_path):
+    """Seed 1 of Q-AGREL, in epoch 3; of one run, or in a folder of further seeds."""
+    folder = tmp_path / "cells" / "mnist_conv" / "paper"
+    q_agrel = [*Q_AGREL[:2], [0.89, 0, 0.86], [0.88, None, 0.9]]
+    columns = [slice(0, 1), slice(1, 3)] if apart else [slice(0, 3)]
+    for place in columns:
+        name = f"paper_from_seed_{place.start}" if place.start else "paper"
+        ours, control = ([row[place] for row in rows] for rows in (q_agrel, BACKPROP))
+        fields = {"seeds": len(ours[0]), "first_seed": place.start}
+        write_run(folder.with_name(name), q_agrel=ours, backprop=control, finished=False, **fields)
+        path = folder.with_name(name) / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            line["error"] = [None if a in (0, None) else 0.5 for a in line["test_accuracy"]]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = reports.section("cells", tmp_path)
+    assert row(text, "mnist_conv\\*‡", "paper", "3")[0].startswith("88.33 ")  # .89, .86, .9
+    assert "is that of its best epoch: `mnist_conv`, Q-AGREL, seed 1 in epoch 3." in text
+    headline = reports.section("headline", tmp_path)
+    assert "`mnist_conv`, paper, 0–2\\*‡" in headline
+    assert "`mnist_conv`, Q-AGREL, seed 1 in epoch 3." in headline
+    write_run(tmp_path / "cells" / "mnist_conv" / "clean", protocol="clean")
+    assert "mnist_conv | clean" in reports.section("cells", tmp_path)  # without a mark
+
+
 def test_the_headline(tmp_path):
     assert reports.section("headline", tmp_path) == "*Not run.*"
     backprop = [[0.6, 0.9, 0.7], [0.9, 0.9, 0.9]]  # 98 %: .882, in epochs 2, 1, 2

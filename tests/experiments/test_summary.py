@@ -54,6 +54,19 @@ def test_the_criterion_and_the_slowdown(protocol):
     assert "papers' protocol" in content["test_accuracy_is"] or protocol == "clean"
 
 
+def test_the_epoch_in_which_a_seed_diverged():
+    """One that stopped by the rule has no error either, but no accuracy in that epoch."""
+    metrics = [
+        {"rule": "agrel", "test_accuracy": [0.1, 0.1], "error": [None, None], "epoch": 1},
+        {"rule": "q_agrel", "test_accuracy": [0.5, 0.4, 0.3], "error": [1, 2, 3], "epoch": 1},
+        {"rule": "q_agrel", "test_accuracy": [0.5, 0, 0.3], "error": [1, None, 3], "epoch": 2},
+        {"rule": "q_agrel", "test_accuracy": [0.5, None, None], "error": [1] + 2 * [None]}
+        | {"epoch": 3},
+    ]
+    assert summary.diverged(metrics, "q_agrel") == [None, 2, None]
+    assert summary.diverged(metrics, "backprop") == []
+
+
 def test_an_accuracy_of_just_the_criterion_is_enough():
     curves = {"q_agrel": [[0.25, 0.5], [0.5, 0.5]], "backprop": [[0.5, 0.5], [1.0, 1.0]]}
     content = summarize("q_agrel", "backprop", criterion=0.5, curves=curves)

@@ -337,6 +337,57 @@ def test_a_diverging_run_says_so(tmp_path):
     assert [line["rule"] for line in _lines(out)] == 3 * ["backprop"]  # it went on
 
 
+def _damage_a_seed(monkeypatch, index):
+    """Let the weights of one seed, of those that a rule begins with, be as large as 1e30."""
+    start = one_rule.start
+
+    def damaged(*arguments):
+        run = start(*arguments)
+        params = jax.tree.map(lambda leaf: leaf.at[index].set(1e30), run.states.params)
+        return run._replace(states=run.states._replace(params=params))
+
+    monkeypatch.setattr(one_rule, "start", damaged)
+
+
+@pytest.mark.parametrize("protocol", ["clean", "paper"])
+def test_a_seed_that_diverges_is_told_and_the_others_go_on(protocol, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    options = [*QUICK, "--first-seed", "7", "--protocol", protocol, "--feedback", "sign"]
+    expected = train("--out", tmp_path / "whole", *options)
+    assert expected.returncode == 0, expected.stderr
+    _damage_a_seed(monkeypatch, 1)
+    result = train("--out", out, *options)
+    assert result.returncode == 0, result.stderr
+    for rule in ("q_agrel", "backprop"):
+        lines = [line for line in result.stderr.splitlines() if line.startswith(f"{rule}: ")]
+        told = "seed 8 diverged at step 1 (epoch 1): NaN or infinity; it stops, the others go on"
+        assert lines == [f"{rule}: {told}"]
+        assert f"{rule} diverged: seed 8 in epoch 1;" in result.stdout
+    assert "RuntimeWarning" not in result.stderr and "slowdown" not in result.stdout
+    folders = (out, tmp_path / "whole")
+    found, whole = (json.loads((folder / "summary.json").read_text()) for folder in folders)
+    for ours, undamaged in zip(found["results"], whole["results"], strict=True):
+        assert ours["test_accuracy"] == [undamaged["test_accuracy"][0], 0]
+        assert ours["diverged_in_epoch"] == [None, 1]
+        assert undamaged["diverged_in_epoch"] == [None, None]
+    for ours, undamaged in zip(_lines(out), _lines(tmp_path / "whole"), strict=True):
+        accuracy = next(key for key in ours if key in ("validation_accuracy", "test_accuracy"))
+        for key in (accuracy, "error"):
+            assert ours[key][0] == undamaged[key][0]
+            assert ours[key][1] == (0 if key == accuracy and ours["epoch"] == 1 else None)
+    assert (out / "learning_curves.png").is_file() and (out / "angles.png").is_file()
+    again = train("--out", out, "--resume", "--epochs", "4")
+    assert again.returncode == 0, again.stderr
+    entry = json.loads((out / "summary.json").read_text())["results"][0]
+    assert (entry["epochs"], entry["diverged_in_epoch"]) == (4, [None, 1])
+    assert "diverged" in again.stdout and "diverged" not in again.stderr
+
+
+def test_the_message_of_seeds_that_all_diverged(tmp_path):
+    hopeless = ["--reward-right", "1e9", "--rules", "q_agrel"]
+    _refused(train("--out", tmp_path / "out", *QUICK, *hopeless), ", as the other seeds did; ")
+
+
 def _refused(result, message):
     assert result.returncode == 2, result.stderr
     errors = [line for line in result.stderr.splitlines() if "error:" in line]

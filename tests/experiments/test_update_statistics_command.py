@@ -175,10 +175,14 @@ def test_a_network_with_dropout_runs_as_in_training(tmp_path):
     np.testing.assert_allclose(forward(2, 10 * images), first, atol=0.01)
 
 
-def test_weights_that_diverge_are_one_line(tmp_path, monkeypatch, capsys):
-    def diverge(*_, **__):
-        raise fitting.DivergedError(1, 3, 1)
-        yield
+@pytest.mark.parametrize("all_seeds", [True, False])
+def test_weights_that_diverge_are_one_line(all_seeds, tmp_path, monkeypatch, capsys):
+    def diverge(trainer, run, *_, **__):
+        error = fitting.DivergedError(1, 3, 1)
+        if all_seeds:
+            raise error
+        yield run, SimpleNamespace(epoch=1, accuracy=np.zeros(2), diverged=(error,))
+        raise AssertionError("a second epoch")
 
     monkeypatch.setattr(fitting, "fit", diverge)
     arguments = [_config(tmp_path), "--rules", "q_agrel", "--stages", "1", "--images", "50"]

@@ -382,11 +382,84 @@ def test_a_stopped_seed_no_longer_changes():
 def test_nan_stops_at_its_step():
     with pytest.raises(fitting.DivergedError, match=r"seed \d diverged at step \d+ \(epoch \d\)"):
         _run(_trainer(optimizer=optax.sgd(1e30)), 0)
-    errors = np.ones((3, 4))
-    errors[1, 2], errors[0, 3] = np.nan, np.inf
-    with pytest.raises(fitting.DivergedError) as raised:
-        epochs_of._check_finite(errors, 10, 5)
-    assert (raised.value.seed, raised.value.step, raised.value.epoch) == (1, 13, 5)
+    errors = np.ones((4, 4))
+    errors[1, 2], errors[0, 3], errors[2, 0] = np.nan, np.inf, np.nan
+    active = np.array([True, True, False, True])
+    found = epochs_of._diverged(errors, active, 10, 5)
+    assert [(e.seed, e.step, e.epoch) for e in found] == [(0, 14, 5), (1, 13, 5)]
+
+
+def _damaged(run, *seeds):
+    """Make the weights of some seeds so large that their outputs are no numbers."""
+    rows = np.isin(np.arange(len(run.active)), seeds)
+
+    def damage(leaf):
+        return jnp.where(rows.reshape(-1, *[1] * (leaf.ndim - 1)), 1e30, leaf)
+
+    return run._replace(states=run.states._replace(params=jax.tree.map(damage, run.states.params)))
+
+
+@pytest.mark.parametrize("seeds_by", ["vmap", "map"])
+def test_a_seed_that_diverges_stops_and_changes_no_bit_of_the_others(seeds_by):
+    trainer = _trainer(seeds_by=seeds_by)
+    expected, of_all = _run(trainer, 0, 1, 2)
+    start = _damaged(fitting.start(trainer, _keys(0, 1, 2)), 1)
+    with pytest.warns(RuntimeWarning, match=r"seed 1 diverged at step 1 \(epoch 1\).*others go on"):
+        found, records = _run(trainer, start=start)
+    assert [[e.seed for e in record.diverged] for record in records] == [[1], [], []]
+    assert found.diverged.tolist() == [False, True, False]
+    assert found.active.tolist() == [True, False, True]
+    assert found.best_epoch[1] == 1  # there is no better one
+    assert records[0].accuracy[1] == 0
+    assert not np.isfinite(records[0].error[1])
+    for record, whole in zip(records, of_all, strict=True):
+        np.testing.assert_array_equal(record.accuracy[[0, 2]], whole.accuracy[[0, 2]])
+        np.testing.assert_array_equal(record.error[[0, 2]], whole.error[[0, 2]])
+    assert np.isnan([record.accuracy[1] for record in records[1:]]).all()
+    for name in ("states", "best"):
+        pair = (getattr(run, name).params for run in (found, expected))
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[::2], b[::2]), *pair)
+
+
+@pytest.mark.parametrize("chunk_steps", [None, 7])
+@pytest.mark.filterwarnings("ignore:seed 0 diverged")
+def test_a_seed_that_diverges_late_keeps_its_best_weights(chunk_steps, tmp_path):
+    trainer = _trainer()
+    half, _ = _run(trainer, 0, 1, epochs=2)
+    best = jax.tree.map(lambda leaf: np.array(leaf[0]), half.best.params)
+    options = {"epochs": 3, "patience": 9, "chunk_steps": chunk_steps}
+    run, record = next(fitting.fit(trainer, _damaged(half, 0), DATA, DATA, **options))
+    assert [(e.seed, e.step, e.epoch) for e in record.diverged] == [(0, 49, 3)]
+    assert record.accuracy[0] == 0 and run.best_epoch[0] <= 2
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[0]), best, run.best.params)
+    training.save(tmp_path / "run", run)
+    again = training.load(tmp_path / "run", fitting.start(trainer, _keys(0, 1)))
+    assert again.diverged.tolist() == [True, False]
+    later, records = _run(trainer, start=again, epochs=4)
+    assert np.isnan(records[0].accuracy).tolist() == [True, False]
+    next_phase = fitting.new_phase(later)
+    assert next_phase.active.tolist() == [False, True]
+    assert next_phase.diverged.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("chunk_steps", [None, 5])
+@pytest.mark.filterwarnings("ignore:seed 1 diverged")
+def test_the_last_seed_to_diverge_ends_the_run(chunk_steps):
+    trainer = _trainer()
+    options = {"epochs": 9, "patience": 9, "chunk_steps": chunk_steps}
+    start = _damaged(fitting.start(trainer, _keys(0, 1)), 1)
+    run, _ = next(fitting.fit(trainer, start, DATA, DATA, **options))
+    with pytest.raises(fitting.DivergedError, match=r"seed 0 diverged at step 25 \(epoch 2\)"):
+        next(fitting.fit(trainer, _damaged(run, 0), DATA, DATA, **options))
+
+
+@pytest.mark.filterwarnings("ignore:seed 1 diverged")
+def test_a_seed_that_has_stopped_by_the_rule_is_left_when_the_others_diverge():
+    trainer = _trainer()
+    start = _damaged(fitting.start(trainer, _keys(0, 1)), 1)
+    run, records = _run(trainer, start=start._replace(active=np.array([False, True])))
+    assert len(records) == 1 and not run.active.any()
+    assert run.diverged.tolist() == [False, True]
 
 
 def test_divergence_in_a_later_epoch_is_told_with_its_step():
