@@ -78,6 +78,14 @@ def test_the_form_for_cpu_equals_the_native_convolution(case, way, monkeypatch):
     _compare_with_the_native_one(case, channels)
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("size", "padding"), [((5, 8), "SAME"), ((6, 9), "VALID")])
+def test_winograds_tiles_cover_images_that_are_wider_than_high(size, padding, monkeypatch):
+    monkeypatch.setattr(winograd, "MANY", 4)
+    monkeypatch.setattr(winograd, "LARGE", 1)
+    _compare_with_the_native_one((size, (3, 3), (1, 1), padding), 8)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_convolutions_of_random_shapes_equal_the_native_one(monkeypatch):

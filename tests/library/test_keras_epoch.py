@@ -230,7 +230,7 @@ def _fed(curves):
     )
 
 
-def _stops(curves, patience, kill):
+def _stops(curves, patience, kill, min_gain=0.001):
     """Return each seed's stopping and best epoch; with ``kill`` every epoch is a run of its own."""
     done, trainer = _fed(curves)
     examples = fitting.Examples(np.zeros((2, 3, 3, 1), np.uint8), np.zeros(2, np.int32))
@@ -244,6 +244,7 @@ def _stops(curves, patience, kill):
             examples,
             epochs=int(run.epoch) + 1 if kill else len(curves),
             patience=patience,
+            min_gain=min_gain,
         ):
             newly = run.active & ~after.active
             stopped[newly] = after.epoch
@@ -254,8 +255,8 @@ def _stops(curves, patience, kill):
     return list(zip(stopped.tolist(), run.best_epoch.tolist(), strict=True))
 
 
-def _keras(curve, patience):
-    callback = keras_epoch.EarlyStopping(0.001, patience)
+def _keras(curve, patience, min_gain=0.001):
+    callback = keras_epoch.EarlyStopping(min_gain, patience)
     for epoch, accuracy in enumerate(curve):
         callback.on_epoch_end(epoch, accuracy)
         if callback.stopped_epoch is not None:
@@ -288,3 +289,9 @@ def test_early_stopping_is_keras(patience, kill):
     curves = np.concatenate(list(_curves().values()), 1).astype(np.float32)
     expected = [_keras(curve, patience) for curve in curves.T]
     assert _stops(curves, patience, kill) == expected
+
+
+def test_where_any_gain_counts_a_tie_is_none():
+    curves = np.concatenate([_curves()["ties"], _curves()["hops"]], 1).astype(np.float32)
+    expected = [_keras(curve, 2, min_gain=0.0) for curve in curves.T]
+    assert _stops(curves, 2, False, min_gain=0.0) == expected

@@ -194,6 +194,8 @@ def test_devices_left_over_are_refused_to_several_processes(monkeypatch):
     four = jax.devices() * 4
     monkeypatch.setattr(jax, "devices", lambda: four)
     assert dict(sharding.make_mesh().shape) == {"seeds": 1, "batch": 1}
+    with pytest.raises(ValueError, match="does not fit 4 devices"):
+        sharding.make_mesh(3, 2)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ValueError, match="devices of the 2 processes idle: use all 4"):
         sharding.make_mesh(3, 1)
