@@ -295,6 +295,7 @@ def test_a_kernel_of_other_positions_is_refused(kernel, padding):
     ("window", "strides", "padding", "error"),
     [
         ((3, 3), (1, 1), "same", ValueError),
+        ((3, 3), (1, 1), "SAME_LOWER", ValueError),
         ((9, 3), (1, 1), "VALID", ValueError),
         ((3, 3), (0, 1), "VALID", ValueError),
         (3, (1, 1), "VALID", TypeError),
