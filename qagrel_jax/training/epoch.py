@@ -121,10 +121,9 @@ def run_epoch(
     epoch: int,
     chunks: list[Chunk],
     on_chunk: Callable[[int, int, int], None],
-    before: int,
     over: bool = False,
 ) -> tuple[TrainState, StepMetrics, list[DivergedError]]:
-    """Learn for one epoch, after ``before`` steps of earlier ones; ``over`` as in the chunks.
+    """Learn for one epoch; ``over`` as in the chunks.
 
     ``active`` are the seeds that learn, ``lost`` those that diverged in an earlier epoch.
 
@@ -175,12 +174,13 @@ def run_epoch(
         if not left.any():
             break
         on_chunk(epoch, done, steps)
+    metrics, after = sharding.fetch((metrics, states.step))
     pieces = [
         jax.tree.map(lambda m, steps=chunk.steps: m[:, :steps], some)
-        for chunk, some in zip(chunks, sharding.fetch(metrics), strict=False)
+        for chunk, some in zip(chunks, metrics, strict=False)
     ]
     per_step = jax.tree.map(lambda *m: np.concatenate(m, 1), *pieces)
-    diverged = _diverged(per_step.error, active, before, epoch)
+    diverged = _diverged(per_step.error, active, after - done, epoch)
     _check_some_are_left(lost, diverged)
     examples = np.concatenate([np.full(chunk.steps, chunk.batch) for chunk in chunks])
     return states, jax.tree.map(lambda m: np.average(m, 1, examples), per_step), diverged
@@ -196,12 +196,15 @@ def _rows(order: chex.Array, chunk: Chunk) -> chex.Array:
 
 
 def _diverged(
-    errors: np.ndarray, active: np.ndarray, steps_before: int, epoch: int
+    errors: np.ndarray, active: np.ndarray, steps_before: np.ndarray, epoch: int
 ) -> list[DivergedError]:
-    """Return which active seeds have ``errors`` [S, steps] that are not finite, and since when."""
+    """Return which active seeds have ``errors`` [S, steps] that are not finite, and since when.
+
+    ``steps_before`` [S]: those of earlier phases may be of another number for each seed.
+    """
     bad = ~np.isfinite(errors) & active[:, None]
     return [
-        DivergedError(seed, steps_before + int(bad[seed].argmax()) + 1, epoch)
+        DivergedError(seed, int(steps_before[seed] + bad[seed].argmax()) + 1, epoch)
         for seed in np.flatnonzero(bad.any(1)).tolist()
     ]
 

@@ -5,11 +5,13 @@ python tests/library/sharded_run.py OUT SEEDSxBATCH [HOST:PORT PROCESSES PROCESS
 
 import re
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import PartitionSpec
 
 from qagrel_jax import rules, sharding, training
 from qagrel_jax.data import streaming
@@ -64,6 +66,39 @@ def gathers(mesh, seeds_by):
     return len(re.findall("all-gather|all-to-all|collective-permute", program.compile().as_text()))
 
 
+def check_places(mesh):
+    """Assert that each device holds its part of what is divided, and all of what is not."""
+    seeds, parts = mesh.shape["seeds"], mesh.shape["batch"]
+    numbers = np.arange(3 * SEEDS).reshape(SEEDS, 3)
+    for array in (numbers, jnp.asarray(numbers), jax.vmap(jax.random.key)(jnp.arange(SEEDS))):
+        for placed, here in (
+            (sharding.by_seed(array, mesh), SEEDS // seeds),
+            (sharding.replicate(array, mesh), SEEDS),
+        ):
+            assert {len(shard.data) for shard in placed.addressable_shards} == {here}
+    np.testing.assert_array_equal(sharding.fetch(sharding.by_seed(numbers, mesh)), numbers)
+
+    for batch, here in ((8, 8 // parts), (3, 3)):
+
+        @jax.jit
+        @partial(
+            jax.shard_map,
+            mesh=mesh,
+            in_specs=PartitionSpec("seeds"),
+            out_specs=PartitionSpec("seeds"),
+            axis_names={"seeds"},
+            check_vma=False,
+        )
+        def work(x, batch=batch):
+            return sharding.constrain_batch(jnp.sin(x[:, None] + jnp.ones((1, batch)))[0], mesh)[
+                None
+            ]
+
+        placed = work(sharding.by_seed(jnp.arange(1.0 * seeds), mesh))
+        assert placed.shape == (seeds, batch)
+        assert {shard.data.shape for shard in placed.addressable_shards} == {(1, here)}
+
+
 def arrays(run, record):
     """Return everything that is to be equal, on the host."""
     states = run.states._replace(key=jax.random.key_data(run.states.key))
@@ -76,6 +111,7 @@ if __name__ == "__main__":
         jax.distributed.initialize(several[0], int(several[1]), int(several[2]))
     mesh = sharding.make_mesh(*map(int, shape.split("x")))
     patches.CACHED_NUMBERS = 1  # so that a part of a batch is many groups of images
+    check_places(mesh)
     found = {}
     if not several:
         found = {f"gathers_{seeds_by}": gathers(mesh, seeds_by) for seeds_by in ("map", "vmap")}

@@ -349,6 +349,11 @@ def test_no_angle_of_nothing(value):
     assert np.isnan(analysis.angle_degrees(jnp.full(3, value), jnp.ones(3)))
 
 
+def test_arrays_of_different_shapes_have_no_angle():
+    with pytest.raises(AssertionError, match="equal_shape"):
+        analysis.angle_degrees(jnp.ones((2, 3)), jnp.ones((3, 2)))
+
+
 def test_norms_of_vanishing_updates_are_no_zero():
     network = make_network("dense", 3, hidden=(5,))
     variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 4)))

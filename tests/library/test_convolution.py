@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from qagrel_jax.layers import convolution, patches, winograd
+from qagrel_jax.layers import convolution, patches, windows, winograd
 from qagrel_jax.layers.convolution import _convolve_on_cpu, locally_connect
 from qagrel_jax.layers.windows import output_size
 from qagrel_jax.networks import make_network
@@ -78,6 +78,14 @@ def test_the_form_for_cpu_equals_the_native_convolution(case, way, monkeypatch):
     _compare_with_the_native_one(case, channels)
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("size", "padding"), [((5, 8), "SAME"), ((6, 9), "VALID")])
+def test_winograds_tiles_cover_images_that_are_wider_than_high(size, padding, monkeypatch):
+    monkeypatch.setattr(winograd, "MANY", 4)
+    monkeypatch.setattr(winograd, "LARGE", 1)
+    _compare_with_the_native_one((size, (3, 3), (1, 1), padding), 8)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_convolutions_of_random_shapes_equal_the_native_one(monkeypatch):
@@ -111,10 +119,12 @@ def _compare_with_the_native_one(case, *sizes):
         np.testing.assert_allclose(mine, reference, atol=1e-12, err_msg=f"{case} {sizes}")
 
 
+@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     "kernel, strides, out, dtype, ours",
     [
         ((3, 3, 32, 64), (1, 1), (8, 8), jnp.float32, True),
+        ((3, 3, 32, 64), (1, 1), (8, 6), jnp.float64, True),
         ((3, 3, 64, 16), (1, 1), (32, 32), jnp.float32, False),
         ((3, 3, 64, 64), (2, 1), (32, 32), jnp.float32, False),
         ((3, 3, 64, 64), (1, 2), (32, 32), jnp.float32, False),
@@ -194,9 +204,15 @@ def test_each_position_has_its_own_kernel(case):
         np.testing.assert_allclose(mine, by_hand, atol=1e-12)
 
 
-def test_a_window_larger_than_the_image_is_refused():
+@pytest.mark.parametrize("size", [(2, 2), (2, 8), (8, 2)])
+def test_a_window_larger_than_the_image_is_refused(size):
     with pytest.raises(ValueError, match="3x3 window does not fit into images of shape"):
-        output_size((2, 2, 1), (3, 3), (1, 1), "VALID")
+        output_size((*size, 1), (3, 3), (1, 1), "VALID")
+
+
+def test_a_padding_that_only_jax_knows_is_refused():
+    with pytest.raises(ValueError, match="unknown padding 'SAME_LOWER'"):
+        output_size((8, 8, 1), (3, 3), (1, 1), "SAME_LOWER")
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
@@ -213,6 +229,17 @@ def test_a_window_larger_than_the_image_is_refused_on_every_way(backend, monkeyp
         ):
             with pytest.raises(ValueError, match="a 3x3 window does not fit into images"):
                 call(images)
+
+
+@pytest.mark.parametrize(
+    ("batch", "most", "few"), [(6, 100, 6), (6, 40, 3), (6, 29, 2), (6, 5, 1), (7, 60, 1)]
+)
+def test_groups_are_as_many_images_as_divide_the_batch_and_stay_small(batch, most, few):
+    """Ten numbers an image."""
+    images = np.arange(batch * 4).reshape(batch, 2, 2, 1)
+    groups = windows.grouped(jnp.asarray(images), 10, most)
+    assert groups.shape == (batch // few, few, 2, 2, 1)
+    np.testing.assert_array_equal(np.concatenate(groups), images)
 
 
 def test_no_images_have_no_outputs():

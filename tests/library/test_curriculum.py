@@ -5,6 +5,7 @@ import functools
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -19,7 +20,7 @@ from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.data import streaming
 from qagrel_jax.networks import ConvNet, DenseNet
 from qagrel_jax.random_keys import root_key, root_keys
-from qagrel_jax.training import fitting, step, trainer
+from qagrel_jax.training import epoch, fitting, step, trainer
 from tests.reference import curriculum as literal
 
 pytestmark = pytest.mark.usefixtures("folded_keys")
@@ -267,6 +268,32 @@ def test_streamed_it_is_the_same_to_the_bit(monkeypatch, seeds, epochs):
     _same(whole.states.params, streamed.states.params)
     _same(whole.states.curriculum, streamed.states.curriculum)
     assert int(whole.states.curriculum.count.max()) > 2
+
+
+@pytest.mark.parametrize(
+    ("hold", "over", "steps"),
+    [
+        (streaming.HostImages, False, [1, 2, 2, 2, 1]),
+        (streaming.HostImages, True, [7, 1]),
+        (jnp.asarray, False, [7, 1]),
+    ],
+)
+def test_streamed_batches_are_cut_where_a_seeds_window_ends(hold, over, steps):
+    """After 1 and 3 steps of windows of 4, at steps 3 and 7 of an epoch, and at 1 and 5."""
+    examples = fitting.Examples(hold(np.zeros((61, 3, 3, 1), np.uint8)), np.zeros(61, np.int32))
+    of_windows = trainer.Trainer(*[None] * 7, batch_size=8, curriculum=Curriculum(window=4))
+    chunks = epoch.chunks_of_epoch(of_windows, examples, 2, "keep", None, {1, 3}, over)
+    assert [chunk.steps for chunk in chunks] == steps
+
+
+@pytest.mark.parametrize(
+    ("active", "over"), [([1, 1, 0], True), ([1, 1, 1], False), ([0, 0, 1], False)]
+)
+def test_it_is_over_once_every_seed_that_goes_on_sees_all_classes(active, over):
+    shown = types.SimpleNamespace(over=jnp.array([True, True, False]))
+    states = types.SimpleNamespace(curriculum=shown)
+    run = types.SimpleNamespace(states=states, active=np.array(active, bool))
+    assert fitting._curriculum_is_over(run) == over
 
 
 def test_seeds_have_classes_of_their_own_and_resume_to_the_bit():

@@ -72,6 +72,35 @@ def test_the_papers_epochs(name, images, batch, steps, last):
 
 
 @pytest.mark.parametrize(
+    ("backend", "chunk_steps", "steps"),
+    [
+        ("cpu", None, [94, 94, 94, 94, 92, 1]),
+        ("cpu", 200, [156, 156, 156, 1]),
+        ("gpu", None, [468, 1]),
+    ],
+)
+def test_full_batches_are_cut_into_even_calls(backend, chunk_steps, steps, monkeypatch):
+    """MNIST has 468 of them, and an incomplete one."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    trainer = training.Trainer(*[None] * 7, batch_size=128)
+    examples = fitting.Examples(jnp.zeros((60000, 1), jnp.uint8), np.zeros(60000))
+    chunks = epochs.chunks_of_epoch(trainer, examples, 1, "keep", chunk_steps)
+    assert [chunk.steps for chunk in chunks] == steps
+    assert [chunk.length for chunk in chunks] == [steps[0]] * (len(steps) - 1) + [1]
+    assert [chunk.first for chunk in chunks] == [0, *(chunk.last for chunk in chunks[:-1])]
+
+
+def test_streamed_batches_of_all_seeds_keep_to_the_size_of_a_chunk(monkeypatch):
+    """Seven full batches of eight images of nine bytes, for two seeds."""
+    monkeypatch.setattr(streaming, "CHUNK_BYTES", 3 * (2 * 8 * 9) + 1)
+    images = streaming.HostImages(np.zeros((61, 3, 3, 1), np.uint8))
+    examples = fitting.Examples(images, np.zeros(61, np.int32))
+    trainer = training.Trainer(*[None] * 7, batch_size=8)
+    chunks = epochs.chunks_of_epoch(trainer, examples, 2, "keep", None)
+    assert [chunk.steps for chunk in chunks] == [3, 3, 1, 1]
+
+
+@pytest.mark.parametrize(
     ("rule", "where"), every_value(["q_agrel", "backprop"], ["in memory", "streamed"])
 )
 def test_an_epoch_is_keras(rule, where):
@@ -201,7 +230,7 @@ def _fed(curves):
     )
 
 
-def _stops(curves, patience, kill):
+def _stops(curves, patience, kill, min_gain=0.001):
     """Return each seed's stopping and best epoch; with ``kill`` every epoch is a run of its own."""
     done, trainer = _fed(curves)
     examples = fitting.Examples(np.zeros((2, 3, 3, 1), np.uint8), np.zeros(2, np.int32))
@@ -215,6 +244,7 @@ def _stops(curves, patience, kill):
             examples,
             epochs=int(run.epoch) + 1 if kill else len(curves),
             patience=patience,
+            min_gain=min_gain,
         ):
             newly = run.active & ~after.active
             stopped[newly] = after.epoch
@@ -225,8 +255,8 @@ def _stops(curves, patience, kill):
     return list(zip(stopped.tolist(), run.best_epoch.tolist(), strict=True))
 
 
-def _keras(curve, patience):
-    callback = keras_epoch.EarlyStopping(0.001, patience)
+def _keras(curve, patience, min_gain=0.001):
+    callback = keras_epoch.EarlyStopping(min_gain, patience)
     for epoch, accuracy in enumerate(curve):
         callback.on_epoch_end(epoch, accuracy)
         if callback.stopped_epoch is not None:
@@ -245,6 +275,7 @@ def _curves():
         "in images of ten thousand": np.round((0.9 + thousandths) * 10000)[:, None] / 10000,
         "ties": np.repeat(np.arange(10), 3)[:, None] / 100 + 0.5,
         "best in the first epoch": best_first[:, None],
+        "nothing right": np.zeros((30, 1)),
         "two seeds that stop apart": np.stack([best_first, 0.9 + 2 * thousandths], 1),
         "hops": hops,
         "noise": RNG.uniform(0.3, 0.9, (30, 20)),
@@ -258,3 +289,9 @@ def test_early_stopping_is_keras(patience, kill):
     curves = np.concatenate(list(_curves().values()), 1).astype(np.float32)
     expected = [_keras(curve, patience) for curve in curves.T]
     assert _stops(curves, patience, kill) == expected
+
+
+def test_where_any_gain_counts_a_tie_is_none():
+    curves = np.concatenate([_curves()["ties"], _curves()["hops"]], 1).astype(np.float32)
+    expected = [_keras(curve, 2, min_gain=0.0) for curve in curves.T]
+    assert _stops(curves, 2, False, min_gain=0.0) == expected

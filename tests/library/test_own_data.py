@@ -464,6 +464,22 @@ def test_a_run_of_another_trainer_is_refused(change, said):
             next(fit(trainer, _start(other), EXAMPLES, EXAMPLES, epochs=1))
 
 
+def test_a_run_whose_best_is_of_another_trainer_is_refused():
+    trainer, other = (
+        make_trainer(
+            q_agrel(),
+            DenseNet(CLASSES, hidden=(units,)),
+            optax.sgd(0.1),
+            image_shape=SHAPE,
+            num_classes=CLASSES,
+        )
+        for units in (5, 6)
+    )
+    run = _start(trainer)._replace(best=_start(other).best)
+    with pytest.raises(ValueError, match=r"another network, .* than trainer"):
+        next(fit(trainer, run, EXAMPLES, EXAMPLES, epochs=1))
+
+
 def test_a_network_that_returns_more_than_outputs_is_refused():
     class Pair(nn.Module):
         @nn.compact

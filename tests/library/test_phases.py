@@ -124,6 +124,9 @@ def test_a_phase_begins_with_the_learners_and_forgets_the_stopping_rule():
     after = phase.states._replace(key=jax.random.key_data(phase.states.key))
     jax.tree.map(np.testing.assert_array_equal, before._replace(key=0), after._replace(key=0))
     assert (before.key != np.asarray(after.key)).any(axis=1).all()
+    for key, new in zip(before.key, after.key, strict=True):
+        folded = jax.random.fold_in(jax.random.wrap_key_data(key), 7)
+        np.testing.assert_array_equal(jax.random.key_data(folded), new)
     jax.tree.map(np.testing.assert_array_equal, phase.states.params, phase.best.params)
     run, records = _run(trainer, phase, 2)
     assert [record.epoch for record in records] == [1, 2]

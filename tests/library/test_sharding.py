@@ -189,6 +189,22 @@ def test_seeds_and_batches_must_divide_evenly():
         devices.check(two, seeds=5, batch_size=16)
 
 
+def test_devices_left_over_are_refused_to_several_processes(monkeypatch):
+    """One of them would have no part."""
+    four = jax.devices() * 4
+    monkeypatch.setattr(jax, "devices", lambda: four)
+    assert dict(sharding.make_mesh().shape) == {"seeds": 1, "batch": 1}
+    with pytest.raises(ValueError, match="does not fit 4 devices"):
+        sharding.make_mesh(3, 2)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="devices of the 2 processes idle: use all 4"):
+        sharding.make_mesh(3, 1)
+
+
+def test_one_process_agrees_with_itself():
+    assert [sharding.agree(flag) for flag in (True, False)] == [True, False]
+
+
 def test_a_mesh_that_does_not_fit():
     with pytest.raises(ValueError, match=r"2 x 3 \(seeds x batch\) does not fit 1 devices"):
         sharding.make_mesh(2, 3)

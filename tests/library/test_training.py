@@ -385,8 +385,8 @@ def test_nan_stops_at_its_step():
     errors = np.ones((4, 4))
     errors[1, 2], errors[0, 3], errors[2, 0] = np.nan, np.inf, np.nan
     active = np.array([True, True, False, True])
-    found = epochs_of._diverged(errors, active, 10, 5)
-    assert [(e.seed, e.step, e.epoch) for e in found] == [(0, 14, 5), (1, 13, 5)]
+    found = epochs_of._diverged(errors, active, np.array([10, 20, 30, 40]), 5)
+    assert [(e.seed, e.step, e.epoch) for e in found] == [(0, 14, 5), (1, 23, 5)]
 
 
 def _damaged(run, *seeds):
@@ -445,12 +445,14 @@ def test_a_seed_that_diverges_late_keeps_its_best_weights(chunk_steps, tmp_path)
 @pytest.mark.parametrize("chunk_steps", [None, 5])
 @pytest.mark.filterwarnings("ignore:seed 1 diverged")
 def test_the_last_seed_to_diverge_ends_the_run(chunk_steps):
-    trainer = _trainer()
+    trainer, told = _trainer(), []
     options = {"epochs": 9, "patience": 9, "chunk_steps": chunk_steps}
     start = _damaged(fitting.start(trainer, _keys(0, 1)), 1)
     run, _ = next(fitting.fit(trainer, start, DATA, DATA, **options))
+    options["on_chunk"] = lambda *counts: told.append(counts)
     with pytest.raises(fitting.DivergedError, match=r"seed 0 diverged at step 25 \(epoch 2\)"):
         next(fitting.fit(trainer, _damaged(run, 0), DATA, DATA, **options))
+    assert not told  # after the first chunk of the epoch there is nothing to learn
 
 
 @pytest.mark.filterwarnings("ignore:seed 1 diverged")
@@ -470,6 +472,16 @@ def test_divergence_in_a_later_epoch_is_told_with_its_step():
     run, _ = _run(trainer, 0, epochs=1)  # and taken up again
     with pytest.raises(fitting.DivergedError, match=r"seed 0 diverged at step 31 \(epoch 2\)"):
         _run(trainer, epochs=2, start=run)
+
+
+def test_divergence_in_another_phase_counts_the_steps_of_all_and_names_the_last():
+    """24 batches an epoch, of which seed 1 has missed those of the first phase."""
+    trainer = _trainer()
+    start = fitting.start(trainer, _keys(0, 1))._replace(active=np.array([True, False]))
+    run, _ = _run(trainer, start=start, epochs=1)
+    phase = _damaged(fitting.new_phase(run), 0, 1)
+    with pytest.raises(fitting.DivergedError, match=r"seed 0 diverged at step 25 \(epoch 1\)"):
+        _run(trainer, start=phase)
 
 
 def test_progress_within_an_epoch_counts_its_steps():
@@ -603,6 +615,7 @@ def test_the_error_of_divergence_passes_from_process_to_process():
     error = fitting.DivergedError(2, 30, 4)
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.seed, again.step, again.epoch) == (str(error), 2, 30, 4)
+    assert str(again.counted_from(5)).startswith("seed 7 diverged at step 30 (epoch 4)")
 
 
 def test_examples_may_be_lists():
