@@ -27,7 +27,8 @@ class DivergedError(FloatingPointError):
     """The error of a seed, counted from 0 among those of the run, is no longer a finite number.
 
     So it is, too, where a schedule takes epsilon or temperature out of its range. ``fit`` raises it
-    once no seed of the run is left, and names the last.
+    once no seed of the run is left, and names the last. ``step`` counts, from 1, the batches that
+    this seed has seen, those of earlier phases included.
     """
 
     def __init__(self, seed: int, step: int, epoch: int) -> None:
@@ -121,10 +122,9 @@ def run_epoch(
     epoch: int,
     chunks: list[Chunk],
     on_chunk: Callable[[int, int, int], None],
-    before: int,
     over: bool = False,
 ) -> tuple[TrainState, StepMetrics, list[DivergedError]]:
-    """Learn for one epoch, after ``before`` steps of earlier ones; ``over`` as in the chunks.
+    """Learn for one epoch; ``over`` as in the chunks.
 
     ``active`` are the seeds that learn, ``lost`` those that diverged in an earlier epoch.
 
@@ -180,7 +180,7 @@ def run_epoch(
         for chunk, some in zip(chunks, sharding.fetch(metrics), strict=False)
     ]
     per_step = jax.tree.map(lambda *m: np.concatenate(m, 1), *pieces)
-    diverged = _diverged(per_step.error, active, before, epoch)
+    diverged = _diverged(per_step.error, active, states.step, epoch)
     _check_some_are_left(lost, diverged)
     examples = np.concatenate([np.full(chunk.steps, chunk.batch) for chunk in chunks])
     return states, jax.tree.map(lambda m: np.average(m, 1, examples), per_step), diverged
@@ -196,12 +196,18 @@ def _rows(order: chex.Array, chunk: Chunk) -> chex.Array:
 
 
 def _diverged(
-    errors: np.ndarray, active: np.ndarray, steps_before: int, epoch: int
+    errors: np.ndarray, active: np.ndarray, steps_done: chex.Array, epoch: int
 ) -> list[DivergedError]:
-    """Return which active seeds have ``errors`` [S, steps] that are not finite, and since when."""
+    """Return which active seeds have ``errors`` [S, steps] that are not finite, and since when.
+
+    ``steps_done`` [S] are all steps of each seed, these included.
+    """
     bad = ~np.isfinite(errors) & active[:, None]
+    if not bad.any():
+        return []
+    before = sharding.fetch(steps_done) - errors.shape[1]
     return [
-        DivergedError(seed, steps_before + int(bad[seed].argmax()) + 1, epoch)
+        DivergedError(seed, int(before[seed] + bad[seed].argmax()) + 1, epoch)
         for seed in np.flatnonzero(bad.any(1)).tolist()
     ]
 

@@ -292,9 +292,8 @@ def fit(
         checks.every_class(train.labels, trainer.num_classes)
     run = _on_mesh(run, trainer.mesh)
     seeds = len(run.active)
-    # Epochs before a resumption may have had another number of steps; a curriculum of an earlier
-    # phase goes on. Else there are none, and the device is not waited for.
-    counted = run.epoch or trainer.curriculum is not None
+    # A curriculum's windows run on from earlier epochs and phases. Else no device is waited for.
+    counted = trainer.curriculum is not None
     before = sharding.fetch(run.states.step) if counted else np.zeros(seeds, np.int32)
     while run.epoch < epochs and run.active.any():
         epoch = int(run.epoch) + 1
@@ -310,7 +309,6 @@ def fit(
             epoch,
             chunks,
             on_chunk,
-            max(done),
             over,
         )
         for error in diverged:
