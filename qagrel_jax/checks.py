@@ -218,7 +218,12 @@ def floats(name: str, values: Any) -> None:
     >>> floats("images", np.zeros(2, np.uint8))
     Traceback (most recent call last):
     TypeError: images must be floats, got uint8: tasks.classification.normalize makes them of uint8
+    >>> floats("images", [[0.5]])
+    Traceback (most recent call last):
+    TypeError: images must be an array of floats, got a list
     """
+    if not hasattr(values, "dtype"):
+        raise TypeError(f"{name} must be an array of floats, got a {type(values).__name__}")
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise TypeError(
             f"{name} must be floats, got {values.dtype}: tasks.classification.normalize makes them "

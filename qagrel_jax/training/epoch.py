@@ -27,7 +27,8 @@ class DivergedError(FloatingPointError):
     """The error of a seed, counted from 0 among those of the run, is no longer a finite number.
 
     So it is, too, where a schedule takes epsilon or temperature out of its range. ``fit`` raises it
-    once no seed of the run is left, and names the last.
+    once no seed of the run is left, and names the last. ``step`` counts, from 1, the batches that
+    this seed has seen, those of earlier phases included.
     """
 
     def __init__(self, seed: int, step: int, epoch: int) -> None:

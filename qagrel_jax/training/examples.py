@@ -82,9 +82,11 @@ def paired(examples: Examples) -> Examples:
     """Return ``as_arrays`` of as many images as labels.
 
     Raises:
-      ValueError: as ``as_arrays``; not as many.
+      ValueError: as ``as_arrays``; not as many; one label instead of [n].
     """
     images, labels = as_arrays(examples)
+    if not labels.ndim:
+        raise ValueError(f"labels must be [n], the number of each image's class, got {labels}")
     if len(images) != len(labels):
         raise ValueError(f"there are {len(images)} images, but {len(labels)} labels")
     return Examples(images, labels)
@@ -176,6 +178,8 @@ def check_pixels(name: str, images: chex.Array | streaming.HostImages) -> None:
         hold nothing above 1, and are divided by 255.
     """
     seen: Any = images
+    if not len(images):
+        return
     if isinstance(images, streaming.HostImages):
         seen = images.read(np.arange(min(len(images), 256)))
     elif not checks.known(images):

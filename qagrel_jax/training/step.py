@@ -128,6 +128,35 @@ def judge(correct: CorrectFunction, labels: chex.Array, actions: chex.Array) -> 
     return jnp.asarray(verdict)
 
 
+def _rewards(
+    learner: Learner, key: chex.PRNGKey, labels: chex.Array, actions: chex.Array
+) -> chex.Array:
+    """Return the learner's rewards [batch]; of numbers that are none, the rule tells."""
+    rewards = learner.reward(key, labels, actions)
+    if isinstance(rewards, tuple | list | dict):
+        raise TypeError(
+            f"reward must return an array, rewards [batch], got a {type(rewards).__name__}"
+        )
+    return rewards
+
+
+def _check_update(
+    grads: chex.ArrayTree, errors: chex.Array, params: chex.ArrayTree, batch: int
+) -> None:
+    """Refuse what a rule of one's own returns in another shape, of which some would broadcast.
+
+    Raises:
+      ValueError: ``grads`` that are not like ``params``.
+      AssertionError: ``errors`` that are not [batch].
+    """
+    found, wanted = (jax.tree.map(jnp.shape, tree) for tree in (grads, params))
+    if found != wanted:
+        raise ValueError(
+            f"the rule's update must return grads shaped like params, {wanted}, got {found}"
+        )
+    checks.one_each("errors of the rule's update", jnp.asarray(errors), batch)
+
+
 def _class_has_action(learner: Learner) -> bool:
     """Say whether each class is an action, too."""
     told_labels = schedules.first(learner.rule).outcome == "label"
@@ -188,8 +217,9 @@ def train_step(
     inputs = classification.normalize(images)
 
     decision = rule.act(choice_key, forward, state.params, inputs, has_aux=True)
-    outcome = labels if told_labels else learner.reward(reward_key, labels, decision.action)
+    outcome = labels if told_labels else _rewards(learner, reward_key, labels, decision.action)
     grads, errors = rule.update(decision, outcome)
+    _check_update(grads, errors, state.params, len(labels))
     nominal = learner.batch_size or len(labels)
     if not told_labels and len(labels) < nominal:
         grads = _scale(grads, len(labels) / nominal)

@@ -332,6 +332,16 @@ def test_images_that_are_not_finite_are_named(wrong, hold, dtype):
             next(fit(trainer, _start(trainer), *given, epochs=1))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_no_images_are_evaluated_and_one_without_its_axis_is_refused(dtype):
+    trainer = _trainer(Plain())
+    states, images = _start(trainer).states, PIXELS.astype(dtype)
+    nothing = trainer.evaluate(states, images[:0], EXAMPLES.labels[:0])
+    np.testing.assert_array_equal(nothing, np.zeros((len(states.step), CLASSES)))
+    with pytest.raises(ValueError, match=r"labels must be \[n\]"):
+        trainer.evaluate(states, images[0], EXAMPLES.labels[0])
+
+
 def test_evaluate_takes_what_fit_takes():
     trainer = _trainer(Plain())
     states = _start(trainer).states

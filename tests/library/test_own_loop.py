@@ -167,6 +167,42 @@ def test_an_optimizer_that_asks_for_a_value_gets_the_steps_error(name):
     np.testing.assert_allclose(run.states.opt_state[1], record.error, rtol=1e-6)
 
 
+OWN_UPDATES = {
+    "mean": (lambda grads, errors: (grads, errors.mean()), AssertionError, "errors of the rule"),
+    "scalars": (lambda grads, errors: (jax.tree.map(jnp.mean, grads), errors), ValueError, "grads"),
+    "layer": (lambda grads, errors: (grads["Dense_0"], errors), ValueError, "shaped like params"),
+}
+
+
+@pytest.mark.parametrize("case", OWN_UPDATES)
+def test_a_rule_of_ones_own_that_returns_other_shapes_is_refused(case):
+    own, kind, message = OWN_UPDATES[case]
+    rule = rules.q_agrel()
+    with pytest.raises(kind, match=message) as error:
+        _one_epoch(
+            optax.sgd(0.1),
+            rule._replace(update=lambda decision, reward: own(*rule.update(decision, reward))),
+        )
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_a_reward_of_ones_own_is_an_array(kind):
+    trainer = training.make_trainer(
+        rules.q_agrel(),
+        make_network("dense", 3, hidden=(4,)),
+        optax.sgd(0.1),
+        image_shape=(2, 2, 1),
+        num_classes=3,
+        batch_size=4,
+        reward=lambda key, labels, actions: kind([jnp.ones(4), key]),
+    )
+    examples = training.Examples(np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 1, 2, 1]))
+    run = training.start(trainer, root_keys([0]))
+    with pytest.raises(TypeError, match=f"reward must return an array.*got a {kind.__name__}"):
+        next(training.fit(trainer, run, examples, examples, epochs=1))
+
+
 def test_plateaus_are_seen_and_line_searches_refused():
     run, _ = _one_epoch(
         optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau()), rules.q_agrel()

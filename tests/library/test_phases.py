@@ -184,3 +184,24 @@ def test_what_was_consumed_begins_no_phase():
         training.new_phase(first)
     with pytest.raises(TypeError, match="run must be"):
         training.new_phase(first.states)
+
+
+@pytest.mark.filterwarnings("ignore:seed . diverged")
+def test_the_step_of_a_divergence_counts_what_this_seed_saw_in_all_phases(tmp_path):
+    """13 batches an epoch: seed 0 has seen 26 at first, seed 1 none."""
+    trainer = _plain()
+    run = _start(trainer, 2)._replace(active=np.array([True, False]))
+    run, _ = _run(trainer, run, 2)
+    damaged = jax.tree.map(lambda leaf: leaf * 1e30, run.states.params)
+    phase = training.new_phase(run._replace(states=run.states._replace(params=damaged)))
+    training.save(tmp_path / "run", phase._replace(epoch=np.int32(1)))
+    for begun in (phase, training.load(tmp_path / "run", _start(trainer, 2))):
+        with pytest.raises(training.DivergedError, match="seed 0 diverged at step 27") as error:
+            _run(trainer, begun._replace(active=np.array([True, True])), 2)
+        assert error.value.step == 27
+    sound = _start(trainer, 2)._replace(active=np.array([True, False]))
+    sound, _ = _run(trainer, sound, 2)
+    one = jax.tree.map(lambda leaf: leaf.at[1].multiply(1e30), sound.states.params)
+    phase = training.new_phase(sound._replace(states=sound.states._replace(params=one)))
+    _, records = _run(trainer, phase, 1)
+    assert [(e.seed, e.step) for e in records[0].diverged] == [(1, 1)]
