@@ -79,8 +79,8 @@ class Fit(NamedTuple):
     def diverged(self) -> np.ndarray:
         """bool[S], whose error was no longer a finite number: such a seed has stopped.
 
-        ``best`` has its weights of an earlier epoch, or weights that are not finite if it diverged
-        in the first.
+        ``best`` has its weights of its best epoch, as ever; if it diverged in the first, they are
+        not finite.
         """
         return np.isnan(np.asarray(self.reference))
 
