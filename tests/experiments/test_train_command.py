@@ -349,7 +349,7 @@ def _damage_a_seed(monkeypatch, index):
     monkeypatch.setattr(one_rule, "start", damaged)
 
 
-@pytest.mark.parametrize("protocol", ["clean", "paper"])
+@pytest.mark.parametrize("protocol", ["clean", pytest.param("paper", marks=pytest.mark.slow)])
 def test_a_seed_that_diverges_is_told_and_the_others_go_on(protocol, tmp_path, monkeypatch):
     out = tmp_path / "out"
     options = [*QUICK, "--first-seed", "7", "--protocol", protocol, "--feedback", "sign"]
