@@ -131,7 +131,7 @@ def judge(correct: CorrectFunction, labels: chex.Array, actions: chex.Array) -> 
 def _rewards(
     learner: Learner, key: chex.PRNGKey, labels: chex.Array, actions: chex.Array
 ) -> chex.Array:
-    """Return the learner's rewards [batch]; of numbers that are none, the rule tells."""
+    """Return the learner's rewards [batch], of whose shape and numbers the rule tells."""
     rewards = learner.reward(key, labels, actions)
     if isinstance(rewards, tuple | list | dict):
         raise TypeError(
