@@ -54,7 +54,16 @@ from qagrel_jax.policies import (
     max_boltzmann,
     softmax,
 )
-from qagrel_jax.rules import agrel, augment, backprop, make_rule, q_agrel, recollect, relearnn
+from qagrel_jax.rules import (
+    agrel,
+    augment,
+    backprop,
+    make_rule,
+    q_agrel,
+    recollect,
+    relearnn,
+    workmate,
+)
 from qagrel_jax.tasks import make_task
 from qagrel_jax.training import make_trainer
 from qagrel_jax.weights import load_network
@@ -100,6 +109,7 @@ __all__ = [
     "training",
     "update_statistics",
     "weights",
+    "workmate",
 ]
 
 _MOVED = {

@@ -7,15 +7,18 @@
     python -m experiments.working_memory saccade --feedback tied,kolen_pollack  # both
     python -m experiments.working_memory saccade --rule recollect --set delay_steps=4
     python -m experiments.working_memory twelve_ax --leak 0.7,1     # hybrid AuGMEnT
+    python -m experiments.working_memory match_to_sample --rule workmate
     python -m experiments.working_memory --resume --out runs/vibro  # resume after a crash
 
-TASK is saccade, match_to_category, probabilistic, vibrotactile, twelve_ax or reversal_bandit; the
-networks are AuGMEnT's, or with --rule recollect RECOLLECT's. Parameters of rules and tasks default
-to the published ones or those of the authors' code; the number of networks, limits of trials that
-no paper gives, and the reversal bandit are ours. The output folder gets
+TASK is saccade, match_to_category, probabilistic, vibrotactile, twelve_ax, reversal_bandit,
+match_to_sample or twelve_ax_levels; the networks are AuGMEnT's, or with --rule recollect
+RECOLLECT's, with --rule workmate WorkMATe's. Parameters of rules and tasks default to the published
+ones or those of the authors' code; the number of networks, limits of trials that no paper gives,
+and the reversal bandit are ours. The output folder gets
 config.json, summary.json, converged.png (networks that have learned, by trials), activity.png
-(units through a trial of each type) and checkpoint.msgpack; several settings also get grid.json,
-several learning rates or tag decays grid.png. A notebook reads the trained networks with
+(units through a trial of each type) and checkpoint.msgpack; a task with shaping levels also gets
+levels.png (trials at each), several settings grid.json, several learning rates or tag decays
+grid.png. A notebook reads the trained networks with
 experiments.working_memory.trained.load(DIR).
 """
 

@@ -9,7 +9,7 @@ from experiments.plots import figure, unit_activity, whole_numbers
 from qagrel_jax.population.recording import Recording
 from qagrel_jax.tasks import base
 
-LETTERS = {"regular": "R", "memory": "M", "gate": "G"}
+LETTERS = {"regular": "R", "memory": "M", "gate": "G", "match": "match "}
 
 
 def draw(

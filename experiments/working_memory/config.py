@@ -15,8 +15,9 @@ FILE = "config.json"
 TASKS = (
     *("saccade", "match_to_category", "probabilistic", "vibrotactile"),
     *("twelve_ax", "reversal_bandit"),
+    *("match_to_sample", "twelve_ax_levels"),
 )
-RULES = ("augment", "recollect")
+RULES = ("augment", "recollect", "workmate")
 POLICIES = ("max_boltzmann", "epsilon_greedy")
 SLOPES = ("published", "corrected")
 FEEDBACKS = ("tied", "kolen_pollack")
@@ -29,8 +30,10 @@ DEFAULT_NETWORKS = {
     "vibrotactile": 100,
     "twelve_ax": 100,
     "reversal_bandit": 100,
+    "match_to_sample": 100,
+    "twelve_ax_levels": 100,
 }
-RECOLLECT_NETWORKS = 100
+OTHER_RULES_NETWORKS = 100
 RECOLLECT: dict[str, Any] = {
     "learning_rates": (0.1,),
     "tag_decays": (0.4,),
@@ -39,6 +42,9 @@ RECOLLECT: dict[str, Any] = {
     "threshold": 0.0,
 }
 """Where RECOLLECT differs from AuGMEnT (van den Berg, Roelfsema & Bohte 2024)."""
+WORKMATE: dict[str, Any] = {"tag_decays": (0.8,), "regular": 15, "memory": 30}
+"""The same of WorkMATe (Kruijne, Bohte, Roelfsema & Olivers 2021)."""
+OF_RULE = {"augment": {}, "recollect": RECOLLECT, "workmate": WORKMATE}
 OF_TASK: dict[tuple[str, str], dict[str, Any]] = {
     ("recollect", "saccade"): {"task_parameters": {"blank_steps": 0}},
     ("augment", "twelve_ax"): {
@@ -53,8 +59,17 @@ OF_TASK: dict[tuple[str, str], dict[str, Any]] = {
     },
 }
 """Where a task has parameters of its own; 12AX: Martinolli, Gerstner & Gilra (2018)."""
-AUGMENT_ONLY = ("leak", "regular", "substeps", "bias")
-RECOLLECT_ONLY = ("slope", "end_input")
+OPTIONS_OF = {
+    "leak": ("augment",),
+    "regular": ("augment", "workmate"),
+    "substeps": ("augment",),
+    "bias": ("augment",),
+    "slope": ("recollect",),
+    "end_input": ("recollect",),
+    "blocks": ("workmate",),
+    "time_cells": ("workmate",),
+}
+"""Options that not all rules have."""
 GRID_NETWORKS = 20
 GRID_LEARNING_RATES = (0.05, 0.15, 0.3, 0.6)
 GRID_TAG_DECAYS = (0.0, 0.2, 0.5, 0.8)
@@ -86,7 +101,9 @@ class MemoryConfig:
       end_input: whether RECOLLECT has an input that tells that a trial has ended.
       leak: of the memory; 1 is AuGMEnT. Several: the memory units have them in equal shares.
       regular: number of regular units.
-      memory: number of memory units.
+      memory: number of memory units; WorkMATe's of all blocks.
+      blocks: of WorkMATe's memory.
+      time_cells: inputs that tell WorkMATe which step of a trial it is.
       substeps: of each action; more than 1 is a variant, see ``rules.augment_continuous``.
       retest_after: training trials from a failed frozen test to the next; None for the task's own.
       task_parameters: values that differ from the task's defaults, sorted by name.
@@ -98,7 +115,7 @@ class MemoryConfig:
         1_000_000,
         "how many for each setting of feedback, learning rate and tag decay",
         default_is=", ".join(f"{task} {n}" for task, n in DEFAULT_NETWORKS.items())
-        + f"; RECOLLECT {RECOLLECT_NETWORKS}; --grid, several learning rates or tag decays "
+        + f"; other rules {OTHER_RULES_NETWORKS}; --grid, several learning rates or tag decays "
         f"{GRID_NETWORKS}",
     )
     max_trials: int | None = fields.number(
@@ -135,7 +152,7 @@ class MemoryConfig:
         group=_NETWORKS,
         option="--tag-decay",
         default=(0.2,),
-        default_is="0.2; 12AX 0.15, RECOLLECT 0.4",
+        default_is="0.2; 12AX 0.15, RECOLLECT 0.4, WorkMATe 0.8",
     )
     rule: str = fields.choice(RULES, "learning rule", group=_NETWORKS, default="augment")
     policy: str = fields.choice(
@@ -174,7 +191,12 @@ class MemoryConfig:
         default=1.0,
     )
     regular: int = fields.number(
-        1, 10_000, "regular units", group=_NETWORKS, default=3, default_is="3; 12AX 10"
+        1,
+        10_000,
+        "regular units",
+        group=_NETWORKS,
+        default=3,
+        default_is="3; 12AX 10, WorkMATe 15",
     )
     memory: int = fields.number(
         1,
@@ -182,7 +204,17 @@ class MemoryConfig:
         "memory units",
         group=_NETWORKS,
         default=4,
-        default_is="4; 12AX 20, RECOLLECT 7",
+        default_is="4; 12AX 20, RECOLLECT 7, WorkMATe 30",
+    )
+    blocks: int = fields.number(
+        1, 10_000, "of WorkMATe's memory units, all of one size", group=_NETWORKS, default=2
+    )
+    time_cells: int = fields.number(
+        0,
+        10_000,
+        "inputs that tell WorkMATe which step of the trial it is",
+        group=_NETWORKS,
+        default=20,
     )
     substeps: int = fields.number(
         1,
@@ -224,15 +256,14 @@ def complete(given: dict[str, Any]) -> MemoryConfig:
       UserError: an option of another rule.
     """
     rule, task = given.get("rule", "augment"), given["task"]
-    others = AUGMENT_ONLY if rule == "recollect" else RECOLLECT_ONLY
-    for name in others:
-        if name in given:
+    for name, rules in OPTIONS_OF.items():
+        if name in given and rule not in rules:
             raise UserError(f"--{name.replace('_', '-')} is not an option of --rule {rule}")
-    own = dict(RECOLLECT) if rule == "recollect" else {}
+    own: dict[str, Any] = dict(OF_RULE[rule])
     own |= OF_TASK.get((rule, task), {})
     if given.get("policy", "max_boltzmann") != "max_boltzmann":
         own.pop("cooling", None)
-    own["networks"] = RECOLLECT_NETWORKS if rule == "recollect" else DEFAULT_NETWORKS[task]
+    own["networks"] = DEFAULT_NETWORKS[task] if rule == "augment" else OTHER_RULES_NETWORKS
     if any(len(given.get(name, ())) > 1 for name in ("learning_rates", "tag_decays")):
         own["networks"] = GRID_NETWORKS
     parameters = own.get("task_parameters", {}) | given.get("task_parameters", {})

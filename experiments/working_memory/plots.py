@@ -18,6 +18,11 @@ from experiments.plots import (
     whole_numbers,
 )
 
+RULES = {"recollect": "RECOLLECT", "workmate": "WorkMATe"}
+"""Rules to name beside a task; AuGMEnT goes without saying."""
+LEVELS = {"match_to_sample": "set of stimuli"}
+"""What a task's shaping levels are."""
+
 
 def converged(path: Path, summary: dict[str, Any]) -> None:
     """Draw the fraction of networks that have converged, against trials; a large grid by β."""
@@ -66,9 +71,30 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
             )
 
 
+def levels(path: Path, summary: dict[str, Any]) -> None:
+    """Draw the trials that each shaping level took the networks that passed it."""
+    rows = [row for row in summary["levels"] if row["passed"]]
+    with figure(path, 6.0, 4.0) as (_, axes):
+        if rows:
+            numbers = [row["level"] for row in rows]
+            low, high = zip(*(row["quartiles_trials"] for row in rows), strict=True)
+            axes.plot(numbers, [row["median_trials"] for row in rows], marker="o", color=COLORS[0])
+            spread(axes, numbers, list(low), list(high), COLORS[0])
+            axes.set_yscale("log")
+            axes.yaxis.set_minor_locator(NullLocator())
+            plain_log(axes.yaxis, *axes.get_ylim())
+        every = summary["levels"]
+        axes.set_xlim(0.5, len(every) + 0.5)
+        named = [f"{row['level']}\n{row['passed']} of {summary['networks']}" for row in every]
+        axes.set_xticks([row["level"] for row in every], named)
+        axes.set_xlabel(f"{LEVELS.get(summary['task'], 'shaping level')}, networks that passed it")
+        axes.set_ylabel("training trials at it (median, quartiles)")
+        axes.set_title(_named(summary))
+
+
 def task_and_rule(task: str, rule: str) -> str:
     """Name the task, and the rule if it is not AuGMEnT."""
-    return f"{task}, RECOLLECT" if rule == "recollect" else task
+    return f"{task}, {RULES[rule]}" if rule in RULES else task
 
 
 def _named(summary: dict[str, Any]) -> str:

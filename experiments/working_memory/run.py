@@ -20,7 +20,9 @@ from qagrel_jax.population.packing import Packed
 from qagrel_jax.random_keys import root_key
 from qagrel_jax.rules import synapses
 from qagrel_jax.rules.augment import AugmentConfig
+from qagrel_jax.rules.memory import Config
 from qagrel_jax.rules.recollect import RecollectConfig
+from qagrel_jax.rules.workmate import WorkmateConfig
 from qagrel_jax.tasks import Task, make_task, saccade
 from qagrel_jax.tasks.criterion import CONVERGED
 from qagrel_jax.training import checkpoints
@@ -57,7 +59,8 @@ def start(config: MemoryConfig, setup: Setup) -> Packed:
       UserError: they do not fit the memory, or their settings are out of range.
     """
     number = len(config.settings) * config.networks
-    weights = (setup.config.inputs * 3 + 8) * (config.regular + config.memory)
+    inputs = setup.config.inputs + config.time_cells * (config.rule == "workmate")
+    weights = (inputs * 3 + 8) * (config.regular + config.memory)
     # Forward and feedback weights, tags and traces of each.
     memory.check(4 * 3 * weights * number, f"{number:,} networks", "--networks")
     feedback, rate, decay = (
@@ -87,6 +90,8 @@ def _run(
     if len(config.settings) > 1:
         files.write_json(folder / "grid.json", content["grid"])
     plots.converged(folder / "converged.png", content)
+    if "levels" in content:
+        plots.levels(folder / "levels.png", content)
     _draw_activity(folder / "activity.png", config, setup, packed)
     if len(config.learning_rates) * len(config.tag_decays) > 1:
         plots.grid(folder / "grid.png", content)
@@ -109,8 +114,8 @@ def make_setup(config: MemoryConfig) -> Setup:
             criterion = saccade.recollect_criterion(params)
         changes = {name: getattr(config, name) for name in ("max_trials", "retest_after")}
         changes = {name: value for name, value in changes.items() if value is not None}
-        if len(criterion.windows) < task.levels(params):  # a curriculum: the same at each level
-            changes["windows"] = criterion.windows * task.levels(params)
+        if (levels := task.levels(params)) != len(criterion.windows):  # the same at each level
+            changes["windows"] = criterion.windows[:1] * levels
         if "retest_after" in changes and not criterion.test_allowed:
             raise UserError(f"--retest-after does nothing in {task.name}, which has no frozen test")
         criterion = dataclasses.replace(criterion, **changes)
@@ -142,7 +147,7 @@ def _task_parameters(task: Task, given: dict[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-def _rule(config: MemoryConfig, task: Task) -> AugmentConfig | RecollectConfig:
+def _rule(config: MemoryConfig, task: Task) -> Config:
     """Return the rule's sizes and parameters."""
     shared: dict[str, Any] = {
         "inputs": task.inputs,
@@ -163,6 +168,9 @@ def _rule(config: MemoryConfig, task: Task) -> AugmentConfig | RecollectConfig:
             shared[name] = values[0]
     if config.rule == "recollect":
         return RecollectConfig(slope=config.slope, end_input=config.end_input, **shared)
+    if config.rule == "workmate":
+        shared |= {"blocks": config.blocks, "time_cells": config.time_cells}
+        return WorkmateConfig(regular=config.regular, **shared)
     leak = config.leak
     if isinstance(leak, tuple):
         leak = synapses.hybrid_leak(config.memory, *leak)
@@ -239,7 +247,7 @@ def restore(folder: Path, packed: Packed, config: MemoryConfig) -> float:
     if not path.is_file() and not old.is_file():
         return 0.0
     template = _resumable(packed, 0)
-    state, read = saved.load(path, template, _describe(config)), path
+    state, read = _load(path, template, packed, config), path
     if state is None:
         read = old
         with saved.explained(old):
@@ -254,6 +262,25 @@ def restore(folder: Path, packed: Packed, config: MemoryConfig) -> float:
     except Exception as error:
         raise UserError(f"{read} is damaged ({error}): move it away to start it anew") from None
     return float(state["seconds"])
+
+
+def _load(
+    path: Path, template: dict[str, Any], packed: Packed, config: MemoryConfig
+) -> dict[str, Any] | None:
+    """Read a checkpoint, also one made before the trials of each shaping level were counted."""
+    try:
+        return saved.load(path, template, _describe(config))
+    except UserError:
+        if packed.networks.progress.passed is None:
+            raise
+        earlier = {name: value for name, value in template.items() if name != _last(template)}
+        with contextlib.suppress(UserError):
+            return saved.load(path, earlier, _describe(config))
+        raise
+
+
+def _last(template: dict[str, Any]) -> str:
+    return f"leaf{sum(name.startswith('leaf') for name in template) - 1}"
 
 
 def _read_old(path: Path) -> dict[str, np.ndarray]:

@@ -40,6 +40,8 @@ def summarize(
         "config": config.to_json(),
         "trials": trials,
     }
+    if packed.networks.progress.passed is not None:
+        summary["levels"] = levels(np.asarray(packed.networks.progress.passed))
     if len(config.settings) > 1:
         each = np.split(np.array(trials, dtype=object), len(config.settings))
         lost = np.split(gone, len(config.settings))
@@ -55,6 +57,22 @@ def summarize(
     if len(config.feedbacks) > 1:
         summary["feedback_mann_whitney"] = compare_feedbacks(summary)
     return summary
+
+
+def levels(passed: np.ndarray) -> list[dict[str, Any]]:
+    """Return, for every shaping level, how many networks passed it, and in how many trials.
+
+    Args:
+      passed: int[levels, networks], trials when each was passed, 0 if not.
+    """
+    before = np.concatenate([np.zeros_like(passed[:1]), passed[:-1]])
+    rows = []
+    for level, (now, earlier) in enumerate(zip(passed, before, strict=True)):
+        needed = [int(n - e) for n, e in zip(now, earlier, strict=True) if n]
+        told = describe([*needed, *[None] * (len(now) - len(needed))])
+        del told["converged_fraction"]
+        rows.append({"level": level + 1, "passed": len(needed), **told, "trials": needed})
+    return rows
 
 
 def diverged(packed: Packed) -> np.ndarray:

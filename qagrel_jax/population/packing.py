@@ -156,6 +156,10 @@ class Packed:
             raise ValueError(f"steps must be {steps}, as when the state was made, got {self.steps}")
         leaves, structure = jax.tree.flatten(self.networks)
         arrays = {name for name in state if name.startswith("leaf")}
+        last = f"leaf{len(leaves) - 1}"
+        if self.networks.progress.passed is not None and last not in arrays:
+            # An earlier version did not count the trials of each level; this leaf is the last.
+            state, arrays = {**state, last: np.zeros_like(leaves[-1])}, arrays | {last}
         if arrays != {f"leaf{i}" for i in range(len(leaves))} or "turn" not in state:
             raise ValueError(
                 f"expected the {len(leaves)} arrays of a population's state, and its turn"

@@ -36,7 +36,7 @@ class Setup:
     Attributes:
       task: from ``qagrel_jax.tasks.TASKS``.
       params: the task's parameters; shaping starts at level 0, whatever their ``level``.
-      config: sizes and parameters of the rule, AuGMEnT's or RECOLLECT's.
+      config: sizes and parameters of the rule: AuGMEnT's, RECOLLECT's or WorkMATe's.
       criterion: when a network has learned.
       substeps: of each action, see ``rules.augment_continuous``; 1 is AuGMEnT.
       cooling: trials T* in which exploration sharpens: after t trials a max-Boltzmann draw has the
@@ -244,7 +244,7 @@ def advance(setup: Setup, population: Population, turn: chex.Array, steps: int) 
 def _draw(setup: Setup, key: chex.PRNGKey, turn: chex.Array, steps: int) -> tuple:
     """All that is random in one network's next ``steps`` steps."""
     policy, world = jax.random.split(jax.random.fold_in(key, turn))
-    gumbel = jax.random.gumbel(policy, (steps, setup.config.actions))
+    gumbel = _gumbel(policy, setup.rule.choices(setup.config), steps)
     keys = jax.random.split(world, (steps, 2))
     # JAX's check for reused keys takes one column's use for the use of both: hence the clone.
     trials, moves = keys[:, 0], jax.random.clone(keys)[:, 1]
@@ -252,6 +252,15 @@ def _draw(setup: Setup, key: chex.PRNGKey, turn: chex.Array, steps: int) -> tupl
     noise = jax.vmap(lambda key: setup.task.draw(key, params))(trials)
     # As plain numbers: JAX's check for reused keys does not follow keys through a mapped scan.
     return gumbel, noise, jax.random.key_data(moves)
+
+
+def _gumbel(key: chex.PRNGKey, choices: tuple[int, ...], steps: int) -> Any:
+    """Draw what every choice of every step needs; of several choices, a tuple."""
+    if len(choices) == 1:
+        return jax.random.gumbel(key, (steps, *choices))
+    keys = jax.random.split(key, len(choices))
+    pairs = zip(keys, choices, strict=True)
+    return tuple(jax.random.gumbel(own, (steps, options)) for own, options in pairs)
 
 
 def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Population, None]:

@@ -5,12 +5,12 @@ One-step rules, which ``make_rule`` finds by name, are ``q_agrel``, ``agrel`` an
 controls that take something away: ``broadcast`` the attention feedback, ``node_perturbation`` and
 ``stochastic_units`` all structured feedback; ``reinforce`` learns a policy instead of values.
 
-Rules with memory are modules with ``init`` and ``step``, in the table ``memory.RULES``: ``augment``
-and ``recollect``. ``augment_continuous`` is AuGMEnT in finer time steps, a variant; ``synapses``
-holds what they share.
+Rules with memory are modules with ``init`` and ``step``, in the table ``memory.RULES``:
+``augment``, ``recollect`` and ``workmate``. ``augment_continuous`` is AuGMEnT in finer time steps,
+a variant; ``synapses`` holds what they share.
 """
 
-from qagrel_jax.rules import augment, augment_continuous, memory, recollect, synapses
+from qagrel_jax.rules import augment, augment_continuous, memory, recollect, synapses, workmate
 from qagrel_jax.rules._agrel import agrel
 from qagrel_jax.rules._backprop import backprop
 from qagrel_jax.rules._broadcast import broadcast
@@ -45,4 +45,5 @@ __all__ = [
     "reward_prediction_error",
     "stochastic_units",
     "synapses",
+    "workmate",
 ]

@@ -1,4 +1,4 @@
-"""The working-memory rules under one contract, so that one program runs populations of either."""
+"""The working-memory rules under one contract, so that one program runs populations of any."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from qagrel_jax import checks
-from qagrel_jax.rules import augment, recollect
+from qagrel_jax.rules import augment, recollect, workmate
 
 
 class MemoryRule(NamedTuple):
@@ -20,6 +20,7 @@ class MemoryRule(NamedTuple):
     at_rest: Callable[..., Any]  # (state) -> state between trials, its weights as they are
     resets: bool  # whether the end of a trial resets what it keeps from step to step
     units: dict[str, str]  # what its units are: field of its ``Activity`` -> name
+    choices: Callable[..., tuple[int, ...]]  # (config) -> options of each choice of a step
 
 
 RULES = {
@@ -32,6 +33,7 @@ RULES = {
         augment.at_rest,
         True,
         {"regular": "regular units", "memory": "memory units"},
+        lambda config: (config.actions,),
     ),
     "recollect": MemoryRule(
         recollect.RecollectConfig,
@@ -42,11 +44,23 @@ RULES = {
         recollect.at_rest,
         False,
         {"gate": "gates", "memory": "memory units"},
+        lambda config: (config.actions,),
+    ),
+    "workmate": MemoryRule(
+        workmate.WorkmateConfig,
+        workmate.WorkmateState,
+        workmate.init,
+        workmate.step,
+        workmate.tie_feedback,
+        workmate.at_rest,
+        True,
+        {"regular": "regular units", "match": "match units", "gate": "blocks overwritten"},
+        workmate.choices,
     ),
 }
 """Every working-memory rule by name."""
 
-Config = augment.AugmentConfig | recollect.RecollectConfig
+Config = augment.AugmentConfig | recollect.RecollectConfig | workmate.WorkmateConfig
 
 
 def rule_of(config: Config) -> MemoryRule:

@@ -1,4 +1,4 @@
-"""What the working-memory rules (AuGMEnT, RECOLLECT) share: layers as products, actions.
+"""What the working-memory rules (AuGMEnT, RECOLLECT, WorkMATe) share: layers as products, actions.
 
 All functions take one network's arrays, or those of many networks along one more axis at the end.
 """

@@ -7,10 +7,13 @@ from qagrel_jax.tasks import (
     criterion,
     curve_tracing,
     match_to_category,
+    match_to_sample,
     probabilistic,
     reversal_bandit,
     saccade,
+    symbols,
     twelve_ax,
+    twelve_ax_levels,
     vectors,
     vibrotactile,
 )
@@ -21,9 +24,10 @@ TASKS: dict[str, Task] = {
     for task in (
         *(saccade, match_to_category, probabilistic, vibrotactile),
         *(twelve_ax, reversal_bandit),
+        *(match_to_sample, twelve_ax_levels),
     )
 }
-"""The working-memory tasks by name: the four of AuGMEnT, 12AX, and a reversal bandit."""
+"""The working-memory tasks by name: AuGMEnT's four, 12AX, a reversal bandit, and WorkMATe's two."""
 
 
 def make_task(name: str) -> Task:
@@ -60,10 +64,13 @@ __all__ = [
     "curve_tracing",
     "make_task",
     "match_to_category",
+    "match_to_sample",
     "probabilistic",
     "reversal_bandit",
     "saccade",
+    "symbols",
     "twelve_ax",
+    "twelve_ax_levels",
     "vectors",
     "vibrotactile",
 ]

@@ -98,13 +98,15 @@ class Progress(NamedTuple):
     next_test: chex.Array  # int32[], trials before which there is no test
     tests: chex.Array  # int32[], tests taken
     streak: chex.Array  # int32[], correct responses since the last error, up to the last trial
+    passed: chex.Array | None = None  # int32[levels], trials when each level was passed, 0 if not
+    # yet; None where there is one level
 
 
 def start(criterion: Criterion) -> Progress:
     """Nothing learned yet: all zeros."""
     words = -(-max(criterion.windows) // 32)
     counts = jnp.zeros(criterion.conditions, jnp.int32)
-    zero = jnp.int32(0)
+    zero, levels = jnp.int32(0), len(criterion.windows)
     return Progress(
         status=zero,
         trials=zero,
@@ -118,6 +120,7 @@ def start(criterion: Criterion) -> Progress:
         next_test=zero,
         tests=zero,
         streak=zero,
+        passed=jnp.zeros(levels, jnp.int32) if levels > 1 else None,
     )
 
 
@@ -160,7 +163,7 @@ def update(
     ready = trained & met & (p.trials >= p.next_test)
     promoted = ready & (p.level < len(criterion.windows) - 1)
     finished = ready & ~promoted
-    fresh = promoted[None]
+    fresh, level = promoted[None], p.level
     p = p._replace(
         level=p.level + promoted.astype(jnp.int32),
         outcomes=jnp.where(promoted[None, None], jnp.uint32(0), p.outcomes),
@@ -176,6 +179,10 @@ def update(
         p = p._replace(tests=p.tests + finished.astype(jnp.int32))
         finished = passed
     status = jnp.where(finished, CONVERGED, status)
+    if p.passed is not None:
+        here = jax.lax.broadcasted_iota(jnp.int32, p.passed.shape, 0) == level[None]
+        now = here & (promoted | finished)[None]
+        p = p._replace(passed=jnp.where(now, p.trials[None], p.passed))
     exhausted = (status == TRAINING) & (p.trials >= criterion.max_trials)
     return p._replace(status=jnp.where(exhausted, GAVE_UP, status).astype(jnp.int32))
 

@@ -70,14 +70,16 @@ def test_every_count_agrees_with_lists_and_loops(case):
 
     def body(progress, step):
         progress = criteria.update(criterion, progress, *step)
-        return progress, (progress.status, progress.trials, progress.level, progress.tests)
+        passed = progress.status if progress.passed is None else progress.passed
+        counts = progress.status, progress.trials, progress.level, progress.tests
+        return progress, (*counts, passed)
 
     start = jax.tree.map(
         lambda x: jnp.broadcast_to(x[..., None], (*x.shape, networks)), criteria.start(criterion)
     )
     progress_of = jax.jit(lambda *steps: jax.lax.scan(body, start, steps)[1])
     steps_seen = (ended, correct, condition, *([run] if several else []))
-    ours = jax.tree.map(np.asarray, progress_of(*steps_seen))
+    *ours, passed = jax.tree.map(np.asarray, progress_of(*steps_seen))
     seen = set()
     for n in range(networks):
         learner = Learner(**CASES[case])
@@ -87,6 +89,8 @@ def test_every_count_agrees_with_lists_and_loops(case):
                 learner.trial(bool(correct[t, n]), condition[t, n], answers)
             theirs = learner.status, learner.trials, learner.level, learner.tests
             assert (STATUS[ours[0][t, n]], *(count[t, n] for count in ours[1:])) == theirs
+            if len(criterion.windows) > 1:
+                assert passed[t, :, n].tolist() == learner.passed
         seen.add(learner.status)
     assert {"converged", "gave up"} <= seen
 

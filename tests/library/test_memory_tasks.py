@@ -290,6 +290,10 @@ def _told(name, trial):
         return "{:.0f} then {:.0f} Hz".format(*trial.frequencies)
     if name == "reversal_bandit":
         return f"arm {trial.first + 1} first"
+    if name == "match_to_sample":
+        return ", ".join(("first", "second", "third")[n % 3] for n in (trial.sample, trial.probe))
+    if name == "twelve_ax_levels":  # at level 0, which has nothing before, between or after
+        return "from " + "".join("12ABXYQR"[n] for n in trial.sequence[: trial.length])
     pairs = [letter + end for letter in "ABC" for end in "XYZ"]
     shown = [pairs[number] for number in trial.pairs]
     assert shown[::2] == shown[:1] * len(shown[::2]) and set(shown[1::2]) == {shown[1]}
@@ -408,13 +412,18 @@ def test_an_action_that_does_not_exist_brings_nothing(name):
     task = tasks.TASKS[name]
     changes = {"better": 1.0, "worse": 1.0, "required": 0.1} if name == "reversal_bandit" else {}
     params = task.params(**changes)
-    fixates = name in TASKS
+    fixates = name in TASKS or name == "match_to_sample"
+
+    def waits(state):
+        if name == "twelve_ax_levels":
+            return state.clock < state.trial.length - 1
+        return fixates & (state.phase != base.GO)
 
     def play(key, action):
         trial, moves = jax.random.split(key)
 
         def step(carry, key):
-            now = jnp.where(fixates & (carry[0].phase != base.GO), base.FIXATE, action)
+            now = jnp.where(waits(carry[0]), base.FIXATE, action)
             state, timestep = task.step(key, carry[0], now, params)
             return (state, timestep), timestep
 
@@ -422,10 +431,11 @@ def test_an_action_that_does_not_exist_brings_nothing(name):
 
     keys = jax.random.split(jax.random.key(3), 20)
     many = jax.jit(jax.vmap(play, in_axes=(0, None)))
-    fixation = getattr(params, "fixation_reward", 0.0)
+    fixation = getattr(params, "fixation_reward", getattr(params, "hold_reward", 0.0))
     for action in (-1, task.actions):
         timestep = many(jax.random.clone(keys), action)
         assert timestep.reward.max() <= fixation and not timestep.correct.any()
+        assert name == "twelve_ax" or timestep.reward.min() >= 0
     assert many(jax.random.clone(keys), task.actions - 1).reward.max() > fixation
 
 

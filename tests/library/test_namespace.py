@@ -21,7 +21,7 @@ PUBLIC = {
     "curriculum data environments epsilon_greedy greedy layers load_network make_network "
     "make_policy make_rule make_task make_trainer max_boltzmann networks plain policies "
     "population q_agrel random_keys recollect recurrent relearnn rules sharding softmax tasks "
-    "training update_statistics weights",
+    "training update_statistics weights workmate",
     "qagrel_jax.data": "DataError Dataset HostImages Progress WELL_KNOWN limit_bytes load npz "
     "validate",
     "qagrel_jax.environments": "Environment Outcome Player Steps begin forget from_gymnax "
@@ -34,10 +34,10 @@ PUBLIC = {
     "qagrel_jax.rules": "Decision RULES Rule Settled agrel amplified_prediction_error augment "
     "augment_continuous backprop broadcast converged make_rule memory node_perturbation "
     "one_step_rule q_agrel recollect reinforce relearnn reward_prediction_error stochastic_units "
-    "synapses",
+    "synapses workmate",
     "qagrel_jax.tasks": "FIXATE LEFT RIGHT TASKS Task TimeStep TrialState base classification "
-    "criterion curve_tracing make_task match_to_category probabilistic reversal_bandit saccade "
-    "twelve_ax vectors vibrotactile",
+    "criterion curve_tracing make_task match_to_category match_to_sample probabilistic "
+    "reversal_bandit saccade symbols twelve_ax twelve_ax_levels vectors vibrotactile",
     "qagrel_jax.training": "CheckpointError CorrectFunction DivergedError EpochRecord Examples "
     "Fit Learner PROTOCOLS RewardFunction StepMetrics TrainState Trainer checkpoints "
     "feedback_updates fit init_state load make_trainer new_phase overall_accuracy place save "

@@ -678,6 +678,27 @@ def test_parameters_of_an_own_task_are_a_class_and_have_a_hash():
         Setup(TASK._replace(params=WithList), WithList([1]), config, TASK.criterion)
 
 
+def test_a_state_from_before_trials_were_counted_by_level_is_restored():
+    task = make_task("saccade")
+    params = task.params(curriculum=True)
+    levels = dataclasses.replace(task.criterion, windows=(50, 50))
+    setup = Setup(task, params, AugmentConfig(inputs=4), levels)
+    packed, again = (Packed(setup, jax.random.key(0), networks=2, steps=4) for _ in range(2))
+    packed.advance()
+    state = packed.state()
+    last = f"leaf{len(jax.tree.leaves(packed.networks)) - 1}"
+    assert state[last].shape == (2, 2)
+    del state[last]
+    again.restore(state)
+    assert last not in state
+    for networks in (packed, again):
+        networks.advance()
+    jax.tree.map(np.testing.assert_array_equal, again.networks, packed.networks)
+    del state["leaf0"]
+    with pytest.raises(ValueError, match="arrays of a population's state"):
+        again.restore(state)
+
+
 def test_a_network_that_is_not_there_and_a_key_that_is_none_are_told():
     shared = setup()
     packed = start(2, shared)

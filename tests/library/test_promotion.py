@@ -22,7 +22,7 @@ from qagrel_jax.tasks import curve_tracing, saccade, vectors
 pytestmark = pytest.mark.usefixtures("folded_keys")
 
 RULES = "q_agrel agrel backprop broadcast node_perturbation reinforce stochastic_units"
-MEMORY = {"augment": rules.augment.AugmentConfig, "recollect": rules.recollect.RecollectConfig}
+MEMORY = {name: rule.config for name, rule in rules.memory.RULES.items()}
 
 
 @pytest.fixture(autouse=True)

@@ -320,5 +320,7 @@ def test_a_bad_parameter_is_named_with_its_value(field, value):
 
 
 def test_a_configuration_of_no_rule_is_refused():
-    with pytest.raises(TypeError, match=r"AugmentConfig, RecollectConfig, got \{'inputs': 4\}"):
+    with pytest.raises(
+        TypeError, match=r"AugmentConfig, RecollectConfig, WorkmateConfig, got \{'inputs': 4\}"
+    ):
         memory.rule_of({"inputs": 4})

@@ -22,7 +22,7 @@ class Learner:
         self.retest_after, self.conditions = retest_after, conditions
         self.consecutive, self.responses = consecutive, []
         self.status, self.trials, self.level, self.next_test = "training", 0, 0, 0
-        self.tests = 0
+        self.tests, self.passed = 0, [0] * len(windows)
         self.clear()
 
     def clear(self):
@@ -44,6 +44,7 @@ class Learner:
             good = good and len(last) == self.consecutive and all(last)
             if good and self.trials >= self.next_test:
                 if self.level + 1 < len(self.windows):
+                    self.passed[self.level] = self.trials
                     self.level += 1
                     self.clear()
                 elif self.groups:
@@ -51,7 +52,7 @@ class Learner:
                     self.tests += 1
                     self.to_do = [list(group) for group in self.groups]
                 else:
-                    self.status = "converged"
+                    self.converge()
             if self.status == "training" and self.trials >= self.max_trials:
                 self.status = "gave up"
 
@@ -65,4 +66,8 @@ class Learner:
         elif group[1] == 0:
             self.to_do.pop(0)
             if not self.to_do:
-                self.status = "converged"
+                self.converge()
+
+    def converge(self):
+        self.status = "converged"
+        self.passed[self.level] = self.trials
