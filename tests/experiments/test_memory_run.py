@@ -63,6 +63,7 @@ SHARED = {"memory": 6, "exploration": 0.3, "weight_range": 0.5, "threshold": 0.7
 OWN = {
     "augment": SHARED | {"regular": 5, "leak": 0.5, "bias": False, "policy": "epsilon_greedy"},
     "recollect": SHARED | {"slope": "corrected", "end_input": True, "policy": "max_boltzmann"},
+    "workmate": SHARED | {"regular": 5, "blocks": 3, "time_cells": 6, "policy": "epsilon_greedy"},
 }
 """All that a rule's own configuration takes from the run's, each value other than its default."""
 
@@ -91,7 +92,7 @@ def test_every_option_of_a_rule_arrives(rule):
     assert (setup.config.inputs, setup.config.actions) == (4, 3)
     assert (setup.cooling, setup.substeps) == (config.cooling, config.substeps)
     # Delays of 1, 2 and 4 steps, each with the same window.
-    window, accuracy = (50, 0.9) if rule == "augment" else (100, 0.86)
+    window, accuracy = (100, 0.86) if rule == "recollect" else (50, 0.9)
     assert setup.criterion == Criterion(4, (window,) * 3, accuracy, 77, (0, 0, 0, 0), 1, 8)
 
 
