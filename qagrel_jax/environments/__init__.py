@@ -17,8 +17,8 @@ observation twice in a row counts once. Clicks that are to be counted need a bla
 ``from_gymnax`` makes an ``Environment`` of one of gymnax (Lange 2022, version 1.0 or later),
 ``from_task`` of a working-memory task; one of your own is two functions. ``trial`` lets a one-step
 rule (Q-AGREL) play an environment whose episodes are one action long, ``begin`` and ``play`` let
-AuGMEnT or RECOLLECT play any other, and record their units. gymnax itself is imported nowhere but
-in ``mnist_bandit``.
+AuGMEnT, RECOLLECT or WorkMATe play any other, and record their units. gymnax itself is imported
+nowhere but in ``mnist_bandit``.
 """
 
 from qagrel_jax.environments.environment import Environment

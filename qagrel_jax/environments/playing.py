@@ -1,9 +1,9 @@
-"""A rule with memory, AuGMEnT or RECOLLECT, plays an environment, episode after episode."""
+"""A rule with memory (``rules.memory``) plays an environment, episode after episode."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import chex
 import jax
@@ -12,14 +12,17 @@ import jax.numpy as jnp
 from qagrel_jax import checks
 from qagrel_jax.environments.environment import Environment, check
 from qagrel_jax.random_keys import is_key
-from qagrel_jax.rules import augment, memory
+from qagrel_jax.rules import augment, memory, workmate
 from qagrel_jax.rules.synapses import Chooser
+
+Resets = TypeVar("Resets", augment.AugmentState, workmate.WorkmateState)
+"""The state of a rule that is reset when a trial or an episode ends."""
 
 
 class Player(NamedTuple):
     """A network in the midst of an environment."""
 
-    learner: Any  # the network, an ``AugmentState`` or a ``RecollectState``
+    learner: Any  # the network: an ``AugmentState``, a ``RecollectState`` or a ``WorkmateState``
     state: Any  # the environment's
     observation: chex.Array  # float[inputs], what the network is about to see
     reward: chex.Array  # float[], what its last action brought
@@ -38,7 +41,7 @@ class Steps(NamedTuple):
     q_values: chex.Array | None = None  # float[steps, actions], of which it chose; likewise
     units: dict[str, chex.Array] | None = None
     # float[steps, units] by group: "memory" and "regular" of AuGMEnT, "gate" and "memory" of
-    # RECOLLECT; likewise
+    # RECOLLECT, "regular", "match" and "gate" of WorkMATe; likewise
 
 
 def begin(key: chex.PRNGKey, config: memory.Config, environment: Environment) -> Player:
@@ -46,8 +49,8 @@ def begin(key: chex.PRNGKey, config: memory.Config, environment: Environment) ->
 
     Args:
       key: a random key.
-      config: sizes and parameters, and so the rule: an ``AugmentConfig`` or a ``RecollectConfig``;
-        inputs and actions must be the environment's.
+      config: sizes and parameters, and so the rule: an ``AugmentConfig``, ``RecollectConfig`` or
+        ``WorkmateConfig``; inputs and actions must be the environment's.
       environment: what it will play.
 
     Returns:
@@ -82,10 +85,10 @@ def play(
 ) -> tuple[Player, Steps]:
     """Let a network act and learn for a number of actions, episode after episode.
 
-    What AuGMEnT keeps from step to step is reset between episodes. Nothing resets RECOLLECT, and
-    its end-of-trial input, if it has one, tells of any episode's end. Another call with the same
-    environment, policy, ``steps`` and ``record`` compiles nothing: what their functions refer to
-    is as it was at the first call.
+    What AuGMEnT and WorkMATe keep from step to step is reset between episodes. Nothing resets
+    RECOLLECT, and its end-of-trial input, if it has one, tells of any episode's end. Another call
+    with the same environment, policy, ``steps`` and ``record`` compiles nothing: what their
+    functions refer to is as it was at the first call.
 
     Args:
       key: a random key.
@@ -200,19 +203,23 @@ def _play(
     return jax.lax.scan(one, player, keys)
 
 
-def forget(learner: augment.AugmentState) -> augment.AugmentState:
-    """Reset all that AuGMEnT keeps from step to step, as ``play`` does between episodes.
+def forget(learner: Resets) -> Resets:
+    """Reset all that AuGMEnT or WorkMATe keeps from step to step, as ``play`` between episodes.
 
     Args:
       learner: between two steps.
 
     Returns:
-      The same weights and feedback weights; all else 0.
+      The same weights, feedback weights and, of WorkMATe, fixed weights; all else 0.
 
     Raises:
-      TypeError: ``learner`` is no ``AugmentState``. (Nothing resets RECOLLECT.)
+      TypeError: ``learner`` is no ``AugmentState`` and no ``WorkmateState``. (Nothing resets
+        RECOLLECT.)
     """
-    checks.instance("learner", learner, augment.AugmentState, "player.learner is one")
+    if isinstance(learner, workmate.WorkmateState):
+        return workmate.at_rest(learner)
+    hint = "player.learner is one, or a WorkmateState"
+    checks.instance("learner", learner, augment.AugmentState, hint)
     return augment.at_rest(learner)
 
 

@@ -15,6 +15,7 @@ from qagrel_jax import environments, networks, policies, population, rules, task
 from qagrel_jax.random_keys import root_key
 from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.rules.recollect import RecollectConfig
+from qagrel_jax.rules.workmate import WorkmateConfig
 
 RULES = {
     "q_agrel": rules.q_agrel(),
@@ -82,7 +83,7 @@ def run(key):
     results = {name: by_hand(rule, key) for name, rule in RULES.items()}
     results |= {f"trained {n}": trained(RULES[n], key) for n in ("q_agrel", "backprop")}
     results["remembered"] = remembered(key)
-    for config in (AugmentConfig(inputs=4), RecollectConfig(inputs=4)):
+    for config in (AugmentConfig(inputs=4), RecollectConfig(inputs=4), WorkmateConfig(inputs=4)):
         results[f"played {type(config).__name__}"] = played(config, key)
     for name in policies.POLICIES:
         results[name] = int(policies.make_policy(name)(jax.random.fold_in(key, 5), q_values))

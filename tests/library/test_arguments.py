@@ -138,6 +138,16 @@ TABLE = [
             **dict.fromkeys(("tag_decay", "discount", "exploration"), LEAF_SHARE),
         },
     ),
+    (
+        rules.workmate.WorkmateConfig,
+        {"inputs": 4},
+        {
+            **dict.fromkeys(("inputs", "regular", "memory", "blocks", "actions"), COUNT),
+            **dict.fromkeys(("feedback", "policy"), ("nonsense", None, 3)),
+            **dict.fromkeys(("learning_rate", "weight_range"), ("1", NAN, -1.0, [1.0])),
+            **dict.fromkeys(("tag_decay", "discount", "exploration"), LEAF_SHARE),
+        },
+    ),
     (rules.broadcast, {}, {"policy": FUNCTION, "strength": NUMBER}),
     (rules.node_perturbation, {}, {"policy": FUNCTION, "noise_sd": POSITIVE}),
     (rules.stochastic_units, {}, {"noise_sd": POSITIVE}),

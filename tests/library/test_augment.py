@@ -11,12 +11,17 @@ import pytest
 
 from qagrel_jax.policies import max_boltzmann
 from qagrel_jax.population import max_boltzmann_from_gumbel
-from qagrel_jax.rules import augment, recollect, synapses
+from qagrel_jax.rules import augment, recollect, synapses, workmate
 from qagrel_jax.rules.augment import AugmentConfig, Weights
 from tests.library.networks_axis import check_as_each_alone
 from tests.reference.augment import Augment
 
 CONFIG = AugmentConfig(inputs=4)
+CONFIGS = {
+    augment: AugmentConfig,
+    recollect: recollect.RecollectConfig,
+    workmate: workmate.WorkmateConfig,
+}
 
 
 def given(randomness, q_values, epsilon):
@@ -414,21 +419,20 @@ def test_a_units_leak_may_differ_between_networks():
     assert np.abs(activity.memory[:, 0] - activity.memory[:, 1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("rule", [augment, recollect], ids=["augment", "recollect"])
+@pytest.mark.parametrize("rule", CONFIGS, ids=["augment", "recollect", "workmate"])
 def test_what_does_not_belong_together_is_refused(rule):
     """Each of these once ran: with other feedback, other sizes, one network's input for all."""
-    made = {augment: AugmentConfig, recollect: recollect.RecollectConfig}[rule]
-    config = made(inputs=2, memory=3, actions=3)
+    config = CONFIGS[rule](inputs=2, memory=4, actions=3)
     state = rule.init(jax.random.key(0), config)
     three = jax.tree.map(lambda x: jnp.stack([x] * 3, axis=-1), state)
-    keys, seen = jax.random.key(1), jnp.array([1.0, 0.0])
+    keys, seen = jax.random.PRNGKey(1), jnp.array([1.0, 0.0])
     own = dataclasses.replace(config, feedback="kolen_pollack")
     with pytest.raises(ValueError, match="it has no feedback weights"):
         rule.step(keys, own, state, seen, 0.0, False)
     with pytest.raises(ValueError, match="it has feedback weights"):
         rule.step(keys, config, rule.init(keys, own), seen, 0.0, False)
     with pytest.raises(ValueError, match="state must be of the sizes of config"):
-        rule.step(keys, dataclasses.replace(config, memory=4), state, seen, 0.0, False)
+        rule.step(keys, dataclasses.replace(config, memory=6), state, seen, 0.0, False)
     with pytest.raises(AssertionError, match=r"observation must be \[2, 3\], got \[2\] \(of many"):
         rule.step(keys, config, three, seen, 0.0, False)
     with pytest.raises(AssertionError, match=r"observation must be \[2\], got \[3\]"):
@@ -445,12 +449,11 @@ def test_what_does_not_belong_together_is_refused(rule):
         rule.step(keys, config, state, seen, 0.0, False, choose=max_boltzmann_of_two)
 
 
-@pytest.mark.parametrize("rule", [augment, recollect], ids=["augment", "recollect"])
+@pytest.mark.parametrize("rule", CONFIGS, ids=["augment", "recollect", "workmate"])
 @pytest.mark.parametrize("networks", [(), (3,)], ids=["one", "three"])
 def test_what_is_neither_one_value_nor_one_for_each_network_is_refused(rule, networks):
     """Memory units and inputs are as many as to be taken for networks."""
-    made = {augment: AugmentConfig, recollect: recollect.RecollectConfig}[rule]
-    config = made(inputs=2, memory=4)
+    config = CONFIGS[rule](inputs=2, memory=4)
     state = rule.init(jax.random.key(0), config)
     state = jax.tree.map(lambda x: jnp.broadcast_to(x[..., None], (*x.shape, 3)), state)
     if not networks:
@@ -497,9 +500,9 @@ def max_boltzmann_of_two(key, q_values):
     return max_boltzmann(key, q_values)
 
 
-@pytest.mark.parametrize("rule", [augment, recollect], ids=["augment", "recollect"])
+@pytest.mark.parametrize("rule", CONFIGS, ids=["augment", "recollect", "workmate"])
 def test_observations_may_be_lists_or_whole_numbers(rule):
-    config = {augment: AugmentConfig, recollect: recollect.RecollectConfig}[rule](inputs=2)
+    config = CONFIGS[rule](inputs=2)
     state = rule.init(jax.random.key(0), config)
     plain = rule.step(jax.random.key(1), config, state, jnp.array([1.0, 0.0]), 0.0, False)
     for seen in ([1, 0], np.array([1, 0]), np.array([True, False])):

@@ -1,7 +1,9 @@
 """Environments of others: how episodes end, what learners make of it, and gymnax itself."""
 
 import dataclasses
+import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +13,12 @@ import pytest
 import qagrel_jax
 from qagrel_jax import data, environments, make_network, make_task
 from qagrel_jax.environments import Environment
-from qagrel_jax.rules import augment, make_rule
+from qagrel_jax.rules import augment, make_rule, recollect, workmate
 from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.rules.recollect import RecollectConfig
+from qagrel_jax.rules.workmate import WorkmateConfig
 from tests.reference.recollect import Recollect
+from tests.reference.workmate import Workmate
 
 SHOWN = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 """What the environment below shows: at first, after the first action, and last."""
@@ -129,6 +133,41 @@ def test_what_augment_saw_and_its_units_are_recorded_if_asked():
     assert steps.observation is steps.q_values is steps.units is None
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("ending", ["terminated", "truncated"])
+def test_workmate_plays_by_its_printed_equations(ending):
+    environment = _two_steps(ending)._replace(actions=3)
+    config = WorkmateConfig(inputs=2, regular=4, memory=6, time_cells=3, threshold=0.0)
+    start = environments.begin(jax.random.key(0), config, environment)
+    player, steps = environments.play(jax.random.key(1), config, start, environment, 8, record=True)
+    reference = Workmate(*start.learner.weights, start.learner.projection, 3, theta=0.0, cells=3)
+    gates = np.concatenate([steps.units["gate"], 0.5 * np.ones((8, 1))], axis=1).argmax(1)
+    for episode in range(4):
+        for shown in range(2):
+            t = 2 * episode + shown
+            q_values = reference.forward(SHOWN[shown])
+            np.testing.assert_allclose(steps.q_values[t], q_values[:3], atol=1e-6)
+            np.testing.assert_allclose(steps.units["match"][t], reference.match, atol=1e-6)
+            np.testing.assert_allclose(steps.units["regular"][t], reference.h, atol=1e-6)
+            rpe = reference.learn(int(steps.action[t]), int(gates[t]), float(shown), False)
+            np.testing.assert_allclose(steps.rpe[t], rpe, atol=1e-6)
+        q_values = reference.forward(SHOWN[2])
+        best = int(q_values[:3].argmax()), int(q_values[3:].argmax())
+        rpe = reference.learn(*best, 2.0, ending == "terminated")
+        np.testing.assert_allclose(steps.last_rpe[t], rpe, atol=1e-6)
+        reference.reset()
+        reference.q_previous = 0.0
+    for ours, theirs in zip(
+        player.learner.weights, (reference.W_x, reference.W_S, reference.W_q), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    chex.assert_trees_all_equal(
+        environments.forget(player.learner), workmate.at_rest(player.learner)
+    )
+    with pytest.raises(TypeError, match="learner must be a"):
+        environments.forget(recollect.init(jax.random.key(0), RecollectConfig(inputs=2)))
+
+
 def test_playing_on_compiles_nothing():
     traced = []
 
@@ -167,8 +206,10 @@ def test_objects_without_a_hash_play():
 
 def test_a_player_of_the_other_rule_is_refused():
     environment = _two_steps("terminated")
-    configs = AugmentConfig(inputs=2, actions=1), RecollectConfig(inputs=2, actions=1)
-    for config, other in (configs, configs[::-1]):
+    configs = [
+        made(inputs=2, actions=1) for made in (AugmentConfig, RecollectConfig, WorkmateConfig)
+    ]
+    for config, other in itertools.permutations(configs, 2):
         player = environments.begin(jax.random.key(0), other, environment)
         with pytest.raises(TypeError, match=r"player\.learner must be an? \w+State, got"):
             environments.play(jax.random.key(1), config, player, environment, 2)
@@ -176,7 +217,9 @@ def test_a_player_of_the_other_rule_is_refused():
         environments.begin(jax.random.key(0), {"inputs": 2}, environment)
 
 
-@pytest.mark.parametrize("name", ["saccade", "twelve_ax", "reversal_bandit"])
+@pytest.mark.parametrize(
+    "name", ["saccade", "twelve_ax", "reversal_bandit", "match_to_sample", "twelve_ax_levels"]
+)
 def test_a_task_is_an_environment_of_its_trials(name):
     task = make_task(name)
     environment = environments.from_task(task)
