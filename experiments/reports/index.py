@@ -214,6 +214,22 @@ def _share(name: str) -> Callable[[Path], str | None]:
     return headline
 
 
+def _levels(name: str) -> Callable[[Path], str | None]:
+    """Return who converged, and the trials of the first level beside those of the others."""
+
+    def headline(results: Path) -> str | None:
+        text, run = _share(name)(results), memory_cells.read(results / "working_memory" / name)
+        if run is None or text is None:
+            return None
+        medians = [level["median_trials"] for level in run["levels"] if level["passed"]]
+        if len(medians) < 2:
+            return text
+        first, low, high = medians[0], min(medians[1:]), max(medians[1:])
+        return f"{text}: for the first set {first:,.0f}, for each other {low:,.0f} to {high:,.0f}"
+
+    return headline
+
+
 def _memory_speed(results: Path) -> str | None:
     content = _read(results / "memory_speed" / "memory_speed.json")
     if content is None:
@@ -342,6 +358,12 @@ EXPERIMENTS = (
         "Does RECOLLECT learn the saccade task without a reset of its memory?",
         "working_memory saccade --rule recollect",
         _share("recollect_saccade"),
+        "results/working_memory/README.md",
+    ),
+    Experiment(
+        "Does WorkMATe, once it has learned to compare, need few trials for new stimuli?",
+        "working_memory match_to_sample --rule workmate --networks 200",
+        _levels("workmate_match_to_sample"),
         "results/working_memory/README.md",
     ),
     Experiment(

@@ -41,6 +41,7 @@ def section(results: Path) -> str:
     parts = [
         ("Populations", _populations(folder)),
         ("Gated memory: RECOLLECT", memory_successors.recollect(folder)),
+        ("Memory in blocks: WorkMATe", memory_successors.workmate(folder)),
         ("12AX: standard, leaky and hybrid AuGMEnT", memory_successors.twelve_ax(folder)),
         ("Tied and separate feedback", _feedback(folder)),
         ("Learning rate and tag decay", _grid(folder)),

@@ -1,4 +1,4 @@
-"""AuGMEnT's successors: RECOLLECT's delays against trials, and 12AX with different leaks."""
+"""AuGMEnT's successors: RECOLLECT's delays, WorkMATe's levels, and 12AX with different leaks."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,9 +27,14 @@ PUBLISHED = {
 }
 
 
+BY_LEVELS = ("match_to_sample", "twelve_ax_levels")
+OTHER_TASKS = ("twelve_ax", "reversal_bandit", *BY_LEVELS)
+"""Tasks that are not AuGMEnT's own four."""
+
+
 def is_one(run: dict[str, Any]) -> bool:
     """Say whether a run belongs here and not among AuGMEnT's own four tasks."""
-    return run["task"] in ("twelve_ax", "reversal_bandit") or _rule(run) == "recollect"
+    return run["task"] in OTHER_TASKS or _rule(run) != "augment"
 
 
 def recollect(folder: Path) -> str:
@@ -60,6 +65,51 @@ def recollect(folder: Path) -> str:
         "limit, trials",
     )
     return _with_pictures(folder, markdown.table(headings, rows), runs)
+
+
+def workmate(folder: Path) -> str:
+    """Return the table of WorkMATe's runs, and of other rules in its tasks; draw their levels."""
+    runs = {
+        name: run
+        for name, run in _runs(folder).items()
+        if _rule(run) == "workmate" or (run["task"] in BY_LEVELS and _rule(run) == "augment")
+    }
+    if not runs:
+        return NOT_RUN
+    order = sorted(runs.items(), key=lambda item: (item[1]["task"], _rule(item[1]) != "workmate"))
+    rows = [
+        [
+            name,
+            run["task"],
+            plots.RULES[_rule(run)],
+            ", ".join(_changed(run, ("task_parameters",))) or "published",
+            cells.share(run),
+            *cells.trials(run),
+            f"{run['max_trials']:,}",
+            _levels(run),
+        ]
+        for name, run in order
+    ]
+    headings = (
+        "folder",
+        "task",
+        "rule",
+        "variant",
+        "converged",
+        "trials, median (quartiles)",
+        "trials, mean",
+        "limit, trials",
+        "trials at each level, median (networks that passed it)",
+    )
+    return _with_pictures(folder, markdown.table(headings, rows), dict(order))
+
+
+def _levels(run: dict[str, Any]) -> str:
+    told = [
+        f"{level['median_trials']:,.0f} ({level['passed']})" if level["passed"] else "– (0)"
+        for level in run.get("levels", ())
+    ]
+    return ", ".join(told) or "–"
 
 
 def twelve_ax(folder: Path) -> str:
@@ -117,11 +167,18 @@ def _with_pictures(folder: Path, table: str, runs: dict[str, dict[str, Any]]) ->
     commands, pictures = [], []
     for name, run in runs.items():
         commands.append(cells.provenance(run, f"working_memory/{name}"))
-        if all(trial is None for trial in run["trials"]):
+        passed = any(level["passed"] for level in run.get("levels", ()))
+        if not passed and all(trial is None for trial in run["trials"]):
             continue  # nothing to see
-        plots.converged(folder / name / "converged.png", run)
+        first = "converged.png"
+        if "levels" in run:
+            first = "levels.png"
+            plots.levels(folder / name / first, run)
+        else:
+            plots.converged(folder / name / first, run)
+        what = "trials at each level" if "levels" in run else "networks converged"
         pictures.append(
-            f"![{name}: networks converged]({name}/converged.png) "
+            f"![{name}: {what}]({name}/{first}) "
             f"![{name}: activity of the units]({name}/activity.png)"
         )
     return "\n\n".join([table, cells.listed(commands), *pictures]).strip()

@@ -18,8 +18,7 @@ from experiments.plots import (
     whole_numbers,
 )
 
-RULES = {"recollect": "RECOLLECT", "workmate": "WorkMATe"}
-"""Rules to name beside a task; AuGMEnT goes without saying."""
+RULES = {"augment": "AuGMEnT", "recollect": "RECOLLECT", "workmate": "WorkMATe"}
 LEVELS = {"match_to_sample": "set of stimuli"}
 """What a task's shaping levels are."""
 
@@ -94,7 +93,7 @@ def levels(path: Path, summary: dict[str, Any]) -> None:
 
 def task_and_rule(task: str, rule: str) -> str:
     """Name the task, and the rule if it is not AuGMEnT."""
-    return f"{task}, {RULES[rule]}" if rule in RULES else task
+    return task if rule == "augment" else f"{task}, {RULES[rule]}"
 
 
 def _named(summary: dict[str, Any]) -> str:

@@ -73,6 +73,19 @@ def results(tmp_path):
         own = CONFIG | {"leak": leak, "feedbacks": ["kolen_pollack"]}
         write(f"working_memory/twelve_ax_{name}", ax | {"config": own})
     changed = own | {"bias": True, "learning_rates": [0.9]}
+    gating = {"rule": "workmate", "regular": 15, "memory": 30, "tag_decays": [0.8], "blocks": 2}
+    gating |= {"time_cells": 20, "exploration": 0.5, "task_parameters": {}}
+    levels = [
+        {"level": 1, "passed": 4, "median_trials": 1500.5, "quartiles_trials": [1200, 1800]},
+        {"level": 2, "passed": 3, "median_trials": 80, "quartiles_trials": [70, 90]},
+    ]
+    sample = GOT | {"task": "match_to_sample", "trials": [30, None, 10, 20], "max_trials": 30_000}
+    sample |= {"levels": levels}
+    write("working_memory/workmate_sample", sample | {"config": CONFIG | gating})
+    write("working_memory/sample", sample | {"config": CONFIG | {"task_parameters": {}}})
+    lost = NEVER | {"task": "match_to_sample", "trials": [None] * 4, "max_trials": 30_000}
+    lost |= {"levels": [{"level": 1, "passed": 0, "median_trials": None, "quartiles_trials": None}]}
+    write("working_memory/workmate_lost", lost | {"config": CONFIG | gating})
     write("working_memory/twelve_ax_changed", ax | {"config": changed})
     piece = {"trials": 5, "seconds": 1.0, "cpu_seconds": 2.0}
     ours = {"trials_per_second": 5000.0, "cores_busy": 1.94, "first_turn_seconds": 7.0}
@@ -111,6 +124,11 @@ def test_every_table_holds_its_numbers(results):
         "| 31,132 | 100,000 |" in text
     )
     assert "| leaky | – | not run | 100 of 100 (100 %) | – | – | – | 24,150 | – |" in text
+    by_level = "3 of 4 (75 %) | 20 (15–25) | 2,000 | 30,000 | 1,500 (4), 80 (3) |"
+    assert f"| workmate_sample | match_to_sample | WorkMATe | exploration 0.5 | {by_level}" in text
+    assert f"| sample | match_to_sample | AuGMEnT | published | {by_level}" in text
+    assert "| 0 of 4 (0 %) | – | – | 30,000 | – (0) |" in text
+    assert text.index("| workmate_sample |") < text.index("| sample |")
     # What is not as published says so.
     assert "| hybrid, learning_rates 0.9, bias True | 0.7, 1 | 3 of 4 (75 %) | 60 of 60" in text
     variant = "max-Boltzmann, exploration 0.5, memory 50"
@@ -118,6 +136,7 @@ def test_every_table_holds_its_numbers(results):
     assert "seed 3; an abacus; commit `0123456` with uncommitted changes" in text
     for picture in (
         "working_memory/vibrotactile/converged.png",
+        "working_memory/workmate_sample/levels.png",
         "memory_speed/memory_speed.png",
         "working_memory/saccade_grid/grid.png",
     ):
@@ -127,5 +146,5 @@ def test_every_table_holds_its_numbers(results):
 
 def test_what_was_not_run_is_said(tmp_path):
     text = memory.section(tmp_path)
-    assert text.count("not run") + text.count("Not run") == 4 + 2 + 1 + 2
+    assert text.count("not run") + text.count("Not run") == 4 + 2 + 2 + 2
     assert memory_speed.section(tmp_path).startswith("*Not run.*")
