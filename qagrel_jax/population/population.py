@@ -6,8 +6,9 @@ thousand.
 
 ``advance`` runs all networks of a block for a number of steps. The networks' axis comes last in
 every array (see ``qagrel_jax.rules.augment``), and all random numbers of the call are drawn before
-its loop, which is what makes it fast. A network that has converged or given up learns no more;
-``Packed`` takes such networks out between calls.
+its loop, which is what makes it fast. A network that has converged or given up learns no more, one
+that has diverged (its δ is not finite) gives up at once; ``Packed`` takes such networks out between
+calls.
 """
 
 from __future__ import annotations
@@ -293,6 +294,9 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
         jax.vmap(setup.task.condition, in_axes=-1)(world.trial),
         run,
     )
+    # A network whose values are no numbers has nothing to learn any more.
+    lost = ~jnp.isfinite(activity.rpe) & (progress.status < criteria.CONVERGED)
+    progress = progress._replace(status=jnp.where(lost, criteria.GAVE_UP, progress.status))
     next_trial = jax.vmap(functools.partial(_next_trial, setup), in_axes=-1, out_axes=-1)
     same_trial = jax.vmap(
         functools.partial(_same_trial, setup), in_axes=(-1, -1, -1, -1), out_axes=-1

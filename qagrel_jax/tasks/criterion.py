@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from qagrel_jax import checks
 
 TRAINING, TESTING, CONVERGED, GAVE_UP = range(4)
-"""What a network is doing."""
+"""What a network is doing. One that has diverged gave up, too."""
 
 LARGEST = 2**31 - 1
 """Trials are counted in 32 bits."""

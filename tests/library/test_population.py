@@ -678,6 +678,22 @@ def test_parameters_of_an_own_task_are_a_class_and_have_a_hash():
         Setup(TASK._replace(params=WithList), WithList([1]), config, TASK.criterion)
 
 
+def test_a_network_that_has_diverged_gives_up_at_once():
+    task = make_task("saccade")
+    setup = Setup(task, task.params(), AugmentConfig(inputs=4), task.criterion)
+    rates = np.array([0.15, 1e30, 0.15])
+    packed = Packed(setup, jax.random.key(0), rates, steps=400)
+    packed.advance()
+    progress = packed.networks.progress
+    assert packed.learning.tolist() == [0, 2] and progress.status[1] == criteria.GAVE_UP
+    assert 0 < progress.trials[1] < 0.5 * progress.trials[0]
+    before = jax.tree.map(lambda x: x[..., 1].copy(), packed.networks.progress)
+    packed.advance()
+    jax.tree.map(np.testing.assert_array_equal, packed.network(1).progress, before)
+    assert packed.trials_to_convergence()[1] is None
+    assert np.isnan(packed.networks.learner.weights.memory_q[..., 1]).any()
+
+
 def test_a_state_from_before_trials_were_counted_by_level_is_restored():
     task = make_task("saccade")
     params = task.params(curriculum=True)
