@@ -28,19 +28,22 @@ class DivergedError(FloatingPointError):
 
     So it is, too, where a schedule takes epsilon or temperature out of its range. ``fit`` raises it
     once no seed of the run is left, and names the last. ``step`` counts, from 1, the batches that
-    this seed has seen, those of earlier phases included.
+    this seed has seen, those of earlier phases included. ``by_reward``: in that step a reward was
+    NaN or infinite.
     """
 
-    def __init__(self, seed: int, step: int, epoch: int) -> None:
-        super().__init__(f"seed {seed} diverged at step {step} (epoch {epoch}): NaN or infinity")
-        self.seed, self.step, self.epoch = seed, step, epoch
+    def __init__(self, seed: int, step: int, epoch: int, by_reward: bool = False) -> None:
+        what = "a reward is NaN or infinite" if by_reward else "NaN or infinity"
+        super().__init__(f"seed {seed} diverged at step {step} (epoch {epoch}): {what}")
+        self.seed, self.step, self.epoch, self.by_reward = seed, step, epoch, by_reward
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.seed, self.step, self.epoch)  # as another process passes it on
+        # As another process passes it on.
+        return type(self), (self.seed, self.step, self.epoch, self.by_reward)
 
     def counted_from(self, first_seed: int) -> DivergedError:
         """Return the same error, its message naming the seed of a run that begins with another."""
-        return DivergedError(first_seed + self.seed, self.step, self.epoch)
+        return DivergedError(first_seed + self.seed, self.step, self.epoch, self.by_reward)
 
 
 class Chunk(NamedTuple):
@@ -181,7 +184,7 @@ def run_epoch(
         for chunk, some in zip(chunks, metrics, strict=False)
     ]
     per_step = jax.tree.map(lambda *m: np.concatenate(m, 1), *pieces)
-    diverged = _diverged(per_step.error, active, after - done, epoch)
+    diverged = _diverged(per_step, active, after - done, epoch)
     _check_some_are_left(lost, diverged)
     examples = np.concatenate([np.full(chunk.steps, chunk.batch) for chunk in chunks])
     return states, jax.tree.map(lambda m: np.average(m, 1, examples), per_step), diverged
@@ -197,17 +200,20 @@ def _rows(order: chex.Array, chunk: Chunk) -> chex.Array:
 
 
 def _diverged(
-    errors: np.ndarray, active: np.ndarray, steps_before: np.ndarray, epoch: int
+    metrics: StepMetrics, active: np.ndarray, steps_before: np.ndarray, epoch: int
 ) -> list[DivergedError]:
-    """Return which active seeds have ``errors`` [S, steps] that are not finite, and since when.
+    """Return which active seeds have errors [S, steps] that are not finite, and since when.
 
     ``steps_before`` [S]: those of earlier phases may be of another number for each seed.
     """
-    bad = ~np.isfinite(errors) & active[:, None]
-    return [
-        DivergedError(seed, int(steps_before[seed] + bad[seed].argmax()) + 1, epoch)
-        for seed in np.flatnonzero(bad.any(1)).tolist()
-    ]
+    bad = ~np.isfinite(metrics.error) & active[:, None]
+    found = []
+    for seed in np.flatnonzero(bad.any(1)).tolist():
+        first = int(bad[seed].argmax())
+        by_reward = metrics.reward is not None and not np.isfinite(metrics.reward[seed, first])
+        step = int(steps_before[seed]) + first + 1
+        found.append(DivergedError(seed, step, epoch, bool(by_reward)))
+    return found
 
 
 def _check_some_are_left(lost: np.ndarray, diverged: Sequence[DivergedError]) -> None:

@@ -474,6 +474,22 @@ def test_divergence_in_a_later_epoch_is_told_with_its_step():
         _run(trainer, epochs=2, start=run)
 
 
+def test_a_reward_that_is_no_number_is_told_from_divergence():
+    """24 batches an epoch; the reward of class 2 is not finite, or the weights are damaged."""
+    for bad in (np.nan, np.inf):
+        reward = lambda key, labels, actions, bad=bad: jnp.where(labels == 2, bad, 1.0)  # noqa: E731
+        with pytest.raises(fitting.DivergedError, match="a reward is NaN or infinite") as told:
+            _run(_trainer(reward=reward), 0)
+        assert told.value.by_reward
+    start = _damaged(fitting.start(_trainer(), _keys(0)), 0)
+    with pytest.raises(fitting.DivergedError, match=r"NaN or infinity$") as told:
+        _run(_trainer(), start=start)
+    assert not told.value.by_reward
+    supervised = _trainer(rule=rules.backprop())
+    with pytest.raises(fitting.DivergedError, match=r"NaN or infinity$"):
+        _run(supervised, start=_damaged(fitting.start(supervised, _keys(0)), 0))
+
+
 def test_divergence_in_another_phase_counts_the_steps_of_all_and_names_the_last():
     """24 batches an epoch, of which seed 1 has missed those of the first phase."""
     trainer = _trainer()
@@ -612,10 +628,12 @@ def test_a_step_of_ones_own_divides_by_the_nominal_batch_if_there_is_one(nominal
 
 
 def test_the_error_of_divergence_passes_from_process_to_process():
-    error = fitting.DivergedError(2, 30, 4)
-    again = pickle.loads(pickle.dumps(error))
-    assert (str(again), again.seed, again.step, again.epoch) == (str(error), 2, 30, 4)
-    assert str(again.counted_from(5)).startswith("seed 7 diverged at step 30 (epoch 4)")
+    for by_reward, ends in ((False, "NaN or infinity"), (True, "a reward is NaN or infinite")):
+        error = fitting.DivergedError(2, 30, 4, by_reward)
+        again = pickle.loads(pickle.dumps(error))
+        assert (str(again), again.seed, again.step, again.epoch) == (str(error), 2, 30, 4)
+        told = str(again.counted_from(5))
+        assert told == f"seed 7 diverged at step 30 (epoch 4): {ends}"
 
 
 def test_examples_may_be_lists():
