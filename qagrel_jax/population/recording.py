@@ -30,12 +30,12 @@ class Recording(NamedTuple):
 
     @property
     def regular(self) -> np.ndarray:
-        """float[steps, regular], y^R of AuGMEnT."""
+        """float[steps, regular], y^R of AuGMEnT, h of WorkMATe."""
         return self.units["regular"]
 
     @property
     def memory(self) -> np.ndarray:
-        """float[steps, memory], y^M of AuGMEnT, y of RECOLLECT."""
+        """float[steps, memory], y^M of AuGMEnT, y of RECOLLECT; of WorkMATe not recorded."""
         return self.units["memory"]
 
 
