@@ -30,6 +30,8 @@ PUBLISHED = {
 BY_LEVELS = ("match_to_sample", "twelve_ax_levels")
 OTHER_TASKS = ("twelve_ax", "reversal_bandit", *BY_LEVELS)
 """Tasks that are not AuGMEnT's own four."""
+PLAIN = {"workmate": "published", "augment": "its own settings"}
+"""What a run is called that differs in nothing from its rule's defaults."""
 
 
 def is_one(run: dict[str, Any]) -> bool:
@@ -82,7 +84,7 @@ def workmate(folder: Path) -> str:
             name,
             run["task"],
             plots.RULES[_rule(run)],
-            ", ".join(_changed(run, ("task_parameters",))) or "published",
+            ", ".join([*_changed(run, ("task_parameters",)), *_of_task(run)]) or PLAIN[_rule(run)],
             cells.share(run),
             *cells.trials(run),
             f"{run['max_trials']:,}",
@@ -102,6 +104,14 @@ def workmate(folder: Path) -> str:
         "trials at each level, median (networks that passed it)",
     )
     return _with_pictures(folder, markdown.table(headings, rows), dict(order))
+
+
+def _of_task(run: dict[str, Any]) -> list[str]:
+    """Name the parameters of the task that are not its own."""
+    config = run["config"]
+    own = memory_config.complete({"rule": _rule(run), "task": run["task"]}).task_parameters
+    given = config["task_parameters"]
+    return [f"{name} {value}" for name, value in given.items() if own.get(name) != value]
 
 
 def _levels(run: dict[str, Any]) -> str:

@@ -74,7 +74,7 @@ def results(tmp_path):
         write(f"working_memory/twelve_ax_{name}", ax | {"config": own})
     changed = own | {"bias": True, "learning_rates": [0.9]}
     gating = {"rule": "workmate", "regular": 15, "memory": 30, "tag_decays": [0.8], "blocks": 2}
-    gating |= {"time_cells": 20, "exploration": 0.5, "task_parameters": {}}
+    gating |= {"time_cells": 20, "exploration": 0.5, "task_parameters": {"letters": "QXZ"}}
     levels = [
         {"level": 1, "passed": 4, "median_trials": 1500.5, "quartiles_trials": [1200, 1800]},
         {"level": 2, "passed": 3, "median_trials": 80, "quartiles_trials": [70, 90]},
@@ -124,14 +124,16 @@ def test_every_table_holds_its_numbers(results):
         "| 31,132 | 100,000 |" in text
     )
     assert "| leaky | – | not run | 100 of 100 (100 %) | – | – | – | 24,150 | – |" in text
-    by_level = "3 of 4 (75 %) | 20 (15–25) | 2,000 | 30,000 | 1,500 (4), 80 (3) |"
-    assert f"| workmate_sample | match_to_sample | WorkMATe | exploration 0.5 | {by_level}" in text
-    assert f"| sample | match_to_sample | AuGMEnT | published | {by_level}" in text
+    got = "3 of 4 (75 %) | 20 (15–25) | 2,000 | 30,000 | 1,500 (4), 80 (3) |"
+    variant = "exploration 0.5, letters QXZ"
+    assert f"| workmate_sample | match_to_sample | WorkMATe | {variant} | {got}" in text
+    assert f"| sample | match_to_sample | AuGMEnT | its own settings | {got}" in text
     assert "| 0 of 4 (0 %) | – | – | 30,000 | – (0) |" in text
     assert text.index("| workmate_sample |") < text.index("| sample |")
     # What is not as published says so.
     assert "| hybrid, learning_rates 0.9, bias True | 0.7, 1 | 3 of 4 (75 %) | 60 of 60" in text
     variant = "max-Boltzmann, exploration 0.5, memory 50"
+    got = "3 of 4 (75 %) | 20 (15–25) | 2,000 | 500,000 |"
     assert f"| recollect_saccade_large | saccade | 2 | {variant} | {got}" in text
     assert "seed 3; an abacus; commit `0123456` with uncommitted changes" in text
     for picture in (
