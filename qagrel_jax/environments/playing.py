@@ -97,8 +97,8 @@ def play(
       environment: what it plays.
       steps: actions.
       plastic: bool[], False freezes the network: β = ε = 0.
-      choose: a policy of one's own, ``(key, q_values [actions], epsilon []) -> action``; None for
-        ``config.policy``.
+      choose: a policy of one's own, ``(key, q_values [actions], epsilon []) -> action``, asked by
+        WorkMATe for its internal action, too; None for ``config.policy``.
       record: keep what the network observed, its Q values and its units, action by action.
 
     Returns:

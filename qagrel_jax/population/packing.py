@@ -174,7 +174,8 @@ class Packed:
     def network(self, number: int) -> population.Population:
         """One network alone, without the networks' axis, wherever in a trial it stands.
 
-        In a loop of one's own AuGMEnT starts afresh with ``environments.forget(....learner)``.
+        In a loop of one's own AuGMEnT or WorkMATe starts afresh with
+        ``environments.forget(....learner)``.
 
         Raises:
           ValueError: there is no network of this number.

@@ -255,8 +255,9 @@ def step(
 
     Raises:
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
-      TypeError: ``config`` is no ``AugmentConfig``, ``choose`` no function, the reward no number,
-        ``ended`` or ``plastic`` no truth value, ``randomness`` no random key without ``choose``.
+      TypeError: ``config`` is no ``AugmentConfig``, ``state`` no ``AugmentState``, ``choose`` no
+        function, the reward no number, ``ended`` or ``plastic`` no truth value, ``randomness`` no
+        random key without ``choose``.
       ValueError: the reward is not finite, or ``choose`` returns no action's number, where they are
         known (compiled: δ is NaN); a state of other sizes, another feedback or another kind of
         leak than ``config``; a reward, an end or a parameter of ``config`` that is neither one
@@ -275,6 +276,7 @@ def step(
     checks.instance("config", config, AugmentConfig)
     if choose is not None:
         checks.function("choose", choose, CHOOSE, ("randomness", "q_values", "epsilon"))
+    checks.instance("state", state, AugmentState, "init gives one")
     reward, plastic = synapses.checked_signals(state, reward, ended, plastic)
     weights = state.weights
     observation = synapses.checked_observation(

@@ -238,8 +238,9 @@ def step(
         known (compiled: δ is NaN); a state of other sizes or another feedback than ``config``; a
         reward, an end or a parameter of ``config`` that is neither one value nor one for each
         network.
-      TypeError: ``config`` is no ``RecollectConfig``, ``choose`` no function, the reward no number,
-        ``ended`` or ``plastic`` no truth value, ``randomness`` no random key without ``choose``.
+      TypeError: ``config`` is no ``RecollectConfig``, ``state`` no ``RecollectState``, ``choose``
+        no function, the reward no number, ``ended`` or ``plastic`` no truth value, ``randomness``
+        no random key without ``choose``.
 
     >>> config = RecollectConfig(inputs=4)
     >>> state = init(jax.random.key(0), config)
@@ -250,6 +251,7 @@ def step(
     checks.instance("config", config, RecollectConfig)
     if choose is not None:
         checks.function("choose", choose, CHOOSE, ("randomness", "q_values", "epsilon"))
+    checks.instance("state", state, RecollectState, "init gives one")
     reward, plastic = synapses.checked_signals(state, reward, ended, plastic)
     weights = state.weights
     observation = synapses.checked_observation(

@@ -270,8 +270,9 @@ def step(
         known (compiled: δ is NaN); a state of other sizes or another feedback than ``config``; a
         reward, an end or a parameter of ``config`` that is neither one value nor one for each
         network.
-      TypeError: ``config`` is no ``WorkmateConfig``, ``choose`` no function, the reward no number,
-        ``ended`` or ``plastic`` no truth value, ``randomness`` no random key and no pair.
+      TypeError: ``config`` is no ``WorkmateConfig``, ``state`` no ``WorkmateState``, ``choose`` no
+        function, the reward no number, ``ended`` or ``plastic`` no truth value, ``randomness`` no
+        random key and no pair.
 
     A block that has stored the present input would know it again, if time stood still:
 
@@ -287,6 +288,7 @@ def step(
     checks.instance("config", config, WorkmateConfig)
     if choose is not None:
         checks.function("choose", choose, CHOOSE, ("randomness", "q_values", "epsilon"))
+    checks.instance("state", state, WorkmateState, "init gives one")
     for_action, for_gate = _apart(randomness)
     reward, plastic = synapses.checked_signals(state, reward, ended, plastic)
     observation = _checked_observation(config, state, observation)
@@ -335,13 +337,13 @@ def step(
 
 def _apart(randomness: Any) -> tuple[Any, Any]:
     """Return what the two choices draw from."""
-    if isinstance(randomness, tuple):
+    if isinstance(randomness, tuple | list):
         if len(randomness) != 2:
             raise TypeError(
                 "randomness must be a random key, or a pair for the two choices, got "
                 f"{len(randomness)} parts"
             )
-        return randomness
+        return randomness[0], randomness[1]
     checks.random_key("randomness", randomness)
     for_action, for_gate = jax.random.split(randomness)
     return for_action, for_gate

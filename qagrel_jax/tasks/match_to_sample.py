@@ -20,6 +20,7 @@ Reference:
 """
 
 import dataclasses
+import string
 from typing import NamedTuple
 
 import chex
@@ -49,7 +50,7 @@ class Params:
       level: the present set, from 0; a leaf, so it may be traced.
 
     Raises:
-      ValueError: a value out of range, too few letters or one of them twice.
+      ValueError: a value out of range; letters that are too few, alike, or no capitals.
       TypeError: a value of another type.
     """
 
@@ -67,11 +68,10 @@ class Params:
         settings.at_least(self, -1e9, "wrong_reward")
         if not isinstance(self.letters, str):
             raise TypeError(f"letters must be text, got {self.letters!r}")
-        symbols.codes(self.letters)
-        needed, there = OF_A_SET * self.sets, len(set(self.letters))
-        if there < len(self.letters) or "p" in self.letters:
-            raise ValueError(f"letters must be different, and none p, got {self.letters!r}")
-        if there < needed:
+        needed, different = OF_A_SET * self.sets, set(self.letters)
+        if len(different) < len(self.letters) or not different <= set(string.ascii_uppercase):
+            raise ValueError(f"letters must be different capitals, A to Z, got {self.letters!r}")
+        if len(different) < needed:
             raise ValueError(f"letters must be {needed}, three for each set, got {self.letters!r}")
         settings.whole_leaf(self, 0, "level", high=self.sets - 1)
 

@@ -13,7 +13,7 @@ alone):
     1    21AX                  a digit before
     2    1ddAX  or  21ddAX     one or two letters d after the digit
     3    1AddX  or  21AddX     one or two between the last two symbols
-    4    1dAdX  or  21dAdX     two to four anywhere before the last symbol, one after another
+    4    d1dAX  or  2d1dAX     two to four anywhere before the last two symbols
 
 From level 1 on half the trials are of the present level, the others of those before, all equally
 likely; from level 2 on half of the longer trials have the digit before. What is a target depends on
@@ -92,7 +92,7 @@ class Noise(NamedTuple):
     before: chex.Array  # bool[], whether a trial of level 2 or more has it
     letters: chex.Array  # int32[4], 0 … 3, which of Q, R, A and B
     number: chex.Array  # float[], in [0, 1), how many of them
-    places: chex.Array  # float[4], in [0, 1), where they go at level 4
+    places: chex.Array  # float[4], in [0, 1), where they go at level 4, before the last two symbols
 
 
 def draw(key: chex.PRNGKey, params: Params) -> Noise:

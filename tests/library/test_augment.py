@@ -427,6 +427,9 @@ def test_what_does_not_belong_together_is_refused(rule):
     three = jax.tree.map(lambda x: jnp.stack([x] * 3, axis=-1), state)
     keys, seen = jax.random.PRNGKey(1), jnp.array([1.0, 0.0])
     own = dataclasses.replace(config, feedback="kolen_pollack")
+    for other in (None, *(r.init(keys, c(inputs=2)) for r, c in CONFIGS.items() if r is not rule)):
+        with pytest.raises(TypeError, match=r"state must be an? \w+State, got .*init gives one"):
+            rule.step(keys, config, other, seen, 0.0, False)
     with pytest.raises(ValueError, match="it has no feedback weights"):
         rule.step(keys, own, state, seen, 0.0, False)
     with pytest.raises(ValueError, match="it has feedback weights"):

@@ -285,8 +285,10 @@ def test_a_bad_parameter_is_named_with_its_value(field, value):
         WorkmateConfig(**{"inputs": 4, field: value})
 
 
-def test_what_is_no_randomness_is_told():
+def test_randomness_is_a_key_or_a_pair():
     state, seen = workmate.init(jax.random.key(0), CONFIG), (jnp.ones(7), 0.0, False)
+    _, activity = workmate.step([2, 1], CONFIG, state, *seen, choose=given)
+    assert int(activity.action) == 2 and activity.gate.tolist() == [0, 1]
     with pytest.raises(TypeError, match="a pair for the two choices, got 3 parts"):
         workmate.step((1, 2, 3), CONFIG, state, *seen, choose=given)
     with pytest.raises(TypeError, match="randomness"):
