@@ -243,7 +243,8 @@ def step(
         Tag ← λγ Tag + [1; x; m] h_j (1 − h_j) (w'_aj + w'_bj)    onto regular unit j from inputs,
         Tag ← λγ Tag + S h_j (1 − h_j) (w'_aj + w'_bj)    onto regular unit j from memory.
 
-    Last, if b is a block, it stores the input: S_b ← P_bᵀ x. With λ = 0 and w' = Wᵀ, β δ Tag is
+    Last, if b is a block, it stores the input: S_b ← P_bᵀ x. With λ = 0, w' = Wᵀ and
+    weights that were constant up to the step before, β δ Tag is
     −β ∇ ½(r + γ Q(t) − Q(t−1))², target and memory held fixed: what to store is learned by trial
     and error, not through the memory's gradient.
 

@@ -11,12 +11,14 @@ network that has learned *to compare* needs few trials for a new set. The sets a
 ``letters``, the same for all networks; in the paper each network has its own draw. The letters'
 order was drawn once (NumPy, ``default_rng(0).permutation``).
 
-A set is learned with 85 correct of the last 100 trials. A network gives up after 30,000 trials.
+A set is learned with 85 correct of its last 100 trials, after 100 trials at the earliest (in the
+authors' program, where trials not yet seen count as wrong, after 85 at the earliest). A network
+gives up after 30,000 trials.
 
 Reference:
   Kruijne, Bohte, Roelfsema & Olivers (2021), Flexible working memory through selective gating and
-  attentional tagging, Neural Comput 33(1): 1-40. Rewards and criterion are those of the authors'
-  program, the limit of trials that of programs derived from it.
+  attentional tagging, Neural Comput 33(1): 1-40. Rewards and the criterion's accuracy are those
+  of the authors' program, the limit of trials that of programs derived from it.
 """
 
 import dataclasses
@@ -148,7 +150,7 @@ def step(
     reward = jnp.where(holding & fixates, params.hold_reward, jnp.where(responds, answer, 0.0))
     state = base.TrialState(
         phase=jnp.where(over, base.OVER, jnp.where(go, base.GO, base.HOLD)).astype(jnp.int32),
-        clock=jnp.where(over, 0, clock).astype(jnp.int32),
+        clock=jnp.where(over | go, 0, clock).astype(jnp.int32),
         held=state.held,
         trial=trial,
     )

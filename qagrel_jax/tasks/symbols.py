@@ -4,8 +4,9 @@ Lower-case letters are the numbers 0 to 25 in the order of the alphabet, capital
 digits 64 to 73. The fixation mark "p" is the first unit alone, number 64 as well as the digit 0.
 
 Reference:
-  Kruijne, Bohte, Roelfsema & Olivers (2021), Neural Comput 33(1): 1-40; the code is that of the
-  authors' program.
+  Kruijne, Bohte, Roelfsema & Olivers (2021), Neural Comput 33(1): 1-40; capitals, digits
+  and the mark are coded as in the authors' program, which gives four lower-case letters codes of
+  their own.
 """
 
 import string

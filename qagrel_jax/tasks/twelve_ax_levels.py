@@ -18,13 +18,14 @@ alone):
 From level 1 on half the trials are of the present level, the others of those before, all equally
 likely; from level 2 on half of the longer trials have the digit before. What is a target depends on
 what is shown, in 3 for example on the last letter d. The next level comes with more than 85 correct
-of the last 100 trials. When a network gives up is our choice: after 200,000 (``TASK``).
+of its last 100 trials, after 100 trials at the earliest (in the authors' program after 86). When a
+network gives up is our choice: after 200,000 (``TASK``).
 
 Reference:
   Kruijne, Bohte, Roelfsema & Olivers (2021), Flexible working memory through selective gating and
-  attentional tagging, Neural Comput 33(1): 1-40; trials, rewards and criterion are those of the
-  authors' program. After O'Reilly & Frank (2006); ``twelve_ax`` has longer trials, and a response
-  to every stimulus.
+  attentional tagging, Neural Comput 33(1): 1-40; trials, rewards and the criterion's accuracy are
+  those of the authors' program. After O'Reilly & Frank (2006); ``twelve_ax`` has longer trials, and
+  a response to every stimulus.
 """
 
 from __future__ import annotations
