@@ -221,7 +221,7 @@ def _levels(name: str) -> Callable[[Path], str | None]:
         text, run = _share(name)(results), memory_cells.read(results / "working_memory" / name)
         if run is None or text is None:
             return None
-        medians = [level["median_trials"] for level in run["levels"] if level["passed"]]
+        medians = [level["median_trials"] for level in run["levels"] if level["median_trials"]]
         if len(medians) < 2:
             return text
         first, low, high = medians[0], min(medians[1:]), max(medians[1:])

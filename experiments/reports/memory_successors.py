@@ -116,7 +116,9 @@ def _of_task(run: dict[str, Any]) -> list[str]:
 
 def _levels(run: dict[str, Any]) -> str:
     told = [
-        f"{level['median_trials']:,.0f} ({level['passed']})" if level["passed"] else "– (0)"
+        f"{level['median_trials']:,.0f} ({level['passed']})"
+        if level["median_trials"] is not None
+        else f"– ({level['passed']})"
         for level in run.get("levels", ())
     ]
     return ", ".join(told) or "–"

@@ -72,7 +72,7 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
 
 def levels(path: Path, summary: dict[str, Any]) -> None:
     """Draw the trials that each shaping level took the networks that passed it."""
-    rows = [row for row in summary["levels"] if row["passed"]]
+    rows = [row for row in summary["levels"] if row["median_trials"] is not None]
     with figure(path, 6.0, 4.0) as (_, axes):
         if rows:
             numbers = [row["level"] for row in rows]

@@ -63,15 +63,16 @@ def levels(passed: np.ndarray) -> list[dict[str, Any]]:
     """Return, for every shaping level, how many networks passed it, and in how many trials.
 
     Args:
-      passed: int[levels, networks], trials when each was passed, 0 if not.
+      passed: int[levels, networks], trials when each was passed, 0 if not, -1 if not known when.
     """
     before = np.concatenate([np.zeros_like(passed[:1]), passed[:-1]])
     rows = []
     for level, (now, earlier) in enumerate(zip(passed, before, strict=True)):
-        needed = [int(n - e) for n, e in zip(now, earlier, strict=True) if n]
+        known = (now > 0) & (earlier >= 0)
+        needed = [int(n) for n in (now - earlier)[known]]
         told = describe([*needed, *[None] * (len(now) - len(needed))])
         del told["converged_fraction"]
-        rows.append({"level": level + 1, "passed": len(needed), **told, "trials": needed})
+        rows.append({"level": level + 1, "passed": int((now != 0).sum()), **told, "trials": needed})
     return rows
 
 

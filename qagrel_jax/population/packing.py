@@ -157,7 +157,8 @@ class Packed:
         leaves, structure = jax.tree.flatten(self.networks)
         arrays = {name for name in state if name.startswith("leaf")}
         last = f"leaf{len(leaves) - 1}"
-        if self.networks.progress.passed is not None and last not in arrays:
+        uncounted = self.networks.progress.passed is not None and last not in arrays
+        if uncounted:
             # An earlier version did not count the trials of each level; this leaf is the last.
             state, arrays = {**state, last: np.zeros_like(leaves[-1])}, arrays | {last}
         if arrays != {f"leaf{i}" for i in range(len(leaves))} or "turn" not in state:
@@ -169,6 +170,11 @@ class Packed:
             if old.shape != new.shape or old.dtype != new.dtype:
                 raise ValueError(f"expected {old.dtype}{old.shape}, got {new.dtype}{new.shape}")
         self.networks = jax.tree.unflatten(structure, loaded)
+        if uncounted:
+            progress = self.networks.progress
+            level = np.arange(len(progress.passed))[:, None]
+            before = (level < progress.level[None]) | (progress.status == criteria.CONVERGED)[None]
+            progress.passed[before] = -1
         self.turn = int(state["turn"])
 
     def network(self, number: int) -> population.Population:

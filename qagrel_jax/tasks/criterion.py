@@ -99,7 +99,7 @@ class Progress(NamedTuple):
     tests: chex.Array  # int32[], tests taken
     streak: chex.Array  # int32[], correct responses since the last error, up to the last trial
     passed: chex.Array | None = None  # int32[levels], trials when each level was passed, 0 if not
-    # yet; None where there is one level
+    # yet, -1 if that is not known; None where there is one level
 
 
 def start(criterion: Criterion) -> Progress:

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from experiments.reports import memory, memory_speed
+from experiments.working_memory import summary
 
 CONFIG = {"networks": 4, "seed": 3, "feedbacks": ["tied"]}
 RUN = {
@@ -150,3 +152,14 @@ def test_what_was_not_run_is_said(tmp_path):
     text = memory.section(tmp_path)
     assert text.count("not run") + text.count("Not run") == 4 + 2 + 2 + 2
     assert memory_speed.section(tmp_path).startswith("*Not run.*")
+
+
+def test_trials_of_a_level_are_those_of_networks_of_which_they_are_known():
+    passed = np.array([[-1, 50, 0, 100], [3000, 80, 0, 0], [3500, 0, 0, 0]])
+    rows = summary.levels(passed)
+    assert [(row["passed"], row["trials"]) for row in rows] == [
+        (3, [50, 100]),
+        (2, [30]),
+        (1, [500]),
+    ]
+    assert rows[0]["median_trials"] == 75

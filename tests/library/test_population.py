@@ -710,6 +710,13 @@ def test_a_state_from_before_trials_were_counted_by_level_is_restored():
     for networks in (packed, again):
         networks.advance()
     jax.tree.map(np.testing.assert_array_equal, again.networks, packed.networks)
+    # One that had passed the first level, it is not known when.
+    moved = packed.networks._replace(
+        progress=packed.networks.progress._replace(level=np.array([1, 0], np.int32))
+    )
+    early = {f"leaf{n}": leaf for n, leaf in enumerate(jax.tree.leaves(moved)[:-1])}
+    again.restore(state | early)
+    assert again.networks.progress.passed.tolist() == [[-1, 0], [0, 0]]
     del state["leaf0"]
     with pytest.raises(ValueError, match="arrays of a population's state"):
         again.restore(state)
