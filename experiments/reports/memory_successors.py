@@ -30,7 +30,7 @@ PUBLISHED = {
 BY_LEVELS = ("match_to_sample", "twelve_ax_levels")
 OTHER_TASKS = ("twelve_ax", "reversal_bandit", *BY_LEVELS)
 """Tasks that are not AuGMEnT's own four."""
-PLAIN = {"workmate": "published", "augment": "its own settings"}
+PLAIN = {"workmate": "the authors' settings", "augment": "its own settings"}
 """What a run is called that differs in nothing from its rule's defaults."""
 
 

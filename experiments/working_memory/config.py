@@ -207,7 +207,7 @@ class MemoryConfig:
         default_is="4; 12AX 20, RECOLLECT 7, WorkMATe 30",
     )
     blocks: int = fields.number(
-        1, 10_000, "of WorkMATe's memory units, all of one size", group=_NETWORKS, default=2
+        1, 10_000, "that WorkMATe's memory units are divided into", group=_NETWORKS, default=2
     )
     time_cells: int = fields.number(
         0,
