@@ -59,10 +59,9 @@ def start(config: MemoryConfig, setup: Setup) -> Packed:
       UserError: they do not fit the memory, or their settings are out of range.
     """
     number = len(config.settings) * config.networks
-    inputs = setup.config.inputs + config.time_cells * (config.rule == "workmate")
-    weights = (inputs * 3 + 8) * (config.regular + config.memory)
-    # Forward and feedback weights, tags and traces of each.
-    memory.check(4 * 3 * weights * number, f"{number:,} networks", "--networks")
+    one = memory.size(setup.rule.init, root_key(config.seed), setup.config)
+    # On the host, packed, on the device, and what a step makes of them.
+    memory.check(5 * one * number, f"{number:,} networks", "--networks")
     feedback, rate, decay = (
         np.repeat(column, config.networks) for column in zip(*config.settings, strict=True)
     )
