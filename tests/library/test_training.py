@@ -384,9 +384,14 @@ def test_nan_stops_at_its_step():
         _run(_trainer(optimizer=optax.sgd(1e30)), 0)
     errors = np.ones((4, 4))
     errors[1, 2], errors[0, 3], errors[2, 0] = np.nan, np.inf, np.nan
-    active = np.array([True, True, False, True])
-    found = epochs_of._diverged(errors, active, np.array([10, 20, 30, 40]), 5)
-    assert [(e.seed, e.step, e.epoch) for e in found] == [(0, 14, 5), (1, 23, 5)]
+    rewards = np.ones((4, 4))
+    rewards[1, 2], rewards[0, 2] = np.nan, np.nan  # seed 0's step before: its error is finite
+    active, before = np.array([True, True, False, True]), np.array([10, 20, 30, 40])
+    for told, by_reward in ((None, (False, False)), (rewards, (False, True))):
+        metrics = step.StepMetrics(np.ones((4, 4)), errors, told)
+        found = epochs_of._diverged(metrics, active, before, 5)
+        assert [(e.seed, e.step, e.epoch) for e in found] == [(0, 14, 5), (1, 23, 5)]
+        assert tuple(e.by_reward for e in found) == by_reward
 
 
 def _damaged(run, *seeds):
