@@ -268,8 +268,8 @@ def function(name: str, value: Any, instead: str = "", takes: Sequence[str] = ()
         ) from None
 
 
-def instance(name: str, value: Any, kind: type, instead: str = "") -> None:
-    """Check that ``value`` is a ``kind``; ``instead`` tells where to get one.
+def instance(name: str, value: Any, kind: type | tuple[type, ...], instead: str = "") -> None:
+    """Check that ``value`` is a ``kind``, or one of several; ``instead`` tells where to get one.
 
     Raises:
       TypeError: it isn't.
@@ -288,7 +288,9 @@ def instance(name: str, value: Any, kind: type, instead: str = "") -> None:
         raise TypeError(f"{name} must be {_one(kind)}, got {in_a_line(value)}{end}")
 
 
-def _one(kind: type) -> str:
+def _one(kind: type | tuple[type, ...]) -> str:
+    if isinstance(kind, tuple):
+        return " or ".join(map(_one, kind))
     return f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}"
 
 

@@ -201,7 +201,7 @@ class MemoryConfig:
     memory: int = fields.number(
         1,
         10_000,
-        "memory units",
+        "memory units; of WorkMATe a multiple of --blocks",
         group=_NETWORKS,
         default=4,
         default_is="4; 12AX 20, RECOLLECT 7, WorkMATe 30",

@@ -71,18 +71,27 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
 
 
 def levels(path: Path, summary: dict[str, Any]) -> None:
-    """Draw the trials that each shaping level took the networks that passed it."""
-    rows = [row for row in summary["levels"] if row["median_trials"] is not None]
-    with figure(path, 6.0, 4.0) as (_, axes):
-        if rows:
+    """Draw the trials that each shaping level took the networks that passed it, by setting."""
+    grid = [cell for cell in summary.get("grid", ()) if "levels" in cell]
+    apart = {_setting(grid, cell): cell["levels"] for cell in grid if len(grid) <= len(LINES)}
+    every = summary["levels"]
+    with figure(path, 6.0, 4.5 if apart else 4.0) as (drawing, axes):
+        for index, (name, group) in enumerate((apart or {"all": every}).items()):
+            rows = [row for row in group if row["median_trials"] is not None]
+            if not rows:
+                continue
+            color, line = color_and_line(index)
             numbers = [row["level"] for row in rows]
             low, high = zip(*(row["quartiles_trials"] for row in rows), strict=True)
-            axes.plot(numbers, [row["median_trials"] for row in rows], marker="o", color=COLORS[0])
-            spread(axes, numbers, list(low), list(high), COLORS[0])
+            medians = [row["median_trials"] for row in rows]
+            axes.plot(numbers, medians, marker="o", color=color, linestyle=line, label=name)
+            spread(axes, numbers, list(low), list(high), color)
+        if axes.lines:
             axes.set_yscale("log")
             axes.yaxis.set_minor_locator(NullLocator())
             plain_log(axes.yaxis, *axes.get_ylim())
-        every = summary["levels"]
+        if apart:
+            legend_below(drawing, [axes], fontsize=8, handlelength=4)
         axes.set_xlim(0.5, len(every) + 0.5)
         named = [f"{row['level']}\n{row['passed']} of {summary['networks']}" for row in every]
         axes.set_xticks([row["level"] for row in every], named)

@@ -33,6 +33,8 @@ MOST_STEPS = 10_000
 """What a duration of a task may be set to: a trial must come to its end."""
 MOST_REWARD = 1e6
 """The same for rewards and noise."""
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+"""What a task's parameters are."""
 
 
 def run(
@@ -139,7 +141,7 @@ def _task_parameters(task: Task, given: dict[str, Any]) -> dict[str, Any]:
         if wanted is float and type(value) is int:
             parameters[name] = float(value)
         elif type(value) is not wanted:
-            raise UserError(f"{name} must be {wanted.__name__}, got {value!r}")
+            raise UserError(f"{name} must be {KINDS[wanted]}, got {value!r}")
         most = {int: MOST_STEPS, float: MOST_REWARD}.get(wanted)
         if most is not None and not abs(value) <= most:
             raise UserError(f"{name} must be at most {most}, got {value!r}")

@@ -40,8 +40,9 @@ def summarize(
         "config": config.to_json(),
         "trials": trials,
     }
-    if packed.networks.progress.passed is not None:
-        summary["levels"] = levels(np.asarray(packed.networks.progress.passed))
+    passed = packed.networks.progress.passed
+    if passed is not None:
+        summary["levels"] = levels(np.asarray(passed))
     if len(config.settings) > 1:
         each = np.split(np.array(trials, dtype=object), len(config.settings))
         lost = np.split(gone, len(config.settings))
@@ -54,6 +55,10 @@ def summarize(
                 config.settings, each, lost, strict=True
             )
         ]
+        if passed is not None:
+            parts = np.split(np.asarray(passed), len(config.settings), axis=1)
+            for cell, part in zip(summary["grid"], parts, strict=True):
+                cell["levels"] = levels(part)
     if len(config.feedbacks) > 1:
         summary["feedback_mann_whitney"] = compare_feedbacks(summary)
     return summary

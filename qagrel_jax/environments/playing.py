@@ -41,7 +41,7 @@ class Steps(NamedTuple):
     q_values: chex.Array | None = None  # float[steps, actions], of which it chose; likewise
     units: dict[str, chex.Array] | None = None
     # float[steps, units] by group: "memory" and "regular" of AuGMEnT, "gate" and "memory" of
-    # RECOLLECT, "regular", "match" and "gate" of WorkMATe; likewise
+    # RECOLLECT, "regular", "match", "gate", "memory" and "gate_q_values" of WorkMATe; likewise
 
 
 def begin(key: chex.PRNGKey, config: memory.Config, environment: Environment) -> Player:
@@ -193,7 +193,7 @@ def _play(
             done = done._replace(
                 observation=player.observation,
                 q_values=activity.q_values,
-                units={name: getattr(activity, name) for name in rule.units},
+                units=rule.recorded(activity),
             )
         return following, done
 
@@ -216,11 +216,10 @@ def forget(learner: Resets) -> Resets:
       TypeError: ``learner`` is no ``AugmentState`` and no ``WorkmateState``. (Nothing resets
         RECOLLECT.)
     """
-    if isinstance(learner, workmate.WorkmateState):
-        return workmate.at_rest(learner)
-    hint = "player.learner is one, or a WorkmateState"
-    checks.instance("learner", learner, augment.AugmentState, hint)
-    return augment.at_rest(learner)
+    at_rest = {rule.state: rule.at_rest for rule in memory.RULES.values() if rule.resets}
+    checks.instance("learner", learner, tuple(at_rest), "player.learner is one")
+    reset = next(at_rest[state] for state in at_rest if isinstance(learner, state))
+    return reset(learner)
 
 
 def _hashable(function: Any) -> Any:

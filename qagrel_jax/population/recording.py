@@ -22,7 +22,8 @@ class Recording(NamedTuple):
     phase: np.ndarray  # int[steps], see ``qagrel_jax.tasks.base``
     clock: np.ndarray  # int[steps], steps already spent in the phase
     observation: np.ndarray  # float[steps, inputs], x
-    units: dict[str, np.ndarray]  # float[steps, units] of each group in the rule's ``units``
+    units: dict[str, np.ndarray]
+    # float[steps, units] of each group: the rule's ``units``, and its ``contents``
     q_values: np.ndarray  # float[steps, actions], q
     action: np.ndarray  # int[steps]; the last one, after the trial's end, means nothing
     reward: np.ndarray  # float[steps], seen together with the observation
@@ -35,7 +36,7 @@ class Recording(NamedTuple):
 
     @property
     def memory(self) -> np.ndarray:
-        """float[steps, memory], y^M of AuGMEnT, y of RECOLLECT; of WorkMATe not recorded."""
+        """float[steps, memory], y^M of AuGMEnT, y of RECOLLECT, S of WorkMATe."""
         return self.units["memory"]
 
 
@@ -79,8 +80,8 @@ def record(setup: Setup, learner: Any, index: int, key: chex.PRNGKey, steps: int
     length = int(done.argmax()) + 1
     del recorded["done"]
     arrays = jax.tree.map(lambda x: np.asarray(x)[:length], recorded)
-    # Mapping sorted them.
-    arrays["units"] = {name: arrays["units"][name] for name in setup.rule.units}
+    order = (*setup.rule.units, *setup.rule.contents)  # Mapping sorted them.
+    arrays["units"] = {name: arrays["units"][name] for name in order}
     return Recording(**arrays, correct=bool(np.asarray(correct)[length - 1]))
 
 
@@ -102,7 +103,7 @@ def _run(
             "phase": world.phase,
             "clock": world.clock,
             "observation": seen.observation,
-            "units": {name: getattr(activity, name) for name in setup.rule.units},
+            "units": setup.rule.recorded(activity),
             "q_values": activity.q_values,
             "action": activity.action,
             "reward": seen.reward,

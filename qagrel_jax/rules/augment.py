@@ -15,7 +15,6 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import chex
@@ -176,19 +175,32 @@ def init(key: chex.PRNGKey, config: AugmentConfig) -> AugmentState:
 
 
 def tie_feedback(state: AugmentState, tied: chex.Array) -> AugmentState:
-    """Let feedback weights start as the forward ones where ``tied`` (bool[]).
+    """Let feedback weights start as the forward ones where ``tied``.
 
     Feedback gets the changes of its forward partner, so what starts tied stays tied.
+
+    Args:
+      state: from ``init``.
+      tied: bool[], or of networks along a last axis one for each.
+
+    Returns:
+      The state with these feedback weights; as it is where feedback is tied by ``config``.
+
+    Raises:
+      TypeError: ``state`` is no ``AugmentState``, ``tied`` no truth value.
     """
-    if state.feedback is None:
-        return state
+    checks.instance("state", state, AugmentState, "init gives one")
     forward = Feedback(state.weights.regular_q[1:], state.weights.memory_q)
-    pick = functools.partial(jnp.where, tied)
-    return state._replace(feedback=jax.tree.map(pick, forward, state.feedback))
+    return synapses.with_feedback(state, tied, forward)
 
 
 def at_rest(state: AugmentState) -> AugmentState:
-    """Return the network as it is between trials: its weights, and all else 0."""
+    """Return the network as it is between trials: its weights, and all else 0.
+
+    Raises:
+      TypeError: ``state`` is no ``AugmentState``.
+    """
+    checks.instance("state", state, AugmentState, "init gives one")
     cleared = jax.tree.map(jnp.zeros_like, state)
     return cleared._replace(weights=state.weights, feedback=state.feedback)
 

@@ -21,6 +21,11 @@ class MemoryRule(NamedTuple):
     resets: bool  # whether the end of a trial resets what it keeps from step to step
     units: dict[str, str]  # what its units are: field of its ``Activity`` -> name
     choices: Callable[..., tuple[int, ...]]  # (config) -> options of each choice of a step
+    contents: tuple[str, ...] = ()  # further fields of ``Activity`` to record, not between 0 and 1
+
+    def recorded(self, activity: Any) -> dict[str, Any]:
+        """Return what a recording keeps of a step's ``activity``, by name."""
+        return {name: getattr(activity, name) for name in (*self.units, *self.contents)}
 
 
 RULES = {
@@ -56,6 +61,7 @@ RULES = {
         True,
         {"regular": "regular units", "match": "match units", "gate": "blocks overwritten"},
         workmate.choices,
+        ("memory", "gate_q_values"),
     ),
 }
 """Every working-memory rule by name."""

@@ -135,6 +135,9 @@ def init(key: chex.PRNGKey, config: RecollectConfig) -> RecollectState:
       key: a random key.
       config: sizes and parameters.
 
+    Returns:
+      The state, shapes as in ``RecollectState``.
+
     Raises:
       TypeError: ``key`` is no random key, ``config`` no ``RecollectConfig``.
     """
@@ -156,14 +159,29 @@ def init(key: chex.PRNGKey, config: RecollectConfig) -> RecollectState:
 
 
 def tie_feedback(state: RecollectState, tied: chex.Array) -> RecollectState:
-    """Let feedback weights start, and so stay, as the forward ones where ``tied`` (bool[])."""
-    if state.feedback is None:
-        return state
-    return state._replace(feedback=jnp.where(tied, state.weights.q[1:], state.feedback))
+    """Let feedback weights start, and so stay, as the forward ones where ``tied``.
+
+    Args:
+      state: from ``init``.
+      tied: bool[], or of networks along a last axis one for each.
+
+    Returns:
+      The state with these feedback weights; as it is where feedback is tied by ``config``.
+
+    Raises:
+      TypeError: ``state`` is no ``RecollectState``, ``tied`` no truth value.
+    """
+    checks.instance("state", state, RecollectState, "init gives one")
+    return synapses.with_feedback(state, tied, state.weights.q[1:])
 
 
 def at_rest(state: RecollectState) -> RecollectState:
-    """Return the network with its weights and what it remembers, all else 0."""
+    """Return the network with its weights and what it remembers, all else 0.
+
+    Raises:
+      TypeError: ``state`` is no ``RecollectState``.
+    """
+    checks.instance("state", state, RecollectState, "init gives one")
     cleared = jax.tree.map(jnp.zeros_like, state)
     return cleared._replace(weights=state.weights, feedback=state.feedback, memory=state.memory)
 

@@ -5,6 +5,7 @@ All functions take one network's arrays, or those of many networks along one mor
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,12 +54,15 @@ def by_policy(name: str) -> Chooser:
     return choose
 
 
-def chosen_unit(action: chex.Array, q_values: chex.Array) -> tuple[chex.Array, chex.Array]:
+def chosen_unit(
+    action: chex.Array, q_values: chex.Array, kind: str = "action"
+) -> tuple[chex.Array, chex.Array]:
     """Return which Q unit a policy chose: 1 there and 0 elsewhere, and whether it chose none.
 
     Args:
       action: int32[], or int32[networks].
       q_values: float[actions], or float[actions, networks].
+      kind: of action, for the error.
 
     Returns:
       ``(chosen, none)``, shaped like ``q_values`` and ``action``.
@@ -70,10 +74,10 @@ def chosen_unit(action: chex.Array, q_values: chex.Array) -> tuple[chex.Array, c
     actions, *networks = q_values.shape
     if jnp.shape(action) != tuple(networks):
         raise ValueError(
-            f"choose must return an action for each network, {networks}, got "
+            f"choose must return an {kind} for each network, {networks}, got "
             f"{list(jnp.shape(action))}"
         )
-    checks.labels("the action that choose returns", action, actions)
+    checks.labels(f"the {kind} that choose returns", action, actions)
     chosen = jax.nn.one_hot(action, actions, dtype=q_values.dtype, axis=0)
     return chosen, none_chosen(action, actions)
 
@@ -189,6 +193,19 @@ def outer(before: chex.Array, after: chex.Array) -> chex.Array:
 def along(value: chex.Numeric, array: chex.Array) -> chex.Numeric:
     """Return ``value``, one number or float[networks], ready to multiply [..., networks]."""
     return value if jnp.ndim(value) == 0 else jnp.asarray(value)[(None,) * (array.ndim - 1)]
+
+
+def with_feedback(state: Any, tied: chex.Array, forward: Any) -> Any:
+    """Return ``state`` with the weights ``forward`` as its feedback where ``tied`` (bool[]).
+
+    Raises:
+      TypeError: ``tied`` is no truth value.
+    """
+    checks.truth_value("tied", tied)
+    if state.feedback is None:
+        return state
+    pick = functools.partial(jnp.where, tied)
+    return state._replace(feedback=jax.tree.map(pick, forward, state.feedback))
 
 
 def per_unit(value: chex.Numeric | tuple[float, ...], rank: int) -> chex.Numeric:

@@ -122,7 +122,7 @@ class Activity(NamedTuple):
     q_values: chex.Array  # float[actions], q of the external actions
     gate_q_values: chex.Array  # float[blocks + 1], q of the internal ones; the last is "none"
     gate: chex.Array  # float[blocks], 1 where a block is overwritten after this step
-    match: chex.Array  # float[blocks], how much the input is like what a block holds; 1: alike
+    match: chex.Array  # float[blocks], how like the input is to what a block holds; at most 1
     regular: chex.Array  # float[regular], h
     memory: chex.Array  # float[memory], S, as the regular units saw it
     rpe: chex.Array  # float[], δ
@@ -134,6 +134,9 @@ def init(key: chex.PRNGKey, config: WorkmateConfig) -> WorkmateState:
     Args:
       key: a random key.
       config: sizes and parameters.
+
+    Returns:
+      The state, shapes as in ``WorkmateState``.
 
     Raises:
       TypeError: ``key`` is no random key, ``config`` no ``WorkmateConfig``.
@@ -163,14 +166,29 @@ def init(key: chex.PRNGKey, config: WorkmateConfig) -> WorkmateState:
 
 
 def tie_feedback(state: WorkmateState, tied: chex.Array) -> WorkmateState:
-    """Let feedback weights start, and so stay, as the forward ones where ``tied`` (bool[])."""
-    if state.feedback is None:
-        return state
-    return state._replace(feedback=jnp.where(tied, state.weights.q[1:], state.feedback))
+    """Let feedback weights start, and so stay, as the forward ones where ``tied``.
+
+    Args:
+      state: from ``init``.
+      tied: bool[], or of networks along a last axis one for each.
+
+    Returns:
+      The state with these feedback weights; as it is where feedback is tied by ``config``.
+
+    Raises:
+      TypeError: ``state`` is no ``WorkmateState``, ``tied`` no truth value.
+    """
+    checks.instance("state", state, WorkmateState, "init gives one")
+    return synapses.with_feedback(state, tied, state.weights.q[1:])
 
 
 def at_rest(state: WorkmateState) -> WorkmateState:
-    """Return the network with its weights, all else 0."""
+    """Return the network as it is between trials: its weights, and all else 0.
+
+    Raises:
+      TypeError: ``state`` is no ``WorkmateState``.
+    """
+    checks.instance("state", state, WorkmateState, "init gives one")
     cleared = jax.tree.map(jnp.zeros_like, state)
     return cleared._replace(
         weights=state.weights, feedback=state.feedback, projection=state.projection
@@ -190,11 +208,16 @@ def time_cells(clock: chex.Array, number: int) -> chex.Array:
 
     Args:
       clock: int32[], steps since the trial began.
-      number: of cells.
+      number: of cells, at least 0.
+
+    Raises:
+      ValueError: ``number`` below 0.
+      TypeError: ``number`` is no number.
 
     >>> time_cells(jnp.int32(2), 4).tolist()
     [0.25, 0.5, 1.0, 0.5]
     """
+    checks.whole("number", number, 0)
     cell = jax.lax.broadcasted_iota(jnp.int32, (number, *jnp.shape(clock)), 0)
     away = jnp.abs(cell - jnp.asarray(clock)[None])
     return sum(
@@ -311,7 +334,7 @@ def step(
     choose = choose or synapses.by_policy(config.policy)
     action, gate = choose(for_action, external, epsilon), choose(for_gate, internal, epsilon)
     chosen, no_action = synapses.chosen_unit(action, external)
-    gated, no_gate = synapses.chosen_unit(gate, internal)
+    gated, no_gate = synapses.chosen_unit(gate, internal, "internal action")
     # Once the trial has ended no unit is chosen: Q is 0, and nothing is tagged or stored.
     keep = 1 - ended.astype(q_values.dtype)
     both = jnp.concatenate([chosen, gated]) * keep[None]

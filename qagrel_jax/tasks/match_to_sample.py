@@ -29,7 +29,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax import settings
+from qagrel_jax import checks, settings
 from qagrel_jax.tasks import base, symbols
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -43,7 +43,7 @@ class Params:
     """Stimuli, durations and rewards.
 
     Attributes:
-      sets: number of sets of three letters, as many as there are shaping levels.
+      sets: number of sets of three letters, at most 8; as many as there are shaping levels.
       letters: at least three times ``sets`` different capital letters; set i has three from 3i on.
       delay_steps: steps between sample and probe.
       hold_reward: for every step fixated before the probe.
@@ -65,7 +65,8 @@ class Params:
     level: chex.Numeric = 0
 
     def __post_init__(self) -> None:
-        settings.at_least(self, 1, "sets")
+        checks.whole("sets", self.sets, 1, len(string.ascii_uppercase) // OF_A_SET)
+        checks.make_hashable(self, "sets")
         settings.at_least(self, 0, "delay_steps", "hold_reward", "correct_reward")
         settings.at_least(self, -1e9, "wrong_reward")
         if not isinstance(self.letters, str):
@@ -74,7 +75,9 @@ class Params:
         if len(different) < len(self.letters) or not different <= set(string.ascii_uppercase):
             raise ValueError(f"letters must be different capitals, A to Z, got {self.letters!r}")
         if len(different) < needed:
-            raise ValueError(f"letters must be {needed}, three for each set, got {self.letters!r}")
+            raise ValueError(
+                f"letters must be at least {needed}, three for each set, got {self.letters!r}"
+            )
         settings.whole_leaf(self, 0, "level", high=self.sets - 1)
 
 

@@ -403,7 +403,9 @@ BAD = {
     "substeps": (["saccade", "--substeps", "0"], "must be in [1, 1000], got 0"),
     "assignment": (["saccade", "--set", "delay_steps"], "is not NAME=VALUE"),
     "parameter": (["saccade", "--set", "delay=3"], "saccade has no parameter 'delay'"),
-    "its kind": (["saccade", "--set", "delay_steps=long"], "delay_steps must be int, got 'long'"),
+    "its kind": (["saccade", "--set", "delay_steps=long"], "delay_steps must be a whole number, "),
+    "text": (["match_to_sample", "--set", "letters=123"], "letters must be text, got 123"),
+    "too many sets": (["match_to_sample", "--set", "sets=9"], "sets must be in [1, 8], got 9"),
     "its range": (["saccade", "--set", "delay_steps=-2"], "delay_steps must be at least 0"),
     "rule": (["saccade", "--rule", "lstm"], "unknown rule 'lstm'; valid: augment, recollect"),
     "its option": (

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from experiments.plots import named_lines
 from experiments.reports import memory, memory_speed
-from experiments.working_memory import summary
+from experiments.working_memory import plots, summary
 
 CONFIG = {"networks": 4, "seed": 3, "feedbacks": ["tied"]}
 RUN = {
@@ -152,6 +153,26 @@ def test_what_was_not_run_is_said(tmp_path):
     text = memory.section(tmp_path)
     assert text.count("not run") + text.count("Not run") == 4 + 2 + 2 + 2
     assert memory_speed.section(tmp_path).startswith("*Not run.*")
+
+
+def test_levels_of_a_grid_are_drawn_setting_by_setting(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        plots, "legend_below", lambda _, panels, **__: drawn.update(named_lines(panels))
+    )
+    rates = (0.1, 0.2)
+    grid = [
+        {"feedback": "tied", "learning_rate": rate, "tag_decay": 0.8}
+        | {"levels": summary.levels(np.array([[first], [0]]))}
+        for rate, first in zip(rates, (300, 40), strict=True)
+    ]
+    both = summary.levels(np.array([[300, 40], [0, 0]]))
+    run = {"task": "match_to_sample", "networks": 2, "grid": grid, "levels": both, "config": {}}
+    plots.levels(tmp_path / "levels.png", run)
+    assert {name: line.get_ydata().tolist() for name, line in drawn.items()} == {
+        "β 0.1": [300],
+        "β 0.2": [40],
+    }
 
 
 def test_trials_of_a_level_are_those_of_networks_of_which_they_are_known():

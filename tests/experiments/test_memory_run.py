@@ -139,8 +139,8 @@ def test_without_options_criterion_and_parameters_are_the_tasks():
     [
         ({"speed": 1}, "vibrotactile has no parameter 'speed'; valid: .*slope"),
         ({"level": 1}, "no parameter 'level'"),
-        ({"delay_steps": 2.5}, "delay_steps must be int, got 2.5"),
-        ({"noise": 1}, "noise must be str, got 1"),
+        ({"delay_steps": 2.5}, "delay_steps must be a whole number, got 2.5"),
+        ({"noise": 1}, "noise must be text, got 1"),
         ({"noise_sd": -0.5}, "noise_sd must be at least 0, got -0.5"),
     ],
 )

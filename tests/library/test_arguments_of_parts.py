@@ -13,7 +13,7 @@ from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.environments import Environment
 from qagrel_jax.networks import make_network
 from qagrel_jax.recurrent import GridNet, as_recurrent
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import augment, memory
 from tests.library.test_arguments import (
     COUNT,
     FLAG,
@@ -57,6 +57,10 @@ ENVIRONMENT = Environment(
 )
 CONFIG = augment.AugmentConfig(inputs=1, actions=2)
 PLAYER = environments.begin(jax.random.key(0), CONFIG, ENVIRONMENT)
+MEMORY = [
+    (rule, rule.init(jax.random.key(2), rule.config(inputs=2, memory=2)))
+    for rule in memory.RULES.values()
+]
 PLAN, LABELS = Curriculum(), jnp.array([0, 1])
 STATE = curriculum.start(jax.random.key(1), PLAN, 2)
 FORWARD = lambda params, x: x @ params["out"]["kernel"]  # noqa: E731
@@ -198,6 +202,19 @@ TABLE = [
         },
     ),
     (environments.forget, {"learner": PLAYER.learner}, {"learner": OTHER}),
+    *(
+        (call, {"state": state} | more, {"state": OTHER} | bad)
+        for rule, state in MEMORY
+        for call, more, bad in (
+            (rule.tie_feedback, {"tied": True}, {"tied": (*FLAG, np.ones(1))}),
+            (rule.at_rest, {}, {}),
+        )
+    ),
+    (
+        rules.workmate.time_cells,
+        {"clock": jnp.int32(2), "number": 4},
+        {"number": (-1, "four", 2.5, None)},
+    ),
     (_exact, {}, {**BAD_EXAMPLES, "rule": OTHER}),
     (lambda label: _exact(labels=np.asarray(label)), {"label": LABELS}, {"label": BAD_LABELS}),
     (_gradients, {}, BAD_EXAMPLES),

@@ -15,6 +15,7 @@ from qagrel_jax.population.packing import Packed
 from qagrel_jax.rules import augment_continuous, synapses
 from qagrel_jax.rules.augment import AugmentConfig
 from qagrel_jax.rules.recollect import RecollectConfig
+from qagrel_jax.rules.workmate import WorkmateConfig
 from qagrel_jax.tasks import TimeStep, contract, make_task, saccade
 from qagrel_jax.tasks import criterion as criteria
 
@@ -370,6 +371,41 @@ def test_a_curriculum_shows_each_levels_delay():
         seen = recording.record(shared, learner, index, jax.random.key(0))
         assert set(seen.units) == {"gate", "memory"} and seen.memory.shape[1] == 7
         np.testing.assert_array_equal(seen.units["gate"].shape, seen.memory.shape)
+
+
+def test_of_workmate_what_its_blocks_hold_is_recorded():
+    task, config = make_task("match_to_sample"), WorkmateConfig(inputs=7, time_cells=0)
+    shared = Setup(task, task.params(), config, task.criterion)
+    learner = start(2, shared).network(0).learner
+    seen = recording.record(shared, learner, 0, jax.random.key(0))
+    widths = {name: values.shape[1] for name, values in seen.units.items()}
+    assert list(widths.items()) == [
+        ("regular", 15),
+        ("match", 2),
+        ("gate", 2),
+        ("memory", 30),
+        ("gate_q_values", 3),
+    ]
+    assert seen.memory is seen.units["memory"]
+    held = np.zeros(30)
+    gate_q, gate = seen.units["gate_q_values"], seen.units["gate"]
+    for t in range(len(seen.observation)):
+        np.testing.assert_allclose(seen.memory[t], held, atol=1e-6)
+        block = int(gate_q[t].argmax())
+        if t < len(gate) - 1:
+            np.testing.assert_array_equal(gate[t], np.arange(2) == block)
+        if block < 2:
+            own = slice(15 * block, 15 * (block + 1))
+            held[own] = (seen.observation[t] @ learner.projection)[own]
+
+
+def test_the_two_choices_of_a_step_draw_numbers_of_their_own():
+    key = jax.random.key(0)
+    one = population._gumbel(key, (3,), 1000)
+    action, gate = population._gumbel(jax.random.clone(key), (3, 3), 1000)
+    assert one.shape == action.shape == gate.shape == (1000, 3)
+    together = np.corrcoef(np.concatenate([action, gate], axis=1).T) - np.eye(6)
+    assert abs(together).max() < 0.15  # sd: 0.03
 
 
 def test_units_are_recorded_under_their_names_in_the_rules_order():

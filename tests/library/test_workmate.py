@@ -289,6 +289,9 @@ def test_randomness_is_a_key_or_a_pair():
     state, seen = workmate.init(jax.random.key(0), CONFIG), (jnp.ones(7), 0.0, False)
     _, activity = workmate.step([2, 1], CONFIG, state, *seen, choose=given)
     assert int(activity.action) == 2 and activity.gate.tolist() == [0, 1]
+    for pair, says in (((3, 0), "the action"), ((0, 3), "the internal action")):
+        with pytest.raises(ValueError, match=rf"{says} that choose returns must be in \[0, 3\)"):
+            workmate.step(pair, CONFIG, state, *seen, choose=given)
     with pytest.raises(TypeError, match="a pair for the two choices, got 3 parts"):
         workmate.step((1, 2, 3), CONFIG, state, *seen, choose=given)
     with pytest.raises(TypeError, match="randomness"):

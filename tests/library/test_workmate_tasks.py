@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -95,11 +96,12 @@ def test_the_letters_were_drawn_as_told():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"sets": 0}, "sets must be at least 1, got 0"),
+        ({"sets": 0}, r"sets must be in \[1, 8\], got 0"),
+        ({"sets": 9}, r"sets must be in \[1, 8\], got 9"),
         ({"letters": "ABCABC"}, "letters must be different capitals, A to Z, got 'ABCABC'"),
         ({"letters": "ABCpDE"}, "letters must be different capitals"),
         ({"letters": "ABC0DE"}, "letters must be different capitals"),
-        ({"letters": "ABCDE"}, "letters must be 6, three for each set, got 'ABCDE'"),
+        ({"letters": "ABCDE"}, "letters must be at least 6, three for each set, got 'ABCDE'"),
         ({"letters": "ABCDE!"}, "ABCDE!"),
         ({"letters": 3}, "letters must be text, got 3"),
         ({"level": 2}, "level.*2"),
@@ -229,6 +231,73 @@ def test_level_2_and_3_have_one_or_two_letters_and_half_a_digit_before():
         expected = [2000 / len(kinds) * (n in kinds) for n in range(5)]
         assert (abs(counts - expected) < 110).all() and letters.max() == most
         assert before.sum() == pytest.approx(1000, abs=110)
+
+
+def newest(level, number):
+    """Return trials of this very level as text, with their noise."""
+    task = TASKS["twelve_ax_levels"]
+    params = task.params(level=level)
+
+    def one(key):
+        noise = task.draw(key, params)._replace(newest=jnp.bool_(True))
+        return task.build(noise, params), noise
+
+    trials, noise = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(20 + level), number))
+    rows = zip(np.asarray(trials.sequence), np.asarray(trials.length), strict=True)
+    return ["".join("12ABXYQR"[n] for n in s[:length]) for s, length in rows], noise
+
+
+@pytest.mark.parametrize("level", [2, 3, 4])
+def test_each_letter_to_ignore_is_drawn_alone(level):
+    """All pairs are equally likely, and what is shown has these letters beside the trial's own."""
+    sequences, noise = newest(level, 4000)
+    letters = np.asarray(noise.letters)
+    for i, j in itertools.combinations(range(2 if level < 4 else 4), 2):
+        counts = np.zeros((4, 4))
+        np.add.at(counts, (letters[:, i], letters[:, j]), 1)
+        assert (abs(counts - 250) < 75).all()  # sd: 15
+    for sequence, row in zip(sequences, letters, strict=True):
+        shown = Counter(symbol for symbol in sequence[:-1] if symbol not in "12")
+        drawn_first = Counter("QRAB"[n] for n in row[: shown.total() - 1])
+        own = shown - drawn_first
+        assert shown == own + drawn_first and own in (Counter("A"), Counter("B"))
+
+
+def test_level_4_puts_letters_anywhere_before_the_last_two_symbols():
+    """Of 1AX and two letters a third each is dd1AX, d1dAX and 1ddAX: 1/2 · 2/3 = 1/3.
+
+    The first letter goes before or after the 1. Of three places the second has two on the side of
+    the first.
+    """
+    sequences, noise = newest(4, 6000)
+    plain = [s for s, before in zip(sequences, noise.before, strict=True) if not before]
+    two = [s for s in plain if len(s) == 5]
+    first = [next(i for i, symbol in enumerate(s) if symbol in "12") for s in two]
+    shares = np.bincount(first, minlength=4) / len(two)
+    assert shares == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0], abs=0.07)
+    assert all(s[-2] in "AB" and s[-1] in "XY" for s in sequences)
+
+
+@pytest.mark.parametrize("level", [2, 3, 4])
+def test_the_other_trials_are_of_all_levels_before_alike(level):
+    """Told from what has been drawn: ``older`` in [n/level, (n+1)/level) means level n."""
+    task = TASKS["twelve_ax_levels"]
+    params, keys = task.params(level=level), jax.random.split(jax.random.key(40), 600)
+
+    def one(key):
+        noise = task.draw(key, params)._replace(newest=jnp.bool_(False))
+        return task.build(noise, params), noise
+
+    trials, noise = jax.jit(jax.vmap(one))(keys)
+    older = np.floor(np.asarray(noise.older) * level).astype(int)
+    for n in range(level):
+        alone = task.params(level=n)
+        chosen = jax.tree.map(lambda leaf, n=n: leaf[older == n], noise)
+        again = jax.vmap(lambda x, p=alone: task.build(x._replace(newest=jnp.bool_(True)), p))
+        expected = again(chosen)
+        assert (older == n).sum() > 80
+        for ours, theirs in zip(trials, expected, strict=True):
+            np.testing.assert_array_equal(np.asarray(ours)[older == n], theirs)
 
 
 def test_the_trials_looked_at_start_from_each_short_one():
