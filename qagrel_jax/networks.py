@@ -9,7 +9,8 @@
 =====================  =========================================================================
 
 In these four every unit is a ReLU, the output linear, one unit per action; each convolution is
-followed by ReLU and then BatchNorm, in this order. There are no biases. Initialization:
+followed by ReLU and then BatchNorm, in this order. There are no biases but BatchNorm's
+shift. Initialization:
 
 ``paper``  all kernels N(0, 0.005²), the dense network's N(0, 0.01²), as in the authors' published
            code. Activity all but vanishes at the output, and learning starts with a long plateau.

@@ -42,8 +42,8 @@ def section(results: Path) -> str:
             *runs.notes(*there.values()),
             "![Learning curves of every cell](learning_curves.png)",
             "Monitored: the test images under protocol `paper`, the validation split under "
-            "`clean`. Lines are means over the seeds, bands their range. Each folder has its own "
-            "`learning_curves.png`.",
+            "`clean`. Lines are means over the seeds, bands their range; a seed that has stopped "
+            "keeps its last accuracy. Each folder has its own `learning_curves.png`.",
             "**Runs**",
             _run_table(there),
             missing,

@@ -20,8 +20,9 @@ def section(results: Path) -> str:
     if len(slowdowns) > 1:
         said = "; ".join(f"{name} {value}" for name, value in slowdowns.items())
         parts.append(
-            "Slowdown of Q-AGREL to 98 % of backprop's accuracy on MNIST, dense network, from the "
-            f"papers' small weights: {said} "
+            "Slowdown of Q-AGREL to 98 % of the accuracy of backprop with the published recipe "
+            "(tied feedback) on MNIST, dense network, from the papers' small weights: "
+            f"{said} "
             "([details](experiments/results/small_weights/README.md))."
         )
     content = files.read_json(results / feedback.FOLDER / "summary.json")

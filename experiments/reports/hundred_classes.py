@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from experiments.reports import runs, variants
 from experiments.train.results import CONTROL
 
@@ -9,17 +11,27 @@ PUBLISHED = "cells/tiny_imagenet100_conv/paper"
 VARIANTS = {"class curriculum": "hundred_classes/curriculum"}
 
 
-def accuracies(results: Path) -> dict[str, str]:
-    """Return the best accuracy with the recipe and each variant, and the epochs it is of."""
+def accuracies(results: Path) -> str | None:
+    """Return the best accuracy with and without the curriculum, of the same seeds and epochs."""
     shown = variants.read(results, PUBLISHED, VARIANTS)
-    cells = {f"Q-AGREL, {name}": (run, runs.RULE) for name, run in shown.items()}
-    if shown:
-        cells["backprop"] = shown[variants.RECIPE], CONTROL
-    return {
-        name: f"{100 * run.best(rule).mean():.2f} after {len(run.curves[rule])} epochs"
-        f"{'' if run.finished else ' (not finished)'}"
-        for name, (run, rule) in cells.items()
-    }
+    if len(shown) < 2:
+        return None
+    recipe, variant = shown[variants.RECIPE], shown["class curriculum"]
+    epochs = min(len(run.curves[runs.RULE]) for run in (recipe, variant))
+    pair = runs.of_common_seeds(
+        variant,
+        np.nanmax(variant.curves[runs.RULE][:epochs], axis=0),
+        recipe,
+        np.nanmax(recipe.curves[runs.RULE][:epochs], axis=0),
+    )
+    ours, published = (f"{100 * best.mean():.2f}" for best in pair)
+    seeds = runs.seeds(variant)
+    ends = (f"{100 * recipe.best(rule).mean():.2f}" for rule in (runs.RULE, CONTROL))
+    return (
+        f"best test accuracy in {epochs} epochs, seed{'s' * (len(seeds) > 1)} {seeds}, %: Q-AGREL, "
+        f"class curriculum {ours}, the published recipe {published}; without the curriculum "
+        f"to the stopping rule, seeds {runs.seeds(recipe)}: {', backprop '.join(ends)}"
+    )
 
 
 def section(results: Path) -> str:

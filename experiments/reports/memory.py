@@ -12,7 +12,7 @@ from experiments.working_memory import plots
 
 
 class Published(NamedTuple):
-    """What Rombouts, Bohté & Roelfsema (2015) report of a task."""
+    """What Rombouts, Bohte & Roelfsema (2015) report of a task."""
 
     converged: int
     networks: int
@@ -43,7 +43,7 @@ def section(results: Path) -> str:
         ("Gated memory: RECOLLECT", memory_successors.recollect(folder)),
         ("Memory in blocks: WorkMATe", memory_successors.workmate(folder)),
         ("12AX: standard, leaky and hybrid AuGMEnT", memory_successors.twelve_ax(folder)),
-        ("Tied and separate feedback", _feedback(folder)),
+        ("Tied and Kolen–Pollack feedback", _feedback(folder)),
         ("Learning rate and tag decay", _grid(folder)),
     ]
     return "\n\n".join(f"**{title}**\n\n{text}" for title, text in parts)
@@ -110,7 +110,8 @@ def _feedback(folder: Path) -> str:
         last = run["grid"][-1]["feedback"]
         for cell in run["grid"]:
             p = markdown.p_value(tests[_setting(cell)]) if cell["feedback"] == last else ""
-            rows.append([run["task"], cell["feedback"], cells.share(cell), *cells.trials(cell), p])
+            kind = plots.feedback(cell["feedback"])
+            rows.append([run["task"], kind, cells.share(cell), *cells.trials(cell), p])
         commands.append(cells.provenance(run, f"working_memory/{name}"))
         plots.converged(folder / name / "converged.png", run)
         commands[-1] += f"\n\n  ![{name}]({name}/converged.png)"

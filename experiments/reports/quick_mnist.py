@@ -21,8 +21,9 @@ def section(results: Path) -> str:
     last = slow.curves[runs.RULE][4].mean()
     epochs = slow.epochs_to(runs.RULE, slow.target(0.98))
     return (
-        f"After {run.config.epochs} epochs the test accuracy of Q-AGREL was {ours} %, of backprop "
-        f"{control} % (seed {runs.seeds(run)}, {runs.devices(run)}, commit {runs.commits(run)}; "
+        f"In {run.config.epochs} epochs, at the one that the validation images picked, the test "
+        f"accuracy of Q-AGREL was {ours} %, of backprop {control} % (seed {runs.seeds(run)}, "
+        f"{runs.devices(run)}, commit {runs.commits(run)}; "
         f"[details](experiments/results/{FOLDER}/README.md)). "
         "Without `--initialization he` the weights start from the papers' N(0, 0.01²). Q-AGREL "
         f"then discovers the ten digits one at a time: it has {100 * last:.1f} % after 5 epochs, "

@@ -28,7 +28,11 @@ def tables(results: Path, page: str, published: str, variants: dict[str, str]) -
         return NOT_RUN
     recipe = shown[RECIPE]
     rows = [
-        [f"{display.shown(rule)}, {name}{runs.marks(run)}", *runs.counted(run, rule, recipe)]
+        [
+            f"{display.shown(rule)}, {name}{runs.marks(run)}",
+            runs.seeds(run),
+            *runs.counted(run, rule, recipe),
+        ]
         for rule in (runs.RULE, CONTROL)
         for name, run in shown.items()
         if run.ran(rule)
@@ -46,7 +50,7 @@ def tables(results: Path, page: str, published: str, variants: dict[str, str]) -
                 for name, run in shown.items()
                 if run is not recipe
             ),
-            markdown.table(("setting", *runs.counted_headings(recipe)), rows),
+            markdown.table(("setting", "seeds", *runs.counted_headings(recipe)), rows),
             "The criteria are 95, 98 and 99 % of the accuracy of backprop with the published "
             "recipe. Slowdown is relative to its epochs.",
             *_cut_off(shown),

@@ -37,7 +37,7 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
             grid[row, 0].set_ylabel(label)
         _share_x(grid[:2, : len(stages)].ravel())
         at_end = [r for r in results if r["stage"] == stages[-1]]
-        below = iter(grid[2])
+        below, changed = iter(grid[2]), []
         for key, fixed, value in (
             ("classes", "batch_size", size),
             ("batch_size", "classes", classes),
@@ -45,6 +45,8 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
             swept = [r for r in at_end if r[fixed] == value]
             if len({r[key] for r in swept}) > 1:
                 _sweep(next(below), plan, swept, key)
+                changed.append(key.replace("_", " "))
+        changed.append("layer")
         _layers(next(below), [r for r in here if r["stage"] == stages[-1]])
         _alignment(next(below), plan, here)
         for axes in below:
@@ -58,8 +60,8 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
         drawing.suptitle(
             f"{display.dataset(config.dataset)}, {config.architecture}: "
             f"bias against variance of one update, {classes} classes, "
-            f"batch {size}, mean of {seeds} seed{'s' * (seeds > 1)}\n"
-            f"below: what changes with classes, batch size or layer after {_epochs(stages[-1])}; "
+            f"batch {size}, {f'mean of {seeds} seeds' if seeds > 1 else 'one seed'}\n"
+            f"below: what changes with {' or '.join(changed)} after {_epochs(stages[-1])}; "
             "alignment of one update with the gradient of the rule's own objective",
             fontsize=10,
         )

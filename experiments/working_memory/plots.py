@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.ticker import NullLocator
 
 from experiments.common import display
+from experiments.common.names import FEEDBACK_ALIASES
 from experiments.plots import (
     COLORS,
     LINES,
@@ -127,11 +128,17 @@ def _panels(summary: dict[str, Any]) -> dict[str, dict[str, list[int | None]]]:
     return panels
 
 
+def feedback(kind: str) -> str:
+    """Name a kind of feedback; earlier summaries have earlier names."""
+    return display.shown(FEEDBACK_ALIASES.get(kind, kind))
+
+
 def _setting(grid: list[dict[str, Any]], cell: dict[str, Any]) -> str:
     """Name a cell by what differs within the grid."""
     forms = {"feedback": "{} feedback", "learning_rate": "β {:g}", "tag_decay": "λ {:g}"}
     varied = [name for name in forms if len({other[name] for other in grid}) > 1]
-    return display.shown(", ".join(forms[name].format(cell[name]) for name in varied))
+    named = cell | {"feedback": feedback(cell["feedback"])}
+    return ", ".join(forms[name].format(named[name]) for name in varied)
 
 
 def grid(path: Path, summary: dict[str, Any]) -> None:
@@ -147,7 +154,7 @@ def grid(path: Path, summary: dict[str, Any]) -> None:
         (fraction, "fraction converged", "{:.2f}", {"vmin": 0, "vmax": 1}),
         (median, "median trials of the converged", "{:,.0f}", _limits(median)),
     )
-    named = [display.shown(feedback) for feedback in feedbacks]
+    named = [feedback(kind) for kind in feedbacks]
     size = max(8.0, 5.0 + 1.3 * len(decays)), 0.6 + (1.4 + 0.6 * len(rates)) * len(feedbacks)
     with figure(path, *size, nrows=len(feedbacks), ncols=2, squeeze=False) as (drawing, rows):
         for (row, column), axes in np.ndenumerate(rows):

@@ -8,7 +8,7 @@ The random key remains one, of which every network gets its own; ``plastic``, ``
 ``ended`` may be one for all. ``jax.vmap`` works too.
 
 Reference:
-  Rombouts, Bohté & Roelfsema (2015), How attention can create synaptic tags for the learning of
+  Rombouts, Bohte & Roelfsema (2015), How attention can create synaptic tags for the learning of
   working memories in sequential tasks, PLoS Comput Biol 11(3): e1004060.
 """
 

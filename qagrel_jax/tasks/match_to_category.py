@@ -8,7 +8,7 @@ not. The two directions are drawn independently, all twelve equally likely. When
 is our choice: after 100,000 trials (``TASK``).
 
 Reference:
-  Rombouts, Bohté & Roelfsema (2015), PLoS Comput Biol 11(3): e1004060; after Freedman & Assad
+  Rombouts, Bohte & Roelfsema (2015), PLoS Comput Biol 11(3): e1004060; after Freedman & Assad
   (2006).
 """
 

@@ -19,7 +19,7 @@ What the paper leaves open, with the default first: ``symbols_stay`` on until th
 "delay" or to the "response"; at P = ½ (``ties``) "either" response is right, or the "baited" one.
 
 Reference:
-  Rombouts, Bohté & Roelfsema (2015), PLoS Comput Biol 11(3): e1004060; after Yang & Shadlen (2007).
+  Rombouts, Bohte & Roelfsema (2015), PLoS Comput Biol 11(3): e1004060; after Yang & Shadlen (2007).
 """
 
 import dataclasses

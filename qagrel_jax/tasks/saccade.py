@@ -11,7 +11,7 @@ the last observation of a trial and the next trial's mark, and more than 85 % co
 100 trials of each type.
 
 Reference:
-  Rombouts, Bohté & Roelfsema (2015), PLoS Comput Biol 11(3): e1004060; after Gottlieb & Goldberg
+  Rombouts, Bohte & Roelfsema (2015), PLoS Comput Biol 11(3): e1004060; after Gottlieb & Goldberg
   (1999). Curriculum and second criterion: van den Berg, Roelfsema & Bohte (2024), PLoS ONE 19(12):
   e0316453.
 """

@@ -19,7 +19,8 @@ From level 1 on half the trials are of the present level, the others of those be
 likely; from level 2 on half of the longer trials have the digit before. What is a target depends on
 what is shown, in 3 for example on the last letter d. The next level comes with more than 85 correct
 of its last 100 trials, after 100 trials at the earliest (in the authors' program after 86). When a
-network gives up is our choice: after 200,000 (``TASK``).
+network gives up is our choice: after 200,000 (``TASK``), five times the limit of programs derived
+from the authors'.
 
 Reference:
   Kruijne, Bohte, Roelfsema & Olivers (2021), Flexible working memory through selective gating and

@@ -11,7 +11,7 @@ it is drawn once for each stimulus, or anew every step with ``noise_each_step``.
 frozen test ten trials pass before the next, and a network gives up after 100,000 (``TASK``).
 
 Reference:
-  Rombouts, Bohté & Roelfsema (2015), PLoS Comput Biol 11(3): e1004060; after Hernández et al.
+  Rombouts, Bohte & Roelfsema (2015), PLoS Comput Biol 11(3): e1004060; after Hernández et al.
   (1997).
 """
 

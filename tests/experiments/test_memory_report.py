@@ -94,7 +94,7 @@ def results(tmp_path):
     ours = {"trials_per_second": 5000.0, "cores_busy": 1.94, "first_turn_seconds": 7.0}
     row = {
         "networks": 1000,
-        "qagrel_jax": ours | {"pieces": [piece] * 3},
+        "qagrel_jax": ours | {"pieces": [piece, piece | {"trials": 7}, piece | {"seconds": 4.0}]},
         "numpy": ours | {"pieces": [piece] * 3, "trials_per_second": 2500.0},
         "qagrel_jax_over_numpy": 2.0,
     }
@@ -111,11 +111,11 @@ def test_every_table_holds_its_numbers(results):
     )
     assert "| probabilistic | not run |" in text
     assert "| saccade | tied | 3 of 4 (75 %) | 20 (15–25) | 2,000 |  |" in text
-    assert "| saccade | separate | 3 of 4 (75 %) | 20 (15–25) | 2,000 | 0.043 |" in text
+    assert "| saccade | Kolen–Pollack | 3 of 4 (75 %) | 20 (15–25) | 2,000 | 0.043 |" in text
     assert "| 0.15 | 0.2 | 3 of 4 (75 %) | 20 (15–25) | 2,000 | (the paper's) |" in text
     assert "| 0.6 | 0.2 | 0 of 4 (0 %) | – | – | " in text
     # 25,000 trials of 1,000 networks at 5,000 a second.
-    assert "| 1,000 | 5,000 | 2,500 | 2.00 | 2, 2 | 1.9, 1.9 | 7.0 | 5,000 |" in text
+    assert "| 1,000 | 5,000 | 2,500 | 2.00 [0.25–1.40] | 2, 2 | 1.9, 1.9 | 7.0 | 5,000 |" in text
     got = "3 of 4 (75 %) | 20 (15–25) | 2,000 | 500,000 |"
     assert f"| recollect_saccade | saccade | 2 | published | {got}" in text
     variant = "end-of-trial input, corrected slope, curriculum"

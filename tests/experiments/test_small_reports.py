@@ -65,6 +65,16 @@ def test_agrel(tmp_path):
         "0.25",
     ]
     assert "(../agrel_reciprocal/trials_to_criterion.png)" in text
+    folder = tmp_path / "agrel"
+    folder.mkdir()
+    (folder / "summary.json").write_text(json.dumps(content | {"results": results[:2]}))
+    headline = "1.50 times backprop's trials to criterion (1 task, both rules at one learning rate)"
+    assert f"| {headline} |" in reports.section("index", tmp_path)
+    folder = tmp_path / "agrel_digits_fast"
+    folder.mkdir()
+    (folder / "summary.json").write_text(json.dumps(content | {"results": results[2:]}))
+    failing = "; on the digits at 0.02 0 of 5 networks learn, with backprop 3 of 5"
+    assert f"| {headline}{failing} |" in reports.section("index", tmp_path)
 
 
 def test_precision(tmp_path):

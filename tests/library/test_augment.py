@@ -47,7 +47,7 @@ def states(config, networks, seed=0):
 
 
 def test_sizes_and_parameters_are_the_papers():
-    """Rombouts, Bohté & Roelfsema (2015)."""
+    """Rombouts, Bohte & Roelfsema (2015)."""
     assert (
         AugmentConfig(
             inputs=4,

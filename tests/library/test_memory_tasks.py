@@ -242,7 +242,7 @@ def test_what_is_right_where_both_colors_are_as_likely(ties, probability, right_
 
 
 def test_the_criteria_are_the_papers():
-    """Rombouts, Bohté & Roelfsema (2015); those marked give up after trials of our choice."""
+    """Rombouts, Bohte & Roelfsema (2015); those marked give up after trials of our choice."""
     hard_and_easy = [4, 4, 4, 4, 10, 10, 4, 4, 4, 4]  # of 20: half wrong at 2 Hz, else under 25 %
     expected = {
         "saccade": criterion.Criterion(4, (50,), 0.9, 25_000, (0, 0, 0, 0), 1, 1),

@@ -1,4 +1,4 @@
-"""AuGMEnT as printed (Rombouts, Bohté & Roelfsema 2015), in NumPy, for many networks at once.
+"""AuGMEnT as printed (Rombouts, Bohte & Roelfsema 2015), in NumPy, for many networks at once.
 
 The networks' axis comes first; otherwise one line an equation, in the order of a step. ``dt``, as
 a fraction of the step, is for the variant in shorter steps.

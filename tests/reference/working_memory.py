@@ -1,4 +1,4 @@
-"""The working-memory tasks as scripts (Rombouts, Bohté & Roelfsema 2015), one generator a trial.
+"""The working-memory tasks as scripts (Rombouts, Bohte & Roelfsema 2015), one generator a trial.
 
 ``next(script)`` gives the first ``(observation, reward, done)``, ``script.send(action)`` the next.
 What is random is handed in.
