@@ -61,6 +61,7 @@ def from_json(content: Mapping[str, Any]) -> Config:
         raise UserError(f"not a config: {str(content)[:40]!r} is no mapping")
     try:
         given = {"last_batch": "drop", **fields.renamed(Config, content)}
+        fields.check_names(Config, given)
         return Config(**fields.as_given(given))
     except TypeError as error:
         raise UserError(f"not a config of this version: {error}") from None

@@ -29,9 +29,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--seed", type=cli.number(int, 0, 2**31), metavar="N", help="default: the run's first"
     )
+    parser.add_argument("--overwrite", action="store_true", help="FILE, if it is there")
     arguments = parser.parse_args(argv)
     if arguments.file.suffix not in (".npz", ".safetensors"):
         raise UserError(f"{arguments.file.name!r} must end in .npz or .safetensors")
+    if arguments.file.exists() and not arguments.overwrite:
+        raise UserError(f"{arguments.file} is there: give another name, or --overwrite")
     variables, metadata = best(arguments.run, arguments.rule, arguments.seed)
 
     from qagrel_jax.weights import files as interchange

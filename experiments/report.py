@@ -2,15 +2,19 @@
 
     python -m experiments.report          # after a new result
     python -m experiments.report --check  # exit code 1 if they are not what would be written
+    python -m experiments.report --results runs  # pages of one's own, as runs/cells/README.md
 
-The pages are README.md, experiments/README.md, experiments/configs/README.md and the README.md of
-each folder in experiments/results. Everything between the lines ``<!-- report NAME: begin -->`` and
+The project's pages are README.md, experiments/README.md, experiments/configs/README.md and the
+README.md of each folder in experiments/results. Everything between the lines
+``<!-- report NAME: begin -->`` and
 ``<!-- report NAME: end -->`` is written by ``experiments/reports/NAME.py``. The prose around it is
-written by hand and kept.
+written by hand and kept. Of other results than the project's, a folder that is called as one of
+experiments/results gets a page beside them, and the project's pages stay as they are.
 """
 
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,13 +45,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="a page to rebuild (default: all pages)",
     )
     arguments = parser.parse_args(argv)
-    readmes = arguments.readme or pages()
     if not arguments.results.is_dir():
         raise UserError(
             f"{arguments.results} is no folder of results: run from a checkout, or say "
             "where it is (--results)"
         )
-    texts = {path: _read(path) for path in readmes}
+    own = (HERE / "results").resolve() != arguments.results.resolve() and not arguments.readme
+    readmes = arguments.readme or pages()
+    texts = _own_pages(arguments.results) if own else {path: _read(path) for path in readmes}
     if arguments.check:
         from experiments import plots
 
@@ -90,6 +95,38 @@ def pages() -> list[Path]:
     return [*first, *sorted(HERE.glob("results/*/README.md"))]
 
 
+def _own_pages(results: Path) -> dict[Path, str]:
+    """Return the pages of results that are not the project's: as they are, or new ones.
+
+    Raises:
+      UserError: no folder there has what a page is made of.
+    """
+    found, templates = {}, {p.parent.name: p for p in sorted(HERE.glob("results/*/README.md"))}
+    for name, template in templates.items():
+        path = results / name / "README.md"
+        if path.is_file():
+            found[path] = _read(path)
+        elif path.parent.is_dir() and (text := _new_page(_read(template), results)):
+            found[path] = text
+    if not found:
+        raise UserError(
+            f"{results} has no results in folders of the names {', '.join(templates)}: rename them"
+        )
+    return found
+
+
+def _new_page(template: str, results: Path) -> str:
+    """Return the title of a page and its sections that ``results`` has something for."""
+    from experiments import plots
+
+    title, *_ = template.splitlines()
+    names = re.findall(r"^<!-- report (\w+): begin -->$", template, re.MULTILINE)
+    with tempfile.TemporaryDirectory() as nothing, plots.unsaved():
+        there = [n for n in names if _section(n, results) != _section(n, Path(nothing))]
+    marks = (f"\n<!-- report {n}: begin -->\n<!-- report {n}: end -->\n" for n in there)
+    return "".join([f"{title}\n", *marks]) if there else ""
+
+
 def rebuild(text: str, results: Path) -> str:
     """Return ``text`` with every marked section written anew from ``results``.
 
@@ -115,16 +152,20 @@ def rebuild(text: str, results: Path) -> str:
 
     def written(match: re.Match) -> str:
         name = match["name"]
-        try:
-            body = reports.section(name, results)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"the part {name!r}: a file in {results} is damaged, or of another "
-                f"version ({type(error).__name__}: {error})"
-            ) from error
+        body = _section(name, results)
         return f"<!-- report {name}: begin -->\n{body}\n<!-- report {name}: end -->"
 
     return pattern.sub(written, text)
+
+
+def _section(name: str, results: Path) -> str:
+    try:
+        return reports.section(name, results)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"the part {name!r}: a file in {results} is damaged, or of another "
+            f"version ({type(error).__name__}: {error})"
+        ) from error
 
 
 if __name__ == "__main__":

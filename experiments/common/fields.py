@@ -171,16 +171,35 @@ def difference(there: Any, here: Any) -> list[str]:
     return [name for name in names if getattr(there, name) != getattr(here, name)]
 
 
-def told(there: Any, here: Any, names: Sequence[str]) -> str:
-    """Say in what two records of a kind differ."""
+def told(
+    there: Any, here: Any, names: Sequence[str], places: tuple[str, str] = ("there", "here")
+) -> str:
+    """Say in what two records of a kind differ, and in which of two places is what."""
     return ", ".join(
-        f"{name} {getattr(there, name)!r} there, {getattr(here, name)!r} here" for name in names
+        f"{name} {getattr(there, name)!r} {places[0]}, {getattr(here, name)!r} {places[1]}"
+        for name in names
     )
 
 
 def as_given(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what JSON made of a record: its lists were tuples."""
     return {name: tuple(v) if isinstance(v, list) else v for name, v in content.items()}
+
+
+def check_names(kind: type, content: Mapping[str, Any]) -> None:
+    """Check that a record as JSON has the fields of ``kind``.
+
+    Raises:
+      UserError: it has others, or lacks some.
+    """
+    entries = dataclasses.fields(kind)
+    unknown = [name for name in content if name not in {entry.name for entry in entries}]
+    needed = (e.name for e in entries if e.default is e.default_factory is dataclasses.MISSING)
+    lacking = [name for name in needed if name not in content]
+    if unknown or lacking:
+        told = [f"it has {', '.join(unknown)}"] if unknown else []
+        told += [f"it lacks {', '.join(lacking)}"] if lacking else []
+        raise UserError(f"of another command or version: {', '.join(told)}")
 
 
 def renamed(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:

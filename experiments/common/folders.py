@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,25 @@ def check_resume(resume: bool, folder: Path | None) -> None:
     """Raise ``UserError`` if a run is to be resumed that nobody says where it is."""
     if resume and folder is None:
         raise UserError("--resume needs --out DIR, the folder of the run to resume")
+
+
+def start_instead(folder: Path, markers: Sequence[str], named: bool) -> None:
+    """Say that a run is started where there is none to resume.
+
+    Args:
+      folder: without a run.
+      markers: as of ``check``.
+      named: whether the command says what to run; if not, the folder's name may be misspelled.
+
+    Raises:
+      UserError: nothing says what to run; the folder holds other files.
+    """
+    check(folder, markers)
+    if not named:
+        raise UserError(
+            f"{folder} holds no run to resume: check --out, or say what to run and it is started"
+        )
+    print(f"{folder} holds no run yet: starting one", file=sys.stderr)
 
 
 def other_config(folder: Path, different: str) -> UserError:

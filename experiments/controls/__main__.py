@@ -37,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = arguments.out or folders.default("controls")
     plans = _plans(arguments, out)
     if arguments.resume and not any((out / name / PLAN).is_file() for name in plans):
+        if not (arguments.names or arguments.seeds or arguments.epochs):
+            raise UserError(
+                f"{out} holds no controls to resume: check --out, or name those to start"
+            )
         print(f"{out} holds no controls yet: starting them", file=sys.stderr)
     controls = {name: catalogue.load(name, **plan) for name, plan in plans.items()}
     valid = catalogue.names()

@@ -14,7 +14,6 @@ experiments.curve_tracing.trained.load(DIR).
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def _what_and_where(arguments: Any) -> tuple[CurveConfig, Path]:
             raise folders.other_config(folder, fields.told(saved, config, names))
         return config, folder
     if resume:
-        print(f"{folder} holds no run yet: starting one", file=sys.stderr)
+        folders.start_instead(folder, (curve_config.FILE,), bool(given))
     for name in ("neighbor_rate", "output_rate"):
         if name in given and not given.get("shared", True):
             option = name.replace("_", "-")

@@ -137,10 +137,12 @@ def from_json(content: dict[str, Any]) -> CurveConfig:
     """Return what ``to_json`` wrote, maybe in an older version, in which all weights had rate β.
 
     Raises:
-      TypeError: a field that is unknown.
-      UserError: a value that is refused.
+      TypeError: content that is no mapping.
+      UserError: a field that is unknown, a value that is refused.
     """
-    return CurveConfig(**{"neighbor_rate": 1.0, "output_rate": 1.0, **content})
+    given = {"neighbor_rate": 1.0, "output_rate": 1.0, **content}
+    fields.check_names(CurveConfig, given)
+    return CurveConfig(**given)
 
 
 def load(folder: Path) -> CurveConfig:

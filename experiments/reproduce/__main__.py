@@ -8,11 +8,13 @@ Each cell, a config under a protocol, has a folder of its own, DIR/CONFIG/PROTOC
 ``experiments.train`` writes it. What is done is left alone; what a kill or the end of the budget
 broke off continues and ends as if nothing had happened, on a CPU in the same bits. Of the budget
 every unfinished cell gets an equal share of what is left, and of its share every rule that is not
-done; what some do not need goes to the others. ``python -m experiments.report`` makes the tables.
+done; what some do not need goes to the others. ``python -m experiments.report --results runs``
+makes the tables, runs/cells/README.md.
 """
 
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -62,21 +64,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         for work in works:
             if work.state == "done" and run_folder.missing_pictures(work.folder, work.config):
                 train.run(work.config, work.folder, resume=True)
-    _tell(works)
+    _tell(works, arguments.out)
 
 
-def _tell(works: list[Work]) -> None:
+def _tell(works: list[Work], out: Path) -> None:
     unfinished = [work for work in works if work.open]
     done = sum(work.state == "done" for work in works)
     print(
         f"{done} of {len(works)} cells are done, {len(unfinished)} unfinished"
         + ("; the same command continues them" if unfinished else "")
-        + ". Tables: python -m experiments.report"
+        + f". {_tables(out)}"
     )
     if any(work.note == IN_USE for work in works):
         sys.exit(2)
     if any(work.state == "failed" for work in works):
         sys.exit(1)
+
+
+def _tables(out: Path) -> str:
+    """Say how to make the tables: the report finds cells by the name of their folder."""
+    rename = "" if out.name == OUT.name else f"rename {out} to {OUT.name}, then "
+    return f"Tables: {rename}python -m experiments.report --results {shlex.quote(str(out.parent))}"
 
 
 def _inspect(arguments: Any, bases: list[Config]) -> list[Work]:
@@ -183,7 +191,7 @@ def _rounds(
             break
     for i in sorted(waited):
         print(
-            f"{_name(works[i])}: no time for it now; an epoch of a rule takes about "
+            f"{_name(works[i])}: no time for it now; to compile and an epoch of a rule take about "
             f"{duration(works[i].seconds_at_least)}"
         )
     return works

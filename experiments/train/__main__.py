@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         config, folder = _what_and_where(arguments)
         devices.check(mesh, config.seeds, config.batch_size)
         if arguments.resume and not configs.holds_run(folder):
-            print(f"{folder} holds no run yet: starting one", file=sys.stderr)
+            named = arguments.config is not None or bool(fields.given(Config, arguments))
+            folders.start_instead(folder, (configs.FILE,), named)
         with cli.resumable(folder, configs.holds_run):
             event_files = arguments.tensorboard
             run(config, folder, arguments.resume, arguments.data_dir, math.inf, mesh, event_files)

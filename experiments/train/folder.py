@@ -29,6 +29,8 @@ from experiments.common import fields, files, folders
 from experiments.common.cli import UserError
 from experiments.config import Config
 
+MOST_DIFFERENCES = 4
+"""So many options that differ are listed one by one."""
 PICTURES = ("learning_curves.png", "class_discovery.png", "angles.png")
 
 
@@ -140,6 +142,12 @@ def check(folder: Path, config: Config, resume: bool) -> bool:
     different = configs.difference(saved, config)
     if different == ["epochs"] and config.epochs > saved.epochs:
         return True
+    if len(different) > MOST_DIFFERENCES:
+        raise UserError(
+            f"{folder} was started with a different config: it is of {saved.name}, and "
+            f"{len(different)} options differ: leave the config and options out to resume, or "
+            "choose another --out"
+        )
     if different:
         raise folders.other_config(folder, fields.told(saved, config, different))
     return True

@@ -27,7 +27,7 @@ def merged(parts: Parts) -> Config:
     for folder, other in others:
         different = [n for n in configs.difference(config, other) if n not in MAY_DIFFER]
         if different:
-            told = fields.told(config, other, different)
+            told = fields.told(config, other, different, ("in the first", "in the second"))
             raise UserError(f"{first} and {folder} are not of one recipe: {told}")
     _check_arrays(parts)
     groups = by_seeds(parts)

@@ -117,7 +117,7 @@ def of_another_recipe(parts: Sequence[tuple[Path, Config]], any_epochs: bool = F
     free = NOT_RECIPE | ({"epochs"} if any_epochs else set())
     for folder, config in rest:
         if names := [name for name in fields.difference(first, config) if name not in free]:
-            told = fields.told(first, config, names)
+            told = fields.told(first, config, names, (f"in {place.name}", f"in {folder.name}"))
             return f"{folder} is not the same run as {place} ({told})"
     return None
 

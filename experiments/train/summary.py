@@ -1,5 +1,6 @@
 """What a finished run says: accuracy, epochs to criterion, and the slowdown against backprop."""
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -49,6 +50,7 @@ def summarize(
     """
     reference = next((r for r in results if r["rule"] == CONTROL), results[0])
     target = config.criterion * statistics.fmean(reference["best_monitored_accuracy"])
+    monitored = "validation" if config.protocol == "clean" else "test"
     entries = []
     for result in results:
         curves = accuracy_curves(metrics, result["rule"])
@@ -77,7 +79,8 @@ def summarize(
         if config.protocol == "clean"
         else "the best over epochs, picked on the test set itself (the papers' protocol)",
         "criterion_accuracy": target,
-        "criterion_is": f"{config.criterion:g} x the mean best accuracy of {reference['rule']}",
+        "criterion_is": f"{config.criterion:g} x the mean best {monitored} accuracy of "
+        f"{reference['rule']}",
         "slowdown": slowdown(entries, "epochs_to_criterion"),
         "slowdown_by_best_epoch": slowdown(entries, "best_epoch"),
         "results": entries,
@@ -87,9 +90,11 @@ def summarize(
 def images_per_second(timings: Sequence[dict[str, Any]]) -> float:
     """Return the median over lines of ``timings.jsonl``; of those that do not tell it, 0.
 
-    The first epoch of a process compiles; a median leaves it out without a special case.
+    The first epoch of a session compiles, and counts only where there is no other.
     """
-    speeds = [t["images"] / t["seconds"] for t in timings if {"images", "seconds"} <= t.keys()]
+    told = [t for t in timings if {"images", "seconds"} <= t.keys()]
+    later = [t for a, t in itertools.pairwise(told) if a.get("session") == t.get("session")]
+    speeds = [t["images"] / t["seconds"] for t in later or told]
     return float(np.median(speeds)) if speeds else 0.0
 
 

@@ -18,7 +18,6 @@ of resuming), summary.json and bias_and_variance.png; while it is at work, the w
 
 import itertools
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,11 @@ from experiments.update_statistics import settings
 from experiments.update_statistics.settings import RULES, Plan
 
 PLAN = "plan.json"
+OPTIONS = (
+    *("rules", "weights", "stages", "classes"),
+    *("batch_sizes", "images", "samples", "method"),
+)
+"""What a plan says beside its config."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -127,7 +131,8 @@ def _measure(
 def _plan(arguments: Any) -> Plan:
     there = arguments.resume and (arguments.out / PLAN).is_file()
     if arguments.resume and not there:
-        print(f"{arguments.out} holds no measurements yet: starting them", file=sys.stderr)
+        named = any(getattr(arguments, name) is not None for name in ("config", "seeds", *OPTIONS))
+        folders.start_instead(arguments.out, (PLAN,), named)
     if there:
         config, saved = _saved(arguments.out)
         if arguments.config:
@@ -138,17 +143,7 @@ def _plan(arguments: Any) -> Plan:
         config = configs.replace(config, {"seeds": arguments.seeds})
     elif not saved:
         config = configs.replace(config, {"seeds": 3})
-    options = [
-        "rules",
-        "weights",
-        "stages",
-        "classes",
-        "batch_sizes",
-        "images",
-        "samples",
-        "method",
-    ]
-    given = {name: getattr(arguments, name) for name in options}
+    given = {name: getattr(arguments, name) for name in OPTIONS}
     given = saved | {name: value for name, value in given.items() if value is not None}
     given.setdefault("batch_sizes", (config.batch_size,))
     if "method" not in given:

@@ -122,9 +122,11 @@ def print_table(plan: Plan, results: list[dict[str, Any]]) -> None:
                 entropy["choice_variance"],
                 r[RULES[r["rule"]].objective][ALL]["alignment"],
             )
-            rows.append([r["rule"], *map(_cell, values)])
+            angles, others = values[:2], values[2:]
+            # In float32 an angle below 0.03° is rounding.
+            rows.append([r["rule"], *(_cell(v, "{:.1f}") for v in angles), *map(_cell, others)])
     console.table(f"epoch {last}, {classes} classes, batch {size}, all layers", HEADINGS, rows)
 
 
-def _cell(value: dict[str, float] | None) -> str:
-    return "–" if value is None else f"{round(value['mean'], 6) + 0.0:.3g}"
+def _cell(value: dict[str, float] | None, form: str = "{:.3g}") -> str:
+    return "–" if value is None else form.format(round(value["mean"], 6) + 0.0)

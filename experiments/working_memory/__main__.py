@@ -24,7 +24,6 @@ experiments.working_memory.trained.load(DIR).
 
 import ast
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,9 +50,9 @@ def _what_and_where(arguments: Any) -> tuple[MemoryConfig, Path]:
     folders.check_resume(arguments.resume, folder)
     there = folder is not None and folders.check(folder, (memory_config.FILE,), arguments.resume)
     saved = memory_config.load(folder) if there else None
-    if arguments.resume and saved is None:
-        print(f"{folder} holds no run yet: starting one", file=sys.stderr)
     given = _given(arguments)
+    if arguments.resume and saved is None:
+        folders.start_instead(folder, (memory_config.FILE,), "task" in given)
     if arguments.grid:
         given = {
             "networks": memory_config.GRID_NETWORKS,

@@ -279,6 +279,7 @@ def load(folder: Path) -> MemoryConfig:
     path = folder / FILE
     content = files.read_json(path)
     try:
+        fields.check_names(MemoryConfig, content or {})
         return MemoryConfig(**fields.as_given(content or {}))
     except (TypeError, UserError) as error:
         raise UserError(

@@ -32,7 +32,8 @@ def run(tmp_path_factory):
 def test_the_file_answers_as_the_run_said(run, suffix, rule, seed, tmp_path):
     path = tmp_path / f"net.{suffix}"
     arguments = [str(run), str(path), "--seed", str(seed)]
-    export.main(arguments + (["--rule", rule] if rule else []))
+    path.write_text("replaced by --overwrite")
+    export.main([*arguments, "--overwrite", *(["--rule", rule] if rule else [])])
     network, variables, metadata = interchange.load_network(path)
     digits = data.load("digits")
     outputs = jax.jit(network.apply)(variables, jnp.asarray(digits.test_images / 255, jnp.float32))
@@ -84,6 +85,7 @@ BAD = {
     "rule": (lambda run: [str(run), "net.npz", "--rule", "hebb"], "valid: q_agrel, backprop"),
     "seed": (lambda run: [str(run), "net.npz", "--seed", "3"], "no seed 3; valid: 4 to 5"),
     "ending": (lambda run: [str(run), "net.pkl"], "must end in .npz or .safetensors"),
+    "there": (lambda run: [str(run), str(run / "net.npz")], "is there: give another name, or --ov"),
     "folder": (lambda run: [str(run), "/none/such/net.npz"], "cannot write"),
 }
 
@@ -91,9 +93,11 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_line(run, name, capsys):
     arguments, message = BAD[name]
+    (run / "net.npz").write_bytes(b"a data set")
     with pytest.raises(SystemExit) as error:
         cli.run(export.main, arguments(run))
     assert error.value.code == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert message in lines[0]
+    assert (run / "net.npz").read_bytes() == b"a data set"

@@ -341,7 +341,8 @@ def test_seeds_of_another_budget_are_one_run_only_if_all_stopped_early(tmp_path)
     together = run_results.read(folder)
     assert together.finished and together.config.seeds == 2
     say(folder, False, True)  # Q-AGREL needed all its epochs
-    refused = r"paper_from_seed_1 is not the same run as .*\(epochs 5 there, 500 here\)"
+    differ = r"\(epochs 5 in paper, 500 in paper_from_seed_1\)"
+    refused = f"paper_from_seed_1 is not the same run as .*{differ}"
     with pytest.raises(UserError, match=refused):
         run_results.read(folder)
     say(folder, True, True)
@@ -505,6 +506,23 @@ def test_the_second_command_of_the_readme(tmp_path):
     write_run(folder, name="mnist_dense", q_agrel=slow, backprop=[[0.5] * 3])
     text = reports.section("quick_mnist", tmp_path)
     assert "reaches 98 % of backprop's accuracy after 5 (0) epochs" in text
+
+
+def test_results_of_ones_own_have_pages_beside_them_and_the_projects_stay(tmp_path):
+    before = {path: path.read_bytes() for path in report.pages()}
+    write_run(tmp_path / "cells" / "mnist_conv" / "paper")
+    (tmp_path / "working_memory").mkdir()  # nothing in it that a page tells
+    report.main(["--results", str(tmp_path)])
+    page = tmp_path / "cells" / "README.md"
+    text = page.read_text()
+    assert text.startswith("# The papers' cells") and "| mnist_conv | paper | 3 | 89.67" in text
+    assert [path.parent for path in tmp_path.glob("*/README.md")] == [page.parent]
+    page.write_text("My words.\n" + text.replace("89.67", "99.99"))
+    report.main(["--results", str(tmp_path)])  # what is written by hand is kept
+    assert page.read_text() == "My words.\n" + text
+    assert before == {path: path.read_bytes() for path in report.pages()}
+    with pytest.raises(UserError, match=r"no results in folders of the names .*cells.*: rename"):
+        report.main(["--results", str(tmp_path / "working_memory")])
 
 
 def test_check_needs_no_jax_and_leaves_no_trace(tmp_path):

@@ -167,7 +167,10 @@ def test_a_cell_that_does_not_fit_its_share_does_not_start(tmp_path, monkeypatch
     # The two quick ones need 80 s, so one gets all; that took no time here, so the other is next.
     assert [work.state for work in works] == ["to do", "done", "done"]
     assert shares == pytest.approx([60, 60], abs=30)
-    assert "no time for it now; an epoch of a rule takes about 17 min" in capsys.readouterr().out
+    assert (
+        "no time for it now; to compile and an epoch of a rule take about 17 min"
+        in capsys.readouterr().out
+    )
     assert reproduce._fitting([slow, quick, quick], [0, 1, 2], 80) == [1, 2]
     assert reproduce._fitting([slow, quick, quick], [0, 1, 2], 39) == []
 
@@ -381,8 +384,10 @@ def test_another_process_in_the_folder_is_code_2(tmp_path, capsys):
     with folders.locked(work.folder):
         refused = reproduce._run(work, None, None)
     with pytest.raises(SystemExit) as stop:
-        reproduce._tell([refused])
+        reproduce._tell([refused], tmp_path / "mine")
     assert stop.value.code == 2
+    assert reproduce._tables(Path("runs/cells")).endswith("experiments.report --results runs")
+    assert "rename mine to cells, then python -m" in reproduce._tables(Path("mine"))
 
 
 def test_pictures_that_a_kill_left_undrawn_are_drawn(whole, tmp_path):
