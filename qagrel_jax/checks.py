@@ -370,6 +370,15 @@ def labels(name: str, values: Any, num_classes: int) -> None:
         _refuse(name, f"in [0, {num_classes})", values, (array < 0) | (array >= num_classes))
 
 
+def native(values: np.ndarray) -> np.ndarray:
+    """Return an array in the byte order of this machine, the only one that JAX knows.
+
+    >>> native(np.ones(2, ">f4")).dtype.isnative
+    True
+    """
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+
+
 def one_each(name: str, values: Any, batch: int) -> None:
     """Check that there is one of ``values`` for each example.
 

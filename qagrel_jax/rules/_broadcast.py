@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -19,10 +19,20 @@ from qagrel_jax.rules.base import (
     Rule,
     batch_of,
     check_act,
+    check_decision,
     choose,
     outputs_and_aux,
     run_forward,
 )
+
+
+class BroadcastDecision(NamedTuple):
+    """A ``rules.Decision`` whose pathway takes Q-AGREL's output errors alone."""
+
+    action: chex.Array  # int32[batch], the chosen action s
+    outputs: chex.Array  # float[batch, actions], Q values
+    aux: Any  # what ``forward`` returned beside the outputs; None if nothing
+    pathway: Callable[[chex.Array], chex.ArrayTree]  # output errors [batch, actions] -> params-like
 
 
 def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
@@ -72,7 +82,7 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
         params: chex.ArrayTree,
         inputs: chex.Array,
         has_aux: bool = False,
-    ) -> Decision:
+    ) -> BroadcastDecision:
         check_act(key, forward, params)
 
         def cut(params: chex.ArrayTree, inputs: chex.Array) -> tuple[tuple, Any]:
@@ -96,9 +106,15 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
         (outputs, _), pathway, aux = jax.vjp(lambda p: cut(p, inputs), params, has_aux=True)
         action = choose(policy, key, outputs)
 
-        return Decision(action, outputs, aux, jax.tree_util.Partial(_down, pathway))
+        return BroadcastDecision(action, outputs, aux, jax.tree_util.Partial(_down, pathway))
 
-    return Rule("broadcast", "reward", act, attentive.update)
+    def update(
+        decision: BroadcastDecision, outcome: chex.Array
+    ) -> tuple[chex.ArrayTree, chex.Array]:
+        check_decision(decision, BroadcastDecision)
+        return attentive.update(Decision(*decision), outcome)
+
+    return Rule("broadcast", "reward", act, update)
 
 
 def _down(pathway: Callable[[Any], tuple], errors: chex.Array) -> chex.ArrayTree:

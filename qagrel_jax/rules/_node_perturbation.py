@@ -11,7 +11,15 @@ import jax.numpy as jnp
 
 from qagrel_jax import checks
 from qagrel_jax.policies import Policy, max_boltzmann
-from qagrel_jax.rules.base import Forward, Rule, check_act, checked_rewards, choose, known_errors
+from qagrel_jax.rules.base import (
+    Forward,
+    Rule,
+    check_act,
+    check_decision,
+    checked_rewards,
+    choose,
+    known_errors,
+)
 from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
 
 
@@ -91,6 +99,7 @@ def node_perturbation(policy: Policy = max_boltzmann, noise_sd: float = 0.1) -> 
     def update(
         decision: PerturbedDecision, outcome: chex.Array
     ) -> tuple[chex.ArrayTree, chex.Array]:
+        check_decision(decision, PerturbedDecision)
         batch, actions = decision.outputs.shape
         outcome = checked_rewards(outcome, batch)
         chosen = decision.action[:, None]

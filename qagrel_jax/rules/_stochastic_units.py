@@ -10,7 +10,15 @@ import jax
 
 from qagrel_jax.policies import softmax
 from qagrel_jax.rules._reinforce import expected_reward, surprise
-from qagrel_jax.rules.base import Forward, Rule, check_act, checked_rewards, choose, known_errors
+from qagrel_jax.rules.base import (
+    Forward,
+    Rule,
+    check_act,
+    check_decision,
+    checked_rewards,
+    choose,
+    known_errors,
+)
 from qagrel_jax.rules.perturbation import check_noise_sd, noisy_pass, quiet_pass
 
 
@@ -83,6 +91,7 @@ def stochastic_units(noise_sd: float = 0.1) -> Rule:
     def update(
         decision: StochasticDecision, outcome: chex.Array
     ) -> tuple[chex.ArrayTree, chex.Array]:
+        check_decision(decision, StochasticDecision)
         batch, actions = decision.outputs.shape
         outcome = checked_rewards(outcome, batch)
         error = outcome - expected_reward(decision.quiet_outputs)

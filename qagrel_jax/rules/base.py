@@ -105,11 +105,32 @@ def check_act(key: chex.PRNGKey, forward: Forward, params: chex.ArrayTree) -> No
     checks.function("forward", forward, takes=("params", "inputs"))
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.inexact):
+        if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
                 f"params{jax.tree_util.keystr(path)} must be floats, which learning can change, "
                 f"got {dtype}"
             )
+
+
+def check_decision(decision: Any, kind: type) -> None:
+    """Check that a rule's ``update`` is given what an ``act`` of its kind returned.
+
+    An action of −1, which a compiled policy chooses where there is nothing to choose, is none.
+
+    Raises:
+      TypeError: no decision, or one that another rule must learn from; actions that are no whole
+        numbers.
+      AssertionError: actions that are not [batch].
+      ValueError: an action's number that is out of range, where it is known.
+    """
+    checks.instance("decision", decision, kind, "act of the same rule gives one")
+    batch, actions = decision.outputs.shape
+    action = _array(decision.action)
+    checks.one_each("decision.action", action, batch)
+    known = checks.known(action) and jnp.issubdtype(action.dtype, jnp.integer)
+    checks.labels(
+        "decision.action", np.where(action == -1, 0, action) if known else action, actions
+    )
 
 
 def batch_of(inputs: chex.ArrayTree) -> int:
@@ -245,6 +266,7 @@ def one_step_rule(
           ``(grads, errors)``: shaped like ``params``, the mean over the batch, for any optax
           optimizer; and float[batch], the reward-prediction error or the loss of each example.
         """
+        check_decision(decision, Decision)
         batch, actions = decision.outputs.shape
         if kind == "label":
             outcome = _array(outcome)
@@ -302,7 +324,7 @@ def checked_rewards(rewards: chex.Array, batch: int) -> chex.Array:
 
 
 def _array(values: Any) -> Any:
-    return values if isinstance(values, jax.Array) else np.asarray(values)
+    return values if isinstance(values, jax.Array) else checks.native(np.asarray(values))
 
 
 def _onto_params(pathway: Callable[[Any], tuple], errors: chex.Array) -> chex.ArrayTree:

@@ -101,7 +101,8 @@ def evaluate(
       image_shape: (height, width, channels).
       states: of S seeds.
       images: uint8[n, height, width, channels], or ``HostImages`` to be streamed.
-      labels: int32[n].
+      labels: int32[n]; those below 0, of no class, are not counted. Of a class without an example
+        the accuracy is 0.
 
     Raises:
       ValueError: labels that are not [n], n that of the images, or a class beyond ``num_classes``;

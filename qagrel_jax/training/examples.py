@@ -97,7 +97,7 @@ def as_arrays(examples: Examples, name: str = "examples") -> Examples:
 
     Raises:
       ValueError: a label that int32 does not hold.
-      TypeError: no pair.
+      TypeError: no pair, images that are no array.
     """
     if not (isinstance(examples, tuple | list) and len(examples) == 2):
         raise TypeError(
@@ -107,6 +107,11 @@ def as_arrays(examples: Examples, name: str = "examples") -> Examples:
     images, labels = examples
     if not isinstance(images, jax.Array | np.ndarray | streaming.HostImages):
         images = np.asarray(images)
+        if images.dtype == object:
+            raise TypeError(
+                f"images of {name} must be an array [n, height, width, channels], got "
+                f"{checks.in_a_line(type(examples[0]).__name__)}"
+            )
     if not isinstance(labels, jax.Array | np.ndarray):
         labels = np.asarray(labels)
     if jnp.issubdtype(labels.dtype, jnp.integer) and labels.dtype != np.int32:
@@ -114,6 +119,8 @@ def as_arrays(examples: Examples, name: str = "examples") -> Examples:
         if labels.size and not -largest <= labels.min() <= labels.max() <= largest:
             raise ValueError(f"labels must be class numbers, got up to {labels.max()}")
         labels = labels.astype(np.int32)  # narrower ones could not say "of no class"
+    if isinstance(images, np.ndarray):
+        images = checks.native(images)
     return Examples(images, labels)
 
 

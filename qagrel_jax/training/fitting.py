@@ -116,7 +116,7 @@ def start(trainer: Trainer, keys: chex.PRNGKey) -> Fit:
     if not isinstance(keys, jax.Array) or keys.ndim != (1 if is_key(keys) else 2):
         raise TypeError(
             "keys must be random keys [seeds], such as jax.random.split(jax.random.key(0), seeds), "
-            f"got {keys!r}"
+            f"got {checks.in_a_line(keys)}"
         )
     seeds = keys.shape[0]
     checks.whole("the number of keys", seeds)

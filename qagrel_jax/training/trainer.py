@@ -141,15 +141,20 @@ def make_trainer(
       A ``Trainer``.
 
     Raises:
-      ValueError: a size below 1, ``batch_size`` not divisible over the mesh, a mesh of other axes
-        than ``sharding.make_mesh`` gives, ``seeds_by`` is neither "vmap" nor "map", a network whose
-        argument that tells training from evaluation is not called ``train``, a curriculum's
+      ValueError: the rule ``relearnn``, a size below 1, ``batch_size`` not divisible over the mesh,
+        a mesh of other axes than ``sharding.make_mesh`` gives, ``seeds_by`` is neither "vmap" nor
+        "map", a network whose argument that tells training from evaluation is not called ``train``,
+        a curriculum's
         ``exploration`` with a rule that learns probabilities; from the first step, a
         ``learning_rate`` where the optimizer keeps one.
       TypeError: an argument of another type; from the first step, an optimizer that wants what a
         learning rule cannot give.
     """
     first_rule = schedules.first(rule)
+    if first_rule.name == "relearnn":
+        raise ValueError(
+            "relearnn takes a Recurrent network, and a trainer does not: call its act and update"
+        )
     checks.instance("network", network, nn.Module, "make_network gives one by its name")
     check_mode(network)
     checks.wholes("image_shape", image_shape)

@@ -296,6 +296,8 @@ def _json(metadata: dict[str, Any], shapes: dict[str, list[int]]) -> str:
             f"metadata's 'format' is that of the file, {FORMAT!r}, got {metadata['format']!r}: "
             "choose another name"
         )
+    if metadata.get("shapes", shapes) != shapes:
+        raise ValueError("metadata's 'shapes' are those of the file: choose another name")
     try:
         return json.dumps({"format": FORMAT, **metadata, "shapes": shapes}, allow_nan=False)
     except (TypeError, ValueError) as error:
