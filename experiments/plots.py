@@ -191,10 +191,12 @@ def class_discovery(folder: Path) -> None:
             )
             axes.set_title(display.shown(rule))
         panels[0].set_ylabel("class")
-        drawing.colorbar(heat, ax=panels, label="accuracy (%)")
+        images = "validation" if "validation_accuracy" in lines[0] else "test"
+        drawing.colorbar(heat, ax=panels, label=f"accuracy, {images} images (%)")
         named = f"{display.dataset(config.dataset)}, {config.architecture}:"
         wide = " " if len(rules) > 1 else "\n"  # one line would be cut off above a single panel
-        drawing.suptitle(f"{named}{wide}accuracy by class, mean of seeds that learn")
+        mean = f", mean of {config.seeds} seeds while they learn" if config.seeds > 1 else ""
+        drawing.suptitle(f"{named}{wide}accuracy by class{mean}")
 
 
 def class_map(axes: Axes, epochs: Sequence[int], accuracy: np.ndarray) -> object:
