@@ -79,7 +79,7 @@ def summarize(
         if config.protocol == "clean"
         else "the best over epochs, picked on the test set itself (the papers' protocol)",
         "criterion_accuracy": target,
-        "criterion_is": f"{config.criterion:g} x the mean best {monitored} accuracy of "
+        "criterion_is": f"{config.criterion:g} x mean best {monitored} accuracy of "
         f"{reference['rule']}",
         "slowdown": slowdown(entries, "epochs_to_criterion"),
         "slowdown_by_best_epoch": slowdown(entries, "best_epoch"),

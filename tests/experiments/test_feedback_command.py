@@ -377,8 +377,11 @@ def write_cell(out, kind, accuracy=None, rule="backprop", epochs=2, **given):
     [
         (["--first-seed", "5"], "backprop_from_seed_5 is not the same run as .* from seed 2 on: "),
         (["--first-seed", "1"], "backprop_from_seed_1 is not the same run as .* from seed 2 on: "),
-        (["--first-seed", "2", "--learning-rate", "0.05"], "learning_rate 0.1 there, 0.05 here"),
-        (["--first-seed", "2", "--epochs", "3"], "epochs 2 there, 3 here"),
+        (
+            ["--first-seed", "2", "--learning-rate", "0.05"],
+            "learning_rate 0.1 in backprop, 0.05 in backprop_from_seed_2",
+        ),
+        (["--first-seed", "2", "--epochs", "3"], "epochs 2 in backprop, 3 in backprop_from_seed_2"),
     ],
 )
 def test_seeds_that_cannot_follow_are_refused_before_training(options, says, tmp_path, monkeypatch):
@@ -408,7 +411,7 @@ def test_cells_of_further_seeds_get_more_epochs_one_after_the_other(tmp_path):
         (cell,) = cells.plan(tmp_path, ("digits",), ("tied",), ("backprop",), given)
         files.write_json(cell.folder / configs.FILE, configs.to_json(cell.config))
         if first_seed == 0:  # no budget is that of all seeds
-            with pytest.raises(UserError, match="epochs 5 there, 2 here"):
+            with pytest.raises(UserError, match="epochs 5 in backprop, 2 in backprop_from_seed_2"):
                 summary.summarize(tmp_path)
     assert summary.summarize(tmp_path)["results"][0]["seeds"] == [0, 1, 2, 3]
 

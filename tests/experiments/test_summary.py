@@ -44,7 +44,7 @@ def test_the_criterion_and_the_slowdown(protocol):
     # Backprop's best: 1, .9; mean .95; 90 % of it .855.
     assert content["criterion_accuracy"] == pytest.approx(0.855)
     images = "validation" if protocol == "clean" else "test"
-    assert content["criterion_is"] == f"0.9 x the mean best {images} accuracy of backprop"
+    assert content["criterion_is"] == f"0.9 x mean best {images} accuracy of backprop"
     q_agrel, backprop = content["results"]
     assert (q_agrel["rule"], q_agrel["epochs_to_criterion"]) == ("q_agrel", [2, 4])
     assert (backprop["rule"], backprop["epochs_to_criterion"]) == ("backprop", [1, 3])
@@ -97,7 +97,7 @@ def test_the_first_epoch_of_a_session_compiles_and_is_not_its_speed():
 def test_without_backprop_the_first_rule_is_its_own_measure():
     content = summarize("q_agrel", criterion=0.98)  # of .9 and .95
     assert content["criterion_accuracy"] == pytest.approx(0.98 * 0.925)
-    assert content["criterion_is"] == "0.98 x the mean best validation accuracy of q_agrel"
+    assert content["criterion_is"] == "0.98 x mean best validation accuracy of q_agrel"
     assert content["results"][0]["epochs_to_criterion"] == [None, 5]
     assert content["slowdown"] is None
 
@@ -147,6 +147,6 @@ def test_the_table_that_is_printed(capsys):
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "q_agrel 75.00 (7.07) 2.0 (1 of 2 seeds) 5 1,234" in text
     assert "backprop 75.00 (7.07) not reached 5 1,234" in text
-    assert "2 seeds; criterion 85.50 % (0.9 x the mean best validation accuracy of backprop" in text
+    assert "2 seeds; criterion 85.50 % (0.9 x mean best validation accuracy of backprop" in text
     assert "slowdown to the best epoch (probably the papers'): 1.80 x backprop's epochs" in text
     assert "slowdown to the criterion: 1.50 x backprop's epochs" in text
