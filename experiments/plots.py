@@ -191,7 +191,7 @@ def class_discovery(folder: Path) -> None:
             )
             axes.set_title(display.shown(rule))
         panels[0].set_ylabel("class")
-        images = "validation" if "validation_accuracy" in lines[0] else "test"
+        images = joined.monitored(lines[0]).removesuffix("_accuracy")
         drawing.colorbar(heat, ax=panels, label=f"accuracy, {images} images (%)")
         named = f"{display.dataset(config.dataset)}, {config.architecture}:"
         wide = " " if len(rules) > 1 else "\n"  # one line would be cut off above a single panel
@@ -315,7 +315,7 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
     with figure(folder / "learning_curves.png", 9, 4.1, ncols=2) as (drawing, (left, right)):
         for rule in rules:
             index, rows = rule_index(rule), [line for line in lines if line["rule"] == rule]
-            monitored = next(k for k in rows[0] if k in ("validation_accuracy", "test_accuracy"))
+            monitored = joined.monitored(rows[0])
             accuracy = np.array([line[monitored] for line in rows], float)
             name = display.shown(rule)
             errors(left, accuracy, index, name)

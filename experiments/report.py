@@ -50,9 +50,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{arguments.results} is no folder of results: run from a checkout, or say "
             "where it is (--results)"
         )
-    own = (HERE / "results").resolve() != arguments.results.resolve() and not arguments.readme
-    readmes = arguments.readme or pages()
-    texts = _own_pages(arguments.results) if own else {path: _read(path) for path in readmes}
+    if arguments.readme or arguments.results.resolve() == HERE / "results":
+        texts = {path: _read(path) for path in arguments.readme or pages()}
+    else:
+        texts = _own_pages(arguments.results)
     if arguments.check:
         from experiments import plots
 

@@ -11,7 +11,7 @@ PUBLISHED = "cells/tiny_imagenet100_conv/paper"
 VARIANTS = {"class curriculum": "hundred_classes/curriculum"}
 
 
-def accuracies(results: Path) -> str | None:
+def headline(results: Path) -> str | None:
     """Return the best accuracy with and without the curriculum, of the same seeds and epochs."""
     shown = variants.read(results, PUBLISHED, VARIANTS)
     if len(shown) < 2:
@@ -25,12 +25,12 @@ def accuracies(results: Path) -> str | None:
         np.nanmax(recipe.curves[runs.RULE][:epochs], axis=0),
     )
     ours, published = (f"{100 * best.mean():.2f}" for best in pair)
-    seeds = runs.seeds(variant)
+    plural = "s" * (variant.config.seeds > 1)
     ends = (f"{100 * recipe.best(rule).mean():.2f}" for rule in (runs.RULE, CONTROL))
     return (
-        f"best test accuracy in {epochs} epochs, seed{'s' * (len(seeds) > 1)} {seeds}, %: Q-AGREL, "
-        f"class curriculum {ours}, the published recipe {published}; without the curriculum "
-        f"to the stopping rule, seeds {runs.seeds(recipe)}: {', backprop '.join(ends)}"
+        f"best test accuracy in {epochs} epochs, seed{plural} {runs.seeds(variant)}, %: "
+        f"Q-AGREL, class curriculum {ours}, the published recipe {published}; without the "
+        f"curriculum to the stopping rule, seeds {runs.seeds(recipe)}: {', backprop '.join(ends)}"
     )
 
 

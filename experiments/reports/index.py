@@ -120,10 +120,6 @@ def _small_weights(results: Path) -> str | None:
     )
 
 
-def _hundred_classes(results: Path) -> str | None:
-    return hundred_classes.accuracies(results)
-
-
 def _update_statistics(results: Path) -> str | None:
     content = _read(results / "update_statistics" / "summary.json")
     if content is None:
@@ -338,7 +334,7 @@ EXPERIMENTS = (
         "Does the class curriculum help with 100 classes?",
         "train tiny_imagenet100_conv --rule q_agrel --seeds 1 --curriculum index "
         "--curriculum-start 10 --curriculum-step 10 --curriculum-max-wait 390",
-        _hundred_classes,
+        hundred_classes.headline,
         "results/hundred_classes/README.md",
     ),
     Experiment(

@@ -46,14 +46,15 @@ def _line(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if key in ("epoch", "step"):
             whole[key] = max(values)
         elif key == "class_accuracy":
-            weights = [sum(a is not None for a in part[_monitored(part)]) for part in parts]
+            weights = [sum(a is not None for a in part[monitored(part)]) for part in parts]
             whole[key] = [round(float(a), 5) for a in np.average(values, axis=0, weights=weights)]
         else:
             whole[key] = _side_by_side(values)
     return whole
 
 
-def _monitored(line: dict[str, Any]) -> str:
+def monitored(line: dict[str, Any]) -> str:
+    """Return which accuracy a line of ``metrics.jsonl`` has that picks the epoch."""
     return next(key for key in ("validation_accuracy", "test_accuracy") if key in line)
 
 

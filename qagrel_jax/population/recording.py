@@ -23,7 +23,7 @@ class Recording(NamedTuple):
     clock: np.ndarray  # int[steps], steps already spent in the phase
     observation: np.ndarray  # float[steps, inputs], x
     units: dict[str, np.ndarray]
-    # float[steps, units] of each group: the rule's ``units``, and its ``contents``
+    # float[steps, units] of each of the rule's ``groups``
     q_values: np.ndarray  # float[steps, actions], q
     action: np.ndarray  # int[steps]; the last one, after the trial's end, means nothing
     reward: np.ndarray  # float[steps], seen together with the observation
@@ -80,8 +80,8 @@ def record(setup: Setup, learner: Any, index: int, key: chex.PRNGKey, steps: int
     length = int(done.argmax()) + 1
     del recorded["done"]
     arrays = jax.tree.map(lambda x: np.asarray(x)[:length], recorded)
-    order = (*setup.rule.units, *setup.rule.contents)  # Mapping sorted them.
-    arrays["units"] = {name: arrays["units"][name] for name in order}
+    # Mapping sorted them.
+    arrays["units"] = {name: arrays["units"][name] for name in setup.rule.groups}
     return Recording(**arrays, correct=bool(np.asarray(correct)[length - 1]))
 
 

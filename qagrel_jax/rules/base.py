@@ -200,12 +200,14 @@ def one_step_rule(
     Raises:
       ValueError: ``outcome`` is neither "reward" nor "label"; from ``act``, outputs that leave
         nothing to choose; from ``update``, a ``teaching_signal`` that returns something else,
-        rewards that are not finite or labels that are no action's. (Inside a compiled function
-        values are not known: nothing is raised, and the error of such a label is NaN.)
-      TypeError: ``policy`` or ``teaching_signal`` is no function; from ``update``, rewards that are
-        no numbers, labels that are no integers.
+        rewards that are not finite, labels or a decision's actions that are none. (Inside a
+        compiled function values are not known: nothing is raised, and the error of such a label or
+        action is NaN.)
+      TypeError: ``policy`` or ``teaching_signal`` is no function; from ``update``, a decision from
+        which another kind of rule must learn, rewards that are no numbers, labels or actions that
+        are no integers.
       AssertionError: from ``act``, outputs that are not [batch, actions]; from ``update``, outcomes
-        that are not [batch].
+        or actions that are not [batch].
 
     A rule that knows only whether the reward was more or less than expected, δ = sign(r − q_s):
 

@@ -23,9 +23,14 @@ class MemoryRule(NamedTuple):
     choices: Callable[..., tuple[int, ...]]  # (config) -> options of each choice of a step
     contents: tuple[str, ...] = ()  # further fields of ``Activity`` to record, not between 0 and 1
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What a recording keeps, in its order."""
+        return (*self.units, *self.contents)
+
     def recorded(self, activity: Any) -> dict[str, Any]:
         """Return what a recording keeps of a step's ``activity``, by name."""
-        return {name: getattr(activity, name) for name in (*self.units, *self.contents)}
+        return {name: getattr(activity, name) for name in self.groups}
 
 
 RULES = {
