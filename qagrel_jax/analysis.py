@@ -38,6 +38,7 @@ def angle_degrees(a: chex.Array, b: chex.Array) -> chex.Array:
     >>> round(float(angle_degrees(jnp.array([1.0, 0.0]), jnp.array([1.0, 1.0]))), 3)
     45.0
     """
+    a, b = jnp.asarray(a), jnp.asarray(b)
     chex.assert_equal_shape([a, b])
     a, b = (_scaled(array)[0] for array in (a, b))
     a, b = a / jnp.linalg.norm(a), b / jnp.linalg.norm(b)

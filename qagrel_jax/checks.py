@@ -8,9 +8,10 @@ of a leaf; text, lists and the like never do.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -268,6 +269,56 @@ def function(name: str, value: Any, instead: str = "", takes: Sequence[str] = ()
         ) from None
 
 
+def forward(value: Any) -> None:
+    """Check a network as a function of its parameters and inputs.
+
+    Raises:
+      TypeError: no function, or a Flax module, which takes its parameters in another way.
+
+    >>> import flax.linen as nn
+    >>> forward(nn.Dense(2))
+    Traceback (most recent call last):
+    TypeError: forward must be a function: lambda params, x: network.apply({"params": params}, x)
+    """
+    if isinstance(value, nn.Module):
+        raise TypeError(
+            'forward must be a function: lambda params, x: network.apply({"params": params}, x)'
+        )
+    function("forward", value, takes=("params", "inputs"))
+
+
+def compiled(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a user's function; if it cannot be compiled, say so in one line.
+
+    Args:
+      name: of the function.
+      function: of arrays.
+      *arguments: for it, traced ones while JAX compiles.
+
+    Returns:
+      What it returns.
+
+    Raises:
+      TypeError: it asks for the value of a traced array, as Python's ``if`` and NumPy do.
+    """
+    try:
+        return function(*arguments)
+    except _UNKNOWN_VALUE as error:
+        raise TypeError(
+            f"{name} cannot be compiled: use jnp.where for if, jnp for np, and no float() or int()"
+        ) from error
+
+
+_UNKNOWN_VALUE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+"""What JAX raises where Python or NumPy asks a traced array for its value."""
+
+
 def instance(name: str, value: Any, kind: type | tuple[type, ...], instead: str = "") -> None:
     """Check that ``value`` is a ``kind``, or one of several; ``instead`` tells where to get one.
 
@@ -362,12 +413,25 @@ def labels(name: str, values: Any, num_classes: int) -> None:
     Traceback (most recent call last):
     ValueError: label must be in [0, 3), got 3 at 1
     """
-    dtype = _dtype(values)
-    if not jnp.issubdtype(dtype, jnp.integer):
-        raise TypeError(f"{name} must be whole numbers, got {dtype}")
+    whole_numbers(name, values)
     if known(values):
         array = np.asarray(values)
         _refuse(name, f"in [0, {num_classes})", values, (array < 0) | (array >= num_classes))
+
+
+def whole_numbers(name: str, values: Any) -> None:
+    """Check that an array holds whole numbers, which may be traced.
+
+    Raises:
+      TypeError: it doesn't.
+
+    >>> whole_numbers("ordinary", np.zeros(1))
+    Traceback (most recent call last):
+    TypeError: ordinary must be whole numbers, got float64
+    """
+    dtype = _dtype(values)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise TypeError(f"{name} must be whole numbers, got {dtype}")
 
 
 def native(values: np.ndarray) -> np.ndarray:

@@ -71,6 +71,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qagrel_jax import checks
 
@@ -171,7 +172,7 @@ def start(key: chex.PRNGKey, curriculum: Curriculum, num_classes: int) -> Curric
     >>> start(jax.random.key(0), Curriculum(), 10).count.item()
     1
     """
-    _check_curriculum(curriculum)
+    checks.instance("curriculum", curriculum, Curriculum)
     checks.whole("num_classes", num_classes)
     turn = jnp.arange(num_classes, dtype=jnp.int32)
     if curriculum.order == "random":
@@ -217,18 +218,26 @@ def class_table(labels: chex.Array, num_classes: int) -> ClassTable:
 
 
 def active(state: CurriculumState) -> chex.Array:
-    """Return which classes are active, bool[classes]."""
+    """Return which classes are active, bool[classes].
+
+    Raises:
+      TypeError: ``state`` is no ``CurriculumState``.
+    """
+    checks.instance("state", state, CurriculumState, "start gives one")
     return state.turn < state.count
 
 
 def weights(curriculum: Curriculum, state: CurriculumState) -> chex.Array:
     """Return w of an image of each class, float32[classes]; 0 where it is not active.
 
+    Raises:
+      TypeError: ``curriculum`` is no ``Curriculum``, ``state`` no ``CurriculumState``.
+
     >>> state = start(jax.random.key(0), Curriculum(initial_classes=1), 2)
     >>> weights(Curriculum(recency=3.0), state).tolist()
     [4.0, 0.0]
     """
-    _check_curriculum(curriculum)
+    _check(curriculum, state)
     age = (state.arrivals - state.arrival).astype(jnp.float32)
     bias = curriculum.recency * jnp.float32(curriculum.decay) ** age
     return jnp.where(active(state), 1 + bias, 0)
@@ -255,9 +264,12 @@ def draw(
       int32[batch], rows of the training set.
 
     Raises:
-      TypeError: ``key`` is no random key, ``curriculum`` no ``Curriculum``.
+      TypeError: ``key`` is no random key, ``curriculum`` no ``Curriculum``, ``state`` no
+        ``CurriculumState``, ``table`` no ``ClassTable``; ``ordinary`` are no whole numbers.
     """
     checks.random_key("key", key)
+    checks.instance("table", table, ClassTable, "class_table gives one")
+    checks.whole_numbers("ordinary", ordinary)
     ordinary = jnp.asarray(ordinary)
     class_key, image_key = jax.random.split(key)
     logits = jnp.log(weights(curriculum, state) * table.size.astype(float))
@@ -282,7 +294,7 @@ def explore(
     >>> explore(jax.random.key(0), settings, start(jax.random.key(0), settings, 2), 4).tolist()
     [False, False, True, True]
     """
-    _check_curriculum(curriculum)
+    _check(curriculum, state)
     checks.random_key("key", key)
     checks.whole("batch", batch)
     return jax.random.bernoulli(key, curriculum.exploration, (batch,)) & ~state.over
@@ -310,9 +322,9 @@ def mask(
     Raises:
       AssertionError: arrays of other shapes.
       ValueError: fewer actions than classes.
-      TypeError: ``curriculum`` is no ``Curriculum``.
+      TypeError: ``curriculum`` is no ``Curriculum``, ``state`` no ``CurriculumState``.
     """
-    _check_curriculum(curriculum)
+    _check(curriculum, state)
     outputs = jnp.asarray(outputs)
     chex.assert_rank(outputs, 2)
     classes = state.turn.shape[0]
@@ -358,17 +370,19 @@ def update(
     Raises:
       AssertionError: ``right`` or ``explored`` is not [batch].
       ValueError: a label that is no class.
-      TypeError: ``curriculum`` is no ``Curriculum``, labels that are no whole numbers, ``right`` no
-        truth values.
+      TypeError: ``curriculum`` is no ``Curriculum``, ``state`` no ``CurriculumState``, labels that
+        are no whole numbers, ``right`` or ``explored`` no truth values.
 
     >>> curriculum = Curriculum(threshold=0.5, initial_classes=2, window=1)
     >>> state = start(jax.random.key(0), curriculum, 10)
     >>> update(curriculum, state, jnp.array([0, 1]), jnp.array([True, False])).count.item()
     3
     """
-    _check_curriculum(curriculum)
+    _check(curriculum, state)
     checks.labels("label", labels, state.turn.shape[0])
-    checks.truth_value("right", right)
+    labels, right = jnp.asarray(labels), _truth_values("right", right)
+    if explored is not None:
+        explored = _truth_values("explored", explored)
     chex.assert_equal_shape([labels, right] if explored is None else [labels, right, explored])
     classes = state.turn.shape[0]
     free = jnp.ones_like(labels, bool) if explored is None else ~explored
@@ -400,5 +414,12 @@ def update(
     )
 
 
-def _check_curriculum(curriculum: Curriculum) -> None:
+def _truth_values(name: str, values: chex.Array) -> chex.Array:
+    values = values if isinstance(values, jax.Array) else np.asarray(values)
+    checks.truth_value(name, values)
+    return jnp.asarray(values)
+
+
+def _check(curriculum: Curriculum, state: CurriculumState) -> None:
     checks.instance("curriculum", curriculum, Curriculum)
+    checks.instance("state", state, CurriculumState, "start gives one")

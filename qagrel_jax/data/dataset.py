@@ -51,7 +51,8 @@ def validate(images: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
     """Check that arrays are what the networks here expect.
 
     Args:
-      images: uint8[n, height, width, channels], n ≥ 1.
+      images: uint8[n, height, width, channels], n ≥ 1; where they look like [n, channels, height,
+        width] (1, 3 or 4 by more than 4 by more than 4), they are refused.
       labels: integer[n], each in [0, num_classes).
       num_classes: ≥ 2.
 
@@ -63,7 +64,14 @@ def validate(images: np.ndarray, labels: np.ndarray, num_classes: int) -> None:
     if images.ndim != 4:
         raise ValueError(f"images must be [n, height, width, channels], got shape {images.shape}")
     if images.dtype != np.uint8:
-        raise ValueError(f"images must be uint8 (0..255), got {images.dtype}")
+        floats = np.issubdtype(images.dtype, np.floating)
+        hint = ": of floats in [0, 1], (255 * images).round().astype(np.uint8)" if floats else ""
+        raise ValueError(f"images must be uint8 (0..255), got {images.dtype}{hint}")
+    if images.shape[1] in (1, 3, 4) and min(images.shape[2:]) > 4:
+        raise ValueError(
+            f"images must be [n, height, width, channels], got shape {images.shape}, channels "
+            "first: np.moveaxis(images, 1, -1)"
+        )
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be integers [n], got {labels.dtype} {labels.shape}")
     if len(images) != len(labels):

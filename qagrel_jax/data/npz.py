@@ -10,6 +10,7 @@ where the file has such a number.
 import warnings
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +78,27 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             lacking = [name for name in ARRAYS if name not in stored]
-            found = {name: stored[name] for name in (*ARRAYS, "num_classes") if name in stored}
+            found = {
+                name: _numbers(path, name, stored)
+                for name in (*ARRAYS, "num_classes")
+                if name in stored
+            }
+    except DataError:
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"cannot read {path}: {error}") from None
     if lacking:
         raise DataError(f"{path} has no {', '.join(lacking)}: it must hold {', '.join(ARRAYS)}")
     return found
+
+
+def _numbers(path: Path, name: str, stored: Mapping[str, np.ndarray]) -> np.ndarray:
+    try:
+        return stored[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise DataError(
+            f"{name} of {path} holds objects, not numbers: make one array of it, np.stack(...) of "
+            "images of one shape"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,14 +30,17 @@ def check(environment: Environment) -> None:
 
     Raises:
       ValueError: they do not.
-      TypeError: it is none, or a part of it is of another type.
+      TypeError: it is none, a part of it is of another type, or cannot be compiled.
     """
     checks.instance("environment", environment, Environment, "from_gymnax gives one")
     checks.whole("environment.inputs", environment.inputs)
     checks.whole("environment.actions", environment.actions)
     checks.function("environment.reset", environment.reset, takes=("key",))
     checks.function("environment.step", environment.step, takes=("key", "state", "action"))
-    begun = jax.eval_shape(environment.reset, jax.random.key(0))
+    begun = jax.eval_shape(
+        functools.partial(checks.compiled, "environment.reset", environment.reset),
+        jax.random.key(0),
+    )
     if not (isinstance(begun, tuple) and len(begun) == 2):
         raise ValueError(
             f"environment.reset must return (state, observation), got {checks.shapes(begun)}"
@@ -44,7 +48,12 @@ def check(environment: Environment) -> None:
     state, observation = begun
     _check_observation("reset", observation, environment.inputs)
     action = jax.ShapeDtypeStruct((), jnp.int32)
-    after = jax.eval_shape(environment.step, jax.random.key(0), state, action)
+    after = jax.eval_shape(
+        functools.partial(checks.compiled, "environment.step", environment.step),
+        jax.random.key(0),
+        state,
+        action,
+    )
     if not (isinstance(after, tuple) and len(after) == 5):
         raise ValueError(
             "environment.step must return (state, observation, reward, terminated, truncated), got "

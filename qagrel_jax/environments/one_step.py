@@ -78,7 +78,7 @@ def trial(
     checks.instance("rule", rule, Rule, "q_agrel() gives one")
     if rule.name == "relearnn":
         raise ValueError("relearnn takes a Recurrent network, and trial does not: call its act")
-    checks.function("forward", forward, takes=("params", "inputs"))
+    checks.forward(forward)
     check(environment)
     checks.whole("batch", batch)
     checks.flag("has_aux", has_aux)

@@ -32,6 +32,7 @@ averaged over the batch, so ``grads`` goes into any ``optax.GradientTransformati
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -85,9 +86,10 @@ def run_forward(forward: Forward, params: chex.ArrayTree, inputs: chex.Array) ->
 
     Raises:
       ValueError: a flax.nnx model that ``forward`` changes in place.
+      TypeError: a ``forward`` that cannot be compiled.
     """
     try:
-        return forward(params, inputs)
+        return checks.compiled("forward", forward, params, inputs)
     except TraceContextError as error:
         raise ValueError(
             "forward changes a flax.nnx model in place: merge it with nnx.merge(..., copy=True) "
@@ -102,7 +104,7 @@ def check_act(key: chex.PRNGKey, forward: Forward, params: chex.ArrayTree) -> No
       TypeError: no random key, no function of parameters and inputs, parameters that are no floats.
     """
     checks.random_key("key", key)
-    checks.function("forward", forward, takes=("params", "inputs"))
+    checks.forward(forward)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
@@ -167,12 +169,12 @@ def choose(policy: Policy, key: chex.PRNGKey, outputs: chex.Array) -> chex.Array
     Raises:
       ValueError: an example whose actions are all masked, or whose Q values are NaN or +∞; a policy
         that returns no action's number.
-      TypeError: a policy that returns no whole number.
+      TypeError: a policy that returns no whole number, or cannot be compiled.
     """
     check_q_values(outputs)
     batch, actions = outputs.shape
     keys = sharding.divided_as(outputs, jax.random.split(key, batch))
-    action = jax.vmap(policy)(keys, outputs)
+    action = jax.vmap(functools.partial(checks.compiled, "policy", policy))(keys, outputs)
     if action.shape != (batch,):
         raise ValueError(f"policy must return one action, [], got {list(action.shape[1:])}")
     checks.labels("the policy's action", action, actions)
@@ -278,7 +280,9 @@ def one_step_rule(
         else:
             outcome = checked_rewards(outcome, batch)
         outcome = sharding.divided_as(decision.outputs, outcome)
-        signals = jax.vmap(teaching_signal)(decision.outputs, decision.action, outcome)
+        signals = jax.vmap(functools.partial(checks.compiled, "teaching_signal", teaching_signal))(
+            decision.outputs, decision.action, outcome
+        )
         output_errors, errors = _checked_signals(signals, decision.outputs.shape)
         output_errors = (output_errors / batch).astype(decision.outputs.dtype)
         if kind == "reward":  # a loss of outputs that are not finite is none itself

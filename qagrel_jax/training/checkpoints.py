@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import chex
 import flax.serialization
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,7 +96,7 @@ def load(path: Path, template: Tree, metadata: Mapping[str, Any] | None = None) 
         check_metadata(found, metadata)
     wanted = random_keys.to_numbers(template)
     try:
-        raw = flax.serialization.from_state_dict(wanted, _completed(wanted, content))
+        raw = flax.serialization.from_state_dict(wanted, _matching(wanted, content))
         jax.tree_util.tree_map_with_path(_check_alike, wanted, raw)
     except Exception as error:  # whatever msgpack makes of bytes that are not its own
         what = "damaged, or" if found is None else "of another network, optimizer or seeds, or"
@@ -158,8 +159,13 @@ def check_metadata(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
             raise CheckpointError(f"{name} is {there!r} there, {value!r} here")
 
 
-def _completed(wanted: Any, content: bytes) -> Any:
-    """Return what ``content`` holds; fields that are None and came after its version are added."""
+def _matching(wanted: Any, content: bytes) -> Any:
+    """Return what ``content`` holds; fields that are None and came after its version are added.
+
+    Raises:
+      ValueError: it has other arrays than ``wanted``, of which Flax would leave out the further
+        ones in silence.
+    """
 
     def complete(template: Any, found: Any) -> Any:
         if not isinstance(template, dict) or not isinstance(found, dict):
@@ -168,7 +174,17 @@ def _completed(wanted: Any, content: bytes) -> Any:
         return missing | {k: complete(template.get(k), v) for k, v in found.items()}
 
     template = flax.serialization.to_state_dict(wanted)
-    return complete(template, flax.serialization.msgpack_restore(content))
+    found = complete(template, flax.serialization.msgpack_restore(content))
+    if isinstance(template, dict) and isinstance(found, dict):
+        ours, theirs = (
+            flax.traverse_util.flatten_dict(tree, sep="/") for tree in (template, found)
+        )
+        for names, problem in ((ours.keys() - theirs, "lacks"), (theirs.keys() - ours, "also has")):
+            if names:
+                first, *others = sorted(names)
+                more = f" and {len(others)} more" if others else ""
+                raise ValueError(f"it {problem} {first}{more}")
+    return found
 
 
 def _check_alike(path: Any, wanted: Any, found: Any) -> None:

@@ -10,6 +10,7 @@ float32, as Flax has them.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -116,9 +117,9 @@ def judge(correct: CorrectFunction, labels: chex.Array, actions: chex.Array) -> 
 
     Raises:
       ValueError: it returns another shape.
-      TypeError: it returns no truth values.
+      TypeError: it returns no truth values, or cannot be compiled.
     """
-    verdict = correct(labels, actions)
+    verdict = checks.compiled("correct", correct, labels, actions)
     checks.truth_value("what correct returns", verdict)
     if jnp.shape(verdict) != labels.shape:
         raise ValueError(
@@ -132,7 +133,7 @@ def _rewards(
     learner: Learner, key: chex.PRNGKey, labels: chex.Array, actions: chex.Array
 ) -> chex.Array:
     """Return the learner's rewards [batch], of whose shape and numbers the rule tells."""
-    rewards = learner.reward(key, labels, actions)
+    rewards = checks.compiled("reward", learner.reward, key, labels, actions)
     if isinstance(rewards, tuple | list | dict):
         raise TypeError(
             f"reward must return an array, rewards [batch], got a {type(rewards).__name__}"
@@ -319,13 +320,14 @@ def forward_of(
     """
 
     def forward(params: chex.ArrayTree, inputs: chex.Array) -> tuple[chex.Array, Any]:
-        outputs, changed = learner.network.apply(
-            {"params": params, **state.model_state},
-            inputs,
+        apply = functools.partial(
+            learner.network.apply,
             **mode(learner.network, True),
             rngs=rngs,
             mutable=list(state.model_state),
         )
+        variables = {"params": params, **state.model_state}
+        outputs, changed = checks.compiled("network", apply, variables, inputs)
         outputs = at_least_float32(outputs)
         if learner.curriculum is not None:
             outputs = curricula.mask(learner.curriculum, state.curriculum, outputs, explored)

@@ -59,7 +59,10 @@ def objective_gradients(
     outputs, pathway = jax.vjp(lambda p: forward(p, inputs), params)
     batch, actions = outputs.shape
     rewards = jax.vmap(
-        lambda action: reward(unused_key(), labels, jnp.full(batch, action)), out_axes=1
+        lambda action: checks.compiled(
+            "reward", reward, unused_key(), labels, jnp.full(batch, action)
+        ),
+        out_axes=1,
     )(jnp.arange(actions)).astype(outputs.dtype)
 
     def cross_entropy(q: chex.Array) -> chex.Array:

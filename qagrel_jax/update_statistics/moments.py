@@ -98,7 +98,10 @@ def exact_moments(
         weights = jnp.ones(1, outputs.dtype) if told else probabilities(outputs)
 
         def learn(action: chex.Array) -> dict[str, chex.Array]:
-            outcome = label[None] if told else reward(unused_key(), label[None], action[None])
+            outcome = label[None]
+            if not told:
+                answer = unused_key(), label[None], action[None]
+                outcome = checks.compiled("reward", reward, *answer)
             return _kernels(rule.update(decision._replace(action=action[None]), outcome)[0])
 
         updates = jax.vmap(learn)(jnp.arange(len(weights)))
@@ -254,7 +257,7 @@ def check_examples(
     forward: Forward, params: chex.ArrayTree, inputs: Any, labels: Any, reward: Reward
 ) -> tuple[chex.Array, chex.Array]:
     """Return inputs and labels as arrays; check that the former are finite, the latter actions."""
-    checks.function("forward", forward, takes=("params", "inputs"))
+    checks.forward(forward)
     checks.function("reward", reward, takes=("key", "labels", "actions"))
     inputs, labels = (x if isinstance(x, jax.Array) else np.asarray(x) for x in (inputs, labels))
     checks.finite("inputs", inputs)

@@ -73,7 +73,12 @@ def save(
     """
     path = Path(path)
     suffix = _suffix(path)
-    checks.not_consumed("what is to be saved", variables)
+    try:
+        checks.not_consumed("what is to be saved", variables)
+    except ValueError as error:
+        if "sorting" not in str(error):
+            raise
+        raise ValueError("names of arrays must be text: some are and some are not") from None
     arrays = {name: np.asarray(array, order="C") for name, array in _flat(variables).items()}
     if not arrays:
         raise ValueError("no arrays to save")

@@ -63,6 +63,7 @@ MEMORY = [
 ]
 PLAN, LABELS = Curriculum(), jnp.array([0, 1])
 STATE = curriculum.start(jax.random.key(1), PLAN, 2)
+CLASSES = curriculum.class_table(LABELS, 2)
 FORWARD = lambda params, x: x @ params["out"]["kernel"]  # noqa: E731
 PARAMS = {"out": {"kernel": jnp.zeros((1, 2))}}
 PROBABILITIES = policies.softmax_probabilities
@@ -150,19 +151,46 @@ TABLE = [
         {"label": BAD_LABELS, "num_classes": COUNT},
     ),
     (
-        functools.partial(curriculum.weights, state=STATE),
-        {"curriculum": PLAN},
-        {"curriculum": OTHER},
+        curriculum.weights,
+        {"curriculum": PLAN, "state": STATE},
+        {"curriculum": OTHER, "state": OTHER},
+    ),
+    (curriculum.active, {"state": STATE}, {"state": OTHER}),
+    (
+        functools.partial(curriculum.explore, KEY),
+        {"curriculum": PLAN, "state": STATE, "batch": 2},
+        {"curriculum": OTHER, "state": OTHER, "batch": COUNT},
     ),
     (
-        functools.partial(curriculum.mask, state=STATE, outputs=jnp.ones((2, 2))),
-        {"curriculum": PLAN},
-        {"curriculum": OTHER},
+        functools.partial(curriculum.draw, KEY),
+        {"curriculum": PLAN, "state": STATE, "table": CLASSES, "ordinary": LABELS},
+        {
+            "curriculum": OTHER,
+            "state": OTHER,
+            "table": OTHER,
+            "ordinary": (jnp.ones(2), np.array(["a"])),
+        },
     ),
     (
-        lambda label, **o: curriculum.update(state=STATE, labels=label, **o),
-        {"curriculum": PLAN, "label": LABELS, "right": LABELS == 0},
-        {"curriculum": OTHER, "label": BAD_LABELS, "right": (LABELS, "yes", None)},
+        functools.partial(curriculum.mask, outputs=jnp.ones((2, 2))),
+        {"curriculum": PLAN, "state": STATE},
+        {"curriculum": OTHER, "state": OTHER},
+    ),
+    (
+        lambda label, **o: curriculum.update(labels=label, **o),
+        {"curriculum": PLAN, "state": STATE, "label": LABELS, "right": LABELS == 0},
+        {
+            "curriculum": OTHER,
+            "state": OTHER,
+            "label": BAD_LABELS,
+            "right": (LABELS, "yes", None),
+            "explored": (LABELS, "yes"),
+        },
+    ),
+    (
+        lambda **lists: curriculum.update(PLAN, STATE, **lists),
+        {"labels": [0, 1], "right": [True, False], "explored": [False, False]},
+        {"right": (["yes", "no"], [0, 1])},
     ),
     (
         _trial,

@@ -183,3 +183,19 @@ def test_metadata_that_came_later_is_not_missed(tmp_path):
     checkpoints.load(tmp_path / "c", {"w": np.zeros(1)}, wanted)
     with pytest.raises(checkpoints.CheckpointError, match="a is 1 there, 2 here"):
         checkpoints.load(tmp_path / "c", {"w": np.zeros(1)}, {"config": {"a": 2}})
+
+
+@pytest.mark.parametrize("there", ["tied", "kolen_pollack", "random", "direct"])
+@pytest.mark.parametrize("here", ["tied", "kolen_pollack", "random", "direct"])
+def test_a_network_of_another_feedback_is_refused(tmp_path, there, here):
+    def states(feedback):
+        network = networks.make_network("dense", 2, hidden=(3,), feedback=feedback)
+        return network.init(jax.random.key(0), jnp.ones((1, 2, 2, 1)))
+
+    checkpoints.save(tmp_path / "run.msgpack", states(there))
+    if there == here:
+        checkpoints.load(tmp_path / "run.msgpack", states(here))
+        return
+    problem = "also has" if here == "tied" else "lacks"
+    with pytest.raises(checkpoints.CheckpointError, match=rf"it {problem} .*kernel and 1 more"):
+        checkpoints.load(tmp_path / "run.msgpack", states(here))

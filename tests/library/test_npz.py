@@ -62,7 +62,13 @@ def test_gray_images_need_no_axis_of_channels(tmp_path):
     ("changed", "message"),
     [
         ({"test_labels": None}, "has no test_labels: it must hold train_images, train_labels, "),
-        ({"train_images": GOOD["train_images"] / 255}, "train of .*images must be uint8"),
+        ({"train_images": GOOD["train_images"] / 255}, r"train of .*uint8 .*\(255 \* images\)"),
+        (
+            {name: np.zeros((2, 3, 8, 8), np.uint8) for name in ("train_images", "test_images")}
+            | {"train_labels": np.zeros(2, int)},
+            r"shape \(2, 3, 8, 8\), channels first: np.moveaxis\(images, 1, -1\)",
+        ),
+        ({"test_images": np.array([[1], [1, 2]], object)}, "test_images of .* holds objects"),
         ({"train_labels": GOOD["train_labels"][:5]}, "train of .*6 images but 5 labels"),
         ({"test_labels": np.array([0.0, 1.0])}, "test_labels of .*whole numbers, got float64"),
         ({"test_labels": np.array([0, -1])}, r"test of .*label -1 \(image 1\) is not in \[0, 4\)"),
@@ -76,7 +82,7 @@ def test_gray_images_need_no_axis_of_channels(tmp_path):
         ({"num_classes": [2, 3]}, "num_classes of .* must be one whole number"),
         ({"train_labels": np.zeros(6, int), "test_labels": np.zeros(2, int)}, "num_classes must"),
         ({"train_labels": np.array(["a"] * 6)}, "whole numbers, got <U1"),
-        ({"train_labels": np.array([None] * 6)}, "cannot read"),
+        ({"train_labels": np.array([None] * 6)}, "train_labels of .* holds objects, not numbers"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, changed, message):
