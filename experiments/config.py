@@ -125,7 +125,7 @@ def override(config: Config, given: Mapping[str, Any]) -> Config:
         (config.architecture, changed.architecture),
     ):
         if was != now:
-            plain = re.sub(r"[^\w.+-]", "_", display.dataset(now))
+            plain = re.sub(r"[^\w.+-]", "_", display.identifier(now))
             name = name.replace(was, plain) if was in name else f"{name}_{plain}"
     return replace(changed, {"name": name})
 

@@ -193,7 +193,7 @@ def class_discovery(folder: Path) -> None:
         panels[0].set_ylabel("class")
         images = joined.monitored(lines[0]).removesuffix("_accuracy")
         drawing.colorbar(heat, ax=panels, label=f"accuracy, {images} images (%)")
-        named = f"{display.dataset(config.dataset)}, {config.architecture}:"
+        named = f"{display.image_set(config.dataset)}, {config.architecture}:"
         wide = " " if len(rules) > 1 else "\n"  # one line would be cut off above a single panel
         mean = f", mean of {config.seeds} seeds while they learn" if config.seeds > 1 else ""
         drawing.suptitle(f"{named}{wide}accuracy by class{mean}")
@@ -256,7 +256,7 @@ def angles(folder: Path) -> None:
 
 
 def _network(config: configs.Config) -> str:
-    images, feedback = display.dataset(config.dataset), display.shown(config.feedback)
+    images, feedback = display.image_set(config.dataset), display.shown(config.feedback)
     return f"{images}, {config.architecture}, feedback {feedback}"
 
 

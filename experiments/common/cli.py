@@ -141,12 +141,16 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
 
 
 @contextlib.contextmanager
-def resumable(folder: Path, begun: Callable[[Path], bool] = Path.is_dir) -> Iterator[None]:
-    """Say how to resume the run in ``folder`` if Ctrl-C or SIGTERM ends it, once it has begun."""
+def resumable(
+    command: str, folder: Path, begun: Callable[[Path], bool] = Path.is_dir
+) -> Iterator[None]:
+    """Say how ``command`` resumes what has begun in ``folder`` if Ctrl-C or SIGTERM ends it."""
 
     def what() -> str:
+        if not begun(folder):
+            return "nothing was begun"
         named = shlex.quote(str(folder))
-        return f"to resume: --resume --out {named}" if begun(folder) else "nothing was begun"
+        return f"to resume: python -m experiments.{command} --resume --out {named}"
 
     with interrupted_says(what):
         yield

@@ -30,10 +30,29 @@ def shown(text: str) -> str:
     return _KNOWN.sub(lambda match: NAMES[match[0]], text)
 
 
-def dataset(name: str) -> str:
-    """Return how an image set is called: an ``.npz`` file by its name, not its whole path.
+IMAGE_SETS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "tiny_imagenet100": "Tiny ImageNet (100 classes)",
+}
+"""Image sets as their authors write them; what is absent is shown as it is."""
 
-    >>> dataset("/data/birds.npz"), dataset("mnist")
+
+def image_set(name: str) -> str:
+    """Return an image set's name in figures and headings.
+
+    >>> image_set("/data/birds.npz"), image_set("cifar10"), image_set("digits")
+    ('birds', 'CIFAR-10', 'digits')
+    """
+    return IMAGE_SETS.get(name, identifier(name))
+
+
+def identifier(name: str) -> str:
+    """Return an image set's name as an identifier: of an ``.npz`` file its own, not the whole path.
+
+    >>> identifier("/data/birds.npz"), identifier("mnist")
     ('birds', 'mnist')
     """
     return Path(name).stem if name.endswith(".npz") else name

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if out.is_dir() and any(path.name not in valid for path in folders.visible(out)):
             raise UserError(f"{out} holds files that are no controls: choose another --out")
     load = functools.cache(functools.partial(_load, data_dir=arguments.data_dir))
-    with cli.resumable(out), contextlib.ExitStack() as locks:
+    with cli.resumable("controls", out), contextlib.ExitStack() as locks:
         with contextlib.ExitStack() as beginnings:
             for name in controls:
                 folders.claim(beginnings, locks, out / name, MARKERS, arguments.resume)

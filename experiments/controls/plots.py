@@ -41,7 +41,7 @@ def _curves(path: Path, control: Control, lines: list[dict[str, Any]], note: str
         axes.set_ylabel("validation accuracy (%)")
         axes.set_ylim(-2, 102)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-        drawing.suptitle(_title(lines) + note, fontsize=10)
+        drawing.suptitle(_title(path, lines) + note, fontsize=10)
 
 
 def _sweep(path: Path, control: Control, lines: list[dict[str, Any]], note: str = "") -> None:
@@ -80,7 +80,7 @@ def _sweep(path: Path, control: Control, lines: list[dict[str, Any]], note: str 
                 axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xticks(values, [f"{value:g}" for value in values])
         left.legend()
-        drawing.suptitle(_title(lines) + note, fontsize=10)
+        drawing.suptitle(_title(path, lines) + note, fontsize=10)
 
 
 def _styles(rules: list[str]) -> list[int]:
@@ -119,7 +119,7 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]], note: str =
         right.set_xlabel("epochs to criterion")
         plots.whole_numbers(right.xaxis)
         right.set_xlim(left=0, right=1.3 * max(len(line["validation_accuracy"]) for line in lines))
-        drawing.suptitle(_title(lines, "rings: seeds, bar: their mean") + note, fontsize=10)
+        drawing.suptitle(_title(path, lines, "rings: seeds, bar: their mean") + note, fontsize=10)
 
 
 def _discovery(path: Path, lines: list[dict[str, Any]]) -> None:
@@ -146,7 +146,9 @@ def _discovery(path: Path, lines: list[dict[str, Any]]) -> None:
             axes.set_xlabel("presented images")
         drawing.colorbar(heat, ax=grid[:, -1], label="accuracy of the class (%)", shrink=0.5)
         levels = " and ".join(f"{100 * level:g}" for level in controls_summary.LEVELS)
-        title = f"{_title(lines)}; gray: {levels} % of backprop's accuracy; red: active classes"
+        title = (
+            f"{_title(path, lines)}; gray: {levels} % of backprop's accuracy; red: active classes"
+        )
         drawing.suptitle(title, fontsize=10)
 
 
@@ -231,12 +233,15 @@ def _angles(path: Path, lines: list[dict[str, Any]]) -> None:
         for axes in grid[1]:
             axes.set_xlabel("epoch")
         plots.legend_below(drawing, [grid[0, 0]], 3, fontsize=8)
+        drawing.suptitle(_title(path, lines), fontsize=10)
 
 
-def _title(lines: list[dict[str, Any]], drawn: str = "mean and range") -> str:
+def _title(path: Path, lines: list[dict[str, Any]], drawn: str = "mean and range") -> str:
     config, seeds = lines[0]["config"], len(lines[0]["seeds"])
     seeds_text = f"{seeds} seeds ({drawn})" if seeds > 1 else "1 seed"
-    return f"{display.dataset(config['dataset'])}, {config['architecture']}, {seeds_text}"
+    named = path.parent.name.replace("_", " ")  # each control has a folder of its name
+    images = display.image_set(config["dataset"])
+    return f"{named}: {images}, {config['architecture']}, {seeds_text}"
 
 
 def _diverged(lines: list[dict[str, Any]]) -> str:

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from experiments.curve_tracing import run  # slow to import: not before the arguments are good
 
-    with cli.resumable(folder):
+    with cli.resumable("curve_tracing", folder):
         run.run(config, folder, arguments.resume)
 
 

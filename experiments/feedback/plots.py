@@ -32,7 +32,7 @@ def _accuracy(path: Path, by_rule: dict[str, list[dict[str, Any]]]) -> None:
         for kind in cells.KINDS
         if any(result["kind"] == kind for found in by_rule.values() for result in found)
     ]
-    size = {"ncols": len(by_rule), "squeeze": False, "sharey": True}
+    size = {"ncols": len(by_rule), "squeeze": False, "sharex": True, "sharey": True}
     with plots.figure(path, 2 + 3.2 * len(by_rule), 1.4 + 0.4 * len(kinds), **size) as (
         drawing,
         (panels,),

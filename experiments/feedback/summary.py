@@ -224,7 +224,7 @@ def title(results: list[dict[str, Any]]) -> str:
     epochs = _counted([r["epochs"] for r in results], "epoch")
     seeds = _counted([len(r["seeds"]) for r in results], "seed")
     return (
-        f"{display.dataset(config['dataset'])}, {config['architecture']}{sizes}, "
+        f"{display.image_set(config['dataset'])}, {config['architecture']}{sizes}, "
         f"{display.shown(first['rule'])}, {epochs}, {seeds}"
     )
 

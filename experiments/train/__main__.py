@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.resume and not configs.holds_run(folder):
             named = arguments.config is not None or bool(fields.given(Config, arguments))
             folders.start_instead(folder, (configs.FILE,), named)
-        with cli.resumable(folder, configs.holds_run):
+        with cli.resumable("train", folder, configs.holds_run):
             event_files = arguments.tensorboard
             run(config, folder, arguments.resume, arguments.data_dir, math.inf, mesh, event_files)
 

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folders.check_resume(arguments.resume, arguments.out)
     out = arguments.out or folders.default("update_statistics")
     plan = _plan(arguments)
-    with cli.resumable(out), folders.claimed(out, (PLAN,), arguments.resume):
+    with cli.resumable("update_statistics", out), folders.claimed(out, (PLAN,), arguments.resume):
         _begin(out, plan)
         run(out, plan, arguments.data_dir)
 

@@ -1,5 +1,6 @@
 """The picture of ``experiments.update_statistics``: bias against variance, a point a rule."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,46 +26,56 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
     stages, classes = sorted(plan.stages), max(r["classes"] for r in results)
     size = plan.batch_sizes[0]
     here = [r for r in results if (r["classes"], r["batch_size"]) == (classes, size)]
-    columns = max(4, len(stages))
-    with plots.figure(path, 2.9 * columns, 9, nrows=3, ncols=columns) as (drawing, grid):
-        for row, (objective, label) in enumerate(ROWS.items()):
-            for axes in grid[row, len(stages) :]:
-                axes.set_axis_off()
-            for axes, stage in zip(grid[row], stages, strict=False):
+    at_end = [r for r in results if r["stage"] == stages[-1]]
+    sweeps = {
+        "classes": [r for r in at_end if r["batch_size"] == size],
+        "batch_size": [r for r in at_end if r["classes"] == classes],
+    }
+    sweeps = {key: swept for key, swept in sweeps.items() if len({r[key] for r in swept}) > 1}
+    numbers = len(stages), len(stages), len(sweeps) + 2  # panels in each row
+    width, columns = max(11.6, 2.9 * max(numbers)), math.lcm(*numbers)
+    with plots.figure(path, width, 9, nrows=3, ncols=columns, squeeze=False) as (drawing, parts):
+        grid = [_filled(row, number) for row, number in zip(parts, numbers, strict=True)]
+        for panels, (objective, label) in zip(grid, ROWS.items(), strict=False):
+            for axes, stage in zip(panels, stages, strict=True):
                 _plane(axes, [r for r in here if r["stage"] == stage], objective)
                 axes.set_title(_title(here, stage), fontsize=9)
                 axes.set_xlabel(VARIANCE, fontsize=7)
-            grid[row, 0].set_ylabel(label)
-        _share_x(grid[:2, : len(stages)].ravel())
-        at_end = [r for r in results if r["stage"] == stages[-1]]
-        below, changed = iter(grid[2]), []
-        for key, fixed, value in (
-            ("classes", "batch_size", size),
-            ("batch_size", "classes", classes),
-        ):
-            swept = [r for r in at_end if r[fixed] == value]
-            if len({r[key] for r in swept}) > 1:
-                _sweep(next(below), plan, swept, key)
-                changed.append(key.replace("_", " "))
-        changed.append("layer")
-        _layers(next(below), [r for r in here if r["stage"] == stages[-1]])
-        _alignment(next(below), plan, here)
-        for axes in below:
-            axes.set_axis_off()
+            panels[0].set_ylabel(label)
+        planes = grid[0] + grid[1]
+        _share_x(planes)
+        *swept_panels, layers, alignment = grid[2]
+        for axes, (key, swept) in zip(swept_panels, sweeps.items(), strict=True):
+            _sweep(axes, plan, swept, key)
+        changed = [*(key.replace("_", " ") for key in sweeps), "layer"]
+        _layers(layers, [r for r in here if r["stage"] == stages[-1]])
+        _alignment(alignment, plan, here)
         # A rule may have a point in some panels alone.
-        named = plots.named_lines(grid[:2].ravel())
+        named = plots.named_lines(planes)
         labels = [name for name in map(display.shown, plan.rules) if name in named]
         handles = [named[name] for name in labels]
         drawing.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)
         config, seeds = plan.config, len(here[0]["seeds"])
         drawing.suptitle(
-            f"{display.dataset(config.dataset)}, {config.architecture}: "
+            f"{display.image_set(config.dataset)}, {config.architecture}: "
             f"bias against variance of one update, {classes} classes, "
             f"batch {size}, {f'mean of {seeds} seeds' if seeds > 1 else 'one seed'}\n"
             f"below: what changes with {' or '.join(changed)} after {_epochs(stages[-1])}; "
             "alignment of one update with the gradient of the rule's own objective",
             fontsize=10,
         )
+
+
+def _filled(row: Any, number: int) -> list[Axes]:
+    """Let ``number`` panels fill a row of a grid that has a multiple of them; remove the rest."""
+    span = len(row) // number
+    for place, axes in enumerate(row[:number]):
+        grid = axes.get_subplotspec()
+        spec = grid.get_gridspec()[grid.rowspan.start, place * span : (place + 1) * span]
+        axes.set_subplotspec(spec)
+    for axes in row[number:]:
+        axes.remove()
+    return list(row[:number])
 
 
 def _plane(axes: Axes, results: list[dict[str, Any]], objective: str) -> None:

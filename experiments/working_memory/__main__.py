@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from experiments.working_memory import run  # slow: not before the arguments are known good
 
-    with cli.resumable(folder):
+    with cli.resumable("working_memory", folder):
         run.run(config, folder, arguments.resume, arguments.checkpoint_seconds)
 
 

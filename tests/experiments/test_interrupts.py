@@ -33,9 +33,10 @@ COMMANDS = {
 }
 SAID = {
     "agrel": "interrupted; nothing was written",
-    "controls": "interrupted; to resume: --resume --out {}",
-    "working_memory": "interrupted; to resume: --resume --out {}",
-    "train": "interrupted; to resume: --resume --out {}",
+    **{
+        name: f"interrupted; to resume: python -m experiments.{name} --resume --out {{}}"
+        for name in ("controls", "working_memory", "train")
+    },
 }
 
 

@@ -152,7 +152,7 @@ def test_errors_are_the_folders_whatever_it_is_called(given, named, tmp_path, mo
 def test_how_to_resume_can_be_pasted(tmp_path):
     folder = tmp_path / "my run; of the year's end"
     folder.mkdir()
-    with pytest.raises(KeyboardInterrupt) as stop, cli.resumable(folder):
+    with pytest.raises(KeyboardInterrupt) as stop, cli.resumable("train", folder):
         raise KeyboardInterrupt
     assert shlex.split(str(stop.value))[-2:] == ["--out", str(folder)]
 
@@ -186,10 +186,11 @@ def test_a_broken_pipe_is_not_blamed_on_the_folder(tmp_path):
 
 def test_what_has_not_begun_cannot_be_resumed(tmp_path):
     (tmp_path / "run").mkdir()
-    for begun, says in ((Path.is_dir, "to resume: --resume --out"), (configs.holds_run, "nothing")):
+    resume = "to resume: python -m experiments.train --resume --out"
+    for begun, says in ((Path.is_dir, resume), (configs.holds_run, "nothing")):
         with (
             pytest.raises(KeyboardInterrupt, match=f"interrupted; {says}"),
-            cli.resumable(tmp_path / "run", begun),
+            cli.resumable("train", tmp_path / "run", begun),
         ):
             raise KeyboardInterrupt
 

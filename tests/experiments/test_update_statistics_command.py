@@ -1,5 +1,6 @@
 """``python -m experiments.update_statistics``: one small run, its resumption, bad input."""
 
+import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -260,7 +261,13 @@ def test_the_picture_by_hand(tmp_path, monkeypatch):
         config, ("q_agrel", "backprop"), stages=(5, 0), classes=(10, 2), batch_sizes=(16, 4)
     )
     statistics_plots.draw(tmp_path / "picture.png", plan, results)
-    grid = np.reshape(drawn[0].axes, (3, 4))
+    *planes, by_classes, by_batch, layers, alignment = drawn[0].axes  # two rows of two, one of four
+    grid = np.reshape(planes, (2, 2))
+    drawn[0].draw_without_rendering()
+    for row in (grid[0], grid[1], (by_classes, by_batch, layers, alignment)):
+        edges = [axes.get_position() for axes in row]
+        assert edges[0].x0 < 0.1 and edges[-1].x1 > 0.95  # each fills the width
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(edges))
 
     def lines(axes):
         return [line.get_xydata().tolist() for line in axes.lines]
@@ -270,12 +277,11 @@ def test_the_picture_by_hand(tmp_path, monkeypatch):
     assert lines(after)[:2] == [[[21, 20]], [[71, 70]]]
     assert lines(grid[1, 1])[:2] == [[[121, 120]], [[171, 170]]]  # of the prediction error
     assert before.get_title() == "0 epochs\nQ-AGREL: accuracy 62 %"
-    by_classes, by_batch, layers, alignment = map(lines, grid[2])
-    assert by_classes == [[[2, 41], [10, 21]], [[10, 71]]]
-    assert by_batch == [[[4, 31], [16, 21]], [[16, 71]]]
-    assert layers == [[[0, 23], [1, 26]], [[0, 73], [1, 76]]]
+    assert lines(by_classes) == [[[2, 41], [10, 21]], [[10, 71]]]
+    assert lines(by_batch) == [[[4, 31], [16, 21]], [[16, 71]]]
+    assert lines(layers) == [[[0, 23], [1, 26]], [[0, 73], [1, 76]]]
     # Q-AGREL's objective is the prediction error, backprop's the cross-entropy.
-    assert alignment == [[[0, 112], [1, 122]], [[0, 62], [1, 72]]]
+    assert lines(alignment) == [[[0, 112], [1, 122]], [[0, 62], [1, 72]]]
 
 
 def test_on_average_each_rule_descends_its_objective_on_all_images(tmp_path, monkeypatch):
