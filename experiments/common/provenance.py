@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -56,14 +57,25 @@ def device(mesh: Any = None) -> str:
     return first.device_kind if count == 1 else f"{count} x {first.device_kind}"
 
 
+def processor() -> str:
+    """Return the model of the CPU, which times depend on, as the system calls it."""
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    models = re.findall(r"^model name\s*: (.+)$", described, re.MULTILINE)
+    return models[0].strip() if models else platform.machine()
+
+
 def environment(mesh: Any = None, dataset: Any = None) -> dict[str, object]:
-    """Return device, versions, commit and command as one JSON-ready dictionary.
+    """Return device, processor, versions, commit and command as one JSON-ready dictionary.
 
     With a ``dataset`` of one's own arrays, whose name does not say what they are, also ``arrays``,
     their digest.
     """
     found: dict[str, object] = {
         "device": device(mesh),
+        "processor": processor(),
         "versions": versions(),
         "commit": commit(),
         "command": shlex.join(["python", "-m", *_module_and_arguments()]),

@@ -97,3 +97,25 @@ def test_versions_are_those_of_what_is_installed(monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     assert provenance.versions() == {"python": platform.python_version(), "jax": "1.2.3"}
+
+
+@pytest.mark.parametrize(
+    ("described", "told"),
+    [
+        ("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nprocessor\t: 1\nmodel name\t: B\n", None),
+        ("processor\t: 0\nCPU part\t: 0xd0c\n", "aarch64"),
+        (OSError("no such file"), "arm"),
+    ],
+    ids=["x86", "ARM", "not Linux"],
+)
+def test_the_processor_is_told_on_every_system(monkeypatch, described, told):
+    def read_text(path):
+        assert str(path) == "/proc/cpuinfo"
+        if isinstance(described, OSError):
+            raise described
+        return described
+
+    monkeypatch.setattr(provenance.Path, "read_text", read_text)
+    monkeypatch.setattr(provenance.platform, "processor", lambda: "arm")
+    monkeypatch.setattr(provenance.platform, "machine", lambda: "aarch64")
+    assert provenance.processor() == (told or "Some CPU @ 2 GHz")
