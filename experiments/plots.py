@@ -233,9 +233,12 @@ def angles(folder: Path) -> None:
     if not measures:
         return
     config = configs.saved(folder)
-    size = {"nrows": len(measures), "ncols": len(rules), "squeeze": False, "sharey": True}
+    size = {"nrows": len(measures), "ncols": len(rules), "sharex": "col"}
     path, height = folder / "angles.png", 1.0 + 2.8 * len(measures)
-    with figure(path, 1 + 4 * len(rules), height, **size) as (drawing, grid):
+    with figure(path, 1 + 4 * len(rules), height, **size, squeeze=False, sharey=True) as (
+        drawing,
+        grid,
+    ):
         for measure, panels in zip(measures, grid, strict=True):
             for axes, rule in zip(panels, rules, strict=True):
                 rows = [line for line in lines if line["rule"] == rule and line.get(measure)]
@@ -245,6 +248,8 @@ def angles(folder: Path) -> None:
                     for layer in (rows[0][measure] if rows else ())
                 }
                 layer_angles(axes, epochs, by_layer, f"angle, {ANGLES[measure]}")
+                if not rows:
+                    axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
                 axes.label_outer()
         for axes, rule in zip(grid[0], rules, strict=True):
             axes.set_title(display.shown(rule))

@@ -60,8 +60,8 @@ def attend(
 
     Raises:
       AssertionError: ``actions`` is not [batch].
-      TypeError: ``actions`` are no whole numbers; ``inputs`` are not floats: nothing could be
-        differentiated by them; a network that returns more than its outputs.
+      TypeError: ``network`` is no Flax module; ``actions`` are no whole numbers; ``inputs`` are not
+        floats: nothing could be differentiated by them; a network that returns more than outputs.
       ValueError: a layer inside a transform of a part of the network.
 
     Reference:
@@ -73,6 +73,7 @@ def attend(
     >>> attend(network, {"params": {"kernel": kernel}}, x, jnp.array([1])).inputs.tolist()
     [[4.0, 5.0, 6.0]]
     """
+    checks.instance("network", network, nn.Module, "attention is read off its layers")
     checks.floats("inputs", inputs)
     actions = jnp.asarray(actions)
     if not jnp.issubdtype(actions.dtype, jnp.integer):

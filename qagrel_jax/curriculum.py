@@ -363,8 +363,8 @@ def update(
       curriculum: its settings.
       state: before the batch.
       labels: int[batch], what was shown. The learner is not told.
-      right: bool[batch], whether each choice was correct. A trainer counts choices of the label,
-        whatever its ``reward`` pays for.
+      right: bool[batch], whether each choice was correct. A trainer counts what its ``correct``
+        says, whatever its ``reward`` pays for.
       explored: bool[batch] from ``explore``, choices that are not counted; None: all are.
 
     Raises:

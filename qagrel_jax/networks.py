@@ -13,7 +13,8 @@ followed by ReLU and then BatchNorm, in this order. There are no biases but Batc
 shift. Initialization:
 
 ``paper``  all kernels N(0, 0.005²), the dense network's N(0, 0.01²), as in the authors' published
-           code. Activity all but vanishes at the output, and learning starts with a long plateau.
+           code. In the dense network activity all but vanishes at the output, and learning starts
+           with a long plateau. The others have BatchNorm, and none was seen on MNIST.
 ``he``     hidden kernels N(0, 2/fan_in) (He et al. 2015), so that activity keeps its size from
            layer to layer; output kernel N(0, 0.01/fan_in), so that all Q values start near zero,
            no action is favored and the first reward-prediction errors are rewards. The default.
@@ -290,7 +291,9 @@ class ThreeLayer(nn.Module):
     Attributes:
       num_actions: number of output units.
       hidden: number of hidden units.
-      feedback: how attention comes down from the output; one of ``qagrel_jax.layers.FEEDBACKS``.
+      feedback: how attention comes down from the output layer; one of
+        ``qagrel_jax.layers.FEEDBACKS``. The hidden layer's own, to the inputs, where nothing
+        learns, is tied: to ``analysis.feedback_angles`` say ``{"output": feedback}``.
       spread: half the width of the initial distribution.
 
     Raises:

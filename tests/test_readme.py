@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from qagrel_jax import tasks, weights
+from qagrel_jax import tasks, training, weights
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -118,8 +118,12 @@ def test_snippets_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     images = tasks.classification.normalize(names["digits"].test_images)
     np.testing.assert_array_equal(network.apply(variables, images), names["q_values"])
     right = names["q_values"].argmax(1) == names["digits"].test_labels
-    assert names["run"].best_accuracy[0] == pytest.approx(right.mean())
-    assert names["accuracies"].shape == (1, 10)
+    overall = training.overall_accuracy(names["accuracies"], names["digits"].test_labels)
+    assert overall[0] == pytest.approx(right.mean())
+    images, labels = names["held_out"]
+    chosen = network.apply(variables, tasks.classification.normalize(images)).argmax(1)
+    assert names["run"].best_accuracy[0] == pytest.approx((chosen == labels).mean())
+    assert set(names["angles"]) == {"Dense_0", "Dense_1"}
 
 
 def test_files_and_links_exist():

@@ -120,7 +120,7 @@ def time_shares(profile: Mapping[str, Any] | None) -> dict[str, float] | None:
     """Add up a profile by kind of work, as parts of one, largest first.
 
     Args:
-      profile: what ``benchmark_profile.profile`` returned.
+      profile: what ``benchmark.profile.profile`` returned.
 
     Returns:
       By kind: products, what layers with kernels do beside them, BatchNorm and Dropout, and what no

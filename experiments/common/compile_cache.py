@@ -34,15 +34,15 @@ def switch_on() -> None:
 
 
 def default_folder() -> Path:
-    """Return ``compiled`` below ``array_cache.default_folder()``, without importing JAX.
+    """Return ``compiled`` below ``data.cache.default_folder()``, without importing JAX.
 
     Raises:
       RuntimeError: it would be in the home folder, and none is known.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("QAGREL_JAX_CACHE") or Path(base) / "qagrel_jax").expanduser() / (
-        "compiled"
-    )
+    if own := os.environ.get("QAGREL_JAX_CACHE"):
+        return Path(own).expanduser() / "compiled"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "qagrel_jax" / "compiled"
 
 
 def _set(name: str, value: str | float) -> None:

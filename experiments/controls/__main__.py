@@ -14,7 +14,6 @@ old.
 
 import contextlib
 import functools
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -177,9 +176,8 @@ def _lines_done(folder: Path, control: Control) -> list[dict[str, Any]]:
                 "and --epochs as they were, or choose another --out"
             )
     # A line that a kill cut off must not stay in the way of the next one.
-    text = "".join(json.dumps(line) + "\n" for line in lines)
     if path.exists():
-        files.write_bytes(path, text.encode())
+        files.write_lines(path, lines)
     return lines
 
 

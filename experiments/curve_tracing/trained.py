@@ -46,13 +46,15 @@ def load(folder: str | os.PathLike, longest: int | None = None) -> Trained:
       number, of which the trials of the test are drawn.
 
     Raises:
-      UserError: no curve-tracing run, or one without a checkpoint; a damaged checkpoint.
+      UserError: no curve-tracing run, or one without a checkpoint; a damaged checkpoint; a number
+        out of range.
     """
     folder = Path(folder)
     folders.check_trained(folder, curve_config.FILE, curve_run.CHECKPOINT)
     config = curve_config.load(folder)
-    if longest is not None and not curve_config.FIRST_LENGTH <= longest <= config.longest_curve:
-        limits = f"in [{curve_config.FIRST_LENGTH}, {config.longest_curve}]"
+    shortest = curve_config.FIRST_LENGTH + 1  # which a distractor needs
+    if longest is not None and not shortest <= longest <= config.longest_curve:
+        limits = f"in [{shortest}, {config.longest_curve}]"
         raise UserError(f"longest must be {limits} pixels, got {longest}")
     functions = learners.make(config, longest)
     state = curve_run.restore(folder, config, functions)

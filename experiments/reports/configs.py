@@ -16,7 +16,7 @@ import numpy as np
 from experiments import config as configs
 from experiments.common import files
 from experiments.common.significance import mean_sd
-from experiments.reports import runs
+from experiments.reports import markdown, runs
 from experiments.train import results as run_results
 from experiments.train.results import RunResults
 
@@ -49,10 +49,10 @@ HEADINGS = (
 def section(results: Path) -> str:
     """Return a table with a row for each configuration."""
     found = list(_runs(results))
-    lines = [HEADINGS, ["---"] * len(HEADINGS)]
+    rows = []
     for name in configs.names():
         config = configs.load(name)
-        lines.append(
+        rows.append(
             (
                 f"`{name}`",
                 f"{config.architecture}, {config.dataset}; batch {config.batch_size}, at most "
@@ -63,7 +63,7 @@ def section(results: Path) -> str:
                 _cost(found, config),
             )
         )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown.table(HEADINGS, rows)
 
 
 def published(path: Path) -> str:

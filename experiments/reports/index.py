@@ -199,14 +199,14 @@ def _curve_tracing(results: Path) -> str | None:
     text = (
         f"curves of {content['max_length']} pixels, frozen test: {content['converged']} of "
         f"{content['networks']} networks reach {content['config']['accuracy']:.0%}, "
-        f"{content['all_right']['converged']} reach 100%"
+        f"{content['all_right']['converged']} one of 500 trials without an error"
     )
     apart = _read(results / "curve_tracing" / "apart" / "summary.json")
     if apart is None:
         return text
     return (
         f"{text}; with `--apart` (no pixel beside both curves) {apart['all_right']['converged']} "
-        f"of {apart['networks']} reach 100%"
+        f"of {apart['networks']} do"
     )
 
 

@@ -10,7 +10,17 @@ from typing import Any
 
 import numpy as np
 
-PER_SEED = ("seeds", "test_accuracy", "best_epoch", "best_monitored_accuracy", "stopped_early")
+PER_SEED = (
+    "seeds",
+    "test_accuracy",
+    "best_epoch",
+    "best_monitored_accuracy",
+    "stopped_early",
+    "diverged_in_epoch",
+)
+
+OF_ALL_SEEDS = ("criterion_accuracy", "criterion_is", "slowdown", "slowdown_by_best_epoch")
+"""What a summary says of all seeds of all rules together: of parts it would have to be anew."""
 
 _OF_LEARNING = ("validation_accuracy", "test_accuracy", "train_accuracy", "error")
 _NONE_WHERE_STOPPED = {*_OF_LEARNING, "classes_learned"}
@@ -70,12 +80,16 @@ def _side_by_side(values: Sequence[Any]) -> Any:
 def entry(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what a summary says of a rule with the seeds of ``parts``; times are sums.
 
+    Epochs to the criterion are left out: it is another one, of all seeds.
+
     >>> together = entry([{"rule": "agrel", "seeds": [0], "train_seconds": 2.0, "epochs": 3},
     ...                   {"rule": "agrel", "seeds": [1], "train_seconds": 1.5, "epochs": 2}])
     >>> together["seeds"], together["train_seconds"], together["epochs"]
     ([0, 1], 3.5, 3)
     """
     whole = dict(parts[0])
+    if len(parts) > 1:
+        whole.pop("epochs_to_criterion", None)
     for key in (key for key in PER_SEED if key in whole):
         if not all(key in part for part in parts):  # of an earlier version
             del whole[key]

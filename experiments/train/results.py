@@ -229,6 +229,7 @@ def _side_by_side(curves: list[np.ndarray]) -> np.ndarray:
 
 
 def _joined(summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Join what is said of each seed; of how long it took, the sum."""
+    """Join what is said of each seed; of how long it took, the sum; nothing of all together."""
+    common = {k: v for k, v in summaries[0].items() if k not in joined.OF_ALL_SEEDS}
     entries = zip(*(content["results"] for content in summaries), strict=True)
-    return {**summaries[0], "results": [joined.entry(parts) for parts in entries]}
+    return {**common, "results": [joined.entry(parts) for parts in entries]}

@@ -17,7 +17,6 @@ of resuming), summary.json and bias_and_variance.png; while it is at work, the w
 """
 
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -193,8 +192,7 @@ def _begin(folder: Path, plan: Plan) -> None:
         )
     lines = _lines_done(folder)
     if lines:
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        files.write_bytes(folder / "measurements.jsonl", text.encode())
+        files.write_lines(folder / "measurements.jsonl", lines)
 
 
 def _as_now(saved: dict[str, Any]) -> dict[str, Any]:

@@ -102,7 +102,10 @@ def play(
       record: keep what the network observed, its Q values and its units, action by action.
 
     Returns:
-      ``(player, steps)``.
+      ``(player, steps)``. With ``over = steps.terminated | steps.truncated`` the episode of each
+      action is number ``jnp.cumsum(over) - over``; the first may have begun in an earlier call, and
+      the last go on in the next. What cannot be seen in the observations of an episode, such as its
+      condition, the environment has to show, in an input that carries no weight or in its reward.
 
     Raises:
       ValueError: ``steps`` below 1; sizes that differ; an environment whose functions do not return

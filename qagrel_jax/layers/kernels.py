@@ -30,7 +30,10 @@ def kernels(tree: chex.ArrayTree) -> dict[str, chex.Array]:
         if name == "kernel"
     }
     if not found:
-        raise ValueError("no layer of the update has a 'kernel': layers without are not measured")
+        raise ValueError(
+            "no layer of the update has a 'kernel': name weights {layer: {'kernel': array}}, or "
+            "compare arrays with analysis.angle_degrees"
+        )
     return found
 
 

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import optax
 
-from qagrel_jax import checks
+from qagrel_jax import checks, passes
 from qagrel_jax.policies import softmax_probabilities
 from qagrel_jax.rules import Rule, schedules
 from qagrel_jax.rules.schedules import RuleOfStep
@@ -23,6 +23,9 @@ from qagrel_jax.tasks import vectors
 
 WEIGHTS = 2**31
 """What is folded into a network's key for its initial weights; trials fold their number in."""
+
+STREAMS = WEIGHTS + 1
+"""What is folded in for the network's own random streams, dropout and feedback."""
 
 
 class Learners(NamedTuple):
@@ -67,8 +70,10 @@ def make_online_trainer(
       ``OnlineTrainer``.
 
     Raises:
-      TypeError: ``rule`` is no ``Rule`` and returns none, ``task`` or ``test`` no ``VectorTask``.
-      ValueError: ``trials`` is below 1, or a pattern's label is no action's.
+      TypeError: ``rule`` is no ``Rule`` and returns none, ``network`` no module, ``optimizer`` none
+        of optax, ``task`` or ``test`` no ``VectorTask``.
+      ValueError: ``trials`` is below 1, a pattern's label is no action's, the rule is relearnn, or
+        the network has another name for ``train``.
 
     >>> import numpy as np, optax
     >>> import qagrel_jax as qj
@@ -81,7 +86,11 @@ def make_online_trainer(
     >>> reward.shape
     (3,)
     """
-    schedules.first(rule)
+    if schedules.first(rule).name == "relearnn":
+        raise ValueError("relearnn takes a Recurrent network: call its act and update")
+    checks.instance("network", network, nn.Module, "make_network gives one by its name")
+    passes.check_mode(network)
+    checks.instance("optimizer", optimizer, optax.GradientTransformation, "optax.sgd(0.1) is one")
     test = task if test is None else test
     vectors.check("task", task)
     vectors.check("test", test)
@@ -101,7 +110,8 @@ def _init(
     task: vectors.VectorTask,
     key: chex.PRNGKey,
 ) -> Learners:
-    variables = network.init(jax.random.fold_in(key, WEIGHTS), task.inputs[:1])
+    start = jax.random.fold_in(key, WEIGHTS)
+    variables = network.init(start, task.inputs[:1], **passes.mode(network, False))
     return Learners(variables, optimizer.init(variables["params"]))
 
 
@@ -123,7 +133,8 @@ def _advance(
     )
     one = jax.vmap(partial(_trial, rule, network, optimizer, task), (0, 0, None))
     learners = jax.lax.fori_loop(0, trials, lambda i, now: one(keys, now, first + i), learners)
-    outputs = jax.vmap(network.apply, (0, None))(learners.params, test.inputs)
+    run: Callable[..., chex.Array] = partial(network.apply, **passes.mode(network, False))
+    outputs = jax.vmap(run, (0, None))(learners.params, test.inputs)
     reward = jax.vmap(lambda of_one: vectors.expected_reward(test, of_one, probabilities))(outputs)
     return learners, reward
 
@@ -141,13 +152,18 @@ def _trial(
     rule = schedules.at_step(rule, number)
     draw, choose = jax.random.split(jax.random.fold_in(key, number))
     pattern, seen = vectors.reset(draw, task)
-    decision = rule.act(choose, network.apply, learner.params, seen[None])
+    own = jax.random.fold_in(jax.random.fold_in(key, STREAMS), number)
+    rngs = dict(zip(("dropout", "feedback"), jax.random.split(own), strict=True))
+    # Other collections, such as fixed feedback weights, are no affair of the optimizer.
+    others = {name: value for name, value in learner.params.items() if name != "params"}
+    now = learner.params["params"]
+    forward = passes.in_training(network, others, rngs)
+    decision = rule.act(choose, forward, now, seen[None], has_aux=True)
     if rule.outcome == "label":
         outcome = task.labels[pattern]
     else:
         outcome = vectors.step(task, pattern, decision.action[0])
     grads, _ = rule.update(decision, outcome[None])
-    # Other collections, such as fixed feedback weights, are no affair of the optimizer.
-    now = learner.params["params"]
-    updates, state = optimizer.update(grads["params"], learner.optimizer_state, now)
-    return Learners({**learner.params, "params": optax.apply_updates(now, updates)}, state)
+    updates, state = optimizer.update(grads, learner.optimizer_state, now)
+    variables = {"params": optax.apply_updates(now, updates)}
+    return Learners(variables | passes.changed(others, decision.aux), state)

@@ -81,7 +81,8 @@ def relearnn(
     scaled and clipped at 1.
 
     Args:
-      policy: ``(key, q_values [actions]) -> action``; the paper's is ``max_boltzmann``, ε = 0.05.
+      policy: ``(key, q_values [actions]) -> action``; max-Boltzmann with ε = 0.02 if none is
+        given; the paper's is ``make_policy("max_boltzmann", epsilon=0.05)``.
       rpe: ``(q_selected, reward) -> δ``.
       steps: phase 1 ends after so many steps, ...
       sweeps: ... phase 2 after so many, ...

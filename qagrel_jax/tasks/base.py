@@ -44,8 +44,6 @@ from qagrel_jax.tasks.criterion import Criterion
 FIXATE, LEFT, RIGHT = 0, 1, 2
 """The three actions of most tasks. In the vibrotactile task fixating is holding on."""
 
-ACTIONS = 3
-
 BLANK, ACQUIRE, HOLD, GO, OVER = range(5)
 """The phases of a trial."""
 

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qagrel_jax import atomic, checks, random_keys, sharding
+from qagrel_jax.training.fitting import Fit
 
 MAGIC = b"qagrel_jax checkpoint 1\n"
 Tree = TypeVar("Tree", bound=chex.ArrayTree)
@@ -102,7 +103,8 @@ def load(path: Path, template: Tree, metadata: Mapping[str, Any] | None = None) 
         what = "damaged, or" if found is None else "of another network, optimizer or seeds, or"
         raise CheckpointError(f"{what} of another version: {_line(error)}") from None
     tree = jax.tree.map(_like, template, raw)
-    _check_epochs(tree)
+    if isinstance(tree, Fit):
+        _check_epochs(tree)
     return tree
 
 
@@ -201,13 +203,12 @@ def _check_alike(path: Any, wanted: Any, found: Any) -> None:
             raise ValueError(f"{place}: expected {what} {ours}, got {theirs}".lstrip(": "))
 
 
-def _check_epochs(tree: Any) -> None:
-    """Raise if a ``Fit`` says what none can."""
-    done = getattr(tree, "epoch", 0)
+def _check_epochs(run: Fit) -> None:
+    """Raise if a run says what none can."""
     for name in ("epoch", "best_epoch", "reference_epoch"):
-        epochs = np.asarray(getattr(tree, name, 0))
+        epochs, done = np.asarray(getattr(run, name)), int(run.epoch)
         if (epochs < 0).any() or (epochs > done).any():
-            raise CheckpointError(f"damaged: {name} is {epochs.tolist()}, epochs done {int(done)}")
+            raise CheckpointError(f"damaged: {name} is {epochs.tolist()}, epochs done {done}")
 
 
 def _like(template: Any, raw: Any) -> Any:

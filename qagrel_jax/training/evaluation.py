@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from qagrel_jax import sharding
+from qagrel_jax import passes, sharding
 from qagrel_jax.data import streaming
 from qagrel_jax.policies import at_least_float32, nothing_to_choose
 from qagrel_jax.tasks import classification
@@ -23,7 +23,6 @@ from qagrel_jax.training.step import (
     TrainState,
     check_states,
     judge,
-    mode,
     variables_of,
 )
 
@@ -69,7 +68,7 @@ def count_correct(
         def one_batch(examples: tuple[chex.Array, chex.Array]) -> chex.Array:
             images, labels = sharding.constrain_batch(examples, mesh)
             inputs = classification.normalize(images)
-            outputs = network.apply(variables, inputs, **mode(network, False))
+            outputs = network.apply(variables, inputs, **passes.mode(network, False))
             outputs = at_least_float32(outputs)
             verdict = judge(correct, labels, outputs.argmax(-1)) & ~nothing_to_choose(outputs)
             of_class = jax.nn.one_hot(labels, num_classes)
@@ -138,15 +137,27 @@ def evaluate(
 def overall_accuracy(per_class: chex.Array, labels: chex.Array) -> np.ndarray:
     """Weigh accuracies per class [S, classes] by how often each class occurs in ``labels``.
 
+    Args:
+      per_class: float[S, classes], from ``Trainer.evaluate``.
+      labels: int[n]; those below 0 are of no class, and not counted.
+
     Returns:
       float32[S], the fraction of all examples answered correctly.
+
+    Raises:
+      ValueError: no label is of a class.
     """
-    counts = np.bincount(np.asarray(labels), minlength=np.shape(per_class)[-1])
+    labels = np.asarray(labels)
+    counts = np.bincount(labels[labels >= 0], minlength=np.shape(per_class)[-1])
+    if not counts.any():
+        raise ValueError(f"labels must have one of a class at least, got {len(labels)} of none")
     return (np.asarray(per_class, float) @ counts / counts.sum()).astype(np.float32)
 
 
 def _chunks(images: Any, labels: chex.Array, batch: int, mesh: Mesh | None) -> Iterator[tuple]:
     """Cut streamed examples into chunks; those in memory are a single one."""
+    if isinstance(images, streaming.HostImages) and not len(images):
+        images = images.read(np.arange(0))
     if not isinstance(images, streaming.HostImages):
         yield sharding.replicate((images, labels), mesh)
         return

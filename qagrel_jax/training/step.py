@@ -10,8 +10,7 @@ float32, as Flax has them.
 
 from __future__ import annotations
 
-import functools
-import inspect
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from qagrel_jax import checks
+from qagrel_jax import checks, passes
 from qagrel_jax import curriculum as curricula
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.policies import at_least_float32
@@ -89,7 +88,9 @@ def init_state(
         is a curriculum.
     """
     outputs, variables = learner.network.init_with_output(
-        jax.random.fold_in(key, 0), jnp.zeros((1, *image_shape)), **mode(learner.network, False)
+        jax.random.fold_in(key, 0),
+        jnp.zeros((1, *image_shape)),
+        **passes.mode(learner.network, False),
     )
     shape = getattr(outputs, "shape", None)
     needed = num_classes if _class_has_action(learner) else 1
@@ -165,22 +166,6 @@ def _class_has_action(learner: Learner) -> bool:
     return told_labels or by_label or learner.curriculum is not None
 
 
-def mode(network: nn.Module, train: bool) -> dict[str, Any]:
-    """Return ``train`` as an argument of the network's, nothing where it takes none."""
-    return {"train": train} if "train" in inspect.signature(network.__call__).parameters else {}
-
-
-def check_mode(network: nn.Module) -> None:
-    """Raise ``ValueError`` if the network has another name for ``train``: it would go unset."""
-    parameters = inspect.signature(network.__call__).parameters
-    for name in ("training", "is_training", "deterministic", "use_running_average"):
-        if name in parameters and "train" not in parameters:
-            raise ValueError(
-                f"network must call the argument that is True in training train, got {name}: "
-                "__call__(self, images, train)"
-            )
-
-
 def train_step(
     learner: Learner, state: TrainState, images: chex.Array, labels: chex.Array
 ) -> tuple[TrainState, StepMetrics]:
@@ -228,11 +213,7 @@ def train_step(
     updates, opt_state = _told(learner.optimizer, error)(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
 
-    changed = {
-        name: _as_before(name, value, state.model_state[name])
-        for name, value in decision.aux.items()
-    }
-    model_state = {**state.model_state, **changed}
+    model_state = passes.changed(state.model_state, decision.aux)
     correct = judge(learner.correct, labels, decision.action)
     reward = None if told_labels else outcome.mean()
     metrics = StepMetrics(correct.mean(), error, reward)
@@ -319,32 +300,16 @@ def forward_of(
       explored: of ``curriculum.explore``; None: no choice is among the newest classes alone.
     """
 
+    run = passes.in_training(learner.network, state.model_state, rngs)
+
     def forward(params: chex.ArrayTree, inputs: chex.Array) -> tuple[chex.Array, Any]:
-        apply = functools.partial(
-            learner.network.apply,
-            **mode(learner.network, True),
-            rngs=rngs,
-            mutable=list(state.model_state),
-        )
-        variables = {"params": params, **state.model_state}
-        outputs, changed = checks.compiled("network", apply, variables, inputs)
+        outputs, changed = run(params, inputs)
         outputs = at_least_float32(outputs)
         if learner.curriculum is not None:
             outputs = curricula.mask(learner.curriculum, state.curriculum, outputs, explored)
         return outputs, changed
 
     return forward
-
-
-def _as_before(name: str, new: chex.ArrayTree, old: chex.ArrayTree) -> chex.ArrayTree:
-    """Return a collection after a step in the dtypes it had before: Flax updates in the widest."""
-    before, after = (jax.tree_util.tree_leaves_with_path(collection) for collection in (old, new))
-    if [path for path, _ in before] != [path for path, _ in after]:
-        raise ValueError(
-            f"the network's collection {name!r} has other arrays after each pass, as where one "
-            "sows into it: sow into 'intermediates', which training leaves out"
-        )
-    return jax.tree.map(lambda new, old: new.astype(old.dtype), new, old)
 
 
 def _told(optimizer: optax.GradientTransformation, error: chex.Array) -> Callable[..., tuple]:
@@ -355,12 +320,12 @@ def _told(optimizer: optax.GradientTransformation, error: chex.Array) -> Callabl
         try:
             return update(grads, state, params, value=error, grad=grads)
         except TypeError as refused:
-            if "argument" not in str(refused):
+            if not re.search(r"missing \d+ required .*argument", str(refused)):
                 raise
             raise TypeError(
                 "optimizer wants more than gradients and a value, which is all that a learning "
                 f"rule has ({refused}): use another, or one without a line search"
-            ) from None
+            ) from refused
 
     return told
 

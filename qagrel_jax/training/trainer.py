@@ -25,7 +25,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from qagrel_jax import checks, sharding
+from qagrel_jax import checks, passes, sharding
 from qagrel_jax import curriculum as curricula
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.rules import schedules
@@ -39,7 +39,6 @@ from qagrel_jax.training.step import (
     RewardFunction,
     StepMetrics,
     TrainState,
-    check_mode,
     choose_rows,
     init_state,
     judge,
@@ -156,7 +155,7 @@ def make_trainer(
             "relearnn takes a Recurrent network, and a trainer does not: call its act and update"
         )
     checks.instance("network", network, nn.Module, "make_network gives one by its name")
-    check_mode(network)
+    passes.check_mode(network)
     checks.wholes("image_shape", image_shape)
     checks.whole("num_classes", num_classes)
     checks.whole("batch_size", batch_size)

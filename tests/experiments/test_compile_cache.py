@@ -62,6 +62,11 @@ def test_without_a_home_folder_there_is_none(monkeypatch):
     monkeypatch.setattr(Path, "home", unknown)
     compile_cache.switch_on()
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    monkeypatch.setenv("QAGREL_JAX_CACHE", "/own")
+    assert compile_cache.default_folder() == Path("/own/compiled")
+    monkeypatch.delenv("QAGREL_JAX_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert compile_cache.default_folder() == Path("/caches/qagrel_jax/compiled")
 
 
 @pytest.mark.parametrize("own", [None, "/somewhere"])

@@ -104,7 +104,7 @@ def test_curves_longer_than_can_be_drawn_are_refused(finished):
         with pytest.raises(ValueError, match=says):
             run.functions.learn(run.variables, 0, np.array([length, 2]), np.ones(2, bool))
     for longest in (1, 8):
-        says = rf"longest must be in \[2, 7\] pixels, got {longest}"
+        says = rf"longest must be in \[3, 7\] pixels, got {longest}"
         with pytest.raises(UserError, match=says):
             trained.load(finished[0], longest=longest)
 

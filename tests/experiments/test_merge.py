@@ -536,6 +536,8 @@ def test_joined_results_by_hand():
         "best_epoch": [2, 3],
         "best_monitored_accuracy": [0.6, 0.8],
         "stopped_early": [True, False],
+        "diverged_in_epoch": [None, 3],
+        "epochs_to_criterion": [2, None],
         "train_seconds": 2.0,
         "epochs": 3,
     }
@@ -544,6 +546,8 @@ def test_joined_results_by_hand():
         "test_accuracy": [0.1],
         "best_epoch": [5],
         "best_monitored_accuracy": [0.2],
+        "diverged_in_epoch": [4],
+        "epochs_to_criterion": [1],
         "train_seconds": 1.5,
         "epochs": 5,
     }
@@ -554,6 +558,7 @@ def test_joined_results_by_hand():
         "test_accuracy": [0.5, 0.7, 0.1],
         "best_epoch": [2, 3, 5],
         "best_monitored_accuracy": [0.6, 0.8, 0.2],
+        "diverged_in_epoch": [None, 3, 4],
         "train_seconds": 3.5,
         "epochs": 5,
     }

@@ -151,6 +151,16 @@ def test_epochs_that_cannot_be_are_refused_in_older_files_too(trained, tmp_path,
         training.load(tmp_path / "old", fresh)
 
 
+class Best(NamedTuple):
+    best_epoch: int
+    weights: np.ndarray
+
+
+def test_a_field_of_another_tree_may_have_any_name(tmp_path):
+    checkpoints.save(tmp_path / "best.msgpack", Best(3, np.ones(2)))
+    assert checkpoints.load(tmp_path / "best.msgpack", Best(0, np.zeros(2))).best_epoch == 3
+
+
 class Old(NamedTuple):
     """What a version kept."""
 

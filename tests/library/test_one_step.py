@@ -1,5 +1,6 @@
 """Online training of one-step rules: against the same trials one by one."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,6 +81,10 @@ def test_another_task_may_be_tested():
         ({"task": "xor"}, TypeError, "task"),
         ({"test": 3}, TypeError, "test"),
         ({"rule": "agrel"}, TypeError, "rule"),
+        ({"rule": rules.relearnn()}, ValueError, "relearnn takes a Recurrent network"),
+        ({"optimizer": optax.sgd}, TypeError, "optimizer must be a GradientTransformation"),
+        ({"network": networks.ThreeLayer}, TypeError, "network must be a Module, got the class"),
+        ({"network": "dense"}, TypeError, "network must be a Module"),
     ],
 )
 def test_bad_arguments_are_named(changes, error, says):
@@ -107,3 +112,46 @@ def test_labels_that_are_no_actions_are_refused(labels, says):
             )
     with pytest.raises(ValueError, match=says):
         vectors.expected_reward(task, jnp.zeros((4, 2)))
+
+
+class _Noisy(nn.Module):
+    """Has all that is another thing in training: Dropout, and BatchNorm with its statistics."""
+
+    @nn.compact
+    def __call__(self, inputs, train):
+        x = nn.Dropout(0.5, deterministic=not train)(nn.Dense(64)(inputs))
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.5)(x)
+        return nn.Dense(TASK.num_actions)(x)
+
+
+def test_networks_run_in_training_as_in_training():
+    """One trial by hand: units are dropped, the statistics follow; tested as they are."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    trainer = make_online_trainer(rules.agrel(), _Noisy(), optax.sgd(0.1), TASK, trials=1)
+    before = trainer.init(keys)
+    after, reward = trainer.advance(keys, before, 5)
+    for n, key in enumerate(keys):
+        draw, _ = jax.random.split(jax.random.fold_in(key, 5))
+        pattern = TASK.inputs[int(jax.random.randint(draw, (), 0, len(TASK.labels)))]
+        dense = {k: np.asarray(v[n]) for k, v in before.params["params"]["Dense_0"].items()}
+        whole = np.asarray(pattern) @ dense["kernel"] + dense["bias"]
+        # Of one example the mean is what BatchNorm saw: 0 or twice the unit's activity.
+        seen = 2 * np.asarray(after.params["batch_stats"]["BatchNorm_0"]["mean"][n])
+        dropped = np.isclose(seen, 0, atol=1e-6)
+        assert 10 < dropped[np.abs(whole) > 1e-3].sum() < 54
+        np.testing.assert_allclose(seen[~dropped], 2 * whole[~dropped], rtol=1e-4, atol=1e-5)
+        own = jax.tree.map(lambda x, n=n: x[n], after.params)
+        logits = np.asarray(_Noisy().apply(own, TASK.inputs, train=False), float)
+        odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        expected = odds[np.arange(len(odds)), TASK.labels].mean()
+        np.testing.assert_allclose(reward[n], expected, rtol=1e-4)
+
+
+def test_feedback_drawn_in_each_pass_learns():
+    network = networks.ThreeLayer(TASK.num_actions, 4, "sign_batchwise", 1.0)
+    keys = jax.random.split(jax.random.key(0), 2)
+    trainer = make_online_trainer(rules.agrel(), network, optax.sgd(0.1), TASK, trials=3)
+    start = trainer.init(keys)
+    learners, _ = trainer.advance(keys, start, 0)
+    moved = jax.tree.map(lambda a, b: (a != b).any(), start.params, learners.params)
+    assert any(jax.tree.leaves(moved))

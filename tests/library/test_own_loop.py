@@ -203,6 +203,15 @@ def test_a_reward_of_ones_own_is_an_array(kind):
         next(training.fit(trainer, run, examples, examples, epochs=1))
 
 
+def test_an_optimizers_own_error_is_its_own():
+    def update(grads, state, params=None):
+        return jax.tree.map(lambda g: jnp.add(g, "typo"), grads), state
+
+    with pytest.raises(TypeError, match="add") as error:
+        _one_epoch(optax.GradientTransformation(lambda params: (), update), rules.q_agrel())
+    assert "line search" not in str(error.value)
+
+
 def test_plateaus_are_seen_and_line_searches_refused():
     run, _ = _one_epoch(
         optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau()), rules.q_agrel()

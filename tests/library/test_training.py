@@ -363,6 +363,11 @@ def test_evaluation_is_the_plain_fraction_right():
     np.testing.assert_allclose(per_class[0], [right[c == LABELS].mean() for c in range(3)], 1e-6)
     overall = training.overall_accuracy(per_class, DATA.labels)
     np.testing.assert_allclose(overall[0], right.mean(), rtol=1e-6)
+    half = np.where(np.arange(len(LABELS)) % 2, LABELS, -1)  # images of no class are not counted
+    overall = training.overall_accuracy(trainer.evaluate(states, IMAGES, half), half)
+    np.testing.assert_allclose(overall[0], right[half >= 0].mean(), rtol=1e-6)
+    with pytest.raises(ValueError, match="labels must have one of a class at least, got 2 of none"):
+        training.overall_accuracy(per_class, np.array([-1, -1]))
 
 
 def test_a_stopped_seed_no_longer_changes():
