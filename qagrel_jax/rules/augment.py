@@ -25,7 +25,7 @@ from qagrel_jax import checks, settings
 from qagrel_jax.layers.feedback import canonical
 from qagrel_jax.rules import synapses
 from qagrel_jax.rules.synapses import (
-    CHOOSE,
+    FEEDBACK,
     POLICIES,
     Chooser,
     along,
@@ -34,8 +34,6 @@ from qagrel_jax.rules.synapses import (
     project,
     with_bias,
 )
-
-FEEDBACK = ("tied", "kolen_pollack")
 
 
 @jax.tree_util.register_dataclass
@@ -52,7 +50,7 @@ class AugmentConfig:
       regular: number of regular units.
       memory: number of memory units.
       actions: number of Q units.
-      feedback: "tied" (Wᵀ) or "kolen_pollack", also under its earlier name "separate".
+      feedback: "tied" (Wᵀ) or "kolen_pollack"; "separate" and "reciprocal" mean the latter.
       bias: whether regular and Q units have a bias; without it the 1 in [1; x] and [1; y^R] is 0.
       weight_range: initial weights are uniform in [−weight_range, weight_range].
       learning_rate: β.
@@ -268,8 +266,8 @@ def step(
     Raises:
       AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
       TypeError: ``config`` is no ``AugmentConfig``, ``state`` no ``AugmentState``, ``choose`` no
-        function, the reward no number, ``ended`` or ``plastic`` no truth value, ``randomness`` no
-        random key without ``choose``.
+        function that can be compiled, the reward no number, ``ended`` or ``plastic`` no truth
+        value, ``randomness`` no random key without ``choose``.
       ValueError: the reward is not finite, or ``choose`` returns no action's number, where they are
         known (compiled: δ is NaN); a state of other sizes, another feedback or another kind of
         leak than ``config``; a reward, an end or a parameter of ``config`` that is neither one
@@ -285,10 +283,7 @@ def step(
     >>> bool(jnp.allclose(activity.rpe, 1 + 0.9 * after.q_previous - before.q_previous))
     True
     """
-    checks.instance("config", config, AugmentConfig)
-    if choose is not None:
-        checks.function("choose", choose, CHOOSE, ("randomness", "q_values", "epsilon"))
-    checks.instance("state", state, AugmentState, "init gives one")
+    synapses.check_step(config, AugmentConfig, state, AugmentState, choose)
     reward, plastic = synapses.checked_signals(state, reward, ended, plastic)
     weights = state.weights
     observation = synapses.checked_observation(
@@ -314,7 +309,7 @@ def step(
     networks = q_values.shape[1:]
     ended = jnp.broadcast_to(jnp.asarray(ended), networks)
     epsilon = jnp.broadcast_to(jnp.where(plastic, config.exploration, 0.0), networks)
-    action = (choose or synapses.by_policy(config.policy))(randomness, q_values, epsilon)
+    action = synapses.chooser(config.policy, choose)(randomness, q_values, epsilon)
     chosen, none = synapses.chosen_unit(action, q_values)
     # Once the trial has ended no unit is chosen: q_a is 0 and nothing is tagged.
     chosen = chosen * (1 - ended.astype(q_values.dtype))[None]

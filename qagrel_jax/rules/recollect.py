@@ -21,10 +21,7 @@ import jax.numpy as jnp
 from qagrel_jax import checks, settings
 from qagrel_jax.layers.feedback import canonical
 from qagrel_jax.rules import synapses
-from qagrel_jax.rules.synapses import CHOOSE, POLICIES, Chooser, along, outer, project, with_bias
-
-FEEDBACK = ("tied", "kolen_pollack")
-"""Kinds of feedback."""
+from qagrel_jax.rules.synapses import FEEDBACK, POLICIES, Chooser, along, outer, project, with_bias
 
 SLOPES = ("published", "corrected")
 
@@ -257,8 +254,8 @@ def step(
         reward, an end or a parameter of ``config`` that is neither one value nor one for each
         network.
       TypeError: ``config`` is no ``RecollectConfig``, ``state`` no ``RecollectState``, ``choose``
-        no function, the reward no number, ``ended`` or ``plastic`` no truth value, ``randomness``
-        no random key without ``choose``.
+        no function that can be compiled, the reward no number, ``ended`` or ``plastic`` no truth
+        value, ``randomness`` no random key without ``choose``.
 
     >>> config = RecollectConfig(inputs=4)
     >>> state = init(jax.random.key(0), config)
@@ -266,10 +263,7 @@ def step(
     >>> activity.gate.shape, state.tags.q.shape
     ((7,), (8, 3))
     """
-    checks.instance("config", config, RecollectConfig)
-    if choose is not None:
-        checks.function("choose", choose, CHOOSE, ("randomness", "q_values", "epsilon"))
-    checks.instance("state", state, RecollectState, "init gives one")
+    synapses.check_step(config, RecollectConfig, state, RecollectState, choose)
     reward, plastic = synapses.checked_signals(state, reward, ended, plastic)
     weights = state.weights
     observation = synapses.checked_observation(
@@ -294,7 +288,7 @@ def step(
 
     networks = q_values.shape[1:]
     epsilon = jnp.broadcast_to(jnp.where(plastic, config.exploration, 0.0), networks)
-    action = (choose or synapses.by_policy(config.policy))(randomness, q_values, epsilon)
+    action = synapses.chooser(config.policy, choose)(randomness, q_values, epsilon)
     chosen, none = synapses.chosen_unit(action, q_values)
     q_chosen = (q_values * chosen).sum(0)
     rpe = reward + config.discount * q_chosen - state.q_previous

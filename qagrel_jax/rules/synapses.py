@@ -20,11 +20,11 @@ from qagrel_jax.policies import epsilon_greedy, max_boltzmann, none_chosen
 Chooser = Callable[[Any, chex.Array, chex.Array], chex.Array]
 """``(randomness, q_values [actions], epsilon []) -> action int32[]``."""
 
-CHOOSE = "those of qagrel_jax.policies are named in config.policy"
-"""What to do instead of giving ``choose`` a policy for one-step rules."""
-
 POLICIES: dict[str, Chooser] = {"max_boltzmann": max_boltzmann, "epsilon_greedy": epsilon_greedy}
 """How a working-memory rule explores: by a Boltzmann draw, or uniformly."""
+
+FEEDBACK = ("tied", "kolen_pollack")
+"""Their kinds of feedback."""
 
 
 def by_policy(name: str) -> Chooser:
@@ -52,6 +52,26 @@ def by_policy(name: str) -> Chooser:
         return jax.vmap(policy, in_axes=(0, -1, -1))(keys, q_values, epsilon)
 
     return choose
+
+
+def chooser(name: str, choose: Chooser | None) -> Chooser:
+    """Return how a rule chooses: ``choose``, of one's own, or, if None, the policy of that name."""
+    if choose is None:
+        return by_policy(name)
+    return functools.partial(checks.compiled, "choose", choose)
+
+
+def check_step(config: Any, config_kind: type, state: Any, state_kind: type, choose: Any) -> None:
+    """Check what a rule's ``step`` is given beside numbers.
+
+    Raises:
+      TypeError: ``config`` or ``state`` is of another kind, ``choose`` no function.
+    """
+    checks.instance("config", config, config_kind)
+    if choose is not None:
+        instead = "those of qagrel_jax.policies are named in config.policy"
+        checks.function("choose", choose, instead, ("randomness", "q_values", "epsilon"))
+    checks.instance("state", state, state_kind, "init gives one")
 
 
 def chosen_unit(

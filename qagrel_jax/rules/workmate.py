@@ -21,10 +21,7 @@ import jax.numpy as jnp
 from qagrel_jax import checks, settings
 from qagrel_jax.layers.feedback import canonical
 from qagrel_jax.rules import synapses
-from qagrel_jax.rules.synapses import CHOOSE, POLICIES, Chooser, along, outer, project, with_bias
-
-FEEDBACK = ("tied", "kolen_pollack")
-"""Kinds of feedback."""
+from qagrel_jax.rules.synapses import FEEDBACK, POLICIES, Chooser, along, outer, project, with_bias
 
 TIME_TUNING = (1.0, 0.5, 0.25, 0.1)
 """Activity of a time cell that prefers the present step, or one that is 1, 2 or 3 steps away."""
@@ -295,8 +292,8 @@ def step(
         reward, an end or a parameter of ``config`` that is neither one value nor one for each
         network.
       TypeError: ``config`` is no ``WorkmateConfig``, ``state`` no ``WorkmateState``, ``choose`` no
-        function, the reward no number, ``ended`` or ``plastic`` no truth value, ``randomness`` no
-        random key and no pair.
+        function that can be compiled, the reward no number, ``ended`` or ``plastic`` no truth
+        value, ``randomness`` no random key and no pair.
 
     A block that has stored the present input would know it again, if time stood still:
 
@@ -309,10 +306,7 @@ def step(
     >>> activity.match.shape, float(activity.match[0])
     ((2,), 1.0)
     """
-    checks.instance("config", config, WorkmateConfig)
-    if choose is not None:
-        checks.function("choose", choose, CHOOSE, ("randomness", "q_values", "epsilon"))
-    checks.instance("state", state, WorkmateState, "init gives one")
+    synapses.check_step(config, WorkmateConfig, state, WorkmateState, choose)
     for_action, for_gate = _apart(randomness)
     reward, plastic = synapses.checked_signals(state, reward, ended, plastic)
     observation = _checked_observation(config, state, observation)
@@ -331,7 +325,7 @@ def step(
     networks = q_values.shape[1:]
     ended = jnp.broadcast_to(jnp.asarray(ended), networks)
     epsilon = jnp.broadcast_to(jnp.where(plastic, config.exploration, 0.0), networks)
-    choose = choose or synapses.by_policy(config.policy)
+    choose = synapses.chooser(config.policy, choose)
     action, gate = choose(for_action, external, epsilon), choose(for_gate, internal, epsilon)
     chosen, no_action = synapses.chosen_unit(action, external)
     gated, no_gate = synapses.chosen_unit(gate, internal, "internal action")

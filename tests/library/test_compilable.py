@@ -1,5 +1,7 @@
 """Functions of one's own that JAX cannot compile are named in one line."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import pytest
 
 from qagrel_jax import environments, greedy, q_agrel
 from qagrel_jax.environments import Environment
-from qagrel_jax.rules import one_step_rule
+from qagrel_jax.rules import augment, one_step_rule, recollect, workmate
 from qagrel_jax.training import Learner, init_state, train_step
 from qagrel_jax.update_statistics import exact_moments
 
@@ -83,7 +85,26 @@ def moments(change):
     exact_moments(q_agrel(), jax.nn.softmax, forward, params, *examples, reward)
 
 
+def choose(rule, change):
+    if rule is augment:
+        config = augment.AugmentConfig(inputs=1)
+    elif rule is recollect:
+        config = recollect.RecollectConfig(inputs=1)
+    else:
+        config = workmate.WorkmateConfig(inputs=1)
+
+    def own(randomness, q_values, epsilon):
+        return change(q_values).argmax(0)
+
+    step = jax.jit(functools.partial(rule.step, choose=own))
+    keys = jax.random.key(1) if rule is not workmate else (jax.random.key(1), jax.random.key(2))
+    step(keys, config, rule.init(jax.random.key(0), config), jnp.ones(1), 0.0, False)
+
+
 CALLS = {
+    "choose of AuGMEnT": functools.partial(choose, augment),
+    "choose of RECOLLECT": functools.partial(choose, recollect),
+    "choose of WorkMATe": functools.partial(choose, workmate),
     "reward of a trainer": lambda f: train(reward=lambda key, labels, actions: f(1.0 * actions)),
     "reward of moments": moments,
     "correct": lambda f: train(correct=lambda labels, actions: f(1.0 * actions) > 0),

@@ -9,7 +9,7 @@ import pytest
 
 from qagrel_jax import make_network, q_agrel, weights
 from qagrel_jax.plain import from_plain, to_plain
-from qagrel_jax.rules import augment
+from qagrel_jax.rules import augment, synapses
 from qagrel_jax.training import fitting, make_trainer
 
 EXAMPLES = fitting.Examples(
@@ -63,7 +63,7 @@ def test_a_run_goes_on_to_the_bit_whoever_saved_it(trainer, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-@pytest.mark.parametrize("feedback", augment.FEEDBACK)
+@pytest.mark.parametrize("feedback", synapses.FEEDBACK)
 def test_augments_state_is_loaded_as_it_was(feedback, suffix, tmp_path):
     config = augment.AugmentConfig(inputs=4, feedback=feedback)
 
