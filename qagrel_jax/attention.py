@@ -76,8 +76,7 @@ def attend(
     checks.instance("network", network, nn.Module, "attention is read off its layers")
     checks.floats("inputs", inputs)
     actions = jnp.asarray(actions)
-    if not jnp.issubdtype(actions.dtype, jnp.integer):
-        raise TypeError(f"actions must be whole numbers, got {actions.dtype}")
+    checks.whole_numbers("actions", actions)
     checks.one_each("actions", actions, len(inputs))
     order: dict[str, None] = {}
     changing = [collection for collection in variables if collection != "params"]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from qagrel_jax import passes, sharding
+from qagrel_jax import checks, passes, sharding
 from qagrel_jax.data import streaming
 from qagrel_jax.policies import at_least_float32, nothing_to_choose
 from qagrel_jax.tasks import classification
@@ -116,8 +116,7 @@ def evaluate(
     """
     check_states(states)
     images, labels = paired(Examples(images, labels))
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels must be whole numbers, got {labels.dtype}")
+    checks.whole_numbers("labels", labels)
     if np.ndim(labels) != 1 or np.max(labels, initial=0) >= num_classes:
         raise ValueError(
             f"labels must be [n], classes below {num_classes}, got {list(np.shape(labels))} up to "

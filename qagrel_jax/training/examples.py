@@ -138,8 +138,7 @@ def check_kind(name: str, examples: Examples, image_shape: tuple[int, ...] | Non
     """
     images, labels = examples
     check_images(name, images, image_shape)
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels of {name} must be whole numbers, got {labels.dtype}")
+    checks.whole_numbers(f"labels of {name}", labels)
     if labels.ndim != 1:
         raise ValueError(
             f"labels of {name} must be [n], the number of each image's class, got "

@@ -17,6 +17,12 @@ TASK = vectors.count_ones()
 NETWORK = networks.ThreeLayer(TASK.num_actions, 4, "kolen_pollack", 1.0)
 
 
+def expected_by_hand(logits):
+    odds = np.exp(np.asarray(logits, float))
+    odds /= odds.sum(1, keepdims=True)
+    return odds[np.arange(len(odds)), TASK.labels].mean()
+
+
 @pytest.mark.parametrize("rule", [rules.agrel(), rules.backprop()])
 def test_many_trials_at_once_are_the_same_trials_one_by_one(rule):
     """With momentum: the optimizer's memory goes from trial to trial."""
@@ -42,9 +48,7 @@ def test_many_trials_at_once_are_the_same_trials_one_by_one(rule):
             learners.params,
             params,
         )
-        logits = np.asarray(NETWORK.apply(params, TASK.inputs), float)
-        odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        expected = odds[np.arange(len(odds)), TASK.labels].mean()
+        expected = expected_by_hand(NETWORK.apply(params, TASK.inputs))
         np.testing.assert_allclose(rewards[network], expected, rtol=1e-5)
 
 
@@ -141,9 +145,7 @@ def test_networks_run_in_training_as_in_training():
         assert 10 < dropped[np.abs(whole) > 1e-3].sum() < 54
         np.testing.assert_allclose(seen[~dropped], 2 * whole[~dropped], rtol=1e-4, atol=1e-5)
         own = jax.tree.map(lambda x, n=n: x[n], after.params)
-        logits = np.asarray(_Noisy().apply(own, TASK.inputs, train=False), float)
-        odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        expected = odds[np.arange(len(odds)), TASK.labels].mean()
+        expected = expected_by_hand(_Noisy().apply(own, TASK.inputs, train=False))
         np.testing.assert_allclose(reward[n], expected, rtol=1e-4)
 
 
