@@ -190,6 +190,7 @@ _CONTROLS = {
     "curriculum": curriculum.curriculum,
     "curriculum_mnist": curriculum.curriculum_mnist,
     "curriculum_tiny_imagenet100": curriculum.curriculum_tiny_imagenet100,
+    "curriculum_50_classes": curriculum.curriculum_50_classes,
 }
 
 NEED_DATA = (
@@ -197,5 +198,6 @@ NEED_DATA = (
     "classes_tiny_imagenet100",
     "curriculum_mnist",
     "curriculum_tiny_imagenet100",
+    "curriculum_50_classes",
 )
 """Controls on data that must be prepared first; they run only when named."""

@@ -66,6 +66,24 @@ def curriculum_tiny_imagenet100(given: dict[str, Any]) -> Control:
     return Control(QUESTION, tuple(settings), picture="discovery")
 
 
+def curriculum_50_classes(given: dict[str, Any]) -> Control:
+    """The curriculum by groups on 50 classes, from the papers' start, for longer."""
+    base = make_base(given, epochs=60, seeds=1, config="tiny_imagenet100_conv")
+    base = configs.replace(base, {"initialization": "paper", "protocol": "clean"})
+    curricula: dict[str, dict[str, Any]] = {"": {}} | _by_groups(50)
+    settings = [
+        setting(f"{rule}, papers' start{suffix}", rule, base, changes, classes=50)
+        for suffix, changes in curricula.items()
+        for rule in ("q_agrel", "backprop")
+    ]
+    return Control(
+        "Does a curriculum that adds five classes at a time speed up the learning of 50 classes? "
+        "An epoch is the same number of presented images with and without it.",
+        tuple(settings),
+        picture="discovery",
+    )
+
+
 def _by_groups(classes: int) -> dict[str, dict[str, Any]]:
     """Groups of a tenth of the classes, each for little more than an epoch at most.
 
