@@ -100,7 +100,7 @@ def softmax_probabilities(q_values: chex.Array, temperature: float = 1.0) -> che
       TypeError: ``temperature`` is no number.
     """
     _check_temperature(temperature)
-    return _valid(jax.nn.softmax(_checked(q_values) / temperature), temperature=temperature)
+    return _valid(_softmax(_checked(q_values), temperature), temperature=temperature)
 
 
 def max_boltzmann_probabilities(
@@ -124,7 +124,7 @@ def max_boltzmann_probabilities(
     _check_epsilon(epsilon)
     _check_temperature(temperature)
     q_values = _checked(q_values)
-    exploration = jax.nn.softmax(q_values / temperature)
+    exploration = _softmax(q_values, temperature)
     probabilities = (1 - epsilon) * _greedy(q_values) + epsilon * exploration
     return _valid(probabilities, epsilon, temperature)
 
@@ -316,6 +316,12 @@ def _checked(q_values: chex.Array) -> chex.Array:
     chex.assert_rank(q_values, 1)
     check_q_values(q_values)
     return q_values
+
+
+def _softmax(q_values: chex.Array, temperature: float) -> chex.Array:
+    # Of differences, and no smaller than the smallest normal number: q/T overflows where T is tiny.
+    temperature = jnp.maximum(temperature, jnp.finfo(q_values.dtype).tiny)
+    return jax.nn.softmax((q_values - q_values.max()) / temperature)
 
 
 def _allowed(q_values: chex.Array) -> chex.Array:

@@ -65,6 +65,15 @@ def test_epsilon_out_of_range(epsilon):
         policies.make_policy("max_boltzmann", epsilon=epsilon)
 
 
+@pytest.mark.parametrize("temperature", [1e-30, 1e-37, 1e-40, 1e-300])
+@pytest.mark.parametrize("compile_it", [False, True])
+def test_a_tiny_temperature_leaves_the_best_actions(temperature, compile_it):
+    q_values = jnp.array([0.1, 90.0, 90.0, -jnp.inf])
+    function = functools.partial(policies.softmax_probabilities, temperature=temperature)
+    probabilities = (jax.jit(function) if compile_it else function)(q_values)
+    assert probabilities.tolist() == [0.0, 0.5, 0.5, 0.0]
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
 def test_temperature_out_of_range(temperature):
     with pytest.raises(ValueError, match="temperature must be positive"):
