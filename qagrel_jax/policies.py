@@ -320,8 +320,8 @@ def _checked(q_values: chex.Array) -> chex.Array:
 
 def _softmax(q_values: chex.Array, temperature: float) -> chex.Array:
     # Of differences, and no smaller than the smallest normal number: q/T overflows where T is tiny.
-    temperature = jnp.maximum(temperature, jnp.finfo(q_values.dtype).tiny)
-    return jax.nn.softmax((q_values - q_values.max()) / temperature)
+    divisor = jnp.maximum(temperature, jnp.finfo(q_values.dtype).tiny)
+    return jax.nn.softmax((q_values - q_values.max()) / divisor)
 
 
 def _allowed(q_values: chex.Array) -> chex.Array:

@@ -314,6 +314,17 @@ class Config:
                 "0: it learns how probable a choice is, and one that is forced teaches it nothing"
             )
 
+    @property
+    def monitored(self) -> str:
+        """Which images pick the epoch: "validation" or "test"."""
+        return "validation" if self.protocol == "clean" else "test"
+
+    def trained(self, examples: int) -> int:
+        """Return how many of the training set's examples are trained on, not held out."""
+        if self.protocol == "paper":
+            return examples
+        return examples - max(1, round(self.validation_fraction * examples))
+
     def epoch_of(self, examples: int) -> tuple[int, int]:
         """Return the steps of an epoch over so many training examples, and the images it shows."""
         full, rest = divmod(examples, self.batch_size)

@@ -53,9 +53,8 @@ def drops_images(run: RunResults) -> bool:
         return False
     if config.dataset not in stored_times.IMAGES:
         return True
-    examples = stored_times.IMAGES[config.dataset].train
-    held_out = round(examples * config.validation_fraction) if config.protocol == "clean" else 0
-    return config.epoch_of(examples - held_out)[1] < examples - held_out
+    examples = config.trained(stored_times.IMAGES[config.dataset].train)
+    return config.epoch_of(examples)[1] < examples
 
 
 def notes(*found: RunResults) -> list[str]:

@@ -138,8 +138,7 @@ def with_measured_time(work: Work, data_dir: str | None, times: dict[str, list[f
         )
     except ValueError as error:
         return work._replace(state="left out", note=str(error))
-    if config.protocol == "clean":
-        examples -= max(1, round(config.validation_fraction * examples))
+    examples = config.trained(examples)
     if work.epoch_seconds:
         return work
     if (seconds := _seconds_so_far(work.folder)) is not None:

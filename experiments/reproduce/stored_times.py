@@ -62,12 +62,10 @@ def epoch(config: Config, stored: dict[tuple[str, int], Stored]) -> tuple[float,
     if config.dataset not in IMAGES:
         return None
     images, size = IMAGES[config.dataset]
-    if config.protocol == "clean":
-        images -= max(1, round(config.validation_fraction * images))
     alike = [key for key in stored if key[0] == config.architecture]
     if not alike or config.hidden is not None:
         return None
     nearest = min(alike, key=lambda key: abs(key[1] - size))
     device, seconds = stored[nearest]
-    seen = config.epoch_of(images)[1]
+    seen = config.epoch_of(config.trained(images))[1]
     return seen * config.seeds * seconds * (size / nearest[1]) ** 2, device

@@ -201,7 +201,7 @@ def _learn(
             for error in record.diverged:
                 named = error.counted_from(config.first_seed)
                 print(f"{rule}: {named}; it stops, the others go on", file=sys.stderr)
-            accuracy = f"{_monitored(config)} {100 * np.nanmean(record.accuracy):.2f} %"
+            accuracy = f"{config.monitored} {100 * np.nanmean(record.accuracy):.2f} %"
             state = f"{accuracy}  {images / seconds:,.0f} images/s"
             reporter.update(record.epoch, state)
         if _finished(run, config):
@@ -272,7 +272,7 @@ def _results(
 
 def _epochs_there(folder: Path, config: Config, rule: str) -> list[int]:
     """The epochs of ``rule`` whose line of metrics is whole."""
-    accuracy = f"{_monitored(config)}_accuracy"
+    accuracy = f"{config.monitored}_accuracy"
     needed = (accuracy, "train_accuracy", "error", "classes_learned", "class_accuracy")
     return [
         line["epoch"]
@@ -296,7 +296,7 @@ def _metrics_line(
         "rule": rule,
         "epoch": record.epoch,
         "step": int(sharding.fetch(run.states.step).max()),
-        f"{_monitored(config)}_accuracy": numbers(record.accuracy),
+        f"{config.monitored}_accuracy": numbers(record.accuracy),
         "train_accuracy": numbers(record.train_accuracy),
         "error": numbers(record.error),
         "classes_learned": numbers(
@@ -316,10 +316,6 @@ def _metrics_line(
 
 def _finished(run: fitting.Fit, config: Config) -> bool:
     return int(run.epoch) >= config.epochs or not bool(run.active.any())
-
-
-def _monitored(config: Config) -> str:
-    return "validation" if config.protocol == "clean" else "test"
 
 
 class _Saver:

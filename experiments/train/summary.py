@@ -50,7 +50,6 @@ def summarize(
     """
     reference = next((r for r in results if r["rule"] == CONTROL), results[0])
     target = config.criterion * statistics.fmean(reference["best_monitored_accuracy"])
-    monitored = "validation" if config.protocol == "clean" else "test"
     entries = []
     for result in results:
         curves = accuracy_curves(metrics, result["rule"])
@@ -79,7 +78,7 @@ def summarize(
         if config.protocol == "clean"
         else "the best over epochs, picked on the test set itself (the papers' protocol)",
         "criterion_accuracy": target,
-        "criterion_is": f"{config.criterion:g} x mean best {monitored} accuracy of "
+        "criterion_is": f"{config.criterion:g} x mean best {config.monitored} accuracy of "
         f"{reference['rule']}",
         "slowdown": slowdown(entries, "epochs_to_criterion"),
         "slowdown_by_best_epoch": slowdown(entries, "best_epoch"),
