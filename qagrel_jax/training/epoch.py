@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -137,21 +137,12 @@ def run_epoch(
     Raises:
       DivergedError: no seed of the run is left.
     """
-    images, labels = train
     rate = trainer.learning_rate
     if rate is not None:
         rate = np.asarray(rate, jnp.result_type(float))  # a plain number would compile anew
-    order = trainer.epoch_order(states, np.int32(epoch), examples=len(labels))
     on_cpu = jax.default_backend() == "cpu"
-    streamed = isinstance(images, streaming.HostImages)
-    by_curriculum = bool(_window_read_at_once(trainer, train, over))
-    if streamed or (on_cpu and trainer.mesh is None):  # NumPy cuts it without a program a cut
-        order = sharding.fetch(order)
-    if streamed and not by_curriculum:
-        batches = streaming.prefetch(
-            partial(streaming.read_batches, images, labels, _rows(order, chunk), trainer.mesh)
-            for chunk in chunks
-        )
+    streamed = isinstance(train.images, streaming.HostImages)
+    learn = _learn_from(trainer, states, train, epoch, chunks, over)
     steps, done = sum(chunk.steps for chunk in chunks), 0
     metrics = list[StepMetrics]()
     left = ~lost
@@ -159,15 +150,7 @@ def run_epoch(
         # One program for chunks of all lengths; a fixed number of steps where they have just one.
         even = all(c.steps == c.length for c in chunks if c.batch == chunk.batch)
         count = None if even else np.int32(chunk.steps)
-        if by_curriculum:
-            rows = sharding.fetch(trainer.choose_rows(states, labels, _rows(order, chunk)))
-            read = streaming.read_batches(images, labels, rows, trainer.mesh)
-            states, some = trainer.run_batches(states, active, *read, count, rate)
-        elif streamed:
-            states, some = trainer.run_batches(states, active, *next(batches), count, rate)
-        else:
-            rows = _rows(order, chunk)
-            states, some = trainer.run_steps(states, active, images, labels, rows, count, rate)
+        states, some = learn(chunk, states, active, count, rate)
         if on_cpu:  # elsewhere, waiting for numbers would leave the device idle
             some = sharding.fetch(some)
             left &= ~active | np.isfinite(some.error[:, : chunk.steps]).all(1)
@@ -188,6 +171,46 @@ def run_epoch(
     _check_some_are_left(lost, diverged)
     examples = np.concatenate([np.full(chunk.steps, chunk.batch) for chunk in chunks])
     return states, jax.tree.map(lambda m: np.average(m, 1, examples), per_step), diverged
+
+
+def _learn_from(
+    trainer: Trainer,
+    states: TrainState,
+    train: Examples,
+    epoch: int,
+    chunks: list[Chunk],
+    over: bool,
+) -> Callable[..., tuple[TrainState, StepMetrics]]:
+    """Return ``(chunk, states, active, count, rate) -> states, metrics``, called chunk by chunk."""
+    images, labels = train
+    order = trainer.epoch_order(states, np.int32(epoch), examples=len(labels))
+    streamed = isinstance(images, streaming.HostImages)
+    if streamed or (jax.default_backend() == "cpu" and trainer.mesh is None):
+        order = sharding.fetch(order)  # NumPy cuts it without a program a cut
+
+    def in_memory(chunk: Chunk, states: TrainState, active: np.ndarray, *how: Any) -> tuple:
+        return trainer.run_steps(states, active, images, labels, _rows(order, chunk), *how)
+
+    def as_the_curriculum_draws(
+        chunk: Chunk, states: TrainState, active: np.ndarray, *how: Any
+    ) -> tuple:
+        rows = sharding.fetch(trainer.choose_rows(states, labels, _rows(order, chunk)))
+        batches = streaming.read_batches(images, labels, rows, trainer.mesh)
+        return trainer.run_batches(states, active, *batches, *how)
+
+    if not streamed:
+        return in_memory
+    if _window_read_at_once(trainer, train, over):
+        return as_the_curriculum_draws
+    prefetched = streaming.prefetch(
+        partial(streaming.read_batches, images, labels, _rows(order, chunk), trainer.mesh)
+        for chunk in chunks
+    )
+
+    def ahead(chunk: Chunk, states: TrainState, active: np.ndarray, *how: Any) -> tuple:
+        return trainer.run_batches(states, active, *next(prefetched), *how)
+
+    return ahead
 
 
 def _rows(order: chex.Array, chunk: Chunk) -> chex.Array:
