@@ -149,13 +149,7 @@ def make_trainer(
       TypeError: an argument of another type; from the first step, an optimizer that wants what a
         learning rule cannot give.
     """
-    first_rule = schedules.first(rule)
-    if first_rule.name == "relearnn":
-        raise ValueError(
-            "relearnn takes a Recurrent network, and a trainer does not: call its act and update"
-        )
-    checks.instance("network", network, nn.Module, "make_network gives one by its name")
-    passes.check_mode(network)
+    _check_parts(rule, network, curriculum, mesh)
     checks.wholes("image_shape", image_shape)
     checks.whole("num_classes", num_classes)
     checks.whole("batch_size", batch_size)
@@ -164,18 +158,8 @@ def make_trainer(
     if reward is None:
         reward = _one_if(correct)
     checks.function("reward", reward, takes=("key", "labels", "actions"))
-    if curriculum is not None:
-        checks.instance("curriculum", curriculum, Curriculum)
-    if mesh is not None:
-        sharding.check(mesh)
     optimizer, make_optimizer, rate = _at_first(optimizer, learning_rate)
     across_seeds = _across_seeds(seeds_by, mesh)
-    if curriculum is not None and curriculum.exploration and first_rule.name in OF_PROBABILITIES:
-        raise ValueError(
-            f"curriculum.exploration must be 0 with rule {first_rule.name!r}, got "
-            f"{curriculum.exploration}: it learns how probable a choice is, and one that is forced "
-            "teaches it nothing"
-        )
     evaluation_batch = _divided(batch_size, evaluation_batch, mesh)
     by_seed = None if mesh is None else NamedSharding(mesh, PartitionSpec(sharding.SEEDS))
     learner = Learner(rule, network, optimizer, reward, batch_size, curriculum, correct)
@@ -220,6 +204,34 @@ def make_trainer(
     )
 
 
+OF_PROBABILITIES = ("agrel", "reinforce", "stochastic_units")
+"""Rules that learn how probable a choice is."""
+
+
+def _check_parts(
+    rule: Rule | RuleOfStep, network: nn.Module, curriculum: Curriculum | None, mesh: Mesh | None
+) -> None:
+    """Check that a trainer can train these together; ``make_trainer`` names the errors."""
+    first_rule = schedules.first(rule)
+    if first_rule.name == "relearnn":
+        raise ValueError(
+            "relearnn takes a Recurrent network, and a trainer does not: call its act and update"
+        )
+    checks.instance("network", network, nn.Module, "make_network gives one by its name")
+    passes.check_mode(network)
+    if mesh is not None:
+        sharding.check(mesh)
+    if curriculum is None:
+        return
+    checks.instance("curriculum", curriculum, Curriculum)
+    if curriculum.exploration and first_rule.name in OF_PROBABILITIES:
+        raise ValueError(
+            f"curriculum.exploration must be 0 with rule {first_rule.name!r}, got "
+            f"{curriculum.exploration}: it learns how probable a choice is, and one that is forced "
+            "teaches it nothing"
+        )
+
+
 def _one_if(correct: CorrectFunction) -> RewardFunction:
     """Return the reward of 1 for each correct choice, and 0 for any other."""
 
@@ -227,10 +239,6 @@ def _one_if(correct: CorrectFunction) -> RewardFunction:
         return judge(correct, labels, actions).astype(jnp.float32)
 
     return reward
-
-
-OF_PROBABILITIES = ("agrel", "reinforce", "stochastic_units")
-"""Rules that learn how probable a choice is."""
 
 
 def select_seeds(use_new: chex.Array, new: chex.ArrayTree, old: chex.ArrayTree) -> chex.ArrayTree:
