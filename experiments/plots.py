@@ -353,7 +353,7 @@ def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]
     Args:
       path: the PNG.
       panels: (title, {rule: accuracy as a fraction [epochs, seeds]}, published accuracy in per
-        cent or None) of each run.
+        cent or None) of each run. After a rule's name and a comma may stand more about it.
     """
     columns = len(panels) if len(panels) <= 4 else 3
     rows = -(-len(panels) // columns)
@@ -361,7 +361,7 @@ def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]
     with figure(path, max(5.0, 3.6 * columns), 3.2 * rows, **size) as (_, grid):
         for axes, (title, curves, published) in zip(grid.flat, panels, strict=False):
             for rule, accuracy in curves.items():
-                errors(axes, accuracy, rule_index(rule), display.shown(rule))
+                errors(axes, accuracy, rule_index(rule.split(",")[0]), display.shown(rule))
             if published is not None:
                 axes.axhline(
                     100 - published,

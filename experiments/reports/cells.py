@@ -189,7 +189,8 @@ def _draw(path: Path, there: dict[tuple[str, str], RunResults]) -> None:
     panels = []
     for (name, protocol), run in there.items():
         plots.learning_curves(run.folder, run.folders)
-        title = f"{name}, {protocol}" + ("" if run.finished else ", not finished")
+        seeds = f"{run.config.seeds} seed{'s' * (run.config.seeds > 1)}"
+        title = f"{name}, {protocol}, {seeds}" + ("" if run.finished else ",\nnot finished")
         published = CELLS.get(name) if protocol == "paper" else None
         line = published.accuracy if published else None
         panels.append((title, {r: c for r, c in run.curves.items() if len(c)}, line))

@@ -115,7 +115,7 @@ def _small_weights(results: Path) -> str | None:
     found = small_weights.slowdowns(results)
     if len(found) < 2:
         return None
-    return "slowdown to 98 % of backprop: " + ", ".join(
+    return "slowdown to 98 % of backprop with tied feedback: " + ", ".join(
         f"{name} {slowdown}" for name, slowdown in found.items()
     )
 

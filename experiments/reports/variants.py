@@ -27,19 +27,22 @@ def tables(results: Path, page: str, published: str, variants: dict[str, str]) -
     if len(shown) < 2:
         return NOT_RUN
     recipe = shown[RECIPE]
+    both = any(run.ran(CONTROL) for run in shown.values() if run is not recipe)
     rows = [
         [
             f"{display.shown(rule)}, {name}{runs.marks(run)}",
             runs.seeds(run),
             *runs.counted(run, rule, recipe),
+            *([_at_equal_setting(run, rule)] if both else []),
         ]
         for rule in (runs.RULE, CONTROL)
         for name, run in shown.items()
         if run.ran(rule)
     ]
-    # Backprop of the published recipe is in every panel, so that the rules can be compared.
+    # Where backprop did not run in a setting, that of the published recipe is beside it.
+    published_control = {f"{CONTROL}, {RECIPE.removeprefix('the ')}": recipe.curves[CONTROL]}
     panels: list[tuple[str, dict, float | None]] = [
-        (name, _begun(run) | {CONTROL: _begun(run).get(CONTROL, recipe.curves[CONTROL])}, None)
+        (name, _begun(run) | ({} if run.ran(CONTROL) else published_control), None)
         for name, run in shown.items()
     ]
     plots.panels_of_curves(results / page / "learning_curves.png", panels)
@@ -50,9 +53,18 @@ def tables(results: Path, page: str, published: str, variants: dict[str, str]) -
                 for name, run in shown.items()
                 if run is not recipe
             ),
-            markdown.table(("setting", "seeds", *runs.counted_headings(recipe)), rows),
+            markdown.table(
+                (
+                    "setting",
+                    "seeds",
+                    *runs.counted_headings(recipe),
+                    *(["slowdown, to 98 % of backprop at the same setting"] if both else []),
+                ),
+                rows,
+            ),
             "The criteria are 95, 98 and 99 % of the accuracy of backprop with the published "
-            "recipe. Slowdown is relative to its epochs.",
+            "recipe. Slowdown is relative to its epochs"
+            + (", in the last column to those of backprop at the same setting." if both else "."),
             *_cut_off(shown),
             *runs.unfinished(shown),
             *runs.notes(*shown.values()),
@@ -75,16 +87,28 @@ def _cut_off(shown: dict[str, RunResults]) -> list[str]:
     return [f"Ended before their stopping rule: {'; '.join(cut)}."] if cut else []
 
 
+def _at_equal_setting(run: RunResults, rule: str) -> str:
+    """Return the slowdown to 98 % of the accuracy that backprop has in ``run`` itself."""
+    return runs.counted(run, rule, run)[-1] if run.ran(CONTROL) else "–"
+
+
 def slowdowns(results: Path, published: str, variants: dict[str, str]) -> dict[str, str]:
     """Return each setting's slowdown to 98 % of the accuracy of the published recipe's backprop.
+
+    Where backprop ran with a variant, too, the slowdown relative to that one is added.
 
     Args:
       results: ``experiments/results``.
       published: the folder of the published recipe's run.
       variants: those of the variants, by name.
     """
+    found = {}
     shown = read(results, published, variants)
-    return {name: runs.counted(run, runs.RULE, shown[RECIPE])[-1] for name, run in shown.items()}
+    for name, run in shown.items():
+        found[name] = runs.counted(run, runs.RULE, shown[RECIPE])[-1]
+        if run is not shown[RECIPE] and run.ran(CONTROL):
+            found[name] += f" ({_at_equal_setting(run, runs.RULE)} relative to backprop with it)"
+    return found
 
 
 def read(results: Path, published: str, variants: dict[str, str]) -> dict[str, RunResults]:
