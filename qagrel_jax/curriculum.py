@@ -385,7 +385,9 @@ def update(
         explored = _truth_values("explored", explored)
     chex.assert_equal_shape([labels, right] if explored is None else [labels, right, explored])
     classes = state.turn.shape[0]
-    free = jnp.ones_like(labels, bool) if explored is None else ~explored
+    free = (labels >= 0) & (labels < classes)  # compiled, no label that is no class is refused
+    if explored is not None:
+        free &= ~explored
     counted = jnp.stack([free, free & _newest(state)[labels]])  # bool[2, batch]
     shown = state.shown + counted.sum(1, dtype=jnp.int32)
     right_so_far = state.right + (counted & right[None]).sum(1, dtype=jnp.int32)

@@ -319,9 +319,11 @@ def _checked(q_values: chex.Array) -> chex.Array:
 
 
 def _softmax(q_values: chex.Array, temperature: float) -> chex.Array:
-    # Of differences, and no smaller than the smallest normal number: q/T overflows where T is tiny.
-    divisor = jnp.maximum(temperature, jnp.finfo(q_values.dtype).tiny)
-    return jax.nn.softmax((q_values - q_values.max()) / divisor)
+    # Of differences, and within the normal numbers: q/T overflows where T is tiny, and compiled
+    # code divides by multiplying with 1/T, which is 0 where T is huge.
+    tiny = float(jnp.finfo(q_values.dtype).tiny)
+    clip = np.clip if checks.known(temperature) else jnp.clip
+    return jax.nn.softmax((q_values - q_values.max()) / clip(temperature, tiny, 0.25 / tiny))
 
 
 def _allowed(q_values: chex.Array) -> chex.Array:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import chex
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 
-from qagrel_jax import checks, passes
+from qagrel_jax import checks, optimizers, passes
 from qagrel_jax.policies import softmax_probabilities
 from qagrel_jax.rules import Rule, schedules
 from qagrel_jax.rules.schedules import RuleOfStep
@@ -90,7 +91,7 @@ def make_online_trainer(
         raise ValueError("relearnn takes a Recurrent network: call its act and update")
     checks.instance("network", network, nn.Module, "make_network gives one by its name")
     passes.check_mode(network)
-    checks.instance("optimizer", optimizer, optax.GradientTransformation, "optax.sgd(0.1) is one")
+    optimizer = optimizers.checked(optimizer)
     test = task if test is None else test
     vectors.check("task", task)
     vectors.check("test", test)
@@ -163,7 +164,8 @@ def _trial(
         outcome = task.labels[pattern]
     else:
         outcome = vectors.step(task, pattern, decision.action[0])
-    grads, _ = rule.update(decision, outcome[None])
-    updates, state = optimizer.update(grads, learner.optimizer_state, now)
+    grads, errors = rule.update(decision, outcome[None])
+    error = errors[0] if rule.outcome == "label" else jnp.square(errors[0])
+    updates, state = optimizers.update(optimizer, grads, learner.optimizer_state, now, error)
     variables = {"params": optax.apply_updates(now, updates)}
     return Learners(variables | passes.changed(others, decision.aux), state)

@@ -216,12 +216,14 @@ def along(value: chex.Numeric, array: chex.Array) -> chex.Numeric:
 
 
 def with_feedback(state: Any, tied: chex.Array, forward: Any) -> Any:
-    """Return ``state`` with the weights ``forward`` as its feedback where ``tied`` (bool[]).
+    """Return ``state`` with the weights ``forward`` as its feedback where ``tied``.
 
     Raises:
+      ValueError: ``tied`` is neither one value nor one for each of the networks of ``state``.
       TypeError: ``tied`` is no truth value.
     """
     checks.truth_value("tied", tied)
+    check_networks("tied", tied, state.q_previous.shape)
     if state.feedback is None:
         return state
     pick = functools.partial(jnp.where, tied)

@@ -73,7 +73,7 @@ def load(path: Path, template: Tree, metadata: Mapping[str, Any] | None = None) 
     Args:
       path: of the file.
       template: a tree of the structure, shapes and dtypes to be read, from ``start`` for a ``Fit``.
-      metadata: entries that the file must have, if it has metadata at all.
+      metadata: entries that the file must have, unless it is of the first format, without any.
 
     Returns:
       A tree like ``template``.

@@ -144,10 +144,12 @@ def overall_accuracy(per_class: chex.Array, labels: chex.Array) -> np.ndarray:
       float32[S], the fraction of all examples answered correctly.
 
     Raises:
-      ValueError: no label is of a class.
+      ValueError: no label is of a class, or one is of none that ``per_class`` has.
     """
-    labels = np.asarray(labels)
-    counts = np.bincount(labels[labels >= 0], minlength=np.shape(per_class)[-1])
+    labels, classes = np.asarray(labels), np.shape(per_class)[-1]
+    counts = np.bincount(labels[labels >= 0], minlength=classes)
+    if len(counts) > classes:
+        raise ValueError(f"labels must be classes below {classes}, got {labels.max()}")
     if not counts.any():
         raise ValueError(f"labels must have one of a class at least, got {len(labels)} of none")
     return (np.asarray(per_class, float) @ counts / counts.sum()).astype(np.float32)

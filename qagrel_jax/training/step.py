@@ -10,7 +10,6 @@ float32, as Flax has them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from qagrel_jax import checks, passes
+from qagrel_jax import checks, optimizers, passes
 from qagrel_jax import curriculum as curricula
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.policies import at_least_float32
@@ -210,7 +209,9 @@ def train_step(
     if not told_labels and len(labels) < nominal:
         grads = _scale(grads, len(labels) / nominal)
     error = errors.mean() if told_labels else jnp.square(errors).mean()
-    updates, opt_state = _told(learner.optimizer, error)(grads, state.opt_state, state.params)
+    updates, opt_state = optimizers.update(
+        learner.optimizer, grads, state.opt_state, state.params, error
+    )
     params = optax.apply_updates(state.params, updates)
 
     model_state = passes.changed(state.model_state, decision.aux)
@@ -310,24 +311,6 @@ def forward_of(
         return outputs, changed
 
     return forward
-
-
-def _told(optimizer: optax.GradientTransformation, error: chex.Array) -> Callable[..., tuple]:
-    """Return the optimizer's ``update``, which is told the step's error if it asks for a value."""
-    update = optax.with_extra_args_support(optimizer).update
-
-    def told(grads: chex.ArrayTree, state: optax.OptState, params: chex.ArrayTree) -> tuple:
-        try:
-            return update(grads, state, params, value=error, grad=grads)
-        except TypeError as refused:
-            if not re.search(r"missing \d+ required .*argument", str(refused)):
-                raise
-            raise TypeError(
-                "optimizer wants more than gradients and a value, which is all that a learning "
-                f"rule has ({refused}): use another, or one without a line search"
-            ) from refused
-
-    return told
 
 
 def _scale(grads: chex.ArrayTree, factor: float) -> chex.ArrayTree:

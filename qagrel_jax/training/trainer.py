@@ -25,7 +25,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from qagrel_jax import checks, passes, sharding
+from qagrel_jax import checks, optimizers, passes, sharding
 from qagrel_jax import curriculum as curricula
 from qagrel_jax.curriculum import Curriculum
 from qagrel_jax.rules import schedules
@@ -260,10 +260,7 @@ def _at_first(
         checks.function("optimizer", optimizer, "optax.sgd is one", takes=("learning_rate",))
         make_optimizer, optimizer = optimizer, optimizer(learning_rate)
         rate = np.asarray(learning_rate, jnp.result_type(float))
-    if isinstance(optimizer, optax.MultiSteps):
-        optimizer = optimizer.gradient_transformation()
-    checks.instance("optimizer", optimizer, optax.GradientTransformation, "optax.sgd(0.1) is one")
-    return optimizer, make_optimizer, rate
+    return optimizers.checked(optimizer), make_optimizer, rate
 
 
 def _divided(batch_size: int, evaluation_batch: int, mesh: Mesh | None) -> int:

@@ -234,7 +234,11 @@ TABLE = [
         (call, {"state": state} | more, {"state": OTHER} | bad)
         for rule, state in MEMORY
         for call, more, bad in (
-            (rule.tie_feedback, {"tied": True}, {"tied": (*FLAG, np.ones(1))}),
+            (
+                rule.tie_feedback,
+                {"tied": True},
+                {"tied": (*FLAG, np.ones(1), *(np.ones(n, bool) for n in (1, 3, 6)))},
+            ),
             (rule.at_rest, {}, {}),
         )
     ),

@@ -84,6 +84,14 @@ def test_no_class_comes_before_the_newest_is_learned():
         assert int(state.count) == count
 
 
+def test_compiled_a_label_that_is_no_class_is_not_counted():
+    plan = Curriculum(window=10, initial_classes=3)
+    state = curricula.start(root_key(0), plan, 4)
+    labels, right = jnp.array([-1, 0, 1, 4, 7]), jnp.array([True, True, False, True, True])
+    counted = jax.jit(functools.partial(curricula.update, plan))(state, labels, right)
+    assert counted.shown[0] == 2 and counted.right[0] == 1
+
+
 def test_orders():
     turns = [
         np.asarray(curricula.start(root_key(s), Curriculum(order="random"), 10).turn)

@@ -23,10 +23,20 @@ def expected_by_hand(logits):
     return odds[np.arange(len(odds)), TASK.labels].mean()
 
 
+PLATEAU = optax.contrib.reduce_on_plateau(factor=0.5, patience=1)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.sgd(0.1, momentum=0.5),  # its memory goes from trial to trial
+        optax.chain(optax.sgd(0.1), PLATEAU),  # it wants the error
+        optax.MultiSteps(optax.sgd(0.1), 2),
+    ],
+    ids=["momentum", "plateau", "multi_steps"],
+)
 @pytest.mark.parametrize("rule", [rules.agrel(), rules.backprop()])
-def test_many_trials_at_once_are_the_same_trials_one_by_one(rule):
-    """With momentum: the optimizer's memory goes from trial to trial."""
-    optimizer = optax.sgd(0.1, momentum=0.5)
+def test_many_trials_at_once_are_the_same_trials_one_by_one(rule, optimizer):
     keys = jax.random.split(jax.random.key(0), 2)
     trainer = make_online_trainer(rule, NETWORK, optimizer, TASK, trials=3)
     learners, rewards = trainer.advance(keys, trainer.init(keys), 5)
@@ -40,8 +50,14 @@ def test_many_trials_at_once_are_the_same_trials_one_by_one(rule):
             right = TASK.labels[pattern]
             correct = (decision.action == right).astype(jnp.float32)
             told = right[None] if rule.outcome == "label" else correct
-            grads, _ = rule.update(decision, told)
-            updates, state = optimizer.update(grads["params"], state, params["params"])
+            grads, errors = rule.update(decision, told)
+            of_error = {"value": (errors if rule.outcome == "label" else errors**2).mean()}
+            updates, state = optimizer.update(
+                grads["params"],
+                state,
+                params["params"],
+                **(of_error if isinstance(state, tuple) and "Plateau" in str(state) else {}),
+            )
             params = {"params": optax.apply_updates(params["params"], updates)}
         jax.tree.map(
             lambda ours, one, n=network: np.testing.assert_allclose(ours[n], one, atol=1e-6),

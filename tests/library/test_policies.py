@@ -74,6 +74,15 @@ def test_a_tiny_temperature_leaves_the_best_actions(temperature, compile_it):
     assert probabilities.tolist() == [0.0, 0.5, 0.5, 0.0]
 
 
+@pytest.mark.parametrize("temperature", [1e35, 1e38, 1e39, 1e300])
+@pytest.mark.parametrize("compile_it", [False, True])
+def test_a_huge_temperature_leaves_every_action_that_is_allowed(temperature, compile_it):
+    q_values = jnp.array([1.0, 2.0, -jnp.inf])
+    function = functools.partial(policies.softmax_probabilities, temperature=temperature)
+    probabilities = (jax.jit(function) if compile_it else function)(q_values)
+    assert probabilities.tolist() == [0.5, 0.5, 0.0]
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
 def test_temperature_out_of_range(temperature):
     with pytest.raises(ValueError, match="temperature must be positive"):

@@ -641,6 +641,12 @@ TASK = make_task("saccade")
         ({"condition": lambda t: 0.5}, TypeError, "condition must return one whole number, got fl"),
         ({"condition": lambda t: jnp.zeros(2, int)}, TypeError, r"whole number, got int32\[2\]"),
         (
+            {"condition": lambda t: t.kind + 1},
+            ValueError,
+            "must return numbers from 0 to 3, .*got 4",
+        ),
+        ({"condition": lambda t: t.kind - 1}, ValueError, "numbers from 0 to 3, .*got -1"),
+        (
             {"begin": lambda t, p: _without_done(TASK.begin(t, p))},
             TypeError,
             r"task.begin must return \(TrialState, TimeStep\), got TrialState, tuple",

@@ -368,6 +368,8 @@ def test_evaluation_is_the_plain_fraction_right():
     np.testing.assert_allclose(overall[0], right[half >= 0].mean(), rtol=1e-6)
     with pytest.raises(ValueError, match="labels must have one of a class at least, got 2 of none"):
         training.overall_accuracy(per_class, np.array([-1, -1]))
+    with pytest.raises(ValueError, match="labels must be classes below 3, got 3"):
+        training.overall_accuracy(per_class, np.array([0, 3]))
 
 
 def test_a_stopped_seed_no_longer_changes():
