@@ -201,12 +201,16 @@ def _curve_tracing(results: Path) -> str | None:
         f"{content['networks']} networks reach {content['config']['accuracy']:.0%}, "
         f"{content['all_right']['converged']} one of 500 trials without an error"
     )
-    apart = _read(results / "curve_tracing" / "apart" / "summary.json")
-    if apart is None:
+    found = [
+        _read(results / "curve_tracing" / f / "summary.json") for f in ("apart", "apart_seed_1")
+    ]
+    apart = [content for content in found if content is not None]
+    if not apart:
         return text
+    there = sum(content["all_right"]["converged"] for content in apart)
     return (
-        f"{text}; with `--apart` (no pixel beside both curves) {apart['all_right']['converged']} "
-        f"of {apart['networks']} do"
+        f"{text}; with `--apart` (no pixel beside both curves) {there} of "
+        f"{sum(content['networks'] for content in apart)} do"
     )
 
 
