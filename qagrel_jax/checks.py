@@ -101,7 +101,7 @@ def number(
         raise TypeError(f"{name} must be a number {range_}, got {value!r}")
     if values.ndim and not leaf:
         raise TypeError(f"{name} must be one number, got an array of shape {values.shape}")
-    # Half precision has no finite-ness of its own in NumPy.
+    # np.isfinite does not support bfloat16.
     values = values.astype(np.float64)
     inside = (values > low if above else values >= low) & (values <= high) & np.isfinite(values)
     if not inside.all():

@@ -85,7 +85,7 @@ class Curriculum:
     Attributes:
       threshold: θ in [0, 1]: fraction of correct choices at which the next classes come.
       initial_classes: active from the start, at least 1.
-      step_classes: so many come at a time, at least 1.
+      step_classes: number of classes added at a time, at least 1.
       window: batches over which choices are counted, at least 1.
       recency: how much more often an image of the newest class is shown, ≥ 0; 0: no bias.
       decay: what is left of that each time that others come, in [0, 1].

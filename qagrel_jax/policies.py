@@ -60,7 +60,7 @@ def greedy_probabilities(q_values: chex.Array) -> chex.Array:
     return jnp.where(nothing_to_choose(q_values), jnp.nan, _greedy(q_values))
 
 
-def epsilon_greedy_probabilities(q_values: chex.Array, epsilon: float = 0.02) -> chex.Array:
+def epsilon_greedy_probabilities(q_values: chex.Array, epsilon: chex.Numeric = 0.02) -> chex.Array:
     """Probability of each action under ``epsilon_greedy``: (1 − ε)·greedy + ε/n.
 
     Args:
@@ -85,7 +85,7 @@ def epsilon_greedy_probabilities(q_values: chex.Array, epsilon: float = 0.02) ->
     return _valid(best + epsilon * allowed / allowed.sum(), epsilon=epsilon)
 
 
-def softmax_probabilities(q_values: chex.Array, temperature: float = 1.0) -> chex.Array:
+def softmax_probabilities(q_values: chex.Array, temperature: chex.Numeric = 1.0) -> chex.Array:
     """Probability of each action under ``softmax``: exp(q_a/T) / Σ_b exp(q_b/T).
 
     Args:
@@ -104,7 +104,7 @@ def softmax_probabilities(q_values: chex.Array, temperature: float = 1.0) -> che
 
 
 def max_boltzmann_probabilities(
-    q_values: chex.Array, epsilon: float = 0.02, temperature: float = 1.0
+    q_values: chex.Array, epsilon: chex.Numeric = 0.02, temperature: chex.Numeric = 1.0
 ) -> chex.Array:
     """Probability of each action under ``max_boltzmann``: (1 − ε)·greedy + ε·softmax.
 
@@ -149,7 +149,9 @@ def greedy(key: chex.PRNGKey, q_values: chex.Array) -> chex.Array:
     return _draw(key, greedy_probabilities(q_values))
 
 
-def epsilon_greedy(key: chex.PRNGKey, q_values: chex.Array, epsilon: float = 0.02) -> chex.Array:
+def epsilon_greedy(
+    key: chex.PRNGKey, q_values: chex.Array, epsilon: chex.Numeric = 0.02
+) -> chex.Array:
     """Pick the best action; with probability ε pick any action, all equally likely.
 
         P(a) = (1 − ε) · greedy(a) + ε/n.
@@ -172,7 +174,7 @@ def epsilon_greedy(key: chex.PRNGKey, q_values: chex.Array, epsilon: float = 0.0
     return _draw(key, epsilon_greedy_probabilities(q_values, epsilon))
 
 
-def softmax(key: chex.PRNGKey, q_values: chex.Array, temperature: float = 1.0) -> chex.Array:
+def softmax(key: chex.PRNGKey, q_values: chex.Array, temperature: chex.Numeric = 1.0) -> chex.Array:
     """Draw an action from the Boltzmann distribution.
 
         P(a) = exp(q_a/T) / Σ_b exp(q_b/T).
@@ -196,7 +198,10 @@ def softmax(key: chex.PRNGKey, q_values: chex.Array, temperature: float = 1.0) -
 
 
 def max_boltzmann(
-    key: chex.PRNGKey, q_values: chex.Array, epsilon: float = 0.02, temperature: float = 1.0
+    key: chex.PRNGKey,
+    q_values: chex.Array,
+    epsilon: chex.Numeric = 0.02,
+    temperature: chex.Numeric = 1.0,
 ) -> chex.Array:
     """Pick the best action; with probability ε draw one from the Boltzmann distribution.
 
@@ -230,7 +235,9 @@ POLICIES: dict[str, tuple[Policy, tuple[str, ...]]] = {
 """Every policy by name, with the parameters it takes."""
 
 
-def make_policy(name: str, *, epsilon: float = 0.02, temperature: float = 1.0) -> Policy:
+def make_policy(
+    name: str, *, epsilon: chex.Numeric = 0.02, temperature: chex.Numeric = 1.0
+) -> Policy:
     """Look a policy up by name and fix its parameters; those it does not take are ignored.
 
     Args:
@@ -318,7 +325,7 @@ def _checked(q_values: chex.Array) -> chex.Array:
     return q_values
 
 
-def _softmax(q_values: chex.Array, temperature: float) -> chex.Array:
+def _softmax(q_values: chex.Array, temperature: chex.Numeric) -> chex.Array:
     # Of differences, and within the normal numbers: q/T overflows where T is tiny, and compiled
     # code divides by multiplying with 1/T, which is 0 where T is huge.
     tiny = float(jnp.finfo(q_values.dtype).tiny)
@@ -330,7 +337,9 @@ def _allowed(q_values: chex.Array) -> chex.Array:
     return q_values > -jnp.inf
 
 
-def _valid(probabilities: chex.Array, epsilon: float = 0.0, temperature: float = 1.0) -> chex.Array:
+def _valid(
+    probabilities: chex.Array, epsilon: chex.Numeric = 0.0, temperature: chex.Numeric = 1.0
+) -> chex.Array:
     """Return NaN where a traced parameter, of which no check knows the value, is out of range."""
     if not checks.known(epsilon):
         probabilities = jnp.where((epsilon >= 0) & (epsilon <= 1), probabilities, jnp.nan)
@@ -349,9 +358,9 @@ def _draw(key: chex.PRNGKey, probabilities: chex.Array) -> chex.Array:
     return jnp.where(jnp.isnan(probabilities).any(), -1, action)
 
 
-def _check_epsilon(epsilon: float) -> None:
+def _check_epsilon(epsilon: chex.Numeric) -> None:
     checks.number("epsilon", epsilon, 0, 1)
 
 
-def _check_temperature(temperature: float) -> None:
+def _check_temperature(temperature: chex.Numeric) -> None:
     checks.number("temperature", temperature, 0, above=True)

@@ -263,7 +263,7 @@ def relative_rates(
     authors' code takes the mean over a pixel's four neighbors, and smaller parts still in the
     output layer:
 
-        Δw = β δ rate Σ of its synapses' traces,    rate = 1/4 from neighbors, 1/20 onto outputs.
+        Δw = α δ rate Σ of its synapses' traces,    rate = 1/4 from neighbors, 1/20 onto outputs.
 
     How small the latter are is not known to us. ``relearnn`` takes the rates as its ``scale``.
 

@@ -95,7 +95,7 @@ def put(array: Any, mesh: Mesh | None, *axes: str | None) -> Any:
     Returns:
       A ``jax.Array`` [...], of which each process holds the parts of its own devices.
     """
-    # Of a tracer only the shape is asked: nothing is to be moved.
+    # Tracers have no data to move.
     if mesh is None or isinstance(array, jax.core.Tracer):
         return array
     sharding = NamedSharding(mesh, PartitionSpec(*axes))

@@ -326,7 +326,7 @@ class Config:
         return examples - max(1, round(self.validation_fraction * examples))
 
     def epoch_of(self, examples: int) -> tuple[int, int]:
-        """Return the steps of an epoch over so many training examples, and the images it shows."""
+        """Return the steps of an epoch over ``examples`` images, and how many of them it shows."""
         full, rest = divmod(examples, self.batch_size)
         if rest and self.last_batch == "keep":
             return full + 1, examples

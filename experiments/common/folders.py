@@ -29,7 +29,7 @@ def add_options(parser: Any, name: str, *, resume: bool = False) -> None:
 
     Args:
       parser: of a command.
-      name: what the folder of a run is called that was not told where.
+      name: begins the name of the default folder.
       resume: whether a run can be resumed.
     """
     parser.add_argument("--out", type=cli.path, metavar="DIR", help=f"default: runs/{name}-TIME")
@@ -38,7 +38,7 @@ def add_options(parser: Any, name: str, *, resume: bool = False) -> None:
 
 
 def check_resume(resume: bool, folder: Path | None) -> None:
-    """Raise ``UserError`` if a run is to be resumed that nobody says where it is."""
+    """Raise ``UserError`` where --resume is given without --out."""
     if resume and folder is None:
         raise UserError("--resume needs --out DIR, the folder of the run to resume")
 
@@ -71,7 +71,7 @@ def other_config(folder: Path, different: str) -> UserError:
 
 
 def default(name: str) -> Path:
-    """Return the folder of a run that was not told where: ``runs/NAME-TIME``."""
+    """Return the default folder of a run, ``runs/NAME-TIME``."""
     return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 

@@ -22,7 +22,7 @@ def check(needed: int, what: str, options: str) -> None:
     """Raise ``UserError`` if ``needed`` bytes are more than there is on all devices together.
 
     Args:
-      needed: at least so many.
+      needed: the least number of bytes.
       what: takes them.
       options: what to lower.
     """

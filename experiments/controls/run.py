@@ -16,7 +16,7 @@ from qagrel_jax.data import Dataset
 from qagrel_jax.training import fitting
 
 PROBE_IMAGES = 256
-"""On so many training images updates are compared."""
+"""Number of training images on which updates are compared."""
 
 
 def part_of(dataset: Dataset, classes: int, train_images: int) -> Dataset:

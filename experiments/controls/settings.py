@@ -44,8 +44,8 @@ class Setting:
     config: Config
     family: str = ""  # settings of one family compete; by default each is a family of its own
     x: float | None = None  # where it stands on the picture's axis, for a swept parameter
-    classes: int = 0  # only images of the first so many classes; 0: all
-    train_images: int = 0  # only the first so many training images; 0: all
+    classes: int = 0  # number of classes, the first ones; 0: all
+    train_images: int = 0  # number of training images, the first ones; 0: all
 
     @property
     def competes_with(self) -> str:

@@ -18,7 +18,7 @@ LONGEST = 100
 
 FIRST_LENGTH = 2
 BEYOND = (1, 2, 3, 4)
-"""Generalization is tested on curves longer by so many pixels, ..."""
+"""Generalization is tested on curves that are these numbers of pixels longer, ..."""
 LONG = (15, 20, 30)
 """... and on curves of these lengths."""
 

@@ -92,7 +92,7 @@ def _comparison(learner: Learner) -> Callable:
             return lambda params, inputs: forward(params, inputs)[0]
 
         def answer(actions: chex.Array) -> chex.Array:
-            if rule.outcome == "label":
+            if rule.supervised:
                 return labels
             return learner.reward(jax.random.clone(reward_key), labels, actions)
 

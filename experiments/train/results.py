@@ -20,7 +20,7 @@ LEVELS = (0.95, 0.98, 0.99)
 
 FURTHER_SEEDS = "_from_seed_"
 LATE_EPOCHS = 10
-"""Over so many epochs at a run's end accuracies are averaged: no epoch is chosen by them."""
+"""Epochs at a run's end over which accuracies are averaged: no epoch is chosen by them."""
 NOT_RECIPE = {"name", "seeds", "first_seed", "seeds_by"}
 """Fields of ``Config`` in which parts of one run may differ."""
 

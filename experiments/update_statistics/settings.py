@@ -61,9 +61,9 @@ class Plan:
     rules: tuple[str, ...] = tuple(RULES)
     weights: str = "common"
     stages: tuple[int, ...] = (0, 1, 5, 20)  # epochs of training
-    classes: tuple[int, ...] = (0,)  # the first so many; 0: all
+    classes: tuple[int, ...] = (0,)  # number of classes, the first ones; 0: all
     batch_sizes: tuple[int, ...] = (16,)
-    images: int = 0  # of the training set, the first so many; 0: all
+    images: int = 0  # number of training images, the first ones; 0: all
     samples: int = 1000  # batches, where actions are not enumerated
     groups: int = 10  # into which they are divided for standard errors
     method: str = "exact"  # or "sampled"

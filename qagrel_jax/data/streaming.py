@@ -11,7 +11,7 @@ The limit is 4 GiB for each split, or $QAGREL_JAX_RESIDENT_GIB (0: stream everyt
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -67,17 +67,17 @@ class HostImages:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def rows(self, chosen: np.ndarray) -> HostImages:
+    def rows(self, chosen: np.ndarray | Sequence[int]) -> HostImages:
         """Return a view of the ``chosen`` rows int[m]."""
         return HostImages(self._array, self._rows[chosen])
 
-    def read(self, rows: np.ndarray) -> np.ndarray:
+    def read(self, rows: np.ndarray | Sequence[int]) -> np.ndarray:
         """Read images uint8[*rows.shape, height, width, channels]."""
         return np.asarray(np.take(self._array, self._rows[rows], axis=0))
 
 
 def steps_at_once(images: HostImages, examples_a_step: int) -> int:
-    """Return how many steps of so many examples make a chunk, at least one."""
+    """Return the number of steps of a chunk, at least one."""
     example_bytes = max(1, images.nbytes // max(1, len(images)))
     return max(1, CHUNK_BYTES // (example_bytes * examples_a_step))
 

@@ -82,7 +82,7 @@ def trial(
     check(environment)
     checks.whole("batch", batch)
     checks.flag("has_aux", has_aux)
-    if rule.outcome != "reward":
+    if rule.supervised:
         raise ValueError(f"an environment gives rewards, but {rule.name} learns from labels")
     checks.random_key("key", key)
     reset_key, act_key, step_key = jax.random.split(key, 3)

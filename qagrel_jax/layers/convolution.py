@@ -32,7 +32,7 @@ FEW_CHANNELS = 8
 """Below, a picture's colors, the patches of all images are kept for the way back, ..."""
 
 MOST_NUMBERS = 2**24
-"""... unless they are more than so many numbers."""
+"""... up to this number of elements."""
 
 
 def convolve(
@@ -56,7 +56,7 @@ def convolve(
     # Here, so that each gradient comes back in the dtype of what it is of.
     dtype = jnp.result_type(images, kernel)
     images, kernel = jnp.asarray(images, dtype), jnp.asarray(kernel, dtype)
-    # Ours have the way back alone, and take groups of images.
+    # Our convolutions support reverse mode only, and at least one image.
     ours = images.shape[0] > 0 and not in_forward_mode(images, kernel)
     if jax.default_backend() == "cpu" and ours:
         return _convolve_on_cpu(images, kernel, strides, padding)

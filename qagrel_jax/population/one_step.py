@@ -160,12 +160,12 @@ def _trial(
     now = learner.params["params"]
     forward = passes.in_training(network, others, rngs)
     decision = rule.act(choose, forward, now, seen[None], has_aux=True)
-    if rule.outcome == "label":
+    if rule.supervised:
         outcome = task.labels[pattern]
     else:
         outcome = vectors.step(task, pattern, decision.action[0])
     grads, errors = rule.update(decision, outcome[None])
-    error = errors[0] if rule.outcome == "label" else jnp.square(errors[0])
+    error = errors[0] if rule.supervised else jnp.square(errors[0])
     updates, state = optimizers.update(optimizer, grads, learner.optimizer_state, now, error)
     variables = {"params": optax.apply_updates(now, updates)}
     return Learners(variables | passes.changed(others, decision.aux), state)

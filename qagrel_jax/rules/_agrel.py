@@ -116,7 +116,7 @@ def agrel(bound: float = 100.0) -> Rule:
         winner = jax.nn.one_hot(action, logits.shape[0], dtype=logits.dtype)
         return -expand(delta, bound) * winner, delta
 
-    return one_step_rule("agrel", softmax, teaching_signal)
+    return one_step_rule("agrel", softmax, teaching_signal, estimates="probabilities")
 
 
 def _check_bound(bound: float) -> None:

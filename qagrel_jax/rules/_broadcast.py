@@ -41,7 +41,7 @@ def broadcast(policy: Policy = max_boltzmann, strength: float = 1.0) -> Rule:
     Wherever a hidden unit of Q-AGREL would receive attention feedback FB from the chosen action,
     here each receives the same constant c:
 
-        δ = r − q_s,        ΔW_l = α δ x_l c g_l,        ΔW[:, s] = α δ y_L in the output layer,
+        δ = r − q_s,        ΔW_l = α δ x_l c g_l,        ΔW[:, s] = α δ x_L in the output layer L,
 
     with x_l the presynaptic activity and g = f'(a). It is a three-factor Hebbian rule: presynaptic
     × postsynaptic × reward. (What lies between two layers belongs to the pathway, too: c is what

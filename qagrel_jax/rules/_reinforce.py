@@ -61,7 +61,7 @@ def reinforce() -> Rule:
         error = reward - expected_reward(logits)
         return -error * surprise(logits, action), error
 
-    return one_step_rule("reinforce", softmax, teaching_signal)
+    return one_step_rule("reinforce", softmax, teaching_signal, estimates="probabilities")
 
 
 def surprise(logits: chex.Array, action: chex.Array) -> chex.Array:

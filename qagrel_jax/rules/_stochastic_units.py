@@ -100,4 +100,4 @@ def stochastic_units(noise_sd: float = 0.1) -> Rule:
         grads = decision.pathway(*(s.astype(decision.outputs.dtype) for s in signals))
         return grads, known_errors(decision.action, error, actions)
 
-    return Rule("stochastic_units", "reward", act, update)
+    return Rule("stochastic_units", "reward", act, update, estimates="probabilities")

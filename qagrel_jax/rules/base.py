@@ -73,12 +73,17 @@ class Rule(NamedTuple):
 
     name: str  # as ``experiments.train --rule`` knows it
     outcome: str  # what ``update`` must be told: "reward" or "label"
-    act: Callable[
-        ..., Any
-    ]  # (key, forward, params, inputs, has_aux=False) -> Decision, or what the
-    # rule's own ``update`` takes
+    act: Callable[..., Any]
+    # (key, forward, params, inputs, has_aux=False) -> Decision, or what the rule's own ``update``
+    # takes
     update: Callable[[Any, chex.Array], tuple[chex.ArrayTree, chex.Array]]
     # (decision, outcome [batch]) -> (grads, errors [batch])
+    estimates: str = "values"  # what the outputs become: "values" of actions, or "probabilities"
+
+    @property
+    def supervised(self) -> bool:
+        """Whether ``update`` is told labels, not rewards."""
+        return self.outcome == "label"
 
 
 def run_forward(forward: Forward, params: chex.ArrayTree, inputs: chex.Array) -> Any:
@@ -182,7 +187,11 @@ def choose(policy: Policy, key: chex.PRNGKey, outputs: chex.Array) -> chex.Array
 
 
 def one_step_rule(
-    name: str, policy: Policy, teaching_signal: TeachingSignal, outcome: str = "reward"
+    name: str,
+    policy: Policy,
+    teaching_signal: TeachingSignal,
+    outcome: str = "reward",
+    estimates: str = "values",
 ) -> Rule:
     """Build a rule from how it chooses and what it makes of the outcome.
 
@@ -194,13 +203,16 @@ def one_step_rule(
       policy: ``(key, outputs [actions]) -> action``, applied to each example with its own key.
       teaching_signal: see ``TeachingSignal``; applied to each example.
       outcome: "reward" if ``update`` takes float rewards [batch], "label" for int labels [batch].
+      estimates: "values" if the outputs become Q values or logits, "probabilities" if the rule
+        learns how probable a choice is, which a choice that is forced cannot teach.
 
     Returns:
       A ``Rule``. Its ``act(key, forward, params, inputs, has_aux=False)`` runs ``forward`` once;
       its ``update(decision, outcome)`` returns ``(grads, errors [batch])``.
 
     Raises:
-      ValueError: ``outcome`` is neither "reward" nor "label"; from ``act``, outputs that leave
+      ValueError: ``outcome`` is neither "reward" nor "label", or ``estimates`` neither "values" nor
+        "probabilities"; from ``act``, outputs that leave
         nothing to choose; from ``update``, a ``teaching_signal`` that returns something else,
         rewards that are not finite, labels or a decision's actions that are none. (Inside a
         compiled function values are not known: nothing is raised, and the error of such a label or
@@ -225,9 +237,10 @@ def one_step_rule(
     ([1], [1.0], -2.0)
     """
     checks.option("outcome", outcome, ("reward", "label"))
+    checks.option("estimates", estimates, ("values", "probabilities"))
     checks.function("policy", policy, "make_policy gives one by its name", ("key", "q_values"))
     checks.function("teaching_signal", teaching_signal, takes=("outputs", "action", "outcome"))
-    kind = outcome
+    supervised = outcome == "label"
 
     def act(
         key: chex.PRNGKey,
@@ -272,7 +285,7 @@ def one_step_rule(
         """
         check_decision(decision, Decision)
         batch, actions = decision.outputs.shape
-        if kind == "label":
+        if supervised:
             outcome = _array(outcome)
             checks.one_each("labels", outcome, batch)
             checks.labels("label", outcome, actions)
@@ -285,13 +298,13 @@ def one_step_rule(
         )
         output_errors, errors = _checked_signals(signals, decision.outputs.shape)
         output_errors = (output_errors / batch).astype(decision.outputs.dtype)
-        if kind == "reward":  # a loss of outputs that are not finite is none itself
-            errors = known_errors(decision.action, errors, actions)
-        else:
+        if supervised:
             errors = jnp.where((outcome >= 0) & (outcome < actions), errors, jnp.nan)
+        else:  # a loss of outputs that are not finite is none itself
+            errors = known_errors(decision.action, errors, actions)
         return decision.pathway(output_errors), errors
 
-    return Rule(name, kind, act, update)
+    return Rule(name, outcome, act, update, estimates)
 
 
 def _checked_signals(signals: Any, shape: tuple[int, ...]) -> tuple[chex.Array, chex.Array]:

@@ -209,7 +209,8 @@ def step(
 
         δ = r + γ q_a(t) − q_a(t−1).
 
-    Every synapse changes by δ and by the tag it carried *before* this step, gates with β_g = 0.6 β:
+    Every synapse changes by δ and by the tag it carried *before* this step, gates with
+    β_g = ``gate_rate`` β (published: 0.6 β):
 
         Δw = β δ Tag.
 

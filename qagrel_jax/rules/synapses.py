@@ -253,7 +253,7 @@ def hybrid_leak(memory: int, *leaks: float) -> tuple[float, ...]:
       One leak a unit, for ``AugmentConfig.leak``.
 
     Raises:
-      ValueError: the units cannot be divided into so many equal shares, a leak out of range.
+      ValueError: the units cannot be divided equally among the leaks, a leak out of range.
       TypeError: what is no number.
 
     Reference:

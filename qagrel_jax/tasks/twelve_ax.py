@@ -41,7 +41,7 @@ class Params:
     """Lengths, probabilities and rewards.
 
     Attributes:
-      most_pairs: a trial has one to so many pairs, all equally likely.
+      most_pairs: largest number of pairs of a trial; from 1 on all are equally likely.
       target_probability: of AX and BY together.
       correct_reward: for every correct response.
       wrong_reward: for every wrong one, usually negative.

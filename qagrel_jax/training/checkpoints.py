@@ -67,7 +67,9 @@ def save(
     write(path, flax.serialization.to_bytes(sharding.fetch(random_keys.to_numbers(tree))), metadata)
 
 
-def load(path: Path, template: Tree, metadata: Mapping[str, Any] | None = None) -> Tree:
+def load(
+    path: str | os.PathLike, template: Tree, metadata: Mapping[str, Any] | None = None
+) -> Tree:
     """Read what ``save`` wrote.
 
     Args:
@@ -118,7 +120,7 @@ def write(
         file.write(content)
 
 
-def read(path: Path) -> tuple[bytes, dict[str, Any] | None]:
+def read(path: str | os.PathLike) -> tuple[bytes, dict[str, Any] | None]:
     """Read what ``write`` wrote: the content and the metadata, None for an older file.
 
     Raises:

@@ -76,7 +76,7 @@ def chunks_of_epoch(
       train: examples in memory or streamed, which limits a call's steps.
       seeds: number of seeds, each with batches of its own.
       last_batch: "keep" or "drop".
-      chunk_steps: at most about so many steps a call; None: 100 on CPU, an epoch elsewhere.
+      chunk_steps: about the most steps of a compiled call; None: 100 on CPU, an epoch elsewhere.
       steps_before: steps that the seeds which learn have done; a curriculum's windows run on from
         epoch to epoch.
       over: the curriculum, if any, shows every seed that learns all classes.

@@ -28,7 +28,7 @@ def scale_feedback_updates(rate: float = 1.0, delay: int = 0) -> optax.GradientT
 
     Args:
       rate: their learning rate, as a multiple of the other weights', ≥ 0.
-      delay: for so many steps they stay as they were drawn, ≥ 0.
+      delay: number of steps for which they stay as they were drawn, ≥ 0.
 
     Returns:
       A transformation of updates; those of other weights pass unchanged.

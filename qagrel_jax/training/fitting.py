@@ -37,7 +37,7 @@ from qagrel_jax.training.examples import (
     place,
     split,
 )
-from qagrel_jax.training.step import StepMetrics, TrainState
+from qagrel_jax.training.step import StepMetrics, Stream, TrainState
 from qagrel_jax.training.trainer import Trainer, select_seeds
 
 __all__ = [
@@ -167,7 +167,7 @@ def new_phase(run: Fit) -> Fit:
     """
     checks.instance("run", run, Fit, "start gives one")
     checks.not_consumed("run", run)
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, 7))(run.states.key)
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, Stream.PHASE))(run.states.key)
     begun = _before_epoch_1(run.states._replace(key=keys), len(run.active))
     lost = run.diverged
     return begun._replace(
@@ -222,7 +222,7 @@ def fit(
       min_gain: what counts as a gain, as a fraction of the monitored examples.
       last_batch: what becomes of the examples that do not fill a last batch: "keep", trained on
         (see ``make_trainer``), or "drop", left out of this epoch.
-      chunk_steps: at most about so many steps a call; None: 100 on CPU, an epoch elsewhere.
+      chunk_steps: about the most steps of a compiled call; None: 100 on CPU, an epoch elsewhere.
       on_chunk: called with (epoch, steps done, steps in the epoch) after each chunk; off the CPU
         the device may still be at work on it.
 

@@ -10,6 +10,7 @@ float32, as Flax has them.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,6 +35,19 @@ RewardFunction = Callable[[chex.PRNGKey, chex.Array, chex.Array], chex.Array]
 
 CorrectFunction = Callable[[chex.Array, chex.Array], chex.Array]
 """``(labels [batch], actions [batch]) -> bool[batch]``: what is counted as a correct choice."""
+
+
+class Stream(enum.IntEnum):
+    """The random streams of a learner: its key folded with one of these, then with what changes."""
+
+    WEIGHTS = 0
+    STEP = 1  # with the step: choice, dropout, reward
+    ORDER = 2  # with the epoch: the order of the examples
+    FEEDBACK = 3  # with the step: feedback weights that are drawn anew
+    ROWS = 4  # with the step: the examples that a curriculum draws
+    CURRICULUM = 5  # the order of its classes
+    EXPLORATION = 6  # with the step: which choices a curriculum makes among the newest classes
+    PHASE = 7  # the key of the next phase
 
 
 class Learner(NamedTuple):
@@ -87,7 +101,7 @@ def init_state(
         is a curriculum.
     """
     outputs, variables = learner.network.init_with_output(
-        jax.random.fold_in(key, 0),
+        jax.random.fold_in(key, Stream.WEIGHTS),
         jnp.zeros((1, *image_shape)),
         **passes.mode(learner.network, False),
     )
@@ -103,7 +117,8 @@ def init_state(
     opt_state = learner.optimizer.init(variables["params"])
     shown = None
     if learner.curriculum is not None:
-        shown = curricula.start(jax.random.fold_in(key, 5), learner.curriculum, num_classes)
+        own = jax.random.fold_in(key, Stream.CURRICULUM)
+        shown = curricula.start(own, learner.curriculum, num_classes)
     return TrainState(key, jnp.int32(0), variables["params"], model_state, opt_state, shown)
 
 
@@ -160,9 +175,9 @@ def _check_update(
 
 def _class_has_action(learner: Learner) -> bool:
     """Say whether each class is an action, too."""
-    told_labels = schedules.first(learner.rule).outcome == "label"
+    supervised = schedules.first(learner.rule).supervised
     by_label = learner.correct is classification.correct
-    return told_labels or by_label or learner.curriculum is not None
+    return supervised or by_label or learner.curriculum is not None
 
 
 def train_step(
@@ -188,27 +203,24 @@ def train_step(
     >>> int(state.step), metrics.reward.shape
     (1, ())
     """
-    step_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
-    choice_key, dropout_key, reward_key = jax.random.split(step_key, 3)
-    feedback_key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.step)
-    rngs = {"dropout": dropout_key, "feedback": feedback_key}
+    choice_key, dropout_key, reward_key = jax.random.split(_key_of_step(state, Stream.STEP), 3)
+    rngs = {"dropout": dropout_key, "feedback": _key_of_step(state, Stream.FEEDBACK)}
     rule = schedules.at_step(learner.rule, state.step)
-    told_labels = rule.outcome == "label"
     explored = None
-    if learner.curriculum is not None and not told_labels:
-        explore_key = jax.random.fold_in(jax.random.fold_in(state.key, 6), state.step)
+    if learner.curriculum is not None and not rule.supervised:
+        explore_key = _key_of_step(state, Stream.EXPLORATION)
         explored = curricula.explore(explore_key, learner.curriculum, state.curriculum, len(labels))
     forward = forward_of(learner, state, rngs, explored)
     inputs = classification.normalize(images)
 
     decision = rule.act(choice_key, forward, state.params, inputs, has_aux=True)
-    outcome = labels if told_labels else _rewards(learner, reward_key, labels, decision.action)
+    outcome = labels if rule.supervised else _rewards(learner, reward_key, labels, decision.action)
     grads, errors = rule.update(decision, outcome)
     _check_update(grads, errors, state.params, len(labels))
     nominal = learner.batch_size or len(labels)
-    if not told_labels and len(labels) < nominal:
+    if not rule.supervised and len(labels) < nominal:
         grads = _scale(grads, len(labels) / nominal)
-    error = errors.mean() if told_labels else jnp.square(errors).mean()
+    error = errors.mean() if rule.supervised else jnp.square(errors).mean()
     updates, opt_state = optimizers.update(
         learner.optimizer, grads, state.opt_state, state.params, error
     )
@@ -216,7 +228,7 @@ def train_step(
 
     model_state = passes.changed(state.model_state, decision.aux)
     correct = judge(learner.correct, labels, decision.action)
-    reward = None if told_labels else outcome.mean()
+    reward = None if rule.supervised else outcome.mean()
     metrics = StepMetrics(correct.mean(), error, reward)
     metrics = jax.tree.map(lambda mean: mean.astype(jnp.float32), metrics)
     shown = state.curriculum
@@ -258,7 +270,7 @@ def variables_of(states: TrainState, seed: int | None = None) -> dict[str, Any]:
 
 
 def check_states(states: Any, of_seeds: bool = True) -> None:
-    """Refuse what are no learners, or none any more.
+    """Check that states are learners, and that no call has consumed them.
 
     Args:
       states: what should be a ``TrainState``.
@@ -285,7 +297,7 @@ def choose_rows(learner: Learner, state: TrainState, table: Any, rows: chex.Arra
     """
     if learner.curriculum is None:
         return rows
-    key = jax.random.fold_in(jax.random.fold_in(state.key, 4), state.step)
+    key = _key_of_step(state, Stream.ROWS)
     return curricula.draw(key, learner.curriculum, state.curriculum, table, rows)
 
 
@@ -311,6 +323,10 @@ def forward_of(
         return outputs, changed
 
     return forward
+
+
+def _key_of_step(state: TrainState, stream: Stream) -> chex.PRNGKey:
+    return jax.random.fold_in(jax.random.fold_in(state.key, stream), state.step)
 
 
 def _scale(grads: chex.ArrayTree, factor: float) -> chex.ArrayTree:

@@ -38,6 +38,7 @@ from qagrel_jax.training.step import (
     Learner,
     RewardFunction,
     StepMetrics,
+    Stream,
     TrainState,
     choose_rows,
     init_state,
@@ -204,10 +205,6 @@ def make_trainer(
     )
 
 
-OF_PROBABILITIES = ("agrel", "reinforce", "stochastic_units")
-"""Rules that learn how probable a choice is."""
-
-
 def _check_parts(
     rule: Rule | RuleOfStep, network: nn.Module, curriculum: Curriculum | None, mesh: Mesh | None
 ) -> None:
@@ -224,7 +221,7 @@ def _check_parts(
     if curriculum is None:
         return
     checks.instance("curriculum", curriculum, Curriculum)
-    if curriculum.exploration and first_rule.name in OF_PROBABILITIES:
+    if curriculum.exploration and first_rule.estimates == "probabilities":
         raise ValueError(
             f"curriculum.exploration must be 0 with rule {first_rule.name!r}, got "
             f"{curriculum.exploration}: it learns how probable a choice is, and one that is forced "
@@ -299,7 +296,7 @@ def _epoch_order(states: TrainState, epoch: chex.Array, examples: int) -> chex.A
     """Draw the order in which each seed sees the examples of an epoch: int32[S, examples]."""
 
     def one(key: chex.PRNGKey) -> chex.Array:
-        epoch_key = jax.random.fold_in(jax.random.fold_in(key, 2), epoch)
+        epoch_key = jax.random.fold_in(jax.random.fold_in(key, Stream.ORDER), epoch)
         return jax.random.permutation(epoch_key, examples).astype(jnp.int32)
 
     return jax.vmap(one)(states.key)
@@ -374,8 +371,8 @@ def _scan(
     examples, count, rate = shared
     learner = at_rate(rate, state)
     zeros = jnp.zeros(jax.tree.leaves(batches)[0].shape[0], jnp.float32)
-    told_labels = schedules.at_step(learner.rule, state.step).outcome == "label"
-    nothing = StepMetrics(zeros, zeros, None if told_labels else zeros)
+    supervised = schedules.at_step(learner.rule, state.step).supervised
+    nothing = StepMetrics(zeros, zeros, None if supervised else zeros)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
         batch = sharding.constrain_batch(batch_of(state, examples, batch), mesh)

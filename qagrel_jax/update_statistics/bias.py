@@ -113,7 +113,7 @@ def _noise(moments: Moments) -> dict[str, chex.Array]:
 
 def _statistics(sums: chex.Array) -> Statistics:
     own2, true2, dot, images, choices = sums
-    own2, true2 = (jnp.where(square > 0, square, jnp.nan) for square in (own2, true2))
+    own2, true2 = (jnp.where(norm2 > 0, norm2, jnp.nan) for norm2 in (own2, true2))
     cosine = dot / jnp.sqrt(own2 * true2)
     return Statistics(
         angle=jnp.degrees(jnp.arccos(jnp.clip(cosine, -1, 1))),

@@ -94,12 +94,11 @@ def exact_moments(
         # The action that is drawn is replaced by each in turn.
         decision = rule.act(unused_key(), forward, params, image[None])
         outputs = decision.outputs[0]
-        told = rule.outcome == "label"
-        weights = jnp.ones(1, outputs.dtype) if told else probabilities(outputs)
+        weights = jnp.ones(1, outputs.dtype) if rule.supervised else probabilities(outputs)
 
         def learn(action: chex.Array) -> dict[str, chex.Array]:
             outcome = label[None]
-            if not told:
+            if not rule.supervised:
                 answer = unused_key(), label[None], action[None]
                 outcome = checks.compiled("reward", reward, *answer)
             return _kernels(rule.update(decision._replace(action=action[None]), outcome)[0])
@@ -132,7 +131,7 @@ def _check_noiseless(
     def learn(key: chex.PRNGKey) -> dict[str, chex.Array]:
         decision = rule.act(key, forward, params, image)
         first = jnp.zeros_like(decision.action)
-        outcome = first if rule.outcome == "label" else jnp.ones(1)
+        outcome = first if rule.supervised else jnp.ones(1)
         return _kernels(rule.update(decision._replace(action=first), outcome)[0])
 
     if not len(image):

@@ -229,7 +229,7 @@ def _check_layers(path: str | os.PathLike, network: nn.Module, params: Any) -> N
         flat = flax.traverse_util.flatten_dict(params, sep="/")
         return {name: tuple(kernel.shape) for name, kernel in flat.items()}
 
-    # Not known are the images; the units of a layer do not depend on them.
+    # The size of the images is unknown; the units of a layer do not depend on it.
     images = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32)
     wanted = shapes(jax.eval_shape(network.init, jax.random.key(0), images)["params"])
     found = shapes(params)

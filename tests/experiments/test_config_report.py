@@ -8,9 +8,8 @@ import pytest
 from experiments import config as configs
 from experiments.common import names
 from experiments.reports import configs as report
-from qagrel_jax import networks
+from qagrel_jax import networks, rules
 from qagrel_jax.layers import feedback
-from qagrel_jax.training import trainer
 
 
 def _write(folder, config, accuracies, seconds, finished=True):
@@ -130,7 +129,8 @@ def test_needs_no_jax():
 def test_feedback_pathways_are_those_of_the_library_and_earlier_names_load():
     assert (names.FEEDBACKS, names.FEEDBACK_ALIASES) == (feedback.FEEDBACKS, feedback.ALIASES)
     assert names.FEEDBACK_INITS == networks.FEEDBACK_INITS
-    assert names.OF_PROBABILITIES == trainer.OF_PROBABILITIES
+    of_probabilities = [n for n, make in rules.RULES.items() if make().estimates == "probabilities"]
+    assert list(names.OF_PROBABILITIES) == of_probabilities
     now = configs.replace(configs.load("digits"), {"feedback": "kolen_pollack"})
     new = [entry for entry in configs.to_json(now) if entry.startswith("feedback_")]
     assert sorted(new) == [f"feedback_{n}" for n in ("delay", "init", "l2", "rate", "scale")]

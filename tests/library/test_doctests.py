@@ -87,6 +87,7 @@ def test_a_field_is_described_by_its_comments():
     fields = qagrel_jax.attention.Attention
     assert fields.outputs.__doc__ == "float[batch, actions], Q values"
     rule = qagrel_jax.rules.Rule
+    assert rule.act.__doc__.startswith("(key, forward, params, inputs, has_aux=False) -> Decision")
     assert rule.update.__doc__ == "(decision, outcome [batch]) -> (grads, errors [batch])"
 
 
