@@ -65,7 +65,7 @@ def _by_stage(content: dict[str, Any], folder: str) -> list[str]:
         "batches are sampled. ‡ Estimates of 0, which stand for all of 0 or less (a cosine above "
         "1, a squared difference below 0): the samples do not tell them from 0, and their sd and "
         "standard error say little.",
-        f"![Bias against variance, a point a rule]({folder}bias_and_variance.png)",
+        f"![Angle to the gradient against variance, a point a rule]({folder}bias_and_variance.png)",
     ]
 
 

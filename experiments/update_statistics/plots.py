@@ -1,6 +1,7 @@
-"""The picture of ``experiments.update_statistics``: bias against variance, a point a rule."""
+"""The picture of ``experiments.update_statistics``: angle against variance, a point a rule."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ def draw(path: Path, plan: Plan, results: list[dict[str, Any]]) -> None:
         config, seeds = plan.config, len(here[0]["seeds"])
         drawing.suptitle(
             f"{display.image_set(config.dataset)}, {config.architecture}: "
-            f"bias against variance of one update, {classes} classes, "
-            f"batch {size}, {f'mean of {seeds} seeds' if seeds > 1 else 'one seed'}\n"
+            f"direction of the expected update against variance of one update, {classes} classes, "
+            f"batch {size}, {f'mean ± sd of {seeds} seeds' if seeds > 1 else 'one seed'}\n"
             f"below: what changes with {' or '.join(changed)} after {_epochs(stages[-1])}; "
             "alignment of one update with the gradient of the rule's own objective",
             fontsize=10,
@@ -79,14 +80,24 @@ def _filled(row: Any, number: int) -> list[Axes]:
 
 
 def _plane(axes: Axes, results: list[dict[str, Any]], objective: str) -> None:
-    """Draw a point a rule: the angle of its expected update against its variance."""
+    """Draw a point a rule: the angle of its expected update against its variance, ± sd of seeds."""
     for result in results:
         variance, angle = (result[objective][ALL][name] for name in ("variance", "angle"))
         if variance and angle:
-            axes.plot(variance["mean"], angle["mean"], **_style(result["rule"], line=False))
+            style = _style(result["rule"], line=False)
+            axes.plot(variance["mean"], angle["mean"], **style)
+            _sd(axes.vlines, variance["mean"], angle, style["color"])
+            _sd(axes.hlines, angle["mean"], variance, style["color"])
     axes.set_xscale("log")
     _angles(axes)
     axes.axhline(90, color="0.6", linewidth=0.8, zorder=0)
+
+
+def _sd(draw: Callable[..., object], across: float, value: dict[str, float], color: str) -> None:
+    """Draw ± sd over seeds, where there are several; on the logarithmic axis not down to 0."""
+    if sd := value.get("sd"):
+        low = max(value["mean"] - sd, value["mean"] / 10)
+        draw(across, low, value["mean"] + sd, colors=color, linewidth=1)
 
 
 def _title(results: list[dict[str, Any]], stage: int) -> str:
