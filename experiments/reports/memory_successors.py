@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from scipy.stats import fisher_exact
 
-from experiments.common import fields
 from experiments.reports import NOT_RUN, markdown
 from experiments.reports import memory_cells as cells
 from experiments.working_memory import config as memory_config
@@ -228,23 +227,8 @@ def _variant(run: dict[str, Any]) -> str:
     return ", ".join([*named, *_changed(run, told)]) or "published"
 
 
-NO_SETTINGS = ("seed", "networks", "max_trials", "retest_after", "cooling")
-"""Fields that leave the rule and the task as they are."""
-
-
 def _changed(run: dict[str, Any], told: tuple[str, ...]) -> list[str]:
-    """Name the settings that are not the rule's and task's own; not those ``told`` elsewhere."""
-    config = run["config"]
-    own = memory_config.complete({"rule": _rule(run), "task": run["task"]})
-    changed = {
-        name: config[name]
-        for name, value in own.to_json().items()
-        if name not in (*told, *NO_SETTINGS) and config.get(name, value) != value
-    }
-    return [
-        f"{name} {fields.shown(tuple(value) if isinstance(value, list) else value)}"
-        for name, value in changed.items()
-    ]
+    return memory_config.changed(_rule(run), run["task"], run["config"], told)
 
 
 def _kind(leak: float | list[float]) -> str:

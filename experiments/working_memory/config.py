@@ -270,6 +270,24 @@ def complete(given: dict[str, Any]) -> MemoryConfig:
     return MemoryConfig(**own | given | {"task_parameters": dict(sorted(parameters.items()))})
 
 
+NO_SETTINGS = ("seed", "networks", "max_trials", "retest_after", "cooling")
+"""Fields that leave the rule and the task as they are."""
+
+
+def changed(rule: str, task: str, config: dict[str, Any], told: tuple[str, ...] = ()) -> list[str]:
+    """Name the settings in ``config`` that are not the rule's and task's own, nor ``told``."""
+    own = complete({"rule": rule, "task": task}).to_json()
+    found = {
+        name: config[name]
+        for name, value in own.items()
+        if name not in (*told, *NO_SETTINGS) and config.get(name, value) != value
+    }
+    return [
+        f"{name} {fields.shown(tuple(value) if isinstance(value, list) else value)}"
+        for name, value in found.items()
+    ]
+
+
 def load(folder: Path) -> MemoryConfig:
     """Return the configuration of the run in ``folder``.
 

@@ -1,5 +1,6 @@
 """Pictures of working-memory runs: convergence, settings, speed."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from experiments.plots import (
     spread,
     whole_numbers,
 )
+from experiments.working_memory.config import changed, complete
 
 RULES = {"augment": "AuGMEnT", "recollect": "RECOLLECT", "workmate": "WorkMATe"}
 LEVELS = {"match_to_sample": "set of stimuli"}
@@ -55,7 +57,7 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
         if wide:
             legend_below(drawing, all_axes.flat[: len(panels)], fontsize=8, handlelength=4)
         if several:
-            drawing.suptitle(_named(summary))
+            drawing.suptitle(_title(summary))
         elif not wide and summary["median_trials"] is not None:
             median = summary["median_trials"]
             axes = all_axes[0, 0]
@@ -98,7 +100,11 @@ def levels(path: Path, summary: dict[str, Any]) -> None:
         axes.set_xticks([row["level"] for row in every], named)
         axes.set_xlabel(f"{LEVELS.get(summary['task'], 'shaping level')}, networks that passed it")
         axes.set_ylabel("training trials at it (median, quartiles)")
-        axes.set_title(_named(summary))
+        axes.set_title(_title(summary))
+
+
+GRID = ("feedbacks", "learning_rates", "tag_decays")
+"""Settings that may have several values, which the pictures tell apart."""
 
 
 def task_and_rule(task: str, rule: str) -> str:
@@ -106,9 +112,25 @@ def task_and_rule(task: str, rule: str) -> str:
     return task if rule == "augment" else f"{task}, {RULES[rule]}"
 
 
+def with_settings(title: str, task: str, config: dict[str, Any]) -> str:
+    """Put the settings that are not the rule's and task's own below ``title``."""
+    swept = tuple(name for name in GRID if len(config.get(name, ())) > 1)
+    told = ("task", "rule", "task_parameters", *swept)
+    rule, given = config.get("rule", "augment"), config.get("task_parameters", {})
+    settings = changed(rule, task, config, told)
+    own = complete({"rule": rule, "task": task}).task_parameters
+    parameters = [f"{name} {value}" for name, value in given.items() if own.get(name) != value]
+    words = ", ".join(word.replace("_", " ") for word in (*settings, *parameters))
+    return "\n".join([title, *textwrap.wrap(display.shown(words), 60)])
+
+
 def _named(summary: dict[str, Any]) -> str:
     # Earlier summaries tell no rule.
     return task_and_rule(summary["task"], summary.get("config", {}).get("rule", "augment"))
+
+
+def _title(summary: dict[str, Any], more: str = "") -> str:
+    return with_settings(_named(summary) + more, summary["task"], summary.get("config", {}))
 
 
 def _panels(summary: dict[str, Any]) -> dict[str, dict[str, list[int | None]]]:
@@ -116,7 +138,9 @@ def _panels(summary: dict[str, Any]) -> dict[str, dict[str, list[int | None]]]:
     task, trials = _named(summary), summary["trials"]
     if "grid" not in summary:
         percent = 100 * summary["converged_fraction"]
-        return {f"{task}: {percent:.2f} % converged": {f"all {summary['networks']}": trials}}
+        return {
+            _title(summary, f": {percent:.2f} % converged"): {f"all {summary['networks']}": trials}
+        }
     cells, per = summary["grid"], summary["config"]["networks"]
     apart = len(cells) > len(LINES) and len({cell["learning_rate"] for cell in cells}) > 1
     panels: dict[str, dict[str, list[int | None]]] = {}

@@ -315,6 +315,7 @@ def _draw_activity(path: Path, config: MemoryConfig, setup: Setup, packed: Packe
     if gone[number]:
         state = "diverged, weights not finite"
     title = f"{plots.task_and_rule(config.task, config.rule)}: network {number}, {state}"
+    title = plots.with_settings(title, config.task, config.to_json())
     activity.draw(path, title, setup.task, setup.rule.units, recordings)
 
 
