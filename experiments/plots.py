@@ -3,7 +3,9 @@
 Functions that take a run's ``folder`` write a PNG there; those that take a ``path`` write it.
 """
 
+import dataclasses
 import os
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -265,6 +267,30 @@ def _network(config: configs.Config) -> str:
     return f"{images}, {config.architecture}, feedback {feedback}"
 
 
+NO_RECIPE = (
+    *("dataset", "architecture", "feedback"),
+    *("seeds", "first_seed", "epochs", "rules", "angle_images"),
+)
+"""Fields that a title tells elsewhere, or that do not change what is learned."""
+
+
+def _recipe(config: configs.Config) -> str:
+    """Name the configuration, and what a run changes in it."""
+    if config.name not in configs.names():
+        return config.name
+    changed = configs.difference(config, configs.load(config.name))
+    values = dataclasses.asdict(config)
+    idle = [
+        name for name in values if config.curriculum == "off" and name.startswith("curriculum_")
+    ]
+    told = [
+        f"{name.replace('_', ' ')} {values[name]}"
+        for name in changed
+        if name not in (*NO_RECIPE, *idle)
+    ]
+    return "\n".join(textwrap.wrap(", ".join([config.name, *told]), 90))
+
+
 def layer_angles(
     axes: Axes,
     epochs: np.ndarray,
@@ -328,14 +354,18 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
             band(right, np.array([line["epoch"] for line in rows]), classes, index, name)
         images = monitored.removesuffix("_accuracy")
         error_axis(left, f"error rate, {images} images (%)")
-        right.set_ylabel("classes with accuracy of at least 50 %")
+        right.set_ylabel("classes with accuracy ≥ 50 %")
         right.set_xlabel("epoch")
         top = max(1.0, right.get_ylim()[1])
         right.set_ylim(-0.03 * top, 1.02 * top)
         whole_numbers(right.yaxis)
         legend_below(drawing, [left])
         config, seeds = configs.saved(folder), accuracy.shape[1]
-        drawing.suptitle(f"{_network(config)}: mean and range of {seeds} seed{'s' * (seeds > 1)}")
+        drawing.suptitle(
+            f"{_network(config)}: mean and range of {seeds} seed{'s' * (seeds > 1)}\n"
+            f"{_recipe(config)}",
+            fontsize=11,
+        )
 
 
 def _lines_of_all_seeds(parts: Sequence[Path]) -> list[dict[str, Any]]:

@@ -620,7 +620,9 @@ def test_the_picture_of_seeds_trained_apart_shows_them_all(tmp_path, drawn):
     for name in ("whole", "apart"):
         run = run_results.read(tmp_path / name / "paper")
         plots.learning_curves(run.folder, run.folders)
-    assert drawn[0] == drawn[1] and drawn[0][0].endswith("mean and range of 3 seeds")
+    assert drawn[0] == drawn[1]
+    title, recipe = drawn[0][0].splitlines()
+    assert title.endswith("mean and range of 3 seeds") and recipe.startswith("mnist_conv")
 
 
 def test_learning_curves_by_hand(tmp_path, monkeypatch):
