@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import config as configs
-from experiments.common import cli, files, folders
+from experiments.common import cli, display, files, folders
 from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.train import folder as run_folder
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ):
         write(arguments.out, config, read(config, parts))
     state = "finished" if (arguments.out / "summary.json").is_file() else "not finished"
-    seeds = f"{config.seeds} seed{'s' * (config.seeds > 1)}"
+    seeds = display.counted(config.seeds, "seed")
     print(f"{arguments.out}: {', '.join(config.rules)}, {state}, {seeds}")
 
 

@@ -3,7 +3,6 @@
 Functions that take a run's ``folder`` write a PNG there; those that take a ``path`` write it.
 """
 
-import dataclasses
 import os
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,8 +27,8 @@ from matplotlib.ticker import (
 from numpy.typing import ArrayLike
 
 from experiments import config as configs
-from experiments.common import display, files
-from experiments.train import joined
+from experiments.common import display, fields, files
+from experiments.train import idle, joined
 
 # Okabe & Ito's color-blind-safe palette; line styles differ too, for print in gray.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -257,7 +256,7 @@ def angles(folder: Path) -> None:
             axes.set_title(display.shown(rule))
         # In two lines: with one rule the picture is narrow.
         drawing.suptitle(
-            f"{_network(config)}\nmean and range of {config.seeds} seed{'s' * (config.seeds > 1)}",
+            f"{_network(config)}\nmean and range of {display.counted(config.seeds, 'seed')}",
             fontsize=10,
         )
 
@@ -279,14 +278,10 @@ def _recipe(config: configs.Config) -> str:
     if config.name not in configs.names():
         return config.name
     changed = configs.difference(config, configs.load(config.name))
-    values = dataclasses.asdict(config)
-    idle = [
-        name for name in values if config.curriculum == "off" and name.startswith("curriculum_")
-    ]
     told = [
-        f"{name.replace('_', ' ')} {values[name]}"
+        f"{name.replace('_', ' ')} {fields.shown(getattr(config, name))}"
         for name in changed
-        if name not in (*NO_RECIPE, *idle)
+        if name not in NO_RECIPE and name not in idle.names(config)
     ]
     return "\n".join(textwrap.wrap(", ".join([config.name, *told]), 90))
 
@@ -362,7 +357,7 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
         legend_below(drawing, [left])
         config, seeds = configs.saved(folder), accuracy.shape[1]
         drawing.suptitle(
-            f"{_network(config)}: mean and range of {seeds} seed{'s' * (seeds > 1)}\n"
+            f"{_network(config)}: mean and range of {display.counted(seeds, 'seed')}\n"
             f"{_recipe(config)}",
             fontsize=11,
         )

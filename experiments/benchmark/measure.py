@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from experiments import config as configs
 from experiments.benchmark import cells, profile, pytorch, roofline, timing
 from experiments.benchmark.settings import CELLS, DEFAULT_SEEDS, QUICK_SEEDS_OF, Cell, Settings
+from experiments.common import display
 from experiments.common.progress import Reporter
 from experiments.config import Config
 
@@ -130,7 +131,7 @@ def make_plan(
 
 def _jax_subjects(bench: cells.Bench, plan: Plan, warm: Warm) -> Iterator[timing.Subject]:
     for rule, count in plan.runs:
-        warm.report(f"compiling {rule}, {count} seed{'s' * (count > 1)}")
+        warm.report(f"compiling {rule}, {display.counted(count, 'seed')}")
         yield bench.subject(rule, count)
     for mesh in plan.meshes:
         seeds = mesh.shape["seeds"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.benchmark.profile import PRODUCTS
 from experiments.benchmark.timing import Spread, ratio, spread
-from experiments.common import console
+from experiments.common import console, display
 
 DEFINITIONS = {
     "q_agrel_over_backprop": "time of a Q-AGREL step over that of a backprop step; "
@@ -218,7 +218,7 @@ def print_table(content: Mapping[str, Any], folder: Path) -> None:
     settings = content["settings"]
     missing = "" if "torch" in content["versions"] else "; PyTorch is not installed: not compared"
     print(
-        f"{settings['repeats']} round{'s' * (settings['repeats'] > 1)}, "
+        f"{display.counted(settings['repeats'], 'round')}, "
         f"{settings['precision']}, seeds run "
         f"{settings['seeds_run']}{missing}"
     )

@@ -30,6 +30,15 @@ def shown(text: str) -> str:
     return _KNOWN.sub(lambda match: NAMES[match[0]], text)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "seed"), counted(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 IMAGE_SETS = {
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",

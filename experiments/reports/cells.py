@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.common import display
 from experiments.reports import markdown, runs
 from experiments.reproduce.published import CELLS, NOTES
 from experiments.train import results as run_results
@@ -189,7 +190,7 @@ def _draw(path: Path, there: dict[tuple[str, str], RunResults]) -> None:
     panels = []
     for (name, protocol), run in there.items():
         plots.learning_curves(run.folder, run.folders)
-        seeds = f"{run.config.seeds} seed{'s' * (run.config.seeds > 1)}"
+        seeds = display.counted(run.config.seeds, "seed")
         title = f"{name}, {protocol}, {seeds}" + ("" if run.finished else ",\nnot finished")
         published = CELLS.get(name) if protocol == "paper" else None
         line = published.accuracy if published else None

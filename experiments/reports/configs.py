@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments import config as configs
-from experiments.common import files
+from experiments.common import display, files
 from experiments.common.significance import mean_sd
 from experiments.reports import markdown, runs
 from experiments.train import results as run_results
@@ -92,7 +92,7 @@ def _accuracy(found: list[RunResults], config: configs.Config, rule: str) -> str
     for run in found:
         if run.ran(rule) and all(getattr(run.config, key) == getattr(config, key) for key in keys):
             values = 100 * run.accuracy(rule)
-            seeds = f"{len(values)} seed{'s' * (len(values) > 1)}"
+            seeds = display.counted(len(values), "seed")
             notes = "" if run.finished else ", not finished"
             if runs.drops_images(run):
                 notes += ", without the last batch"

@@ -18,11 +18,16 @@ def section(results: Path) -> str:
     Args:
       results: ``experiments/results``.
     """
+    parts = [_section(link, content) for link, content in read(results).items()]
+    return "\n\n".join(parts) or NOT_RUN
+
+
+def read(results: Path) -> dict[str, dict[str, Any]]:
+    """Return the runs that are there, by their folder from the page's own, "" for that one."""
     base = results / FOLDER
     folders = {"": base} | {f"{p.parent.name}/": p.parent for p in sorted(base.glob(f"*/{FILE}"))}
     found = {link: files.read_json(path / FILE) for link, path in folders.items()}
-    parts = [_section(link, content) for link, content in found.items() if content]
-    return "\n\n".join(parts) or NOT_RUN
+    return {link: content for link, content in found.items() if content}
 
 
 def _section(link: str, content: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from experiments.common import display, files
 from experiments.common.significance import mean_sd
 from experiments.reports import (
+    curve_tracing,
     hundred_classes,
     markdown,
     memory,
@@ -162,7 +163,7 @@ def _agrel(results: Path) -> str | None:
     low, high = f"{min(known):.2f}", f"{max(known):.2f}"
     return (
         f"{low if low == high else f'{low} to {high}'} times backprop's trials to criterion "
-        f"({len(known)} task{'s' * (len(known) > 1)}, both rules at one learning rate)"
+        f"({display.counted(len(known), 'task')}, both rules at one learning rate)"
         f"{_agrel_at_a_higher_rate(results)}"
     )
 
@@ -193,25 +194,32 @@ def _memory(results: Path) -> str | None:
 
 
 def _curve_tracing(results: Path) -> str | None:
-    content = _read(results / "curve_tracing" / "summary.json")
-    if content is None:
+    found = list(curve_tracing.read(results).values())
+    anywhere = [content for content in found if not content["config"].get("apart")]
+    if not anywhere:
         return None
+    length, accuracy = anywhere[0]["max_length"], anywhere[0]["config"]["accuracy"]
+    anywhere = [content for content in anywhere if content["max_length"] == length]
+    apart = [c for c in found if c["config"].get("apart") and c["max_length"] == length]
+    reached = sum(content["converged"] for content in anywhere)
     text = (
-        f"curves of {content['max_length']} pixels, frozen test: {content['converged']} of "
-        f"{content['networks']} networks reach {content['config']['accuracy']:.0%}, "
-        f"{content['all_right']['converged']} one of 500 trials without an error"
+        f"curves of {length} pixels, frozen test: {reached} of {_networks(anywhere)} networks "
+        f"reach {accuracy:.0%}, {_without_error(anywhere)} one of 500 trials without an error"
     )
-    found = [
-        _read(results / "curve_tracing" / f / "summary.json") for f in ("apart", "apart_seed_1")
-    ]
-    apart = [content for content in found if content is not None]
     if not apart:
         return text
-    there = sum(content["all_right"]["converged"] for content in apart)
     return (
-        f"{text}; with `--apart` (no pixel beside both curves) {there} of "
-        f"{sum(content['networks'] for content in apart)} do"
+        f"{text}; with `--apart` (no pixel beside both curves) {_without_error(apart)} of "
+        f"{_networks(apart)} do"
     )
+
+
+def _networks(found: list[dict[str, Any]]) -> int:
+    return sum(content["networks"] for content in found)
+
+
+def _without_error(found: list[dict[str, Any]]) -> int:
+    return sum(content["all_right"]["converged"] for content in found)
 
 
 def _share(name: str) -> Callable[[Path], str | None]:

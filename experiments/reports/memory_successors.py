@@ -83,7 +83,7 @@ def workmate(folder: Path) -> str:
             name,
             run["task"],
             plots.RULES[_rule(run)],
-            ", ".join([*_changed(run, ("task_parameters",)), *_of_task(run)]) or PLAIN[_rule(run)],
+            ", ".join(_changed(run)) or PLAIN[_rule(run)],
             cells.share(run),
             *cells.trials(run),
             f"{run['max_trials']:,}",
@@ -103,14 +103,6 @@ def workmate(folder: Path) -> str:
         "trials at each level, median (networks that passed it)",
     )
     return _with_pictures(folder, markdown.table(headings, rows), dict(order))
-
-
-def _of_task(run: dict[str, Any]) -> list[str]:
-    """Name the parameters of the task that are not its own."""
-    config = run["config"]
-    own = memory_config.complete({"rule": _rule(run), "task": run["task"]}).task_parameters
-    given = config["task_parameters"]
-    return [f"{name} {value}" for name, value in given.items() if own.get(name) != value]
 
 
 def _levels(run: dict[str, Any]) -> str:
@@ -227,7 +219,7 @@ def _variant(run: dict[str, Any]) -> str:
     return ", ".join([*named, *_changed(run, told)]) or "published"
 
 
-def _changed(run: dict[str, Any], told: tuple[str, ...]) -> list[str]:
+def _changed(run: dict[str, Any], told: tuple[str, ...] = ()) -> list[str]:
     return memory_config.changed(_rule(run), run["task"], run["config"], told)
 
 

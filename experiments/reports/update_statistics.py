@@ -99,7 +99,7 @@ def _by_classes(folder: Path) -> list[str]:
 def _source(content: dict[str, Any], entries: list[dict[str, Any]]) -> str:
     """Say where the numbers come from."""
     seeds = len(entries[0]["seeds"])
-    command = f"Command: `{content['command']}`; {seeds} seed{'s' * (seeds > 1)}; "
+    command = f"Command: `{content['command']}`; {display.counted(seeds, 'seed')}; "
     return f"{command}{content['device']}; commit `{runs.short(content['commit'])}`."
 
 

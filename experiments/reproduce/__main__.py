@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import config as configs
-from experiments.common import cli, devices, files, folders, provenance
+from experiments.common import cli, devices, display, files, folders, provenance
 from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.reproduce import plan, stored_times
@@ -230,7 +230,7 @@ def _run(work: Work, data_dir: str | None, deadline: float | None, mesh: Any = N
 
 
 def _name(work: Work) -> str:
-    seeds = f"{work.config.seeds} seed{'s' * (work.config.seeds > 1)}"
+    seeds = display.counted(work.config.seeds, "seed")
     return f"{work.config.name}, {work.config.protocol} protocol, {seeds}"
 
 

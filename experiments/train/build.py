@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import memory
+from experiments.common import display, memory
 from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.train import layer_names
@@ -260,7 +260,7 @@ def start(trainer: training.Trainer, config: Config, dataset: Dataset) -> fittin
     try:
         memory.check(
             2 * memory.size(trainer.init, keys),  # now, and at the best epoch
-            f"the weights of {config.seeds} network{'s' * (config.seeds > 1)}",
+            f"the weights of {display.counted(config.seeds, 'network')}",
             "--hidden or --seeds",
         )
         return fitting.start(trainer, keys)

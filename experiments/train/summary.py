@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from experiments import config as configs
-from experiments.common import console
+from experiments.common import console, display
 from experiments.common.cli import UserError
 from experiments.common.significance import mean_sd
 from experiments.config import Config
@@ -192,7 +192,7 @@ def print_table(content: dict[str, Any]) -> None:
     console.table(title, HEADINGS, rows)
     seeds = len(content["results"][0]["seeds"])
     print(
-        f"{seeds} seed{'s' * (seeds > 1)}; criterion {100 * content['criterion_accuracy']:.2f} % "
+        f"{display.counted(seeds, 'seed')}; criterion {100 * content['criterion_accuracy']:.2f} % "
         f"({content['criterion_is']})"
     )
     measures = {

@@ -25,10 +25,11 @@ class Instrument:
         self._rule = build.make_rule(measured.rule, config)
         self._reward = build.make_reward(config)
         self._forward = batches.forward_of(config, problem, measured.feedback)
-        # A draw from the softmax of the outputs is part of these two.
-        drawn = measured.rule in ("agrel", "reinforce")
+        # A draw from the softmax of the outputs is part of rules that learn probabilities.
         self._policy = (
-            policies.softmax_probabilities if drawn else batches.policy_probabilities(config)
+            policies.softmax_probabilities
+            if self._rule.estimates == "probabilities"
+            else batches.policy_probabilities(config)
         )
         self._plan, self._data = plan, (problem.images, problem.labels)
         self.exact = plan.method == "exact" and measured.enumerable

@@ -87,16 +87,23 @@ def _plane(axes: Axes, results: list[dict[str, Any]], objective: str) -> None:
             style = _style(result["rule"], line=False)
             axes.plot(variance["mean"], angle["mean"], **style)
             _sd(axes.vlines, variance["mean"], angle, style["color"])
-            _sd(axes.hlines, angle["mean"], variance, style["color"])
+            # The axis of the variance is logarithmic, and has no 0.
+            _sd(axes.hlines, angle["mean"], variance, style["color"], variance["mean"] / 10)
     axes.set_xscale("log")
     _angles(axes)
     axes.axhline(90, color="0.6", linewidth=0.8, zorder=0)
 
 
-def _sd(draw: Callable[..., object], across: float, value: dict[str, float], color: str) -> None:
-    """Draw ± sd over seeds, where there are several; on the logarithmic axis not down to 0."""
+def _sd(
+    draw: Callable[..., object],
+    across: float,
+    value: dict[str, float],
+    color: str,
+    least: float = 0.0,
+) -> None:
+    """Draw ± sd over seeds, where there are several, not below ``least``."""
     if sd := value.get("sd"):
-        low = max(value["mean"] - sd, value["mean"] / 10)
+        low = max(value["mean"] - sd, least)
         draw(across, low, value["mean"] + sd, colors=color, linewidth=1)
 
 
@@ -109,7 +116,7 @@ def _title(results: list[dict[str, Any]], stage: int) -> str:
 
 
 def _epochs(stage: int) -> str:
-    return f"{stage} epoch{'s' * (stage != 1)}"
+    return display.counted(stage, "epoch")
 
 
 def _sweep(axes: Axes, plan: Plan, results: list[dict[str, Any]], key: str) -> None:

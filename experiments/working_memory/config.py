@@ -275,16 +275,19 @@ NO_SETTINGS = ("seed", "networks", "max_trials", "retest_after", "cooling")
 
 
 def changed(rule: str, task: str, config: dict[str, Any], told: tuple[str, ...] = ()) -> list[str]:
-    """Name the settings in ``config`` that are not the rule's and task's own, nor ``told``."""
+    """Name the settings in ``config`` that are not the rule's and task's own, nor ``told``.
+
+    The task's parameters come last, unless "task_parameters" are ``told``.
+    """
     own = complete({"rule": rule, "task": task}).to_json()
-    found = {
-        name: config[name]
-        for name, value in own.items()
-        if name not in (*told, *NO_SETTINGS) and config.get(name, value) != value
-    }
+    apart = (*told, *NO_SETTINGS, "task_parameters")
+    found = {name: config.get(name, value) for name, value in own.items() if name not in apart}
+    parameters = config.get("task_parameters", {}) if "task_parameters" not in told else {}
+    usual = own | own["task_parameters"]
     return [
         f"{name} {fields.shown(tuple(value) if isinstance(value, list) else value)}"
-        for name, value in found.items()
+        for name, value in (*found.items(), *parameters.items())
+        if usual.get(name) != value
     ]
 
 

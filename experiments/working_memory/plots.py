@@ -19,7 +19,7 @@ from experiments.plots import (
     spread,
     whole_numbers,
 )
-from experiments.working_memory.config import changed, complete
+from experiments.working_memory.config import changed
 
 RULES = {"augment": "AuGMEnT", "recollect": "RECOLLECT", "workmate": "WorkMATe"}
 LEVELS = {"match_to_sample": "set of stimuli"}
@@ -115,12 +115,8 @@ def task_and_rule(task: str, rule: str) -> str:
 def with_settings(title: str, task: str, config: dict[str, Any]) -> str:
     """Put the settings that are not the rule's and task's own below ``title``."""
     swept = tuple(name for name in GRID if len(config.get(name, ())) > 1)
-    told = ("task", "rule", "task_parameters", *swept)
-    rule, given = config.get("rule", "augment"), config.get("task_parameters", {})
-    settings = changed(rule, task, config, told)
-    own = complete({"rule": rule, "task": task}).task_parameters
-    parameters = [f"{name} {value}" for name, value in given.items() if own.get(name) != value]
-    words = ", ".join(word.replace("_", " ") for word in (*settings, *parameters))
+    settings = changed(config.get("rule", "augment"), task, config, ("task", "rule", *swept))
+    words = ", ".join(settings).replace("_", " ")
     return "\n".join([title, *textwrap.wrap(display.shown(words), 60)])
 
 

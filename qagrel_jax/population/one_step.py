@@ -13,7 +13,6 @@ from typing import NamedTuple
 import chex
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import optax
 
 from qagrel_jax import checks, optimizers, passes
@@ -165,7 +164,7 @@ def _trial(
     else:
         outcome = vectors.step(task, pattern, decision.action[0])
     grads, errors = rule.update(decision, outcome[None])
-    error = errors[0] if rule.supervised else jnp.square(errors[0])
+    error = rule.mean_error(errors)
     updates, state = optimizers.update(optimizer, grads, learner.optimizer_state, now, error)
     variables = {"params": optax.apply_updates(now, updates)}
     return Learners(variables | passes.changed(others, decision.aux), state)

@@ -16,7 +16,7 @@ import numpy as np
 
 from qagrel_jax import checks
 from qagrel_jax.population import population
-from qagrel_jax.tasks import contract
+from qagrel_jax.tasks import TASKS, contract
 from qagrel_jax.tasks import criterion as criteria
 
 CPU_BLOCK, CPU_ALONE, SMALL_BLOCK = 64, 128, 16
@@ -79,6 +79,8 @@ class Packed:
         checks.instance("setup", setup, population.Setup)
         checks.random_key("key", key)
         contract.check(setup.task, setup.params)
+        if setup.task is not TASKS.get(setup.task.name):
+            contract.check_conditions(setup.task, setup.params)
         own = setup.config
         rates = np.asarray(own.learning_rate if learning_rate is None else learning_rate)
         decays = np.asarray(own.tag_decay if tag_decay is None else tag_decay)

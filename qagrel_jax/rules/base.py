@@ -85,6 +85,17 @@ class Rule(NamedTuple):
         """Whether ``update`` is told labels, not rewards."""
         return self.outcome == "label"
 
+    def mean_error(self, errors: chex.Array) -> chex.Array:
+        """Return the mean of δ² over a batch, of a supervised rule that of the loss.
+
+        Args:
+          errors: float[batch], from ``update``.
+
+        Returns:
+          float[].
+        """
+        return errors.mean() if self.supervised else jnp.square(errors).mean()
+
 
 def run_forward(forward: Forward, params: chex.ArrayTree, inputs: chex.Array) -> Any:
     """Return ``forward(params, inputs)``; ``act`` has checked it (``check_act``).
@@ -212,11 +223,10 @@ def one_step_rule(
 
     Raises:
       ValueError: ``outcome`` is neither "reward" nor "label", or ``estimates`` neither "values" nor
-        "probabilities"; from ``act``, outputs that leave
-        nothing to choose; from ``update``, a ``teaching_signal`` that returns something else,
-        rewards that are not finite, labels or a decision's actions that are none. (Inside a
-        compiled function values are not known: nothing is raised, and the error of such a label or
-        action is NaN.)
+        "probabilities"; from ``act``, outputs that leave nothing to choose; from ``update``, a
+        ``teaching_signal`` that returns something else, rewards that are not finite, labels or a
+        decision's actions that are none. (Inside a compiled function values are not known: nothing
+        is raised, and the error of such a label or action is NaN.)
       TypeError: ``policy`` or ``teaching_signal`` is no function; from ``update``, a decision from
         which another kind of rule must learn, rewards that are no numbers, labels or actions that
         are no integers.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -17,7 +15,7 @@ from qagrel_jax.tasks.base import Task, TimeStep, TrialState, as_documented
 
 
 def check(task: Task, params: Any) -> None:
-    """Check what a task's functions return; computed are the conditions of some trials alone.
+    """Check what a task's functions return; nothing is computed.
 
     Args:
       task: one of one's own, perhaps.
@@ -28,7 +26,7 @@ def check(task: Task, params: Any) -> None:
         whole number.
       ValueError: a state that ``step`` gives other shapes or dtypes, an observation that is not
         [inputs], a reward, end or condition that is not one value, a trial of the frozen test of
-        other shapes or dtypes than the others, a condition's number that the criterion has not.
+        other shapes or dtypes than the others.
 
     >>> import qagrel_jax as qj
     >>> task = qj.make_task("saccade")
@@ -36,7 +34,7 @@ def check(task: Task, params: Any) -> None:
     Traceback (most recent call last):
     TypeError: task.condition must return one whole number, got float32[]
     """
-    shared, params = params, dataclasses.replace(params, level=jnp.int32(0))
+    params = dataclasses.replace(params, level=jnp.int32(0))
     number, key = jax.ShapeDtypeStruct((), jnp.int32), root_key(0)
     noise = jax.eval_shape(lambda: task.draw(key, params))
     trial = jax.eval_shape(lambda noise: task.build(noise, params), noise)
@@ -55,33 +53,38 @@ def check(task: Task, params: Any) -> None:
     if task.criterion.test_allowed:
         test = jax.eval_shape(lambda n, index: task.test_trial(n, index, params), noise, number)
         _alike("task.test_trial", "the trial of task.build", test, trial)
-    functions = task.draw, task.build, task.condition
-    low, high = _conditions(*functions, task.levels(shared), shared)
-    if low < 0 or high >= task.criterion.conditions:
-        raise ValueError(
-            f"task.condition must return numbers from 0 to {task.criterion.conditions - 1}, one "
-            f"for each of criterion.conditions, got {low if low < 0 else high}"
-        )
 
 
 TRIALS = 256
 """Drawn at each shaping level to look at their conditions."""
 
 
-@functools.lru_cache(maxsize=64)
-def _conditions(
-    draw: Callable, build: Callable, condition: Callable, levels: int, params: Any
-) -> tuple[int, int]:
-    """Return the lowest and the highest condition of some trials."""
+def check_conditions(task: Task, params: Any) -> None:
+    """Check that the trials of some draws count for conditions that the criterion has.
+
+    Others would fill no window, and no network would ever converge.
+
+    Args:
+      task: one that ``check`` has passed.
+      params: its parameters.
+
+    Raises:
+      ValueError: a condition's number that the criterion has not.
+    """
 
     def one(key: chex.PRNGKey, level: chex.Array) -> chex.Array:
         at_level = dataclasses.replace(params, level=level)
-        return condition(build(draw(key, params), at_level))
+        return task.condition(task.build(task.draw(key, params), at_level))
 
     keys = jax.random.split(root_key(0), TRIALS)
-    of_levels = jax.vmap(jax.vmap(one, (0, None)), (None, 0))
-    found = jax.jit(of_levels)(keys, jnp.arange(levels, dtype=jnp.int32))
-    return int(found.min()), int(found.max())
+    levels = jnp.arange(task.levels(params), dtype=jnp.int32)
+    found = jax.jit(jax.vmap(jax.vmap(one, (0, None)), (None, 0)))(keys, levels)
+    low, high = int(found.min()), int(found.max())
+    if low < 0 or high >= task.criterion.conditions:
+        raise ValueError(
+            f"task.condition must return numbers from 0 to {task.criterion.conditions - 1}, one "
+            f"for each of criterion.conditions, got {low if low < 0 else high}"
+        )
 
 
 def _checked(function: str, moment: Any, inputs: int) -> TrialState:

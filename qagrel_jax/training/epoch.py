@@ -202,15 +202,15 @@ def _learn_from(
         return in_memory
     if _window_read_at_once(trainer, train, over):
         return as_the_curriculum_draws
-    prefetched = streaming.prefetch(
+    reader = streaming.prefetch(
         partial(streaming.read_batches, images, labels, _rows(order, chunk), trainer.mesh)
         for chunk in chunks
     )
 
-    def ahead(chunk: Chunk, states: TrainState, active: np.ndarray, *how: Any) -> tuple:
-        return trainer.run_batches(states, active, *next(prefetched), *how)
+    def next_batches(chunk: Chunk, states: TrainState, active: np.ndarray, *how: Any) -> tuple:
+        return trainer.run_batches(states, active, *next(reader), *how)
 
-    return ahead
+    return next_batches
 
 
 def _rows(order: chex.Array, chunk: Chunk) -> chex.Array:

@@ -220,7 +220,7 @@ def train_step(
     nominal = learner.batch_size or len(labels)
     if not rule.supervised and len(labels) < nominal:
         grads = _scale(grads, len(labels) / nominal)
-    error = errors.mean() if rule.supervised else jnp.square(errors).mean()
+    error = rule.mean_error(errors)
     updates, opt_state = optimizers.update(
         learner.optimizer, grads, state.opt_state, state.params, error
     )
