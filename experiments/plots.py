@@ -256,9 +256,13 @@ def angles(folder: Path) -> None:
             axes.set_title(display.shown(rule))
         # In two lines: with one rule the picture is narrow.
         drawing.suptitle(
-            f"{_network(config)}\nmean and range of {display.counted(config.seeds, 'seed')}",
+            f"{_network(config)}\n{_of_seeds(config.seeds)}",
             fontsize=10,
         )
+
+
+def _of_seeds(seeds: int) -> str:
+    return f"mean and range of {seeds} seeds" if seeds > 1 else "1 seed"
 
 
 def _network(config: configs.Config) -> str:
@@ -357,8 +361,7 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
         legend_below(drawing, [left])
         config, seeds = configs.saved(folder), accuracy.shape[1]
         drawing.suptitle(
-            f"{_network(config)}: mean and range of {display.counted(seeds, 'seed')}\n"
-            f"{_recipe(config)}",
+            f"{_network(config)}: {_of_seeds(seeds)}\n{_recipe(config)}",
             fontsize=11,
         )
 

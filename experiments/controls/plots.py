@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import EngFormatter, NullLocator
 
 from experiments import plots
 from experiments.common import display
@@ -182,10 +182,11 @@ def _one_discovery(
             left.axhline(target, color="0.6", linewidth=0.7)
     left.set_ylim(-0.02 * (top := _top(line, lines)), top)
     left.set_ylabel("validation (%)", fontsize=8)
-    left.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
+    left.xaxis.set_major_formatter(EngFormatter(sep=" "))
     heat = plots.class_map(right, epochs, np.array(line["class_accuracy"], float))
     right.set_ylabel("class", fontsize=8)
-    if line.get("active_classes"):
+    # Classes that come in random order are not the lowest rows.
+    if line.get("active_classes") and line.get("config", {}).get("curriculum") != "random":
         active = np.array(line["active_classes"]).mean(1)
         right.plot(epochs, active - 0.5, color="tab:red", linewidth=1.2)
     return heat

@@ -47,9 +47,13 @@ def learning(path: Path, content: dict[str, Any], lines: list[dict[str, Any]]) -
         right.set_xlabel("training trials")
         right.xaxis.set_major_formatter("{x:,.0f}")
         right.set_ylabel("accuracy in frozen tests (%),\nat the current length")
+        config = content["config"]
+        where = ", no pixel beside both curves" * bool(config.get("apart"))
         drawing.suptitle(
-            f"Curve tracing: {content['converged']} of {networks} networks learn curves of "
-            f"{content['max_length']} pixels"
+            f"Curves of {content['max_length']} pixels{where}, seed {config['seed']}: "
+            f"{content['converged']} of {networks} networks reach {config['accuracy']:.0%},\n"
+            f"{content['all_right']['converged']} have a test without an error",
+            fontsize=11,
         )
 
 
