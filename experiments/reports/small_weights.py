@@ -14,6 +14,7 @@ VARIANTS = {
 }
 OTHER_RECIPES = {
     "class curriculum, Kolen–Pollack": "small_weights/curriculum_kolen_pollack",
+    "class curriculum, sign feedback, scale 4": "small_weights/curriculum_sign",
     "learning rate 0.3": "small_weights/rate_0.3",
     "class curriculum, learning rate 0.3": "small_weights/curriculum_rate_0.3",
     "He initialization": "small_weights/he",
