@@ -32,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=cli.path, metavar="RUN", help="folder of a run")
     folder = parser.parse_args(argv).run
     configs.check_run(folder)
+    if not files.read_metrics(folder):  # what was made of it before stays
+        raise UserError(
+            f"{folder / 'metrics.jsonl'} is missing, empty or damaged: copy it again, or train on"
+        )
     with Mirror(folder) as mirror:
         if not mirror.claim():
             raise UserError(f"the training in {folder} keeps its event files up to date itself")

@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with folders.explained(out):
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is not a folder: choose another --out")
+        _check_own(out)
     planned = _plan(arguments)
     mesh = devices.arrange(arguments.mesh)
     codes, said = [0], set[str]()
@@ -67,6 +68,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{len(planned) - left} of {len(planned)} cells are done; everything is in {out}")
     if any(codes):
         sys.exit(max(codes))
+
+
+def _check_own(out: Path) -> None:
+    """Raise ``UserError`` where ``out`` holds another command's files, which would be replaced."""
+    if not out.is_dir():
+        return
+    present = {path.name for path in folders.visible(out) if not path.is_dir()}
+    try:
+        content = files.read_json(out / "summary.json")
+    except UserError:  # damaged, it is made anew
+        content = None
+    if present - {"README.md", "summary.json"} or (content and "difference_is" not in content):
+        raise UserError(f"{out} holds another run or other files: choose another --out")
 
 
 def _plan(arguments: Any) -> list[Cell]:

@@ -547,3 +547,15 @@ def test_differences_are_of_the_same_seeds_and_as_many_epochs(tmp_path):
     assert found["random"]["minus_tied"]["seeds"] == 1
     np.testing.assert_allclose(found["random"]["minus_tied"]["mean"], 4.0)
     assert found["sign"]["minus_tied"] is None
+
+
+@pytest.mark.parametrize("content", ['{"task": "xor"}', None])
+def test_another_commands_results_are_not_replaced(content, tmp_path):
+    """Neither its summary, nor what lies beside other files."""
+    held = tmp_path / ("summary.json" if content else "paper.txt")
+    held.write_text(content or "mine")
+    arguments = ["--configs", "digits", "--kinds", "tied", "--rules", "backprop"]
+    with pytest.raises(UserError, match="holds another run or other files"):
+        command.main([*arguments, "--out", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == [held.name]
+    assert held.read_text() == (content or "mine")

@@ -119,3 +119,14 @@ def test_unwanted_or_without_a_run_it_does_nothing(folder, tmp_path):
     with tensorboard.following(tmp_path / "none", wanted=True):
         pass
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "damaged"])
+def test_without_metrics_the_files_that_are_there_stay(damage, folder):
+    tensorboard.main([str(folder)])
+    before = sorted(path.name for path in (folder / "tensorboard").rglob("*"))
+    metrics = folder / "metrics.jsonl"
+    metrics.unlink() if damage == "missing" else metrics.write_text("{" * (damage == "damaged"))
+    with pytest.raises(UserError, match="is missing, empty or damaged"):
+        tensorboard.main([str(folder)])
+    assert sorted(path.name for path in (folder / "tensorboard").rglob("*")) == before
