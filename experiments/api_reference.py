@@ -19,7 +19,8 @@ from typing import Any
 
 import chex
 
-from experiments.common import cli
+from experiments.common import cli, folders
+from experiments.common.cli import UserError
 
 try:
     import pdoc
@@ -63,8 +64,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--out", type=cli.path, default=Path("runs/api"), metavar="DIR", help="default: runs/api"
     )
     out = parser.parse_args(argv).out
+    _check_own(out)
     build(out)
     print(f"open {out / 'qagrel_jax.html'} in a browser")
+
+
+def _check_own(out: Path) -> None:
+    """Raise ``UserError`` unless ``out`` is absent, empty or holds a former reference."""
+    with folders.explained(out):
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out} is not a folder: choose another --out")
+        held = {path.name for path in folders.visible(out)} if out.is_dir() else set()
+        if held and not ({"qagrel_jax", "qagrel_jax.html"} <= held):
+            raise UserError(f"{out} holds other files: choose another --out")
 
 
 def build(out: Path) -> None:

@@ -10,6 +10,7 @@ import warnings
 import pytest
 
 from experiments import api_reference
+from experiments.common.cli import UserError
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +65,12 @@ def test_without_pdoc_a_line_says_what_to_install(monkeypatch, capsys):
         importlib.import_module("experiments.api_reference")
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: this needs pdoc: pip install -e '.[dev]'\n"
+
+
+def test_other_files_are_not_replaced(tmp_path):
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(UserError, match="holds other files"):
+        api_reference.main(["--out", str(tmp_path)])
+    with pytest.raises(UserError, match="is not a folder"):
+        api_reference.main(["--out", str(tmp_path / "index.html")])
+    assert (tmp_path / "index.html").read_text() == "mine"
