@@ -102,6 +102,19 @@ def check(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> bo
         return False
 
 
+def check_only(folder: Path, *files: str) -> None:
+    """Raise ``UserError`` where ``folder`` is no folder, or holds other files than ``files``.
+
+    Folders in it may have any name.
+    """
+    with explained(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is not a folder: choose another --out")
+        held = visible(folder) if folder.is_dir() else []
+        if any(path.name not in files for path in held if not path.is_dir()):
+            raise UserError(f"{folder} holds another run or other files: choose another --out")
+
+
 def check_trained(folder: Path, config: str, *checkpoints: str) -> None:
     """Raise ``UserError`` unless ``folder`` holds a run's ``config`` and one of ``checkpoints``."""
     if not (folder / config).is_file():

@@ -51,10 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser(_shown_in_help(argv)).parse_args(argv)
     out = arguments.out
-    with folders.explained(out):
-        if out.exists() and not out.is_dir():
-            raise UserError(f"{out} is not a folder: choose another --out")
-        _check_own(out)
+    _check_own(out)
     planned = _plan(arguments)
     mesh = devices.arrange(arguments.mesh)
     codes, said = [0], set[str]()
@@ -72,14 +69,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _check_own(out: Path) -> None:
     """Raise ``UserError`` where ``out`` holds another command's files, which would be replaced."""
-    if not out.is_dir():
-        return
-    present = {path.name for path in folders.visible(out) if not path.is_dir()}
+    folders.check_only(out, "README.md", "summary.json")
     try:
         content = files.read_json(out / "summary.json")
     except UserError:  # damaged, it is made anew
         content = None
-    if present - {"README.md", "summary.json"} or (content and "difference_is" not in content):
+    if content and "difference_is" not in content:
         raise UserError(f"{out} holds another run or other files: choose another --out")
 
 

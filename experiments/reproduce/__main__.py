@@ -33,6 +33,7 @@ from experiments.train import __main__ as train
 from experiments.train import folder as run_folder
 
 OUT = Path("runs") / "cells"
+TIMES = "step_times.json"
 IN_USE = "another process is at work in its folder"
 
 
@@ -42,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     budget = None if arguments.budget is None else 60 * arguments.budget
     bases = [configs.load(name) for name in arguments.cells or CELLS]
-    with folders.explained(arguments.out):
-        if arguments.out.exists() and not arguments.out.is_dir():
-            raise UserError(f"{arguments.out} is not a folder: choose another --out")
+    folders.check_only(arguments.out, "README.md", "learning_curves.png", TIMES)
     mesh = devices.arrange(arguments.mesh)  # before planning wakes the devices
     stored = stored_times.read()
     if arguments.plan:
@@ -135,7 +134,7 @@ def _missing(works: list[Work], data_dir: Path | None) -> list[str]:
 
 def _with_measured_times(works: list[Work], arguments: Any) -> list[Work]:
     """Leave out what has no data, and measure epochs whose time is not known."""
-    times_file = arguments.out / "step_times.json"
+    times_file = arguments.out / TIMES
     times = _times_so_far(times_file)
     before = dict(times)
     found = []

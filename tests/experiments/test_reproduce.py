@@ -17,6 +17,7 @@ import pytest
 
 from experiments import config as configs
 from experiments.common import files
+from experiments.common.cli import UserError
 from experiments.config import Config
 from experiments.reproduce import __main__ as reproduce
 from experiments.reproduce import plan as reproduce_plan
@@ -415,3 +416,11 @@ def test_unknown_cells_are_one_line(tmp_path, capsys):
     assert stop.value.code == 2
     assert "unknown config 'nonesuch'; valid: " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "paper.txt"])
+def test_other_files_are_no_place_for_cells(name, tmp_path):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match="holds another run or other files"):
+        reproduce.main(["--cells", "digits", "--plan", "--out", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == [name]
