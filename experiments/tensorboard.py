@@ -32,14 +32,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=cli.path, metavar="RUN", help="folder of a run")
     folder = parser.parse_args(argv).run
     configs.check_run(folder)
-    if not files.read_metrics(folder):  # what was made of it before stays
-        raise UserError(
-            f"{folder / 'metrics.jsonl'} is missing, empty or damaged: copy it again, or train on"
-        )
     with Mirror(folder) as mirror:
         if not mirror.claim():
             raise UserError(f"the training in {folder} keeps its event files up to date itself")
-        print(f"{mirror.update()} scalars in {folder / 'tensorboard'}")
+        if not (count := mirror.update()):
+            raise UserError(
+                f"{folder / 'metrics.jsonl'} is missing, empty or damaged: copy it again, or "
+                "train on"
+            )
+        print(f"{count} scalars in {folder / 'tensorboard'}")
 
 
 def check() -> None:
@@ -114,11 +115,14 @@ class Mirror:
         """
         if not configs.holds_run(self._folder) or not self.claim():
             return 0
+        lines = files.read_metrics(self._folder)
+        if not lines:  # what was made of it before stays
+            return 0
         if not self._written:
             shutil.rmtree(self._folder / "tensorboard", ignore_errors=True)
         first_seed = configs.saved(self._folder).first_seed
         count = 0
-        for line in files.read_metrics(self._folder):
+        for line in lines:
             # A resumed run repeats its last epochs to the byte.
             if (line["rule"], line["epoch"]) in self._written:
                 continue

@@ -87,8 +87,7 @@ def check(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> bo
       UserError: it is no folder, or holds another run or other files.
     """
     with explained(folder):
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is not a folder: choose another --out")
+        present = held(folder)
         if any((folder / marker).is_file() for marker in markers):
             if not resume:
                 raise UserError(
@@ -96,7 +95,7 @@ def check(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> bo
                     "choose another --out"
                 )
             return True
-        if folder.is_dir() and visible(folder):
+        if present:
             what = "files that are no run" if markers else "another run or other files"
             raise UserError(f"{folder} holds {what}: choose another --out")
         return False
@@ -107,12 +106,8 @@ def check_only(folder: Path, *files: str) -> None:
 
     Folders in it may have any name.
     """
-    with explained(folder):
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is not a folder: choose another --out")
-        held = visible(folder) if folder.is_dir() else []
-        if any(path.name not in files for path in held if not path.is_dir()):
-            raise UserError(f"{folder} holds another run or other files: choose another --out")
+    if any(path.name not in files for path in held(folder) if not path.is_dir()):
+        raise UserError(f"{folder} holds another run or other files: choose another --out")
 
 
 def check_trained(folder: Path, config: str, *checkpoints: str) -> None:
@@ -240,6 +235,18 @@ def _remove_beginning(folder: Path) -> None:
         if all(path.name in BEGINNING or not path.stat().st_size for path in left):
             for path in left:
                 path.unlink()
+
+
+def held(folder: Path) -> list[Path]:
+    """Return what is visible in ``folder``, nothing where there is none yet.
+
+    Raises:
+      UserError: it is no folder, or cannot be read.
+    """
+    with explained(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is not a folder: choose another --out")
+        return visible(folder) if folder.is_dir() else []
 
 
 def visible(folder: Path) -> list[Path]:
