@@ -97,8 +97,8 @@ def saved(folder: Path) -> Config:
         return from_json(content)
     except UserError as error:
         raise UserError(
-            f"{path} is of no run of experiments.train, or of another version ({error}): give "
-            "another folder"
+            f"{path} is of no run of experiments.train, or of another version: give another "
+            f"folder ({error})"
         ) from None
 
 

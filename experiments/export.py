@@ -111,7 +111,8 @@ def _read(path: Path, rule: str, row: int) -> tuple[dict[str, Any], int, float]:
 
     if not path.is_file():
         raise UserError(f"{path} does not exist: has {rule} finished an epoch?")
-    with saved.explained(path):
+    instead = "copy it again, or give another run"
+    with saved.explained(path, instead):
         content, metadata = checkpoints.read(path)
     if metadata is not None and metadata.get("rule") != rule:
         raise UserError(f"{path} is of the rule {metadata.get('rule')}")
@@ -121,7 +122,7 @@ def _read(path: Path, rule: str, row: int) -> tuple[dict[str, Any], int, float]:
         variables = {"params": learner["params"], **learner["model_state"]}
         return variables, int(run["best_epoch"][row]), float(run["best_accuracy"][row])
     except Exception as error:
-        raise UserError(f"{path} is damaged ({error})") from None
+        raise UserError(f"{path} is damaged ({error}); {instead}") from None
 
 
 def _num_actions(params: dict[str, Any]) -> int:

@@ -151,10 +151,10 @@ def _lines(
     lines = [line for line in files.read_metrics(part) if line["rule"] == rule]
     epochs = len(lines) if entry is None else entry["epochs"]
     there = [line["epoch"] for line in lines]
+    path = part / "metrics.jsonl"
     if there != list(range(1, epochs + 1)) or (
-        lines and summary.accuracy_curves(lines, rule).shape != (epochs, config.seeds)
+        lines and summary.accuracy_curves(lines, rule, path).shape != (epochs, config.seeds)
     ):
-        path = part / "metrics.jsonl"
         raise UserError(f"{path} lacks epochs of {rule}, or is damaged: copy the whole run again")
     return lines
 

@@ -23,6 +23,7 @@ from experiments.common import cli, files
 from experiments.common.cli import UserError
 
 HERE = Path(__file__).resolve().parent
+MARKER = re.compile(r"^<!-- report (\w+): (begin|end) -->$", re.MULTILINE)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,6 +51,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{arguments.results} is no folder of results: run from a checkout, or say "
             "where it is (--results)"
         )
+    for path in arguments.readme or []:
+        if not MARKER.search(_read(path)):
+            raise UserError(
+                f"{path} has no lines `<!-- report NAME: begin -->` and `... end -->` to write "
+                f"between; NAME is one of {', '.join(reports.NAMES)}"
+            )
     if arguments.readme or arguments.results.resolve() == HERE / "results":
         texts = {path: _read(path) for path in arguments.readme or pages()}
     else:
@@ -138,7 +145,7 @@ def rebuild(text: str, results: Path) -> str:
         r"^<!-- report (?P<name>\w+): begin -->\n(?P<old>.*?)^<!-- report (?P=name): end -->$",
         re.MULTILINE | re.DOTALL,
     )
-    markers = re.findall(r"^<!-- report (\w+): (begin|end) -->$", text, re.MULTILINE)
+    markers = MARKER.findall(text)
     pairs = [
         (name, side)
         for match in pattern.finditer(text)

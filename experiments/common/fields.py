@@ -197,9 +197,14 @@ def check_names(kind: type, content: Mapping[str, Any]) -> None:
     needed = (e.name for e in entries if e.default is e.default_factory is dataclasses.MISSING)
     lacking = [name for name in needed if name not in content]
     if unknown or lacking:
-        told = [f"it has {', '.join(unknown)}"] if unknown else []
-        told += [f"it lacks {', '.join(lacking)}"] if lacking else []
+        told = [f"it has {_first(unknown)}"] if unknown else []
+        told += [f"it lacks {_first(lacking)}"] if lacking else []
         raise UserError(f"of another command or version: {', '.join(told)}")
+
+
+def _first(names: Sequence[str], most: int = 3) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def renamed(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def check(folder: Path, markers: Sequence[str] = (), resume: bool = False) -> bo
         if any((folder / marker).is_file() for marker in markers):
             if not resume:
                 raise UserError(
-                    f"{folder} holds another run: add --resume to continue it, or "
+                    f"{folder} holds another run: add --resume if it is to be continued, or "
                     "choose another --out"
                 )
             return True

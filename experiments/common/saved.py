@@ -28,11 +28,11 @@ def load(path: Path, template: Any, metadata: Mapping[str, Any]) -> Any | None:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Errors of reading ``path`` become a ``UserError`` that says what to do."""
+def explained(path: Path, do: str = "move it away to start it anew") -> Iterator[None]:
+    """Errors of reading ``path`` become a ``UserError`` that says what to ``do``."""
     try:
         yield
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except checkpoints.CheckpointError as error:
-        raise UserError(f"{path}: {error}; move it away to start it anew") from None
+        raise UserError(f"{path}: {error}; {do}") from None

@@ -9,6 +9,8 @@ folders it read. Its links are relative to the one page it stands on. It imports
 import importlib
 from pathlib import Path
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+
 NAMES = (
     "headline",
     "feedback_headline",
@@ -36,6 +38,13 @@ NAMES = (
     "streaming",
 )
 NOT_RUN = "*Not run.*"
+
+
+def named(path: Path) -> str:
+    """Return how a page names a file or folder: from the checkout's root if it lies in it."""
+    whole = path.resolve()
+    inside = whole.is_relative_to(CHECKOUT)
+    return (whole.relative_to(CHECKOUT) if inside else path).as_posix()
 
 
 def section(name: str, results: Path) -> str:

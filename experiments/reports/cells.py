@@ -4,7 +4,7 @@ from pathlib import Path
 
 from experiments.common import display
 from experiments.reports import markdown, runs
-from experiments.reproduce.published import CELLS, NOTES
+from experiments.reproduce.published import CELLS
 from experiments.train import results as run_results
 from experiments.train.results import CONTROL, RunResults
 
@@ -48,7 +48,6 @@ def section(results: Path) -> str:
             "**Runs**",
             _run_table(there),
             missing,
-            _notes(there),
         ]
     )
 
@@ -168,16 +167,6 @@ def _missing(cells: dict[tuple[str, str], RunResults | None]) -> str:
         for name, protocols in names.items()
     ]
     return f"Not run: {', '.join(listed)}."
-
-
-def _notes(there: dict[tuple[str, str], RunResults]) -> str:
-    datasets = dict.fromkeys(run.config.dataset for run in there.values())
-    notes = [
-        f"- `{name}`: {NOTES[name]}."
-        for name in dict.fromkeys([*datasets, "cifar100"])
-        if name in NOTES
-    ]
-    return "\n".join(notes)
 
 
 def _cell(name: str, run: RunResults) -> str:

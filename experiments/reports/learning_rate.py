@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from experiments.common import display
-from experiments.reports import NOT_RUN, markdown, runs
+from experiments.reports import NOT_RUN, markdown, named, runs
 from experiments.train import results as run_results
 from experiments.train.results import CONTROL, RunResults
 
@@ -22,7 +22,7 @@ def section(results: Path) -> str:
 
     published, faster = (run_results.read(results / folder) for folder in FOLDERS)
     if published is None or faster is None:
-        return f"{NOT_RUN} `{COMMAND} --out experiments/results/{FOLDERS[1]}`"
+        return f"{NOT_RUN} `{COMMAND} --out {named(results / FOLDERS[1])}`"
     plots.learning_curves(faster.folder, faster.folders)
     rows = [
         [

@@ -79,7 +79,7 @@ def _populations(folder: Path) -> str:
                 f"{run['seconds']:,.0f}",
             ]
         )
-        commands.append(cells.provenance(run, f"working_memory/{name}"))
+        commands.append(cells.provenance(run, folder / name))
         plots.converged(folder / name / "converged.png", run)
         pictures.append(
             f"![{name}: networks converged]({name}/converged.png) "
@@ -112,7 +112,7 @@ def _feedback(folder: Path) -> str:
             p = markdown.p_value(tests[_setting(cell)]) if cell["feedback"] == last else ""
             kind = plots.feedback(cell["feedback"])
             rows.append([run["task"], kind, cells.share(cell), *cells.trials(cell), p])
-        commands.append(cells.provenance(run, f"working_memory/{name}"))
+        commands.append(cells.provenance(run, folder / name))
         plots.converged(folder / name / "converged.png", run)
         commands[-1] += f"\n\n  ![{name}]({name}/converged.png)"
     headings = ("task", "feedback", "converged", "trials, median (quartiles)", "trials, mean", "p")
@@ -141,7 +141,7 @@ def _grid(folder: Path) -> str:
     return "\n\n".join(
         [
             markdown.table(headings, rows),
-            cells.listed([cells.provenance(run, f"working_memory/{GRID}")]),
+            cells.listed([cells.provenance(run, folder / GRID)]),
             f"![The grid]({GRID}/grid.png)",
         ]
     )

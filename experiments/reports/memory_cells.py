@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import files
+from experiments.reports import named
 
 
 def read(folder: Path, name: str = "summary.json") -> dict[str, Any] | None:
@@ -36,14 +37,14 @@ def difference(ours: float | None, theirs: float) -> str:
     return "–" if ours is None else f"{100 * (ours / theirs - 1):+.1f} %".replace("-", "−")
 
 
-def provenance(run: dict[str, Any], folder: str) -> str:
+def provenance(run: dict[str, Any], folder: Path) -> str:
     """Return command, seed, device, commit and folder of a run."""
     seed = run["seed"] if "seed" in run else run["config"]["seed"]
     commit = (run["commit"] or "unknown").removesuffix("-dirty")[:7]
     dirty = " with uncommitted changes" if (run["commit"] or "").endswith("-dirty") else ""
     return (
         f"`{run['command']}`; seed {seed}; {run['device']}; commit `{commit}`{dirty}; folder "
-        f"`results/{folder}/`"
+        f"`{named(folder)}/`"
     )
 
 

@@ -56,7 +56,7 @@ def section(results: Path) -> str:
             f"Medians of {repeats} alternating repeats. The ratio is the median of the ratios "
             "within a repeat. The first chunk includes compilation. The last column is computed "
             "from the first rate, not measured." + busy,
-            cells.provenance(content, folder.name) + ".",
+            cells.provenance(content, folder) + ".",
             "![Trials per second](memory_speed.png)",
         ]
     )

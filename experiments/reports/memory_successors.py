@@ -169,7 +169,7 @@ def _leak_row(
 def _with_pictures(folder: Path, table: str, runs: dict[str, dict[str, Any]]) -> str:
     commands, pictures = [], []
     for name, run in runs.items():
-        commands.append(cells.provenance(run, f"working_memory/{name}"))
+        commands.append(cells.provenance(run, folder / name))
         passed = any(level["passed"] for level in run.get("levels", ()))
         if not passed and all(trial is None for trial in run["trials"]):
             continue  # nothing to see

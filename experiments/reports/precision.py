@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.common import display, fields
 from experiments.common import significance as statistics
-from experiments.reports import NOT_RUN, markdown, runs
+from experiments.reports import NOT_RUN, markdown, named, runs
 from experiments.train import idle
 from experiments.train import results as run_results
 from experiments.train.results import CONTROL
@@ -29,7 +29,7 @@ def section(results: Path) -> str:
     done, others = comparable(found)
     missing = [
         f"{NOT_RUN} `python -m experiments.train --precision {p} --out "
-        f"experiments/results/{FOLDERS[p]}`"
+        f"{named(results / FOLDERS[p])}`"
         for p in found
         if p not in done and p not in others
     ]

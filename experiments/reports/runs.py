@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.common import display
 from experiments.common.significance import mean_sd, paired_difference, ratio_interval
-from experiments.reports import NOT_RUN, markdown
+from experiments.reports import NOT_RUN, markdown, named
 from experiments.reproduce import stored_times
 from experiments.train import results as run_results
 from experiments.train import summary
@@ -252,13 +252,13 @@ def devices(run: RunResults) -> str:
     return ", then ".join(dict.fromkeys(s["device"] for s in run.sessions)) or "not recorded"
 
 
-def provenance(run: RunResults, below: str = "results") -> str:
-    """Return the line that says how to run it again; the folder lies ``below`` another."""
+def provenance(run: RunResults) -> str:
+    """Return the line that says how to run it again."""
     plural = "s" if run.config.seeds > 1 else ""
     return (
         f"Command: {', '.join(commands(run))}; seed{plural} {seeds(run)}; "
         f"{devices(run)}; commit "
-        f"{commits(run)}; folder `{below}/{run.folder.name}/`."
+        f"{commits(run)}; folder `{named(run.folder)}/`."
     )
 
 
@@ -312,7 +312,7 @@ def tables(results: Path, folder: str, command: str, picture: str = "learning_cu
 
     run = run_results.read(results / folder)
     if run is None:
-        return f"{NOT_RUN} `{command} --out experiments/results/{folder}`"
+        return f"{NOT_RUN} `{command} --out {named(results / folder)}`"
     plots.learning_curves(run.folder, run.folders)
     accuracies = [
         [f"{display.shown(rule)}{marks(run)}", markdown.spread(100 * run.accuracy(rule))]
@@ -322,7 +322,7 @@ def tables(results: Path, folder: str, command: str, picture: str = "learning_cu
     tail = unfinished({run.config.name: run})
     return "\n\n".join(
         [
-            provenance(run, Path("results", folder).parent.as_posix()),
+            provenance(run),
             markdown.table(("rule", "test accuracy %, mean (sd) [range]"), accuracies),
             *comparison(run),
             *tail,

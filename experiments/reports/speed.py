@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.benchmark import summary
 from experiments.common import files
-from experiments.reports import runs
+from experiments.reports import named, runs
 
 DEFAULT = "benchmark"
 
@@ -28,7 +28,7 @@ def section(results: Path) -> str:
     """
     found = sorted(results.glob("benchmark*/benchmark.json"))
     if not found:
-        return f"`python -m experiments.benchmark --out experiments/results/{DEFAULT}`: not run."
+        return f"`python -m experiments.benchmark --out {named(results / DEFAULT)}`: not run."
     return "\n\n".join(_benchmark(path) for path in found)
 
 
@@ -85,7 +85,7 @@ def _benchmark(path: Path) -> str:
         f"`{content['command']}`: {content['device']}, jax {versions['jax']}{torch}, "
         f"{settings['precision']}, {settings['repeats']} rounds, seeds run "
         f"{settings['seeds_run']}, {settings['total_seconds']:.0f} s in all, commit "
-        f"`{runs.short(content['commit'])}` (`experiments/results/{path.parent.name}/`).",
+        f"`{runs.short(content['commit'])}` (`{named(path.parent)}/`).",
         "",
         "Images per second: median (quartiles) over the rounds. GFLOP/s of Q-AGREL's matrix "
         "products, compile time of its training step, and memory of the compiled program:",

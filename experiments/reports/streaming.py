@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from experiments.common import files
-from experiments.reports import NOT_RUN, markdown, runs
+from experiments.reports import NOT_RUN, markdown, named, runs
 
 
 def section(results: Path) -> str:
     """Return the table of ``results/streaming_speed``."""
     path = results / "streaming_speed" / "streaming_speed.json"
     if not path.is_file():
-        return f"{NOT_RUN} `python -m experiments.streaming_speed --out {path.parent}`"
+        return f"{NOT_RUN} `python -m experiments.streaming_speed --out {named(path.parent)}`"
     content = files.read_json(path) or {}
     rows = [
         [

@@ -49,7 +49,7 @@ def tables(results: Path, page: str, published: str, variants: dict[str, str]) -
     return "\n\n".join(
         [
             *(
-                f"{name[0].upper()}{name[1:]}: {runs.provenance(run, f'results/{page}')}"
+                f"{name[0].upper()}{name[1:]}: {runs.provenance(run)}"
                 for name, run in shown.items()
                 if run is not recipe
             ),

@@ -285,7 +285,7 @@ def _estimated(config: Config, folder: Path, state: str, note: str) -> Work:
     lines = files.read_metrics(folder)
     done, left = [], []
     for rule in config.rules:
-        curves = summary.accuracy_curves(lines, rule)
+        curves = summary.accuracy_curves(lines, rule, folder / "metrics.jsonl")
         earliest = min(config.epochs, _earliest_stop(curves, config))
         done.append(len(curves))
         left.append(

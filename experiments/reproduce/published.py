@@ -31,13 +31,3 @@ CELLS: dict[str, Published | None] = {
     "tiny_imagenet100_deep": None,
     "tiny_imagenet_deep": Published(47.50, 1.30, 328, 75),
 }
-
-NOTES = {
-    "cifar10": "the CIFAR-10 images used here had been stored as JPEG (quality 75, 4:2:0), so an "
-    "accuracy can lie below a published one by about a point",
-    "cifar100": "CIFAR-100 could not be had where this was run",
-    "tiny_imagenet100": "a stand-in with CIFAR-100's shape (the first 100 classes of Tiny "
-    "ImageNet, shrunk to 32×32), harder than CIFAR-100 and not to be compared with it",
-    "tiny_imagenet": "200 classes, 64×64; a prepared folder of that name is needed",
-}
-"""What must be said beside the numbers of a data set."""

@@ -3,6 +3,7 @@
 import itertools
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,8 +98,15 @@ def images_per_second(timings: Sequence[dict[str, Any]]) -> float:
     return float(np.median(speeds)) if speeds else 0.0
 
 
-def accuracy_curves(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
+def accuracy_curves(
+    metrics: list[dict[str, Any]], rule: str, path: Path = Path("metrics.jsonl")
+) -> np.ndarray:
     """Return the monitored accuracy of ``rule``, float[epochs, seeds], NaN where stopped.
+
+    Args:
+      metrics: the lines of all rules.
+      rule: its name.
+      path: of the lines, for errors.
 
     Raises:
       UserError: a line without it, or of another number of seeds; epochs that do not follow one
@@ -110,7 +118,7 @@ def accuracy_curves(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
     lacking = next((n for n, line in enumerate(lines, 1) if line.get("epoch") != n), None)
     if lacking is not None:
         raise UserError(
-            f"metrics.jsonl lacks epoch {lacking} of {rule}, or has its lines in another order: "
+            f"{path} lacks epoch {lacking} of {rule}, or has its lines in another order: "
             "copy it again, or move the run away"
         )
     key = "validation_accuracy" if "validation_accuracy" in lines[0] else "test_accuracy"
@@ -119,7 +127,7 @@ def accuracy_curves(metrics: list[dict[str, Any]], rule: str) -> np.ndarray:
     except (KeyError, TypeError, ValueError):
         curves = np.empty(0)
     if curves.ndim != 2:
-        raise UserError(f"metrics.jsonl has damaged lines of {rule}: move the run away")
+        raise UserError(f"{path} has damaged lines of {rule}: move the run away")
     return curves
 
 

@@ -31,7 +31,8 @@ def converged(path: Path, summary: dict[str, Any]) -> None:
     panels = _panels(summary)
     several = len(panels) > 1
     reached = [t for t in summary["trials"] if t is not None]
-    end = 1.05 * max(reached, default=summary.get("max_trials", 1))
+    end = 1.05 * max(reached, default=np.inf)
+    end = min(end, summary.get("max_trials", end))
     rows = 1 + several
     layout = {"nrows": rows, "ncols": -(-len(panels) // rows), "squeeze": False}
     wide = several or len(next(iter(panels.values()))) > 1
@@ -93,6 +94,10 @@ def levels(path: Path, summary: dict[str, Any]) -> None:
             axes.set_yscale("log")
             axes.yaxis.set_minor_locator(NullLocator())
             plain_log(axes.yaxis, *axes.get_ylim())
+        else:
+            none = f"no network passed in {summary['max_trials']:,} trials"
+            axes.text(0.5, 0.5, none, ha="center", transform=axes.transAxes)
+            axes.set_yticks([])
         if apart:
             legend_below(drawing, [axes], fontsize=8, handlelength=4)
         axes.set_xlim(0.5, len(every) + 0.5)

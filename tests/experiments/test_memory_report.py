@@ -23,6 +23,7 @@ GOT = {
     "mean_trials": 2000.0,
     "quartiles_trials": [15.0, 25.0],
     "networks": 4,
+    "max_trials": 25_000,
 }
 NEVER = GOT | {
     "converged_fraction": 0.0,
@@ -47,6 +48,7 @@ def results(tmp_path):
     grid = {
         "task": "saccade",
         "networks": 8,
+        "max_trials": 25_000,
         "converged_fraction": 3 / 8,
         "median_trials": 20,
         "trials": [30, None, 10, 20, None, None, None, None],

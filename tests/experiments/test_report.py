@@ -166,7 +166,9 @@ def test_an_unfinished_cell_says_how_far(tmp_path):
         "not run",
         "–",
     ]
-    assert "JPEG (quality 75" in text
+    assert "JPEG" not in text  # true of the project's images, not of anyone's
+    page = (ROOT / "experiments" / "results" / "cells" / "README.md").read_text()
+    assert "JPEG (quality 75" in page
     (folder / "failed.json").write_text('{"error": "seed 1 diverged at step 7"}')
     assert "It cannot be resumed: seed 1 diverged at step 7." in reports.section("cells", tmp_path)
 
@@ -521,8 +523,32 @@ def test_results_of_ones_own_have_pages_beside_them_and_the_projects_stay(tmp_pa
     report.main(["--results", str(tmp_path)])  # what is written by hand is kept
     assert page.read_text() == "My words.\n" + text
     assert before == {path: path.read_bytes() for path in report.pages()}
+    assert "could not be had" not in text
     with pytest.raises(UserError, match=r"no results in folders of the names .*cells.*: rename"):
         report.main(["--results", str(tmp_path / "working_memory")])
+
+
+def test_pages_name_the_folders_that_were_read(tmp_path, monkeypatch):
+    """The project's from the checkout's root on, others as given, in commands, too."""
+    project = ROOT / "experiments" / "results"
+    monkeypatch.chdir(tmp_path)
+    own = Path("mine")
+    for results, named in ((project, "experiments/results"), (own, "mine")):
+        assert reports.named(results / "digits") == f"{named}/digits"
+    for name in reports.NAMES:
+        assert "experiments/results" not in reports.section(name, own), name
+    write_run(own / "digits", name="digits")
+    assert "folder `mine/digits/`." in reports.section("digits", own)
+
+
+def test_a_page_without_places_to_write_is_refused(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("# Mine\n\n<!-- report digits -->\n")
+    with pytest.raises(
+        UserError, match=r"README\.md has no lines .*begin.*NAME is one of headline"
+    ):
+        report.main(["--readme", str(page)])
+    assert page.read_text() == "# Mine\n\n<!-- report digits -->\n"
 
 
 def test_check_needs_no_jax_and_leaves_no_trace(tmp_path):
