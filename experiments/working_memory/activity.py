@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.plots import figure, unit_activity, whole_numbers
+from experiments.plots import LINES, figure, unit_activity, whole_numbers
 from qagrel_jax.population.recording import Recording
 from qagrel_jax.tasks import base
 
 LETTERS = {"regular": "R", "memory": "M", "gate": "G", "match": "match "}
+MAP = "cividis"
 
 
 def draw(
@@ -20,6 +21,8 @@ def draw(
     recordings: dict[str, Recording],
 ) -> None:
     """Draw inputs, every group of ``units`` and Q values through a trial of each type.
+
+    A group is drawn with a line a unit, a large one as a map with a row a unit.
 
     Args:
       path: of the picture.
@@ -37,42 +40,56 @@ def draw(
         "sharey": "row",
         "squeeze": False,
     }
+    sizes = {group: max(t.units[group].shape[1] for t in recordings.values()) for group in units}
+    maps = {row for row, size in enumerate(sizes.values(), 1) if size > len(LINES)}
     with figure(path, 2.9 * columns + 0.9, 2.1 * (last + 1) + 0.1, **grid) as (drawing, axes):
         for column, (name, trial) in enumerate(recordings.items()):
             # Not "wrong": a trial may have ended without a response.
             axes[0, column].set_title(f"{name}\n({'correct' if trial.correct else 'not correct'})")
-            axes[0, column].imshow(
-                trial.observation.T,
-                aspect="auto",
-                cmap="Greys",
-                vmin=0,
-                vmax=1,
-                interpolation="nearest",
-            )
-            axes[0, column].grid(False)
+            _map(axes[0, column], trial.observation, "Greys")
             for row, group in enumerate(units, 1):
-                values = trial.units[group]
-                names = [f"{LETTERS[group]}{unit + 1}" for unit in range(values.shape[1])]
-                unit_activity(axes[row, column], values, names)
+                if row in maps:
+                    _map(axes[row, column], trial.units[group], MAP)
+                else:
+                    names = [f"{LETTERS[group]}{unit + 1}" for unit in range(sizes[group])]
+                    unit_activity(axes[row, column], trial.units[group], names)
             # The last observation follows the trial's end; nothing is chosen any more.
             unit_activity(axes[last, column], trial.q_values[:-1], task.action_names)
-            for row in range(last + 1):
-                go = f"go: {task.go_signal}"
-                _mark_phases(axes[row, column], trial, go, shaded=row > 0, named=row == 1)
+            _mark_phases(axes[0, column], trial)
+            for row in range(1, last + 1):
+                style = {"color": "1.0"} if row in maps else {"shaded": True}
+                _mark_phases(axes[row, column], trial, **style)
+            _name_phases(axes[1, column], trial, task.go_signal, above=1 in maps)
             axes[last, column].set_xlabel("step of the trial")
             whole_numbers(axes[last, column].xaxis)
         _name_inputs(axes[0, 0], task.input_groups)
-        for row, name in enumerate(units.values(), 1):
-            axes[row, 0].set_ylabel(f"{name}\n(activity)")
         axes[0, 0].set_ylabel("inputs")
         axes[last, 0].set_ylabel("Q values\n(reward)")
-        for row in range(1, last + 1):
-            lines = len(axes[row, -1].get_legend_handles_labels()[0])
-            small = {"ncols": -(-lines // 7), "fontsize": 7} if lines > 7 else {}
-            axes[row, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5), **small)
-        for row in range(1, last):
-            axes[row, 0].set_ylim(-0.05, 1.05)
+        for row, (group, name) in enumerate(units.items(), 1):
+            axes[row, 0].set_ylabel(f"{name}\n(activity)")
+            if row in maps:
+                _name_units(drawing, axes[row], LETTERS[group], sizes[group])
+            else:
+                axes[row, 0].set_ylim(-0.05, 1.05)
+        for row in set(range(1, last + 1)) - maps:
+            axes[row, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
         drawing.suptitle(title)
+
+
+def _map(axes: Any, values: np.ndarray, colors: str) -> None:
+    """Draw values [steps, units], from 0 to 1, with a row a unit."""
+    limits = {"vmin": 0, "vmax": 1, "interpolation": "nearest"}
+    axes.imshow(values.T, aspect="auto", cmap=colors, **limits)
+    axes.grid(False)
+
+
+def _name_units(drawing: Any, axes: Any, letter: str, size: int) -> None:
+    """Name every fifth unit of a row of maps, and say at its end what the colors mean."""
+    named = [0, *range(4, size, 5)]
+    axes[0].set_yticks(named, [f"{letter}{unit + 1}" for unit in named])
+    axes[0].tick_params(axis="y", labelsize=8)
+    beside = axes[-1].inset_axes((1.05, 0, 0.05, 1))
+    drawing.colorbar(axes[-1].images[0], cax=beside)
 
 
 def _name_inputs(axes: Any, groups: dict[str, int]) -> None:
@@ -87,19 +104,30 @@ def _name_inputs(axes: Any, groups: dict[str, int]) -> None:
         axes.get_yticklabels()[0].set_verticalalignment("bottom")
 
 
-def _mark_phases(axes: Any, trial: Recording, go: str, shaded: bool, named: bool) -> None:
-    """Shade HOLD, where stimuli are shown and kept in memory, and draw a line at GO."""
-    if not (trial.phase == base.HOLD).any():
-        return
-    for phase, name in ((base.HOLD, "stimuli, delay"), (base.GO, go)):
-        at = np.flatnonzero(trial.phase == phase)
-        if not at.size:
-            continue
-        if phase == base.HOLD and shaded:
-            axes.axvspan(at[0] - 0.5, at[-1] + 0.5, color="0.9", zorder=0, alpha=0.5)
-        axes.axvline(at[0] - 0.5, color="0.4", linewidth=0.9, linestyle=":")
-        if named and phase == base.HOLD:
-            axes.text(at[0] - 0.4, 1.03, name, fontsize=8, va="top", color="0.3")
-        elif named:  # GO may be shorter than its name: to the left of the trial's end
-            end = {"transform": axes.transAxes, "ha": "right", "va": "top"}
-            axes.text(1.0, 0.9, name, fontsize=8, color="0.3", **end)
+def _mark_phases(axes: Any, trial: Recording, color: str = "0.4", shaded: bool = False) -> None:
+    """Draw a line at HOLD, where stimuli are shown and kept in memory, and at GO; shade HOLD."""
+    for name, begin, end in _phases(trial):
+        if name == base.HOLD and shaded:
+            axes.axvspan(begin, end, color="0.9", zorder=0, alpha=0.5)
+        axes.axvline(begin, color=color, linewidth=0.9, linestyle=":")
+
+
+def _name_phases(axes: Any, trial: Recording, go: str, above: bool) -> None:
+    """Name HOLD and GO in the upper part of ``axes``, or ``above`` them."""
+    style = {"fontsize": 8, "color": "0.3", "va": "bottom" if above else "top"}
+    for name, begin, _ in _phases(trial):
+        if name == base.HOLD:
+            place = axes.get_xaxis_transform()
+            height = 1.12 if above else 0.98
+            axes.text(begin + 0.1, height, "stimuli, delay", transform=place, **style)
+        else:  # GO may be shorter than its name: to the left of the trial's end
+            height = 1.01 if above else 0.86
+            axes.text(1.0, height, f"go: {go}", transform=axes.transAxes, ha="right", **style)
+
+
+def _phases(trial: Recording) -> list[tuple[int, float, float]]:
+    """Return HOLD and GO with their begin and end; nothing of a trial without HOLD."""
+    at = {phase: np.flatnonzero(trial.phase == phase) for phase in (base.HOLD, base.GO)}
+    if not at[base.HOLD].size:
+        return []
+    return [(phase, s[0] - 0.5, s[-1] + 0.5) for phase, s in at.items() if s.size]

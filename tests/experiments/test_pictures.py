@@ -20,7 +20,7 @@ from experiments.working_memory import activity as memory_activity
 from experiments.working_memory import plots as memory_plots
 from qagrel_jax.population.recording import Recording
 from qagrel_jax.rules import RULES
-from qagrel_jax.tasks import make_task
+from qagrel_jax.tasks import base, make_task
 from tests.experiments.test_report import write_run
 
 
@@ -166,22 +166,55 @@ def test_a_range_shows_however_many_points_it_has(points, tmp_path, drawn):
     assert list(shown_ranges(drawn[0].axes[0])) == [(1, 7), (1, 7)]
 
 
-@pytest.mark.parametrize(("correct", "said"), [(True, "correct"), (False, "not correct")])
-def test_a_trial_without_a_response_is_not_said_to_have_one(correct, said, tmp_path, drawn):
-    task, steps = make_task("saccade"), 5
-    recording = Recording(
-        phase=np.zeros(steps, int),
+def a_recording(task, correct=True, steps=5, **units):
+    return Recording(
+        phase=np.array([0, 0, base.HOLD, base.HOLD, base.GO])[:steps],
         clock=np.arange(steps),
         observation=np.zeros((steps, task.inputs)),
-        units={"memory": np.zeros((steps, 2))},
+        units=units,
         q_values=np.zeros((steps, task.actions)),
         action=np.zeros(steps, int),
         reward=np.zeros(steps),
         correct=correct,
     )
-    units, trials = {"memory": "memory units"}, {"pro left": recording}
-    memory_activity.draw(tmp_path / "p.png", "?", task, units, trials)
+
+
+@pytest.mark.parametrize(("correct", "said"), [(True, "correct"), (False, "not correct")])
+def test_a_trial_without_a_response_is_not_said_to_have_one(correct, said, tmp_path, drawn):
+    task = make_task("saccade")
+    trials = {"pro left": a_recording(task, correct, memory=np.zeros((5, 2)))}
+    memory_activity.draw(tmp_path / "p.png", "?", task, {"memory": "memory units"}, trials)
     assert drawn[0].axes[0].get_title() == f"pro left\n({said})"
+
+
+@pytest.mark.parametrize("many", ["regular", "memory"])
+def test_units_too_many_for_a_line_each_have_a_row_each(many, tmp_path, drawn):
+    task, few = make_task("saccade"), len(plots.LINES)
+    sizes = {"regular": few, "memory": few} | {many: 12}
+    values = {name: np.arange(5 * n).reshape(5, n) / (5 * n) for name, n in sizes.items()}
+    units = {"regular": "regular units", "memory": "memory units"}
+    trials = {"pro left": a_recording(task, **values), "pro right": a_recording(task, **values)}
+    memory_activity.draw(tmp_path / "p.png", "?", task, units, trials)
+    axes = np.reshape(drawn[0].axes[:8], (4, 2))
+    for row, name in enumerate(units, 1):
+        for one in axes[row]:
+            if name == many:
+                (picture,) = one.images
+                np.testing.assert_array_equal(picture.get_array(), values[name].T)
+                assert picture.get_clim() == (0, 1)
+            else:
+                lines = [line for line in one.lines if len(line.get_xdata()) == 5]
+                drawn_values = np.array([line.get_ydata() for line in lines])
+                np.testing.assert_array_equal(drawn_values, values[name].T)
+    letter = many[0].upper()
+    ticks = axes[1 + (many == "memory"), 0].get_yticklabels()
+    assert [tick.get_text() for tick in ticks] == [f"{letter}{n}" for n in (1, 5, 10)]
+    words = {text.get_text() for one in axes[1] for text in one.texts}
+    assert words == {"stimuli, delay", "go: mark off"}
+    boxes = [text.get_window_extent() for text in axes[1, 0].texts]
+    assert not boxes[0].overlaps(boxes[1])
+    inside = axes[1, 0].get_window_extent()
+    assert [box.overlaps(inside) for box in boxes] == [many != "regular"] * 2
 
 
 def test_images_of_ones_own_are_called_by_their_files_name(tmp_path, drawn):
