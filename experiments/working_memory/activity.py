@@ -41,15 +41,19 @@ def draw(
         "squeeze": False,
     }
     sizes = {group: max(t.units[group].shape[1] for t in recordings.values()) for group in units}
+    highest = {
+        group: max(np.nan_to_num(t.units[group]).max() for t in recordings.values()) or 1.0
+        for group in units
+    }
     maps = {row for row, size in enumerate(sizes.values(), 1) if size > len(LINES)}
     with figure(path, 2.9 * columns + 0.9, 2.1 * (last + 1) + 0.1, **grid) as (drawing, axes):
         for column, (name, trial) in enumerate(recordings.items()):
             # Not "wrong": a trial may have ended without a response.
             axes[0, column].set_title(f"{name}\n({'correct' if trial.correct else 'not correct'})")
-            _map(axes[0, column], trial.observation, "Greys")
+            _map(axes[0, column], trial.observation, "Greys", 1)
             for row, group in enumerate(units, 1):
                 if row in maps:
-                    _map(axes[row, column], trial.units[group], MAP)
+                    _map(axes[row, column], trial.units[group], MAP, highest[group])
                 else:
                     names = [f"{LETTERS[group]}{unit + 1}" for unit in range(sizes[group])]
                     unit_activity(axes[row, column], trial.units[group], names)
@@ -76,10 +80,10 @@ def draw(
         drawing.suptitle(title)
 
 
-def _map(axes: Any, values: np.ndarray, colors: str) -> None:
-    """Draw values [steps, units], from 0 to 1, with a row a unit."""
-    limits = {"vmin": 0, "vmax": 1, "interpolation": "nearest"}
-    axes.imshow(values.T, aspect="auto", cmap=colors, **limits)
+def _map(axes: Any, values: np.ndarray, colors: str, highest: float) -> None:
+    """Draw values [steps, units], from 0 to ``highest``, with a row a unit."""
+    style = {"aspect": "auto", "interpolation": "nearest", "cmap": colors}
+    axes.imshow(values.T, vmin=0, vmax=highest, **style)
     axes.grid(False)
 
 
