@@ -18,7 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
+    FixedLocator,
     FuncFormatter,
+    Locator,
     LogLocator,
     MaxNLocator,
     NullFormatter,
@@ -179,7 +181,7 @@ def class_discovery(folder: Path) -> None:
     if not lines:
         return
     classes = len(lines[0]["class_accuracy"])
-    height = min(2.2 + 0.18 * classes, 7.0)
+    height = min(2.4 + 0.18 * classes, 7.0)
     options = {"ncols": len(rules), "squeeze": False, "sharey": True}
     with figure(folder / "class_discovery.png", 1 + 4 * len(rules), height, **options) as (
         drawing,
@@ -197,7 +199,8 @@ def class_discovery(folder: Path) -> None:
         named = f"{display.image_set(config.dataset)}, {config.architecture}:"
         wide = " " if len(rules) > 1 else "\n"  # one line would be cut off above a single panel
         mean = f", mean of {config.seeds} seeds while they learn" if config.seeds > 1 else ""
-        drawing.suptitle(f"{named}{wide}accuracy by class{mean}")
+        recipe = _recipe(config, 45 * len(rules))
+        drawing.suptitle(f"{named}{wide}accuracy by class{mean}\n{recipe}", fontsize=10)
 
 
 def class_map(axes: Axes, epochs: Sequence[int], accuracy: np.ndarray) -> object:
@@ -235,7 +238,7 @@ def angles(folder: Path) -> None:
         return
     config = configs.saved(folder)
     size = {"nrows": len(measures), "ncols": len(rules), "sharex": "col"}
-    path, height = folder / "angles.png", 1.0 + 2.8 * len(measures)
+    path, height = folder / "angles.png", 1.2 + 2.8 * len(measures)
     with figure(path, 1 + 4 * len(rules), height, **size, squeeze=False, sharey=True) as (
         drawing,
         grid,
@@ -256,7 +259,7 @@ def angles(folder: Path) -> None:
             axes.set_title(display.shown(rule))
         # In two lines: with one rule the picture is narrow.
         drawing.suptitle(
-            f"{_network(config)}\n{_of_seeds(config.seeds)}",
+            f"{_network(config)}\n{_recipe(config, 45 * len(rules))}\n{_of_seeds(config.seeds)}",
             fontsize=10,
         )
 
@@ -277,8 +280,8 @@ NO_RECIPE = (
 """Fields that a title tells elsewhere, or that do not change what is learned."""
 
 
-def _recipe(config: configs.Config) -> str:
-    """Name the configuration, and what a run changes in it."""
+def _recipe(config: configs.Config, width: int = 90) -> str:
+    """Name the configuration, and what a run changes in it, in lines of ``width`` characters."""
     if config.name not in configs.names():
         return config.name
     changed = configs.difference(config, configs.load(config.name))
@@ -287,7 +290,7 @@ def _recipe(config: configs.Config) -> str:
         for name in changed
         if name not in NO_RECIPE and name not in idle.names(config)
     ]
-    return "\n".join(textwrap.wrap(", ".join([config.name, *told]), 90))
+    return "\n".join(textwrap.wrap(", ".join([config.name, *told]), width))
 
 
 def layer_angles(
@@ -352,7 +355,7 @@ def learning_curves(folder: Path, parts: Sequence[Path] = ()) -> None:
             classes = _carried([line["classes_learned"] for line in rows])
             band(right, np.array([line["epoch"] for line in rows]), classes, index, name)
         images = monitored.removesuffix("_accuracy")
-        error_axis(left, f"error rate, {images} images (%)")
+        error_axis(left, f"{images} error rate")
         right.set_ylabel("classes with accuracy ≥ 50 %")
         right.set_xlabel("epoch")
         top = max(1.0, right.get_ylim()[1])
@@ -375,18 +378,21 @@ def _lines_of_all_seeds(parts: Sequence[Path]) -> list[dict[str, Any]]:
     return [line for parts_of_rule in by_rule for line in joined.lines(parts_of_rule)]
 
 
-def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]]) -> None:
+def panels_of_curves(
+    path: Path, panels: Sequence[tuple[str, dict, float | None]], alike: str = ""
+) -> None:
     """Draw errors by epoch, one panel a run: mean and range over the seeds of each rule.
 
     Args:
       path: the PNG.
       panels: (title, {rule: accuracy as a fraction [epochs, seeds]}, published accuracy in per
         cent or None) of each run. After a rule's name and a comma may stand more about it.
+      alike: what all runs have learned, if it is the same: their axes of errors are then alike.
     """
     columns = len(panels) if len(panels) <= 4 else 3
     rows = -(-len(panels) // columns)
-    size = {"nrows": rows, "ncols": columns, "squeeze": False}
-    with figure(path, max(5.0, 3.6 * columns), 3.2 * rows, **size) as (_, grid):
+    size = {"nrows": rows, "ncols": columns, "squeeze": False, "sharey": bool(alike)}
+    with figure(path, max(5.0, 3.6 * columns), 3.2 * rows, **size) as (drawing, grid):
         for axes, (title, curves, published) in zip(grid.flat, panels, strict=False):
             for rule, accuracy in curves.items():
                 errors(axes, accuracy, rule_index(rule.split(",")[0]), display.shown(rule))
@@ -399,10 +405,13 @@ def panels_of_curves(path: Path, panels: Sequence[tuple[str, dict, float | None]
                     label=f"published: {100 - published:.2f} %",
                 )
             axes.set_title(title, fontsize=10)
-            error_axis(axes, "error rate, monitored images (%)" if axes in grid[:, 0] else "")
             axes.legend(fontsize=8)
+        for axes in grid.flat[: len(panels)]:
+            error_axis(axes, "error rate" if axes in grid[:, 0] else "")
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
+        said = "monitored images, mean and range of the seeds"
+        drawing.suptitle(f"{alike}: {said}" if alike else said, fontsize=10)
 
 
 LEAST_ERROR = 0.01
@@ -425,13 +434,24 @@ def error_axis(axes: Axes, label: str) -> None:
     The axis ends at half of the lowest line: the band of a seed without a single error has no end.
     """
     axes.set_xlabel("epoch")
-    axes.set_ylabel(label)
+    axes.set_ylabel(label and f"{label} (%, log scale)")
     axes.set_yscale("log")
-    half = 0.5 * min(np.nanmin(line.get_ydata()) for line in axes.lines)
+    together = axes.get_shared_y_axes().get_siblings(axes)
+    half = 0.5 * min(np.nanmin(line.get_ydata()) for one in together for line in one.lines)
     axes.set_ylim(bottom=max(half, axes.get_ylim()[0]))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(_error_ticks(*axes.get_ylim()))
     axes.yaxis.set_major_formatter(FuncFormatter(_error_tick))
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _error_ticks(low: float, high: float) -> Locator:
+    """Return the coarsest ticks of which a logarithmic axis from ``low`` to ``high`` has four."""
+    for digits in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        ticks = [digit * 10.0**power for power in range(-3, 3) for digit in digits]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= 4:
+            return FixedLocator(inside)
+    return MaxNLocator(6, steps=(1, 2, 5, 10))
 
 
 def _error_tick(error: float, _: object = None) -> str:

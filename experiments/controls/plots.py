@@ -64,7 +64,7 @@ def _sweep(path: Path, control: Control, lines: list[dict[str, Any]], note: str 
                     for line in of_family
                 ]
             )
-            there = ~np.isnan(reached).any(1)  # a mean of some seeds would be that of the quickest
+            there = ~np.isnan(reached).any(1)
             if there.any():
                 plots.band(right, x[there], reached[there], index, family, marker="o")
             never = np.full((~there).sum(), limit)
@@ -101,7 +101,9 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]], note: str =
             target = controls_summary.criterion(line, lines)
             curves = zip(*line["validation_accuracy"], strict=True)
             reached = [summary.first_reaching(c, target) for c in curves]
-            _row(right, row, np.array([e for e in reached if e is not None]), index)
+            there = np.array([epoch for epoch in reached if epoch is not None])
+            # A mean of some seeds would be that of the quickest.
+            _row(right, row, there, index, mean=None not in reached)
             if None in reached:
                 missed = reached.count(None)
                 right.text(
@@ -116,7 +118,7 @@ def _dots(path: Path, control: Control, lines: list[dict[str, Any]], note: str =
         left.set_yticks(range(len(lines)), [shown(line["label"]) for line in lines], fontsize=8)
         left.set_ylim(len(lines) - 0.5, -0.5)
         left.set_xlabel("best validation accuracy (%)")
-        right.set_xlabel("epochs to criterion")
+        right.set_xlabel("epochs to criterion (bar: all reach it)")
         plots.whole_numbers(right.xaxis)
         right.set_xlim(left=0, right=1.3 * max(len(line["validation_accuracy"]) for line in lines))
         drawing.suptitle(_title(path, lines, "rings: seeds, bar: their mean") + note, fontsize=10)
@@ -198,12 +200,13 @@ def _top(line: dict[str, Any], lines: list[dict[str, Any]]) -> float:
     return min(102, max(1, 108 * max(map(np.max, filter(None, alike)))))
 
 
-def _row(axes: Axes, row: int, values: np.ndarray, index: int) -> None:
+def _row(axes: Axes, row: int, values: np.ndarray, index: int, mean: bool = True) -> None:
     if not values.size:
         return
     color, _ = plots.color_and_line(index)
     axes.plot(values, np.full(len(values), row), "o", mfc="none", color=color, ms=5, alpha=0.8)
-    axes.plot([values.mean()] * 2, [row - 0.35, row + 0.35], "-", color=color)
+    if mean:
+        axes.plot([values.mean()] * 2, [row - 0.35, row + 0.35], "-", color=color)
 
 
 def _angles(path: Path, lines: list[dict[str, Any]]) -> None:

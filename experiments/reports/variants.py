@@ -45,7 +45,7 @@ def tables(results: Path, page: str, published: str, variants: dict[str, str]) -
         (name, _begun(run) | ({} if run.ran(CONTROL) else published_control), None)
         for name, run in shown.items()
     ]
-    plots.panels_of_curves(results / page / "learning_curves.png", panels)
+    plots.panels_of_curves(results / page / "learning_curves.png", panels, recipe.config.name)
     return "\n\n".join(
         [
             *(

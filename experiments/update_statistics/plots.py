@@ -187,6 +187,8 @@ def _style(label: str, line: bool = True) -> dict[str, Any]:
     color = plots.COLORS[index % len(plots.COLORS)]
     marker = MARKERS[index % len(MARKERS)]
     style = {"color": color, "marker": marker, "label": display.shown(label)}
+    again = index >= len(plots.COLORS)  # its color is another's, too
+    style |= {"mfc": "none" if again else color}
     if line:
-        return style | {"markersize": 4, "linewidth": 1.2}
-    return style | {"markersize": 7, "linestyle": "", "mfc": "none" if index > 6 else color}
+        return style | {"markersize": 4, "linewidth": 1.2, "linestyle": "--" if again else "-"}
+    return style | {"markersize": 7, "linestyle": ""}
