@@ -39,7 +39,7 @@ def angle_degrees(a: chex.Array, b: chex.Array) -> chex.Array:
     45.0
     """
     a, b = jnp.asarray(a), jnp.asarray(b)
-    chex.assert_equal_shape([a, b])
+    checks.shape("b", b, *a.shape)
     a, b = (_scaled(array)[0] for array in (a, b))
     a, b = a / jnp.linalg.norm(a), b / jnp.linalg.norm(b)
     return jnp.degrees(2 * jnp.arctan2(jnp.linalg.norm(a - b), jnp.linalg.norm(a + b)))

@@ -59,10 +59,9 @@ def attend(
       An ``Attention``.
 
     Raises:
-      AssertionError: ``actions`` is not [batch].
       TypeError: ``network`` is no Flax module; ``actions`` are no whole numbers; ``inputs`` are not
         floats: nothing could be differentiated by them; a network that returns more than outputs.
-      ValueError: a layer inside a transform of a part of the network.
+      ValueError: ``actions`` is not [batch]; a layer inside a transform of a part of the network.
 
     Reference:
       Pozzi, Bohté & Roelfsema (2018), arXiv:1811.01768.

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 INFINITY = float("inf")
+ONE_TRIAL = "of one trial; jax.vmap maps over several"
 
 _NUMBERS = (int, float, np.generic, np.ndarray, jax.Array)
 
@@ -443,18 +444,57 @@ def native(values: np.ndarray) -> np.ndarray:
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
+def shape(name: str, values: Any, *axes: int | str, instead: str = "") -> None:
+    """Check the axes of ``values``: an int is an axis of this size, a name one of any size.
+
+    Args:
+      name: of the argument.
+      values: an array.
+      axes: that it must have.
+      instead: what to do, where it has others.
+
+    Raises:
+      ValueError: it has others.
+
+    >>> shape("outputs", np.zeros((2, 3, 1)), "batch", 3)
+    Traceback (most recent call last):
+    ValueError: outputs must be [batch, 3], got [2, 3, 1]
+    """
+    got = np.shape(values)
+    fits = [isinstance(axis, str) or axis == size for axis, size in zip(axes, got, strict=False)]
+    if len(got) != len(axes) or not all(fits):
+        wanted = f"[{', '.join(map(str, axes))}]"
+        more = f": {instead}" if instead else ""
+        raise ValueError(f"{name} must be {wanted}, got {list(got)}{more}")
+
+
+def pixels(name: str, values: Any) -> None:
+    """Check that ``values`` are uint8, as images are stored.
+
+    Raises:
+      TypeError: they are not.
+
+    >>> pixels("images", np.zeros(1))
+    Traceback (most recent call last):
+    TypeError: images must be uint8, got float64
+    """
+    dtype = _dtype(values)
+    if dtype != np.uint8:
+        raise TypeError(f"{name} must be uint8, got {dtype}")
+
+
 def one_each(name: str, values: Any, batch: int) -> None:
     """Check that there is one of ``values`` for each example.
 
     Raises:
-      AssertionError: their shape is not [batch].
+      ValueError: their shape is not [batch].
 
     >>> one_each("rewards", np.zeros(2), 3)
     Traceback (most recent call last):
-    AssertionError: rewards must be [batch], here [3], got [2]
+    ValueError: rewards must be [batch], here [3], got [2]
     """
     if values.shape != (batch,):
-        raise AssertionError(f"{name} must be [batch], here [{batch}], got {list(values.shape)}")
+        raise ValueError(f"{name} must be [batch], here [{batch}], got {list(values.shape)}")
 
 
 def is_one(value: Any, *kinds: Any) -> bool:

@@ -320,13 +320,12 @@ def mask(
         output of −∞ would be an infinite loss.
 
     Raises:
-      AssertionError: arrays of other shapes.
-      ValueError: fewer actions than classes.
+      ValueError: arrays of other shapes, fewer actions than classes.
       TypeError: ``curriculum`` is no ``Curriculum``, ``state`` no ``CurriculumState``.
     """
     _check(curriculum, state)
     outputs = jnp.asarray(outputs)
-    chex.assert_rank(outputs, 2)
+    checks.shape("outputs", outputs, "batch", "actions")
     classes = state.turn.shape[0]
     if outputs.shape[1] < classes:
         raise ValueError(
@@ -339,7 +338,7 @@ def mask(
         outputs = jnp.where(allowed[None], outputs, -jnp.inf)
     if explored is not None:
         explored = jnp.asarray(explored)
-        chex.assert_shape(explored, outputs.shape[:1])
+        checks.one_each("explored", explored, outputs.shape[0])
         newest = jnp.concatenate([_newest(state), beyond])
         outputs = jnp.where(explored[:, None] & ~newest[None], -jnp.inf, outputs)
     return outputs
@@ -368,8 +367,7 @@ def update(
       explored: bool[batch] from ``explore``, choices that are not counted; None: all are.
 
     Raises:
-      AssertionError: ``right`` or ``explored`` is not [batch].
-      ValueError: a label that is no class.
+      ValueError: a label that is no class; ``right`` or ``explored`` is not [batch].
       TypeError: ``curriculum`` is no ``Curriculum``, ``state`` no ``CurriculumState``, labels that
         are no whole numbers, ``right`` or ``explored`` no truth values.
 
@@ -383,7 +381,9 @@ def update(
     labels, right = jnp.asarray(labels), _truth_values("right", right)
     if explored is not None:
         explored = _truth_values("explored", explored)
-    chex.assert_equal_shape([labels, right] if explored is None else [labels, right, explored])
+    checks.shape("right", right, *labels.shape)
+    if explored is not None:
+        checks.shape("explored", explored, *labels.shape)
     classes = state.turn.shape[0]
     free = (labels >= 0) & (labels < classes)  # compiled, no label that is no class is refused
     if explored is not None:

@@ -320,7 +320,7 @@ def check_q_values(q_values: chex.Array) -> None:
 
 def _checked(q_values: chex.Array) -> chex.Array:
     q_values = at_least_float32(q_values)
-    chex.assert_rank(q_values, 1)
+    checks.shape("q_values", q_values, "actions")
     check_q_values(q_values)
     return q_values
 

@@ -238,7 +238,7 @@ def as_recurrent(network: GridNet, variables: Mapping[str, Any] | None = None) -
     fixed = {name: value for name, value in (variables or {}).items() if name != "params"}
 
     def start(images: chex.Array) -> GridState:
-        chex.assert_shape(images, (None, None, None, network.colors))
+        checks.shape("images", images, "batch", "height", "width", network.colors)
         hidden = jnp.zeros((*images.shape[:3], network.features), images.dtype)
         return GridState(jnp.zeros_like(images), hidden, hidden, hidden)
 

@@ -272,7 +272,7 @@ class Conv(_WindowedLayer):
     @nn.compact
     def __call__(self, images: chex.Array) -> chex.Array:
         """Map float[batch, height, width, channels] to float[batch, h, w, features]."""
-        chex.assert_rank(images, 4, custom_message="[batch, height, width, channels]")
+        checks.shape("images", images, "batch", "height", "width", "channels")
         return self._connect(
             images,
             (*self.window, images.shape[-1], self.features),
@@ -317,7 +317,7 @@ class LocallyConnected(_WindowedLayer):
     @nn.compact
     def __call__(self, images: chex.Array) -> chex.Array:
         """Map float[batch, height, width, channels] to float[batch, h, w, features]."""
-        chex.assert_rank(images, 4, custom_message="[batch, height, width, channels]")
+        checks.shape("images", images, "batch", "height", "width", "channels")
         rows, columns = output_size(images.shape[1:], self.window, self.strides, self.padding)
 
         def linear(x: chex.Array, kernel: chex.Array) -> chex.Array:

@@ -171,7 +171,7 @@ class Population(NamedTuple):
     key: chex.Array  # uint32[2, networks], each network's own random key
     settings: Settings  # what differs between networks
     learner: Any  # the rule's state: weights, traces, memory
-    world: base.TrialState  # the trial of each network
+    trial_state: base.TrialState  # the trial of each network
     timestep: base.TimeStep  # what the networks are about to see
     progress: criteria.Progress  # how far each network is from its criterion
 
@@ -193,13 +193,13 @@ def start(setup: Setup, key: chex.PRNGKey, numbers: chex.Array, settings: Settin
     def one(number: chex.Array, settings: Settings) -> Population:
         own, weights, trial = jax.random.split(jax.random.fold_in(key, number), 3)
         params = dataclasses.replace(setup.params, level=jnp.int32(0))
-        world, timestep = _seen(setup.task.reset(trial, params))
+        trial_state, timestep = _seen(setup.task.reset(trial, params))
         learner = setup.rule.tie_feedback(setup.rule.init(weights, setup.config), settings.tied)
         return Population(
             key=_numbers(own),
             settings=settings,
             learner=learner,
-            world=world,
+            trial_state=trial_state,
             timestep=timestep,
             progress=criteria.start(setup.criterion),
         )
@@ -244,9 +244,9 @@ def advance(setup: Setup, population: Population, turn: chex.Array, steps: int) 
 
 def _draw(setup: Setup, key: chex.PRNGKey, turn: chex.Array, steps: int) -> tuple:
     """All that is random in one network's next ``steps`` steps."""
-    policy, world = jax.random.split(jax.random.fold_in(key, turn))
+    policy, task = jax.random.split(jax.random.fold_in(key, turn))
     gumbel = _gumbel(policy, setup.rule.choices(setup.config), steps)
-    keys = jax.random.split(world, (steps, 2))
+    keys = jax.random.split(task, (steps, 2))
     # JAX's check for reused keys takes one column's use for the use of both: hence the clone.
     trials, moves = keys[:, 0], jax.random.clone(keys)[:, 1]
     params = dataclasses.replace(setup.params, level=jnp.int32(0))
@@ -267,7 +267,7 @@ def _gumbel(key: chex.PRNGKey, choices: tuple[int, ...], steps: int) -> Any:
 def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Population, None]:
     """One step of every network: see, learn, act; count an ended trial; advance the environment."""
     gumbel, noise, keys = randomness
-    _, settings, learner, world, timestep, progress = population
+    _, settings, learner, trial_state, timestep, progress = population
 
     config = dataclasses.replace(
         setup.config, learning_rate=settings.learning_rate, tag_decay=settings.tag_decay
@@ -285,13 +285,13 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
     ended = timestep.done
     run = None
     if setup.task.run:
-        run = jax.vmap(setup.task.run, in_axes=-1)(world.trial)
+        run = jax.vmap(setup.task.run, in_axes=-1)(trial_state.trial)
     progress = criteria.update(
         setup.criterion,
         progress,
         ended,
         timestep.correct,
-        jax.vmap(setup.task.condition, in_axes=-1)(world.trial),
+        jax.vmap(setup.task.condition, in_axes=-1)(trial_state.trial),
         run,
     )
     # A network whose values are no numbers has nothing to learn any more.
@@ -301,13 +301,13 @@ def _step(setup: Setup, population: Population, randomness: tuple) -> tuple[Popu
     same_trial = jax.vmap(
         functools.partial(_same_trial, setup), in_axes=(-1, -1, -1, -1), out_axes=-1
     )
-    world, timestep = base.select(
+    trial_state, timestep = base.select(
         ended,
         next_trial(noise, progress),
-        same_trial(keys, world, activity.action, progress.level),
+        same_trial(keys, trial_state, activity.action, progress.level),
     )
     return population._replace(
-        learner=learner, world=world, timestep=timestep, progress=progress
+        learner=learner, trial_state=trial_state, timestep=timestep, progress=progress
     ), None
 
 
@@ -324,11 +324,15 @@ def _next_trial(
 
 
 def _same_trial(
-    setup: Setup, key: chex.Array, world: base.TrialState, action: chex.Array, level: chex.Array
+    setup: Setup,
+    key: chex.Array,
+    trial_state: base.TrialState,
+    action: chex.Array,
+    level: chex.Array,
 ) -> tuple[base.TrialState, base.TimeStep]:
     key = jax.random.wrap_key_data(key, impl=IMPLEMENTATION)
     params = dataclasses.replace(setup.params, level=level)
-    return _seen(setup.task.step(key, world, action, params))
+    return _seen(setup.task.step(key, trial_state, action, params))
 
 
 def _seen(moment: tuple[base.TrialState, base.TimeStep]) -> tuple[base.TrialState, base.TimeStep]:

@@ -95,13 +95,13 @@ def _run(
     trial = task.test_trial(task.draw(trial_key, params), index, params)
 
     def body(carry: tuple, key: chex.PRNGKey) -> tuple:
-        learner, world, seen = carry
+        learner, state, seen = carry
         act, move = jax.random.split(key)
         seen_now = seen.observation, seen.reward, seen.done
         learner, activity = setup.step(act, setup.config, learner, *seen_now, plastic=False)
         record = {
-            "phase": world.phase,
-            "clock": world.clock,
+            "phase": state.phase,
+            "clock": state.clock,
             "observation": seen.observation,
             "units": setup.rule.recorded(activity),
             "q_values": activity.q_values,
@@ -109,10 +109,10 @@ def _run(
             "reward": seen.reward,
             "done": seen.done,
         }
-        world, after = task.step(move, world, activity.action, params)
-        return (learner, world, base.as_documented(after)), (record, seen.correct)
+        state, after = task.step(move, state, activity.action, params)
+        return (learner, state, base.as_documented(after)), (record, seen.correct)
 
     keys = jax.random.split(key, steps)
-    world, first = task.begin(trial, params)
-    begun = setup.rule.at_rest(learner), world, base.as_documented(first)
+    state, first = task.begin(trial, params)
+    begun = setup.rule.at_rest(learner), state, base.as_documented(first)
     return jax.lax.scan(body, begun, keys)[1]

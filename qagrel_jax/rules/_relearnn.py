@@ -142,7 +142,7 @@ def relearnn(
             lambda h: _step(network, params, h, inputs), start, steps, tolerance
         )
         outputs, down = jax.vjp(lambda h: at_least_float32(network.read_out(params, h)), state)
-        chex.assert_rank(outputs, 2)
+        checks.shape("outputs", outputs, "batch", "actions")
         action = choose(policy, key, outputs)
         chosen = jax.nn.one_hot(action, outputs.shape[1], dtype=outputs.dtype)
 

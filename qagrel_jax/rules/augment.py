@@ -264,14 +264,13 @@ def step(
       ``(state, activity)``.
 
     Raises:
-      AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
       TypeError: ``config`` is no ``AugmentConfig``, ``state`` no ``AugmentState``, ``choose`` no
         function that can be compiled, the reward no number, ``ended`` or ``plastic`` no truth
         value, ``randomness`` no random key without ``choose``.
-      ValueError: the reward is not finite, or ``choose`` returns no action's number, where they are
-        known (compiled: δ is NaN); a state of other sizes, another feedback or another kind of
-        leak than ``config``; a reward, an end or a parameter of ``config`` that is neither one
-        value nor one for each network.
+      ValueError: ``observation`` is not [inputs] (or [inputs, networks]); the reward is not finite,
+        or ``choose`` returns no action's number, where they are known (compiled: δ is NaN); a state
+        of other sizes, another feedback or another kind of leak than ``config``; a reward, an end
+        or a parameter of ``config`` that is neither one value nor one for each network.
 
     Two steps of a trial; the second brings a reward of 1, so that δ = 1 + γ q_a(t) − q_a(t−1):
 

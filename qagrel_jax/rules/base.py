@@ -138,8 +138,8 @@ def check_decision(decision: Any, kind: type) -> None:
     Raises:
       TypeError: no decision, or one that another rule must learn from; actions that are no whole
         numbers.
-      AssertionError: actions that are not [batch].
-      ValueError: an action's number that is out of range, where it is known.
+      ValueError: actions that are not [batch]; an action's number that is out of range, where it
+        is known.
     """
     checks.instance("decision", decision, kind, "act of the same rule gives one")
     batch, actions = decision.outputs.shape
@@ -161,7 +161,7 @@ def outputs_and_aux(result: Any, has_aux: bool) -> tuple[chex.Array, Any]:
 
     Raises:
       TypeError: a tuple without ``has_aux``, or no pair with it.
-      AssertionError: outputs that are not [batch, actions].
+      ValueError: outputs that are not [batch, actions].
     """
     if has_aux and not (isinstance(result, tuple) and len(result) == 2):
         kind = type(result).__name__
@@ -175,7 +175,7 @@ def outputs_and_aux(result: Any, has_aux: bool) -> tuple[chex.Array, Any]:
     outputs = at_least_float32(outputs)
     if outputs.ndim != 2:
         hint = "inputs need a batch axis" if outputs.ndim < 2 else "flatten before the last layer"
-        raise AssertionError(f"outputs must be [batch, actions], got {list(outputs.shape)}: {hint}")
+        checks.shape("outputs", outputs, "batch", "actions", instead=hint)
     return outputs, aux
 
 
@@ -223,15 +223,14 @@ def one_step_rule(
 
     Raises:
       ValueError: ``outcome`` is neither "reward" nor "label", or ``estimates`` neither "values" nor
-        "probabilities"; from ``act``, outputs that leave nothing to choose; from ``update``, a
-        ``teaching_signal`` that returns something else, rewards that are not finite, labels or a
-        decision's actions that are none. (Inside a compiled function values are not known: nothing
-        is raised, and the error of such a label or action is NaN.)
+        "probabilities"; from ``act``, outputs that are not [batch, actions] or leave nothing to
+        choose; from ``update``, a ``teaching_signal`` that returns something else, rewards that are
+        not finite, labels or a decision's actions that are none, outcomes or actions that are not
+        [batch]. (Inside a compiled function values are not known: nothing is raised, and the error
+        of such a label or action is NaN.)
       TypeError: ``policy`` or ``teaching_signal`` is no function; from ``update``, a decision from
         which another kind of rule must learn, rewards that are no numbers, labels or actions that
         are no integers.
-      AssertionError: from ``act``, outputs that are not [batch, actions]; from ``update``, outcomes
-        or actions that are not [batch].
 
     A rule that knows only whether the reward was more or less than expected, δ = sign(r − q_s):
 
@@ -342,9 +341,8 @@ def checked_rewards(rewards: chex.Array, batch: int) -> chex.Array:
     """Return rewards as float32 or wider.
 
     Raises:
-      ValueError: one that is not finite, where they are known.
+      ValueError: rewards that are not [batch]; one that is not finite, where they are known.
       TypeError: no numbers.
-      AssertionError: rewards that are not [batch].
     """
     rewards = _array(rewards)
     checks.one_each("rewards", rewards, batch)

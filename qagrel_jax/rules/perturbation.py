@@ -42,9 +42,8 @@ def quiet_pass(
       ``(outputs float[batch, actions], aux or None, number of layers)``.
 
     Raises:
-      AssertionError: outputs that are not [batch, actions].
-      ValueError: ``forward`` runs no layer of ``qagrel_jax.layers``: no unit would get noise; or as
-        in ``rules.base.run_forward``.
+      ValueError: outputs that are not [batch, actions]; ``forward`` runs no layer of
+        ``qagrel_jax.layers``: no unit would get noise; or as in ``rules.base.run_forward``.
       TypeError: ``forward`` is no function of parameters and inputs, or ``has_aux`` is not what it
         returns.
     """

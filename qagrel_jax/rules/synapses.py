@@ -118,8 +118,7 @@ def checked_observation(
 
     Raises:
       ValueError: a state of other sizes, or of another feedback; a parameter that is neither one
-        number nor one for each network.
-      AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
+        number nor one for each network; ``observation`` is not [inputs] (or [inputs, networks]).
       TypeError: complex numbers.
     """
     networks = state.q_previous.shape
@@ -141,7 +140,7 @@ def checked_observation(
         raise TypeError(f"observation must be real numbers, got {observation.dtype}")
     expected = [config.inputs, *networks]
     if observation.ndim != len(expected) or observation.shape[0] != config.inputs:
-        raise AssertionError(
+        raise ValueError(
             f"observation must be {expected}, got {list(observation.shape)} (of many networks, "
             "along the last axis of every array, or jax.vmap)"
         )

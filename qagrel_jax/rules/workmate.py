@@ -286,11 +286,10 @@ def step(
       ``(state, activity)``.
 
     Raises:
-      AssertionError: ``observation`` is not [inputs] (or [inputs, networks]).
-      ValueError: the reward is not finite, or ``choose`` returns no action's number, where they are
-        known (compiled: δ is NaN); a state of other sizes or another feedback than ``config``; a
-        reward, an end or a parameter of ``config`` that is neither one value nor one for each
-        network.
+      ValueError: ``observation`` is not [inputs] (or [inputs, networks]); the reward is not finite,
+        or ``choose`` returns no action's number, where they are known (compiled: δ is NaN); a state
+        of other sizes or another feedback than ``config``; a reward, an end or a parameter of
+        ``config`` that is neither one value nor one for each network.
       TypeError: ``config`` is no ``WorkmateConfig``, ``state`` no ``WorkmateState``, ``choose`` no
         function that can be compiled, the reward no number, ``ended`` or ``plastic`` no truth
         value, ``randomness`` no random key and no pair.

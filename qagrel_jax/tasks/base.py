@@ -38,7 +38,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax import settings
+from qagrel_jax import checks, settings
 from qagrel_jax.tasks.criterion import Criterion
 
 FIXATE, LEFT, RIGHT = 0, 1, 2
@@ -194,7 +194,7 @@ def advance(
       ``(state, timestep)``. A trial that is OVER stays so, blank and without reward.
     """
     action = jnp.asarray(action)  # ~ of a Python truth value is a number
-    chex.assert_rank(action, 0)
+    checks.shape("action", action, instead=checks.ONE_TRIAL)
     phase, clock = state.phase, state.clock + 1
     fixates = action == FIXATE
 

@@ -29,7 +29,7 @@ def correct(labels: chex.Array, actions: chex.Array) -> chex.Array:
     >>> correct(jnp.array([3, 1]), jnp.array([3, 2])).tolist()
     [True, False]
     """
-    chex.assert_equal_shape([labels, actions])
+    checks.shape("actions", actions, *jnp.shape(labels))
     return labels == actions
 
 
@@ -119,5 +119,5 @@ def normalize(images: chex.Array) -> chex.Array:
     """
     if jnp.issubdtype(images.dtype, jnp.floating):
         return jnp.asarray(images)
-    chex.assert_type(images, jnp.uint8)
+    checks.pixels("images", images)
     return images.astype(jnp.float32) / 255

@@ -186,9 +186,10 @@ def step(trial: Trial, action: chex.Array, params: Params) -> tuple[chex.Array, 
       ``(reward float32[], correct bool[])``.
 
     Raises:
-      AssertionError: several actions or trials; ``jax.vmap`` maps over those.
+      ValueError: several actions or trials; ``jax.vmap`` maps over those.
     """
-    chex.assert_rank([action, trial.length], 0)
+    checks.shape("action", action, instead=checks.ONE_TRIAL)
+    checks.shape("trial.length", trial.length, instead=checks.ONE_TRIAL)
     correct = action == trial.target[trial.length - 1]
     return jnp.where(correct, jnp.float32(params.correct_reward), jnp.float32(0)), correct
 

@@ -141,7 +141,7 @@ def step(
     """Answer one action; see ``qagrel_jax.tasks.base``. Nothing here is random."""
     del key
     action = jnp.asarray(action)
-    chex.assert_rank(action, 0)
+    checks.shape("action", action, instead=checks.ONE_TRIAL)
     fixates, trial = action == base.FIXATE, state.trial
     holding, asked = state.phase == base.HOLD, state.phase == base.GO
     right = action == jnp.where(trial.sample == trial.probe, base.LEFT, base.RIGHT)

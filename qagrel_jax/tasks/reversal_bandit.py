@@ -24,7 +24,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax import settings
+from qagrel_jax import checks, settings
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -142,7 +142,7 @@ def step(
     """
     del key
     action = jnp.asarray(action)
-    chex.assert_rank(action, 0)
+    checks.shape("action", action, instead=checks.ONE_TRIAL)
     trial, period = state.trial, 1 + params.interval
     pulls = (state.phase == base.GO) & (state.clock % period == 0)
     pull = state.clock // period

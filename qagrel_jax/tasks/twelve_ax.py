@@ -23,7 +23,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax import settings
+from qagrel_jax import checks, settings
 from qagrel_jax.tasks import base
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -137,7 +137,7 @@ def step(
     """
     del key
     action = jnp.asarray(action)
-    chex.assert_rank(action, 0)
+    checks.shape("action", action, instead=checks.ONE_TRIAL)
     trial, answering = state.trial, state.phase == base.GO
     pair = trial.pairs[jnp.maximum(state.clock - 1, 0) // 2]
     second = (state.clock > 0) & (state.clock % 2 == 0)

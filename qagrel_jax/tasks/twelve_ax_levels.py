@@ -38,7 +38,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qagrel_jax import settings
+from qagrel_jax import checks, settings
 from qagrel_jax.tasks import base, symbols
 from qagrel_jax.tasks.criterion import Criterion
 
@@ -196,7 +196,7 @@ def step(
     """Answer the response to the symbol that is on; see ``qagrel_jax.tasks.base``."""
     del key
     action = jnp.asarray(action)
-    chex.assert_rank(action, 0)
+    checks.shape("action", action, instead=checks.ONE_TRIAL)
     answering, trial = state.phase == base.GO, state.trial
     last = state.clock >= trial.length - 1
     right = answering & last & (action == jnp.where(trial.target, GO, HOLD))

@@ -98,13 +98,12 @@ def expected_reward(
       float[], in [0, 1].
 
     Raises:
-      ValueError: a label that is no action's.
+      ValueError: a label that is no action's, outputs of another shape.
       TypeError: ``task`` is no ``VectorTask``.
-      AssertionError: outputs of another shape.
     """
     check("task", task)
     actions = task.num_actions if checks.known(task.num_actions) else None
-    chex.assert_shape(outputs, (task.labels.shape[0], actions))
+    checks.shape("outputs", outputs, task.labels.shape[0], actions or "actions")
     p = jax.vmap(probabilities)(outputs)
     return jnp.take_along_axis(p, task.labels[:, None], axis=1).mean()
 
@@ -187,14 +186,13 @@ def images(pixels: chex.Array, labels: chex.Array, num_classes: int) -> VectorTa
       A task whose observations are the flattened images.
 
     Raises:
-      ValueError: a label or ``num_classes`` out of range, no images.
-      TypeError: labels or ``num_classes`` that are no whole numbers.
-      AssertionError: another shape, or pixels that are not uint8.
+      ValueError: a label or ``num_classes`` out of range, no images, another shape.
+      TypeError: labels or ``num_classes`` that are no whole numbers, pixels that are not uint8.
     """
     checks.whole("num_classes", num_classes)
-    chex.assert_rank([pixels, labels], [4, 1])
-    chex.assert_equal_shape_prefix([pixels, labels], 1)
-    chex.assert_type(pixels, jnp.uint8)
+    checks.shape("pixels", pixels, "patterns", "height", "width", "channels")
+    checks.shape("labels", labels, np.shape(pixels)[0])
+    checks.pixels("pixels", pixels)
     checks.labels("labels", labels, num_classes)
     if not len(labels):
         raise ValueError(f"there must be at least one image, got shape {pixels.shape}")

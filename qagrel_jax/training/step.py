@@ -162,8 +162,7 @@ def _check_update(
     """Refuse what a rule of one's own returns in another shape, of which some would broadcast.
 
     Raises:
-      ValueError: ``grads`` that are not like ``params``.
-      AssertionError: ``errors`` that are not [batch].
+      ValueError: ``grads`` that are not like ``params``, ``errors`` that are not [batch].
     """
     found, wanted = (jax.tree.map(jnp.shape, tree) for tree in (grads, params))
     if found != wanted:

@@ -43,9 +43,8 @@ def objective_gradients(
       ``{objective: gradient}``, uphill, shaped like ``params``.
 
     Raises:
-      ValueError: inputs that are not finite, labels that are no action's.
+      ValueError: inputs that are not finite, labels that are no action's or not one for each input.
       TypeError: an argument of another type.
-      AssertionError: another number of labels than of inputs.
 
     >>> import jax.numpy as jnp
     >>> from qagrel_jax.policies import softmax_probabilities

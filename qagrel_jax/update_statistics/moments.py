@@ -67,11 +67,10 @@ def exact_moments(
       ``Moments`` with a ``count`` of infinity.
 
     Raises:
-      ValueError: no inputs, or some that are not finite, labels that are no action's, no
-        ``kernel``; a rule with noise of its own, which can't be seen where the arguments are
-        traced.
+      ValueError: no inputs, or some that are not finite, labels that are no action's or not one
+        for each input, no ``kernel``; a rule with noise of its own, which can't be seen where
+        the arguments are traced.
       TypeError: an argument of another type.
-      AssertionError: another number of labels than of inputs.
 
     >>> import jax.numpy as jnp
     >>> from qagrel_jax import rules
@@ -260,7 +259,7 @@ def check_examples(
     checks.function("reward", reward, takes=("key", "labels", "actions"))
     inputs, labels = (x if isinstance(x, jax.Array) else np.asarray(x) for x in (inputs, labels))
     checks.finite("inputs", inputs)
-    chex.assert_equal_shape_prefix([inputs, labels], 1)
+    checks.shape("labels", labels, *inputs.shape[:1])
     checks.labels("label", labels, jax.eval_shape(forward, params, inputs[:1]).shape[-1])
     return jnp.asarray(inputs), jnp.asarray(labels)
 

@@ -95,7 +95,7 @@ def _mask(network, variables, x, rngs):
 
 def test_one_action_an_example():
     variables = jax.jit(Net().init)(jax.random.key(0), jnp.ones((2, 2)))
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match=r"actions must be \[batch\], here \[2\], got \[\]"):
         attend(Net(), variables, jnp.ones((2, 2)), jnp.array(1))
 
 
@@ -147,7 +147,7 @@ def test_actions_may_be_a_list_and_are_named_where_they_are_none():
     with pytest.raises(TypeError, match="actions must be whole numbers, got float32"):
         attend(network, variables, x, jnp.ones(1))
     for actions in (1, [0, 1], [[1]]):
-        with pytest.raises(AssertionError, match=r"actions must be \[batch\], here \[1\], got \["):
+        with pytest.raises(ValueError, match=r"actions must be \[batch\], here \[1\], got \["):
             attend(network, variables, x, actions)
 
 

@@ -436,9 +436,9 @@ def test_what_does_not_belong_together_is_refused(rule):
         rule.step(keys, config, rule.init(keys, own), seen, 0.0, False)
     with pytest.raises(ValueError, match="state must be of the sizes of config"):
         rule.step(keys, dataclasses.replace(config, memory=6), state, seen, 0.0, False)
-    with pytest.raises(AssertionError, match=r"observation must be \[2, 3\], got \[2\] \(of many"):
+    with pytest.raises(ValueError, match=r"observation must be \[2, 3\], got \[2\] \(of many"):
         rule.step(keys, config, three, seen, 0.0, False)
-    with pytest.raises(AssertionError, match=r"observation must be \[2\], got \[3\]"):
+    with pytest.raises(ValueError, match=r"observation must be \[2\], got \[3\]"):
         rule.step(keys, config, state, jnp.zeros(3), 0.0, False)
     each = jnp.stack([seen] * 3, axis=-1)
     best_of_all = functools.partial(rule.step, choose=lambda _, q, epsilon: jnp.argmax(q))

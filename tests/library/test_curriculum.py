@@ -372,11 +372,11 @@ def test_choices_of_another_batch_are_refused():
     state = curricula.start(jax.random.key(0), settings, 3)
     labels, right = jnp.zeros(4, int), jnp.ones(4, bool)
     for wrong in (jnp.bool_(True), right[:1], right[None]):
-        with pytest.raises(AssertionError):
+        with pytest.raises(ValueError, match=r"right must be \[4\], got \["):
             curricula.update(settings, state, labels, wrong)
-        with pytest.raises(AssertionError):
+        with pytest.raises(ValueError, match=r"explored must be \[4\], got \["):
             curricula.update(settings, state, labels, right, wrong)
-        with pytest.raises(AssertionError):
+        with pytest.raises(ValueError, match=r"explored must be \[batch\], here \[4\], got \["):
             curricula.mask(settings, state, jnp.zeros((4, 3)), wrong)
     with pytest.raises(ValueError, match=r"outputs must be \[batch, 3 or more\], .*got \[4, 2\]"):
         curricula.mask(settings, state, jnp.zeros((4, 2)))

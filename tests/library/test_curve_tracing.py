@@ -192,7 +192,7 @@ def test_a_batch_of_trials_is_to_be_mapped():
     keys = jax.random.split(jax.random.key(0), 3)
     trials, _ = jax.vmap(lambda key: curve_tracing.reset(key, params))(keys)
     actions = trials.target[:, 2]
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match=r"action must be \[\], got \[3\]: of one trial; jax.vmap"):
         curve_tracing.step(trials, actions, params)
     _, correct = jax.vmap(lambda trial, a: curve_tracing.step(trial, a, params))(trials, actions)
     assert correct.tolist() == [True] * 3

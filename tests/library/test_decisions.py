@@ -50,10 +50,10 @@ BAD_ACTIONS = {
     "negative": ([-2, 0], ValueError, r"decision.action must be in \[0, 3\), got -2"),
     "one too few": (
         [1],
-        AssertionError,
+        ValueError,
         r"action must be \[batch\], here \[2\], got \[1\]",
     ),
-    "a column": ([[1], [2]], AssertionError, r"decision.action must be \[batch\]"),
+    "a column": ([[1], [2]], ValueError, r"decision.action must be \[batch\]"),
     "floats": ([0.0, 1.0], TypeError, "decision.action must be whole numbers, got float32"),
 }
 

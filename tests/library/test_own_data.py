@@ -154,9 +154,9 @@ def test_what_forward_returns_is_told_apart(name):
         rule.act(key, with_aux, variables, INPUTS)
     with pytest.raises(TypeError, match=r"forward must return \(outputs, aux\)"):
         rule.act(key, plain, variables, INPUTS, has_aux=True)
-    with pytest.raises(AssertionError, match="inputs need a batch axis"):
+    with pytest.raises(ValueError, match="inputs need a batch axis"):
         rule.act(key, lambda v, x: network.apply(v, x)[0], variables, INPUTS)
-    with pytest.raises(AssertionError, match=r"got \[2, 3, 1\]: flatten before the last layer"):
+    with pytest.raises(ValueError, match=r"got \[2, 3, 1\]: flatten before the last layer"):
         rule.act(key, lambda v, x: network.apply(v, x)[..., None], variables, INPUTS)
     with pytest.raises(TypeError, match=r"key must be a random key, .* got 1"):
         rule.act(1, plain, variables, INPUTS)
@@ -165,9 +165,7 @@ def test_what_forward_returns_is_told_apart(name):
     decision = rule.act(key, with_aux, variables, INPUTS, has_aux=True)
     assert decision.aux == {"some": 1.0}
     outcome = np.ones((2, 1), np.int32 if rule.outcome == "label" else np.float32)
-    with pytest.raises(
-        AssertionError, match=r"(rewards|labels) must be \[batch\], here \[2\], got \["
-    ):
+    with pytest.raises(ValueError, match=r"(rewards|labels) must be \[batch\], here \[2\], got \["):
         rule.update(decision, outcome)
     rule.update(decision, outcome=outcome[:, 0])
 

@@ -183,11 +183,11 @@ def test_a_frozen_test_asks_its_trials_in_order_of_networks_that_neither_learn_n
     packed.networks.progress.test_index[:] = np.arange(12) % 3
     before = packed.network(0).learner.weights
     packed.advance()
-    progress, world = packed.networks.progress, packed.networks.world
+    progress, trials = packed.networks.progress, packed.networks.trial_state
     # One trial has ended in every network, and the next one begun.
     np.testing.assert_array_equal(progress.test_index, np.arange(12) % 3 + 1)
-    np.testing.assert_array_equal(world.trial.kind, progress.test_index)
-    np.testing.assert_array_equal((world.phase, world.clock), 0)
+    np.testing.assert_array_equal(trials.trial.kind, progress.test_index)
+    np.testing.assert_array_equal((trials.phase, trials.clock), 0)
     for number in range(12):
         chex.assert_trees_all_equal(packed.network(number).learner.weights, before)
     assert (progress.trials == 0).all() and (progress.seen == 0).all()
@@ -198,11 +198,11 @@ def test_trials_are_of_the_networks_shaping_level():
     shared = Setup(task, task.params(), AugmentConfig(inputs=45), task.criterion)
     level = np.repeat(np.arange(8), 12)
     packed = start(96, shared, steps=32)  # longer than any trial
-    trial = packed.networks.world.trial
+    trial = packed.networks.trial_state.trial
     assert (trial.length == 1).all() and set(trial.symbols.ravel().tolist()) == {0, 1}
     packed.networks.progress.level[:] = level
     packed.advance()
-    trial = packed.networks.world.trial
+    trial = packed.networks.trial_state.trial
     np.testing.assert_array_equal(packed.networks.progress.level, level)
     np.testing.assert_array_equal(trial.length, np.array([1, 1, 1, 1, 1, 2, 3, 4])[level])
     for one, available in enumerate([2, 4, 6, 8, 10, 10, 10, 10]):
@@ -361,11 +361,11 @@ def test_a_curriculum_shows_each_levels_delay():
     params = saccade.Params(blank_steps=0, delay_steps=16, curriculum=True)
     shared = recollect_setup(params=params)
     packed = start(6, shared, steps=1)
-    assert (packed.networks.world.trial.delay == 4).all()
+    assert (packed.networks.trial_state.trial.delay == 4).all()
     packed.networks.progress.level[:] = np.arange(6) % 3
     packed.networks.timestep.done[:] = True
     packed.advance()
-    assert packed.networks.world.trial.delay.tolist() == [4, 8, 16, 4, 8, 16]
+    assert packed.networks.trial_state.trial.delay.tolist() == [4, 8, 16, 4, 8, 16]
     learner = packed.network(0).learner
     for index in range(4):
         seen = recording.record(shared, learner, index, jax.random.key(0))
@@ -624,7 +624,7 @@ def test_every_function_of_a_task_sees_the_networks_own_level():
     # Each network acts and, between two trials, begins anew.
     for network, level in enumerate(levels):
         assert {x[network] for x in shown} == {10.0 + level, 20.0 + level}
-    assert (packed.networks.world.trial.kind == 0).all()
+    assert (packed.networks.trial_state.trial.kind == 0).all()
 
 
 def _without_done(moment):

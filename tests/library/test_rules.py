@@ -422,10 +422,10 @@ class TestContract:
         rule = RULES[name]
         layer, x = Dense(2), jnp.ones((1, 3))
         params = jax.jit(layer.init)(jax.random.key(1), x)
-        with pytest.raises(AssertionError):
+        with pytest.raises(ValueError, match=r"outputs must be \[batch, actions\], got \[\]"):
             rule.act(jax.random.key(0), lambda p, x: layer.apply(p, x).sum(), params, x)
         decision = rule.act(jax.random.key(0), layer.apply, params, x)
-        with pytest.raises(AssertionError):
+        with pytest.raises(ValueError, match=r"must be \[batch\], here \[1\], got \[2\]"):
             rule.update(decision, jnp.ones(2))
 
 
