@@ -145,7 +145,7 @@ def last_angles(line: dict[str, Any]) -> dict[str, dict[str, float | None]]:
 
 HEADINGS = (
     "setting",
-    "validation %,\nmean (sd)",
+    "best validation\n%, mean (sd)",
     "test %,\nmean (sd)",
     "epochs to\ncriterion",
     "slowdown",

@@ -58,7 +58,7 @@ def _options(name: str, result: dict[str, Any]) -> str:
 
 
 def _criterion(results: list[dict[str, Any]]) -> str:
-    """Say which validation accuracy the epochs to criterion are counted to."""
+    """Say to which validation accuracy epochs are counted, and what chance is."""
     there = [r for r in results if r["criterion_accuracy"] is not None]
     by_classes = len({r["classes"] for r in there}) > 1
     targets: dict[str, str] = {}
@@ -67,7 +67,9 @@ def _criterion(results: list[dict[str, Any]]) -> str:
         targets[group] = f"{100 * r['criterion_accuracy']:.2f} %"
     listed = ", ".join(f"{t} ({g})" if len(targets) > 1 else t for g, t in targets.items())
     whose = "backprop's" if any(r["rule"] == "backprop" for r in results) else ("any setting's")
-    return f"Criterion: {listed}, 98 % of the best of {whose} mean best validation accuracies."
+    by_chance = dict.fromkeys(f"{100 / r['classes']:g} %" for r in results)
+    best = f"98 % of the best of {whose} mean best validation accuracies"
+    return f"Criterion: {listed}, {best}; chance: {', '.join(by_chance)}."
 
 
 def _row(result: dict[str, Any], results: list[dict[str, Any]]) -> list[str]:
