@@ -42,6 +42,7 @@ def section(results: Path) -> str:
         ("Populations", _populations(folder)),
         ("Gated memory: RECOLLECT", memory_successors.recollect(folder)),
         ("Memory in blocks: WorkMATe", memory_successors.workmate(folder)),
+        ("Letters never seen: tests of frozen networks", memory_successors.new_letters(folder)),
         ("12AX: standard, leaky and hybrid AuGMEnT", memory_successors.twelve_ax(folder)),
         ("Tied and Kolen–Pollack feedback", _feedback(folder)),
         ("Learning rate and tag decay", _grid(folder)),

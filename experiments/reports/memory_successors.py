@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from scipy.stats import fisher_exact
 
-from experiments.reports import NOT_RUN, markdown
+from experiments import new_letters as letters
+from experiments.reports import NOT_RUN, markdown, named
 from experiments.reports import memory_cells as cells
 from experiments.working_memory import config as memory_config
 from experiments.working_memory import plots
@@ -103,6 +104,31 @@ def workmate(folder: Path) -> str:
         "trials at each level, median (networks that passed it)",
     )
     return _with_pictures(folder, markdown.table(headings, rows), dict(order))
+
+
+def new_letters(folder: Path) -> str:
+    """Return the table of match-to-sample networks tested on letters they have never seen."""
+    content = cells.read(folder / "new_letters", letters.FILE)
+    if content is None:
+        return NOT_RUN
+    lines = content["runs"]
+    plots.new_letters(folder / "new_letters" / "new_letters.png", lines)
+    headings = ("folder", "rule", "networks tested", *letters.HEADINGS)
+    return "\n\n".join(
+        [
+            markdown.table(
+                [heading.replace("\n", " ") for heading in headings],
+                [[line["run"], plots.RULES[line["rule"]], *letters.cells(line)] for line in lines],
+            ),
+            "Accuracies in %, mean (sd) over the networks that have learned all sets: the mean of "
+            "that of the same and of the different pairs, of which 50 % is chance for a network "
+            "that always gives the same response.",
+            f"- `{content['command']}`; {content['device']}; commit "
+            f"`{(content['commit'] or 'unknown')[:7]}`; folder "
+            f"`{named(folder / 'new_letters')}/`",
+            "![Accuracy on letters never seen](new_letters/new_letters.png)",
+        ]
+    )
 
 
 def _levels(run: dict[str, Any]) -> str:

@@ -108,6 +108,31 @@ def levels(path: Path, summary: dict[str, Any]) -> None:
         axes.set_title(_title(summary))
 
 
+def new_letters(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Draw each network's accuracy on the letters learned last and on new ones, a panel a run."""
+    size = max(6.0, 4.2 * len(lines)), 3.6
+    with figure(path, *size, ncols=len(lines), sharey=True, squeeze=False) as (drawing, (row,)):
+        for axes, line in zip(row, lines, strict=True):
+            last, *new = line["sets"]
+            for place, tested in enumerate(line["sets"].values()):
+                accuracy = np.round(50 * np.add(tested["same"], tested["different"]), 1)
+                values, counts = np.unique(accuracy, return_counts=True)
+                # The area of a ring is the number of networks.
+                axes.scatter(
+                    np.full(len(values), place), values, 6 * counts, "none", edgecolors=COLORS[0]
+                )
+                if accuracy.size:
+                    axes.plot([place - 0.35, place + 0.35], [accuracy.mean()] * 2, color=COLORS[1])
+            axes.axhline(50, color="0.6", linewidth=0.8)
+            named = [f"{last}\nlearned last", *(f"{letters}\nnew" for letters in new)]
+            axes.set_xticks(range(len(named)), named)
+            axes.set_xlim(-0.6, len(named) - 0.4)
+            axes.set_ylim(-5, 108)
+            axes.set_title(f"{line['run']}:\n{len(line['learned'])} networks", fontsize=10)
+        row[0].set_ylabel("accuracy (%; gray: chance)")
+        drawing.suptitle("rings: networks, their area how many; bar: mean", fontsize=10)
+
+
 GRID = ("feedbacks", "learning_rates", "tag_decays")
 """Settings that may have several values, which the pictures tell apart."""
 

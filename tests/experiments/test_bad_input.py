@@ -115,6 +115,8 @@ BAD = [
     ("export", "'' net.npz", "needs a path, got ''"),
     ("merge", "nonesuch --out new", "nonesuch holds no run"),
     ("merge", "full", "required: --out"),
+    ("new_letters", "nonesuch", "nonesuch holds no run"),
+    ("new_letters", "full --out full", "full holds no run"),
     ("tangent_kernel", "nonesuch", "nonesuch holds no run"),
     ("tangent_kernel", "full --out full", "full holds no run"),
     ("tensorboard", "nonesuch", "nonesuch holds no run"),
@@ -247,7 +249,7 @@ def test_help_shows_the_chosen_config(capsys, monkeypatch):
 
 COMMANDS = (
     "agrel api_reference benchmark controls curve_tracing export feedback memory_speed merge "
-    "report reproduce streaming_speed tangent_kernel tensorboard train update_statistics "
+    "new_letters report reproduce streaming_speed tangent_kernel tensorboard train update_statistics "
     "working_memory"
 )
 
