@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments import new_letters
 from experiments.common import display, files
 from experiments.common.significance import mean_sd
 from experiments.reports import (
@@ -19,6 +20,7 @@ from experiments.reports import (
 )
 from experiments.train import results as run_results
 from experiments.train.results import CONTROL
+from experiments.working_memory import plots
 
 NONE = "not run"
 
@@ -262,6 +264,18 @@ def _levels(name: str) -> Callable[[Path], str | None]:
     return headline
 
 
+def _new_letters(results: Path) -> str | None:
+    content = _read(results / "working_memory" / "new_letters" / new_letters.FILE)
+    if content is None:
+        return None
+    told = [
+        f"{plots.RULES[line['rule']]} {mean_sd(new_letters.balanced(line)[1], 1)}"
+        for line in content["runs"]
+        if line["learned"]
+    ]
+    return f"accuracy on new letters, by run, %: {', '.join(told)} (chance 50)"
+
+
 def _memory_speed(results: Path) -> str | None:
     content = _read(results / "memory_speed" / "memory_speed.json")
     if content is None:
@@ -396,6 +410,12 @@ EXPERIMENTS = (
         "Does WorkMATe, once it has learned to compare, need few trials for new stimuli?",
         "working_memory match_to_sample --rule workmate --networks 200",
         _levels("workmate_match_to_sample"),
+        "results/working_memory/README.md",
+    ),
+    Experiment(
+        "Do trained networks compare letters they have never seen?",
+        "new_letters runs/RUN",
+        _new_letters,
         "results/working_memory/README.md",
     ),
     Experiment(

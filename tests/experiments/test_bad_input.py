@@ -249,8 +249,8 @@ def test_help_shows_the_chosen_config(capsys, monkeypatch):
 
 COMMANDS = (
     "agrel api_reference benchmark controls curve_tracing export feedback memory_speed merge "
-    "new_letters report reproduce streaming_speed tangent_kernel tensorboard train update_statistics "
-    "working_memory"
+    "new_letters report reproduce streaming_speed tangent_kernel tensorboard train "
+    "update_statistics working_memory"
 )
 
 
